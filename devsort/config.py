@@ -1,0 +1,201 @@
+"""The one home of every setting and its default.
+
+A run is defined by its config.yaml alone. All models are frozen and refuse unknown keys; the resolved config (defaults
+filled in) is stored with every artifact.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from devsort.errors import UserError
+
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskConfig(Section):
+    """Which lists are sorted."""
+
+    list_length: int = Field(10, ge=2, le=100, description="L, numbers in a list")
+    numbers: int = Field(51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N")
+    label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
+    train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
+    eval_lists: PositiveInt = Field(4096, description="size of the fixed evaluation set")
+    seed: Seed = Field(0, description="seed of training and evaluation lists")
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TaskConfig":
+        if self.list_length > self.numbers:
+            raise ValueError(f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from")
+        return self
+
+
+class ModelConfig(Section):
+    """One attention layer, no MLP; the defaults are the 49,684 parameters of arXiv 2501.18666."""
+
+    heads: int = Field(2, ge=1, le=8, description="H, attention heads")
+    d_model: int = Field(96, ge=1, le=4096, description="D, width of the residual stream")
+    d_head: int = Field(48, ge=1, le=4096, description="width of a head")
+    layer_norm: bool = Field(True, description="layer norm before attention and before the unembedding")
+    init_scale: Positive = Field(0.8, description="weights start at N(0, init_scale² / d_model), biases at 0")
+
+
+class ScheduleConfig(Section):
+    """Steps at which a checkpoint is saved: logarithmic from step 1, then linear, and always the last."""
+
+    per_decade: PositiveInt = Field(24, description="checkpoints per factor of ten in the logarithmic part")
+    linear_from: PositiveInt = Field(2000, description="step at which the schedule turns linear")
+    linear_every: PositiveInt = Field(200, description="steps between checkpoints in the linear part")
+
+
+class TrainConfig(Section):
+    """How the network is trained: Adam with decay in its own L2 form, cross-entropy on the L answers."""
+
+    steps: PositiveInt = Field(6000, description="optimiser steps")
+    batch_size: PositiveInt = Field(512, description="lists per step")
+    lr: Positive = Field(1e-3, description="learning rate")
+    lr_final: Positive | None = Field(None, description="rate reached linearly at the last step; null: constant")
+    weight_decay: NonNegative = Field(0.005, description="λ_wd: Adam's gradient is ∇L + λ_wd·w")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's moment decay rates")
+    eps: Positive = Field(1e-8, description="Adam's ε")
+    seed: Seed = Field(0, description="seed of the initial weights")
+    log_every: PositiveInt = Field(50, description="steps between lines of training.jsonl beyond the checkpoints")
+    checkpoints: ScheduleConfig = Field(ScheduleConfig(), description="which steps are saved")
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> "TrainConfig":
+        if not all(0 <= b < 1 for b in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+
+class SamplerConfig(Section):
+    """SGLD, with devinterp's names and step rule; the table of symbols is in docs/architecture.md."""
+
+    lr: Positive = Field(1e-5, description="ε, step size")
+    n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
+    localization: NonNegative = Field(100.0, description="γ, pull to the checkpoint")
+    prior: NonNegative = Field(0.0, description="precision of a Gaussian prior centred at zero")
+    noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
+    num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
+    num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
+    num_burnin_steps: int = Field(200, ge=0, le=10**7, description="steps before the first kept draw")
+    num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
+    batch_size: PositiveInt = Field(64, description="examples per SGLD step")
+    seed: Seed = Field(0, description="seed of minibatches and noise")
+
+    @property
+    def num_steps(self) -> int:
+        """All steps of a chain, burn-in included."""
+        return self.num_burnin_steps + self.num_draws * self.num_steps_bw_draws
+
+
+class LLCConfig(Section):
+    """The trajectory of the local learning coefficient."""
+
+    sampler: SamplerConfig = Field(SamplerConfig(), description="SGLD settings")
+    dataset_size: PositiveInt = Field(16384, description="lists that minibatches are drawn from")
+    restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
+    max_checkpoints: PositiveInt = Field(40, description="checkpoints sampled, spread evenly over log step")
+    memory: Positive = Field(1.0, description="GiB that stacked lanes may take")
+
+
+class HeadsConfig(Section):
+    """What the heads do; equations and reasons in docs/head-modes.md."""
+
+    lists: PositiveInt = Field(4096, description="evaluation lists used for attention and ablation")
+
+
+class StagesConfig(Section):
+    """Segmentation of the LLC trajectory; definitions in docs/stages.md."""
+
+    bootstrap: PositiveInt = Field(200, description="resamples behind the intervals")
+    seed: Seed = Field(0, description="seed of the bootstrap")
+
+
+class Config(Section):
+    """Everything that defines a run."""
+
+    task: TaskConfig = TaskConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    llc: LLCConfig = LLCConfig()
+    heads: HeadsConfig = HeadsConfig()
+    stages: StagesConfig = StagesConfig()
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+
+
+def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+    """Reads config.yaml and applies `key=value` overrides with dotted keys.
+
+    Raises:
+        UserError: The file is missing or no YAML mapping, or a key or value is refused (all problems at once).
+    """
+    data = read_yaml(path)
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, path)
+
+
+def parse_config(data: dict[str, Any], where: Path | str) -> Config:
+    """Validates a mapping; `where` names its source in the error."""
+    try:
+        return Config.model_validate(data)
+    except ValidationError as e:
+        raise UserError(f"{where}: {_problems(e)}", "see `devsort config --help` for keys and ranges") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path} cannot be read ({e})", "check the file") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as e:
+        raise UserError(f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise UserError(f"{path} holds a {type(data).__name__}, expected a mapping of sections", "see runs/baseline")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r} is not key=value", "write for example --set train.steps=1000")
+    try:
+        parsed = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
+    *sections, name = key.strip().split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise UserError(f"--set {override!r}: {section} is not a section", "see `devsort config --help`")
+    data[name] = parsed
+
+
+def _problems(error: ValidationError) -> str:
+    def told(e: Any) -> str:
+        key = ".".join(str(part) for part in e["loc"]) or "config"
+        if e["type"] == "extra_forbidden":
+            return f"unknown key {key}"
+        got = "" if isinstance(e["input"], dict) else f" (got {str(e['input'])[:80]!r})"
+        return f"{key}: {e['msg'].removeprefix('Value error, ')}{got}"
+
+    return "; ".join(told(e) for e in error.errors()[:8])

@@ -1,0 +1,21 @@
+"""Errors that a user can cause. Anything else that is raised is a defect of devsort."""
+
+
+class UserError(Exception):
+    """A user's mistake, told in one line: what is wrong, where, and what to do.
+
+    The command line prints it as `devsort: error: …` and exits with code 2.
+
+    Args:
+        what: What is wrong, naming the file, key or value: got and expected.
+        fix: What to do about it, an imperative or a command.
+    """
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        self.what, self.fix = one_line(what), one_line(fix)
+        super().__init__(f"{self.what}; {self.fix}" if fix else self.what)
+
+
+def one_line(text: str) -> str:
+    """Folds all white space, so that a message stays one line whatever a file name or value contains."""
+    return " ".join(str(text).split())
