@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ class Run:
 
     def steps(self) -> list[int]:
         """Saved steps in order; none if nothing was trained."""
-        return sorted(int(p.stem.removeprefix("step-")) for p in self.checkpoints.glob("step-*.safetensors"))
+        numbers = (p.stem.removeprefix("step-") for p in self.checkpoints.glob("step-*.safetensors"))
+        return sorted(int(n) for n in numbers if n.isdecimal() and len(n) >= 9)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -84,7 +86,7 @@ def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
         UserError: There is no such folder or its config.yaml is missing or refused.
     """
     path = Path(path)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir, false for a name too long or a parent closed to us
         raise UserError(f"{path} is no folder", "give a run folder that holds a config.yaml, such as runs/baseline")
     return Run(path, load_config(path / "config.yaml", tuple(overrides)))
 
@@ -101,7 +103,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(t.shape)}{t.dtype}".encode())
-        digest.update(t.numpy().tobytes())
+        digest.update(t.flatten().view(torch.uint8).numpy())
     return digest.hexdigest()[:16]
 
 
@@ -136,7 +138,7 @@ def load_tensors(path: Path, expected: Mapping[str, str], command: str) -> dict[
         UserError: The file is missing, cut short, changed, or made for something else; names the command that makes it.
     """
     fix = f"run `{command}` to make it again"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is missing", fix)
     try:
         with safe_open(path, "pt") as f:
@@ -183,7 +185,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def read_json(path: Path, command: str) -> dict[str, Any]:
     """Reads a JSON object; an error names the command that makes it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is missing", f"run `{command}` first")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -208,14 +210,20 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yields a temporary folder that takes the place of `path` if the block succeeds."""
-    temporary = path.with_name(f"{TEMPORARY}{path.name}")
+    """Yields a temporary folder that takes the place of `path` if the block succeeds.
+
+    The old folder is moved aside whole before it is removed: a kill never leaves a part of it under its name.
+    """
+    temporary, old = (path.with_name(f"{TEMPORARY}{kind}{path.name}") for kind in ("", "old-"))
     with writing(path):
         remove(temporary)
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        remove(path)
+        remove(old)
+        if os.path.lexists(path):
+            os.replace(path, old)
         os.replace(temporary, path)
+        remove(old)
 
 
 def remove(path: Path) -> None:
@@ -233,20 +241,29 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         UserError: The file is missing, of another kind, damaged, or holds anything but named tensors.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is missing", "give a .safetensors or .pt file")
     try:
         state = _read_state(path)
     except UserError:
         raise
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} holds more than tensors, or is no weight file", "save `model.state_dict()`") from None
     except Exception as e:  # a mutated file can make the readers raise anything
         reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
         raise UserError(
             f"{path} is not a weight file that can be read safely ({reason})", "save a plain state dict"
         ) from None
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(map(_is_plain, state.values())):
         raise UserError(f"{path} does not hold a plain mapping of names to tensors", "save `model.state_dict()`")
     return {str(k): v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def _is_plain(value: Any) -> bool:
+    """A tensor whose numbers are all in the file: no sparse or meta tensor, no stride 0 that stands for terabytes."""
+    if not isinstance(value, Tensor) or value.is_nested or value.layout != torch.strided or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
 def _read_state(path: Path) -> Any:
@@ -269,5 +286,5 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    for leftover in folder.rglob(f"{TEMPORARY}*"):
+    for leftover in list(folder.rglob(f"{TEMPORARY}*")):
         remove(leftover)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from devsort.errors import UserError
 
@@ -22,6 +22,13 @@ class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        return value
 
 
 class TaskConfig(Section):
@@ -160,12 +167,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
     try:
         text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline") from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path} cannot be read ({e})", "check the file") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as e:
+    try:
+        data = _parse_yaml(text)
+    except ValueError as e:
         raise UserError(f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml") from None
     if data is None:
         return {}
@@ -174,13 +182,22 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
+def _parse_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ValueError(str(e)) from None
+    except Exception as e:  # PyYAML's constructors raise KeyError, IndexError and more on scalars like `!!bool x`
+        raise ValueError(f"{type(e).__name__}: {e}") from None
+
+
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not key=value", "write for example --set train.steps=1000")
     try:
-        parsed = yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        parsed = _parse_yaml(value)
+    except ValueError:
         raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
     *sections, name = key.strip().split(".")
     for section in sections:
@@ -195,7 +212,17 @@ def _problems(error: ValidationError) -> str:
         key = ".".join(str(part) for part in e["loc"]) or "config"
         if e["type"] == "extra_forbidden":
             return f"unknown key {key}"
-        got = "" if isinstance(e["input"], dict) else f" (got {str(e['input'])[:80]!r})"
+        got = "" if isinstance(e["input"], dict) else f" (got {_shown(e['input'])})"
         return f"{key}: {e['msg'].removeprefix('Value error, ')}{got}"
 
-    return "; ".join(told(e) for e in error.errors()[:8])
+    errors = error.errors()
+    more = [f"and {len(errors) - 8} more"] if len(errors) > 8 else []
+    return "; ".join([told(e) for e in errors[:8]] + more)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"  # not its text: a few YAML aliases can stand for gigabytes
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a huge integer"
+    return repr(str(value)[:80])

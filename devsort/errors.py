@@ -17,5 +17,6 @@ class UserError(Exception):
 
 
 def one_line(text: str) -> str:
-    """Folds all white space, so that a message stays one line whatever a file name or value contains."""
-    return " ".join(str(text).split())
+    """Folds white space and escapes what a terminal would act on, whatever a file name or value contains."""
+    folded = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)

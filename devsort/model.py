@@ -108,14 +108,15 @@ def infer_shape(params: Mapping[str, Tensor], list_length: int, numbers: int, wh
         UserError: A parameter is missing, has another shape, or is not finite; all problems are told at once.
     """
     W_Q = params.get(ATTN + "W_Q")
-    if W_Q is None or W_Q.dim() != 3:
+    if W_Q is None or W_Q.dim() != 3 or 0 in W_Q.shape:
         got = "missing" if W_Q is None else f"of shape {tuple(W_Q.shape)}"
         raise UserError(
             f"{where}: {ATTN}W_Q is {got}, expected (heads, d_model, d_head)",
             "give a one-layer HookedTransformer state dict",
         )
     heads, d_model, d_head = W_Q.shape
-    shape = Shape(list_length, numbers, heads, d_model, d_head, "blocks.0.ln1.w" in params)
+    layer_norm = any(name.startswith(("blocks.0.ln1.", "ln_final.")) for name in params)
+    shape = Shape(list_length, numbers, heads, d_model, d_head, layer_norm)
     problems = list(_misfits(params, param_shapes(shape)))
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
@@ -126,6 +127,8 @@ def infer_shape(params: Mapping[str, Tensor], list_length: int, numbers: int, wh
 def _misfits(params: Mapping[str, Tensor], expected: dict[str, tuple[int, ...]]):
     if any(name.startswith("blocks.1.") for name in params):
         yield "has more than one layer"
+    if any(name.startswith(("blocks.0.mlp.", "blocks.0.ln2.")) for name in params):
+        yield "has an MLP"
     for name, size in expected.items():
         if name not in params:
             yield f"{name} is missing"
