@@ -1,0 +1,44 @@
+"""Parameters as one flat vector, so that a step over all of them is a few fused operations."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+
+class Layout:
+    """Where each parameter lies in a flat vector: in sorted order of names, so the order of a dict changes nothing.
+
+    Args:
+        shapes: Name and shape of each parameter.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = {name: tuple(shapes[name]) for name in sorted(shapes)}
+        self.slices: dict[str, slice] = {}
+        start = 0
+        for name, size in self.shapes.items():
+            self.slices[name] = slice(start, start + math.prod(size))
+            start += math.prod(size)
+        self.size = start
+
+    @classmethod
+    def of(cls, params: Mapping[str, Tensor]) -> "Layout":
+        """The layout of given parameters."""
+        return cls({name: tuple(p.shape) for name, p in params.items()})
+
+    def flatten(self, params: Mapping[str, Tensor]) -> Tensor:
+        """Packs parameters (…, shape) with the same leading axes into (…, P)."""
+        return torch.cat(
+            [
+                params[n].flatten(params[n].dim() - len(s)) if s else params[n][..., None]
+                for n, s in self.shapes.items()
+            ],
+            dim=-1,
+        )
+
+    def views(self, flat: Tensor) -> dict[str, Tensor]:
+        """Unpacks (…, P) into views (…, shape) of the same memory."""
+        lead = flat.shape[:-1]
+        return {n: flat[..., self.slices[n]].view(*lead, *s) for n, s in self.shapes.items()}
