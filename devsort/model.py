@@ -71,7 +71,7 @@ def model_shape(task: TaskConfig, model: ModelConfig) -> Shape:
 
 
 def param_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter, in HookedTransformer's order."""
+    """Name and shape of every parameter, under HookedTransformer's names."""
     H, D, d, V = shape.heads, shape.d_model, shape.d_head, shape.vocab
     norm = {"w": (D,), "b": (D,)} if shape.layer_norm else {}
     weights = {f"W_{m}": (H, D, d) for m in "QKV"} | {"W_O": (H, d, D)}

@@ -1,0 +1,35 @@
+"""A user's error is one line: what, where, and what to do."""
+
+import pytest
+
+from devsort.errors import UserError, one_line
+
+
+def test_message_is_what_and_fix():
+    e = UserError("runs/x is missing", "run `devsort train runs/x`")
+    assert str(e) == "runs/x is missing; run `devsort train runs/x`"
+    assert (e.what, e.fix) == ("runs/x is missing", "run `devsort train runs/x`")
+
+
+def test_message_without_a_fix_has_no_semicolon():
+    assert str(UserError("nothing to do")) == "nothing to do"
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", "\t", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "  "])
+def test_white_space_of_any_kind_is_folded(space):
+    message = str(UserError(f"a{space}b", f"c{space}d"))
+    assert message == "a b; c d"
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("\x1b[31mred", "\\x1b[31mred"), ("nul\0", "nul\\x00"), ("\udc80", "\\udc80"), ("\u202eevil", "\\u202eevil")],
+)
+def test_what_a_terminal_would_act_on_is_escaped(text, shown):
+    assert one_line(text) == shown
+    one_line(text).encode("utf-8")
+
+
+def test_letters_of_any_language_stay():
+    assert one_line("δ̄ größer 数字 λ̂") == "δ̄ größer 数字 λ̂"

@@ -1,0 +1,78 @@
+"""Streams: named by index, independent of history and of each other."""
+
+import subprocess
+import sys
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from devsort.rng import name_key, stream, torch_stream
+
+NAMES = [
+    (0, "train"),
+    (1, "train"),
+    (0, "eval"),
+    (0, "train", 0),
+    (0, "train", 0, 0),
+    (0, "train", 1),
+    (0, "train", 0, 1),
+    (0, "train", 1, 0),
+    (2**32 - 1, "train", 2**31),
+]
+
+
+def test_the_same_name_gives_the_same_numbers_whatever_was_drawn_before():
+    first = stream(3, "noise", 5, 7).random(100)
+    stream(3, "noise", 5, 6).random(1000)
+    np.random.default_rng().random(10)
+    assert (stream(3, "noise", 5, 7).random(100) == first).all()
+    a = torch.randn(100, generator=torch_stream(3, "noise", 5, 7))
+    torch.randn(10)
+    assert torch.equal(torch.randn(100, generator=torch_stream(3, "noise", 5, 7)), a)
+
+
+@pytest.mark.parametrize(("a", "b"), list(combinations(NAMES, 2)), ids=str)
+def test_different_names_give_unrelated_numbers(a, b):
+    # the correlation of n independent pairs has standard deviation 1/sqrt(n) = 0.01; six of them: p < 2e-9
+    x, y = stream(*a).random(10_000), stream(*b).random(10_000)
+    assert abs(np.corrcoef(x, y)[0, 1]) < 0.06
+    x, y = (torch.randn(10_000, generator=torch_stream(*name)).numpy() for name in (a, b))
+    assert abs(np.corrcoef(x, y)[0, 1]) < 0.06
+
+
+def test_neighbouring_streams_are_unrelated_as_a_family():
+    # first numbers of 4000 streams: mean 1/2, variance 1/12, no serial correlation; bounds are six standard errors
+    first = np.array([stream(0, "train", k).random() for k in range(4000)])
+    assert abs(first.mean() - 0.5) < 6 * np.sqrt(1 / 12 / 4000)
+    assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 6 / np.sqrt(4000)
+
+
+def test_global_generators_are_neither_read_nor_moved():
+    torch.manual_seed(1)
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    a = torch.randn(5, generator=torch_stream(0, "x"))
+    stream(0, "x").random(5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (np.random.get_state()[1] == numpy_state).all()
+    torch.manual_seed(2)
+    assert torch.equal(torch.randn(5, generator=torch_stream(0, "x")), a)
+
+
+def test_numbers_are_those_of_another_process():
+    # name_key must not be Python's hash(), which changes with every process
+    code = "from devsort.rng import stream, name_key; print(name_key('h0'), stream(1, 'a', 2).integers(2**62))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == [str(name_key("h0")), str(stream(1, "a", 2).integers(2**62))]
+
+
+def test_numbers_are_pinned():
+    # published seeds must go on meaning the same data: a change here changes every run
+    assert stream(0, "train", 0).integers(1000, size=4).tolist() == [892, 895, 462, 418]
+    assert torch_stream(0, "init", 1).initial_seed() == 8389341889633121962
+
+
+def test_a_negative_index_is_refused():
+    with pytest.raises(ValueError, match="non-negative"):
+        stream(0, "train", -1)
