@@ -1,0 +1,242 @@
+"""The trainer: Adam with L2 weight decay, dense checkpoints, and a resume that is bitwise the run never interrupted.
+
+Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is written together with
+the optimiser's state, so a resumed run computes exactly what the uninterrupted run computes.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from devsort.artifacts import Run, load_tensors, remove, save_checkpoint, save_tensors, write_atomic
+from devsort.config import ScheduleConfig, TrainConfig
+from devsort.errors import UserError
+from devsort.kernels import SortKernel
+from devsort.model import forward, init_params, model_shape
+from devsort.progress import progress
+from devsort.task import Batch, eval_batch, train_batch
+
+EVAL_CHUNK = 1024  # lists per forward pass of an evaluation, bounds memory
+
+
+class Trainer:
+    """The network, its optimiser and its step counter.
+
+    Adam (Kingma & Ba 2015) with decay in the gradient, G = ∇L + λ_wd w, which is not AdamW.
+
+    Args:
+        run: The run folder with its config.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.config = run, run.config.train
+        self.device = resolve_device(run.config.device)
+        self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
+        params = init_params(self.kernel.shape, run.config.model.init_scale, self.config.seed)
+        self.flat = self.kernel.layout.flatten(params).to(self.device)[None].requires_grad_()  # (1, P)
+        c = self.config
+        self.adam = torch.optim.Adam([self.flat], c.lr, c.betas, c.eps, c.weight_decay, fused=True)
+        self.step, self.loss = 0, float("nan")
+
+    def advance(self) -> None:
+        """One optimiser step on the batch of the next step number."""
+        self.step += 1
+        batch = train_batch(self.run.config.task, self.step, self.config.batch_size).to(self.device)
+        rows = self.kernel.pairs.rows(Batch(batch.tokens[None], batch.targets[None]))
+        losses, self.flat.grad = self.kernel.value_and_grad(self.flat.detach(), rows)
+        for group in self.adam.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        self.adam.step()
+        self.loss = float(losses.mean())
+
+    def params(self) -> dict[str, Tensor]:
+        """The weights as a state dict of views."""
+        return self.kernel.layout.views(self.flat.detach()[0])
+
+    def evaluate(self, data: Batch) -> tuple[float, float]:
+        """Loss in nats and accuracy per answer on clean lists."""
+        return evaluate(self.params(), data)
+
+    def save(self) -> None:
+        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch."""
+        save_checkpoint(self.run, self.step, self.params())
+        state = self.adam.state[self.flat]
+        tensors = {"flat": self.flat, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
+        metadata = {"step": str(self.step), "config": self.run.identity()}
+        save_tensors(self.run.resume_state, tensors, metadata)
+
+    def resume(self, step: int) -> None:
+        """Takes up the state saved at `step`."""
+        expected = {"step": str(step), "config": self.run.identity()}
+        saved = load_tensors(self.run.resume_state, expected, f"devsort train {self.run.path} --force")
+        self.flat.data.copy_(saved["flat"])
+        moments = {k: saved[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
+        self.adam.state[self.flat] = {"step": torch.tensor(float(step), device=self.device), **moments}
+        self.step = step
+
+
+def train(run: Run, force: bool = False) -> dict:
+    """Trains a run to its last step, from where it stands.
+
+    Args:
+        run: The run folder.
+        force: Start again from nothing.
+
+    Returns:
+        run, steps, checkpoints, val_loss (nats), val_accuracy, steps_per_second (of this call; 0 if nothing was left).
+
+    Raises:
+        UserError: The folder was trained from another config, or training diverged.
+    """
+    with run.lock():
+        if force:
+            remove(run.checkpoints)
+            remove(run.training_log)
+        start = _resume_step(run)
+        seconds = _train_from(run, start) if start < run.config.train.steps else 0.0
+    done = run.config.train.steps - start
+    last = read_log(run)[-1]
+    return {
+        "run": str(run.path),
+        "steps": run.config.train.steps,
+        "checkpoints": len(run.steps()),
+        "val_loss": last["val_loss"],
+        "val_accuracy": last["val_accuracy"],
+        "steps_per_second": round(done / seconds, 2) if seconds else 0.0,
+    }
+
+
+def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
+    """Steps that are saved: 10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last."""
+    saved, i, step = {steps}, 0, 1
+    while step <= min(schedule.linear_from, steps):
+        saved.add(step)
+        i += 1
+        step = round(10 ** (i / schedule.per_decade))
+    saved.update(range(schedule.linear_from, steps + 1, schedule.linear_every))
+    return sorted(saved)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Rate of step 1 … steps: constant, or linear from lr at step 1 to lr_final at the last step."""
+    if config.lr_final is None or config.steps == 1:
+        return config.lr
+    return config.lr + (config.lr_final - config.lr) * (step - 1) / (config.steps - 1)
+
+
+def evaluate(params: dict[str, Tensor], data: Batch) -> tuple[float, float]:
+    """Cross-entropy in nats and accuracy, both mean over all answers."""
+    loss, correct = 0.0, 0
+    with torch.no_grad():
+        for part in _chunks(data):
+            logp = forward(params, part.tokens).log_softmax(-1)  # (B, L, V)
+            loss -= float(logp.gather(-1, part.targets[..., None]).sum())
+            correct += int((logp.argmax(-1) == part.targets).sum())
+    return loss / data.targets.numel(), correct / data.targets.numel()
+
+
+def resolve_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one. On the CPU, denormal floats are flushed to zero in this thread.
+
+    Weight decay drives a fifth of the weights into denormal floats, on which a CPU takes up to four times as long.
+
+    Raises:
+        UserError: `cuda` is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("device: cuda is asked for, but torch sees no GPU", "use --set device=auto")
+    chosen = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    if chosen == "cpu":
+        torch.set_flush_denormal(True)
+    return torch.device(chosen)
+
+
+def read_log(run: Run) -> list[dict]:
+    """The lines of training.jsonl; a last line that was cut short by a kill is left out."""
+    if not run.training_log.is_file():
+        raise UserError(f"{run.training_log} is missing", f"run `devsort train {run.path}` first")
+    lines = run.training_log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return list(_parsed(lines))
+
+
+def _parsed(lines: list[str]) -> Iterator[dict]:
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            return
+
+
+def _resume_step(run: Run) -> int:
+    """The step to go on from; 0 where nothing usable is there."""
+    steps = run.steps()
+    if not steps:
+        return 0
+    saved = load_resume_step(run)
+    wanted = [s for s in checkpoint_steps(run.config.train.checkpoints, run.config.train.steps) if s <= saved]
+    return saved if set(wanted) <= set(steps) else 0
+
+
+def load_resume_step(run: Run) -> int:
+    """The step of the resume state; 0 where there is none.
+
+    Raises:
+        UserError: It was made from another config.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(run.resume_state, "pt") as f:
+            metadata = f.metadata() or {}
+    except (SafetensorError, OSError, ValueError):
+        return 0
+    if metadata.get("config") != run.identity():
+        fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
+        raise UserError(f"{run.checkpoints} was trained from another config", fix)
+    return int(metadata["step"])
+
+
+def _train_from(run: Run, start: int) -> float:
+    """Trains from a saved step to the end; returns the seconds it took."""
+    trainer, config = Trainer(run), run.config.train
+    if start:
+        trainer.resume(start)
+    data = eval_batch(run.config.task).to(trainer.device)
+    saved = set(checkpoint_steps(config.checkpoints, config.steps))
+    log = [line for line in read_log(run) if line["step"] <= start] if start else []
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    begun = time.perf_counter()
+    with progress(total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step") as bar:
+        while trainer.step < config.steps:
+            trainer.advance()
+            if trainer.step in saved or trainer.step % config.log_every == 0:
+                log.append(_log_line(trainer, data))
+                bar.set_postfix(loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}")
+            if trainer.step in saved:
+                write_atomic(run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode())
+                trainer.save()
+            bar.update()
+    return time.perf_counter() - begun
+
+
+def _log_line(trainer: Trainer, data: Batch) -> dict:
+    val_loss, val_accuracy = trainer.evaluate(data)
+    if not torch.isfinite(trainer.flat).all():
+        fix = "lower train.lr; the checkpoints before it are kept"
+        raise UserError(f"training diverged by step {trainer.step}: weights are no longer finite", fix)
+    return {
+        "step": trainer.step,
+        "loss": trainer.loss,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
+        "lr": learning_rate(trainer.config, trainer.step),
+        "weight_norm": float(trainer.flat.detach().norm()),
+    }
+
+
+def _chunks(data: Batch) -> Iterator[Batch]:
+    for i in range(0, len(data), EVAL_CHUNK):
+        yield data[slice(i, i + EVAL_CHUNK)]
