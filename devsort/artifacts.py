@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -271,7 +272,8 @@ def _read_state(path: Path) -> Any:
         with safe_open(path, "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     if path.suffix in (".pt", ".pth"):
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # a refusal is told in one line
+            return torch.load(path, map_location="cpu", weights_only=True)
     raise UserError(f"{path} ends in {path.suffix or 'nothing'}", "give a .safetensors or .pt file")
 
 
