@@ -66,7 +66,7 @@ class HeadKernel:
             index: (G, B) int64, which lists of the data set the minibatches are.
 
         Returns:
-            losses (G, B) in nats and the gradient (G, F) of their mean, a buffer that the next call overwrites.
+            losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next call overwrites.
         """
         G, D = len(flat), self.shape.d_model
         p, grad = self._one_head(flat), self.buffers("grad", *flat.shape)

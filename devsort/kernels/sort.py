@@ -33,8 +33,8 @@ class SortKernel:
             rows: Each lane's minibatch.
 
         Returns:
-            losses (G, B) of each list in nats, mean over its answers, and the gradient (G, P) of their mean. The
-            gradient is a buffer that the next call overwrites.
+            losses (G, B, L) of each answer in nats, and the gradient (G, P) of their mean. The gradient is a buffer
+            that the next call overwrites.
         """
         p, grad = self.layout.views(flat), self.buffers("grad", *flat.shape)
         g, norm = self.layout.views(grad), gains(p, "blocks.0.ln1")
@@ -53,7 +53,7 @@ class SortKernel:
         return losses, grad
 
     def losses(self, flat: Tensor, rows: Rows) -> Tensor:
-        """Cross-entropy (G, B) of each list in nats, without a gradient."""
+        """Cross-entropy (G, B, L) of each answer in nats, without a gradient."""
         p = self.layout.views(flat)
         x = self._embed(p)
         resid = self._direct(p, x, rows)
@@ -90,11 +90,11 @@ def fold_unembed(p: Params) -> tuple[Tensor, Tensor]:
 
 
 def cross_entropy(W: Tensor, bias: Tensor, yhat: Tensor, rows: Rows, buffers: Buffers) -> tuple[Tensor, Tensor]:
-    """Losses (G, B) and the gradient of their mean by the logits (G, B·L, V)."""
+    """Losses (G, B, L) and the gradient of their mean by the logits (G, B·L, V)."""
     logits = torch.baddbmm(bias, yhat, W, out=buffers("logits", *yhat.shape[:2], W.shape[2]))
     logp = torch.log_softmax(logits, -1)
     targets = rows.targets.flatten(1)[..., None]  # (G, B·L, 1)
-    losses = -logp.gather(2, targets).view(rows.targets.shape).mean(2)
+    losses = -logp.gather(2, targets).view(rows.targets.shape)
     dlogits = torch.exp(logp, out=logits)
     dlogits.scatter_add_(2, targets, targets.new_full((), -1, dtype=logp.dtype).expand(targets.shape))
     return losses, dlogits.mul_(1 / targets.shape[1])

@@ -1,0 +1,24 @@
+"""SGLD over many lanes at once, for any loss, with the draws and the evidence of their quality kept.
+
+    w ← w − (ε/2) (nβ ∇L_batch(w) + γ (w − w*) + ρ w) + sqrt(ε) N(0, I)
+
+| symbol | meaning                                          | setting        |
+|--------|--------------------------------------------------|----------------|
+| ε      | step size                                        | `lr`           |
+| nβ     | inverse temperature times sample size            | `n_beta`       |
+| γ      | localization, pull to the starting point w*      | `localization` |
+| ρ      | precision of a Gaussian prior centred at zero    | `prior`        |
+| λ̂      | local learning coefficient, nβ (E[L] − L(w*))    | `devsort.llc`  |
+
+Step convention and names are devinterp's. A *lane* is one (checkpoint, restriction, chain); minibatches are named by
+(seed, chain, step) and noise by (seed, key, chain), so what a lane draws does not depend on its neighbours.
+Sources: Welling & Teh 2011 (SGLD); Lau et al. 2023, arXiv 2308.12108 (LLC).
+"""
+
+from devsort.config import SamplerConfig
+from devsort.sampling.api import sample
+from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
+from devsort.sampling.sgld import run_chains
+from devsort.sampling.trace import Trace
+
+__all__ = ["LossObjective", "Objective", "SamplerConfig", "Trace", "minibatches", "module_loss", "run_chains", "sample"]

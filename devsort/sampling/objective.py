@@ -1,0 +1,137 @@
+"""Objectives: what a set of lanes minimises, as a function of their free parameters.
+
+`LossObjective` takes any differentiable loss; `sorting` has the fast ones for the sorting model. All have the same
+face, `Objective`, so the sampler knows nothing of models.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from devsort.errors import UserError
+from devsort.layout import Layout
+from devsort.rng import stream
+
+Loss = Callable[..., Tensor]  # loss(params, batch) → scalar, or loss(params) where there is no data
+Groups = dict[str, Tensor]
+
+
+class Objective(Protocol):
+    """Loss of G lanes as a function of their free parameters, packed into rows.
+
+    Attributes:
+        center: (G, F) starting points w*.
+    """
+
+    center: Tensor
+
+    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
+        """At parameters w (G, F) and step `step` of the chain (from 0).
+
+        Returns:
+            loss (G,) on each lane's minibatch, loss of the starting point on the same minibatch (G,), gradient of the
+            first (G, F), and the paired loss difference on named parts of the minibatch (G,) each.
+        """
+        ...
+
+
+class LossObjective:
+    """Any loss of a dict of tensors; lanes are vmapped, gradients are torch's.
+
+    Args:
+        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. Must be a pure function that
+            `torch.func.vmap` can map.
+        params: w*, name → tensor.
+        data: Tensors (n, …), alone or nested in a tuple, list or dict; minibatches are its rows.
+        index: (C, T, B) int64 rows of `data` for each chain and step, see `minibatches`; None if `data` is.
+        mask: Free entries, name → bool tensor of the parameter's shape, or None for all of it; names that are left out
+            are frozen. None: everything is free.
+
+    Raises:
+        UserError: The mask names a parameter that does not exist or has another shape, or nothing is free.
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        params: dict[str, Tensor],
+        data: Any = None,
+        index: Tensor | None = None,
+        mask: dict[str, Tensor | None] | None = None,
+    ) -> None:
+        self.layout = Layout.of(params)
+        self.data, self.index = data, index
+        self._star = self.layout.flatten(params).detach()  # (P,)
+        self._free = free_entries(self.layout, mask).to(self._star.device)
+        self.center = self._star[self._free].expand(1 if index is None else len(index), -1)
+
+        def of_free(w: Tensor, batch: Any) -> Tensor:
+            full = self._star.index_put((self._free,), w)
+            return loss(self.layout.views(full), batch) if data is not None else loss(self.layout.views(full))
+
+        self._value = torch.func.vmap(of_free)
+        self._grad = torch.func.vmap(torch.func.grad_and_value(of_free))
+
+    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
+        """See `Objective`."""
+        batch = torch.zeros(len(w), device=w.device)
+        if self.index is not None:
+            rows = self.index[:, step]  # (C, B)
+            batch = tree_map(lambda t: t[rows], self.data)
+        grad, loss = self._grad(w, batch)
+        with torch.no_grad():
+            return loss, self._value(self.center.expand(w.shape), batch), grad, {}
+
+
+def free_entries(layout: Layout, mask: dict[str, Tensor | None] | None) -> Tensor:
+    """Positions in the flat vector that a mask leaves free, in ascending order."""
+    if mask is None:
+        return torch.arange(layout.size)
+    unknown = sorted(set(mask) - set(layout.shapes))
+    if unknown:
+        raise UserError(f"mask names {', '.join(unknown)}, which the model does not have", f"use {list(layout.shapes)}")
+    chosen = torch.zeros(layout.size, dtype=torch.bool)
+    for name, part in mask.items():
+        if part is not None and tuple(part.shape) != layout.shapes[name]:
+            raise UserError(f"mask of {name} has shape {tuple(part.shape)}, expected {layout.shapes[name]}", "mend it")
+        chosen[layout.slices[name]] = True if part is None else part.flatten().bool().cpu()
+    if not chosen.any():
+        raise UserError("the mask leaves no parameter free", "free at least one entry")
+    return chosen.nonzero()[:, 0]
+
+
+def minibatches(seed: int, chains: range, steps: int, batch_size: int, size: int) -> Tensor:
+    """Rows of a data set of `size`, drawn with replacement: (chains, steps, batch_size) int64.
+
+    Named by (seed, chain, step): common to all checkpoints and restrictions, independent between chains.
+    """
+    drawn = [stream(seed, "minibatch", c).integers(0, size, (steps, batch_size)) for c in chains]
+    return torch.stack([torch.from_numpy(d) for d in drawn])
+
+
+def module_loss(module: torch.nn.Module, loss: Callable[[Callable, Any], Tensor]) -> tuple[Loss, dict[str, Tensor]]:
+    """Makes a torch module samplable.
+
+    Args:
+        module: Any module; it is not changed.
+        loss: `loss(model, batch)`, mean over the batch, calling `model(x)` as usual.
+
+    Returns:
+        `loss(params, batch)` and the module's parameters, as `sample` takes them.
+    """
+
+    def functional(params: dict[str, Tensor], batch: Any) -> Tensor:
+        return loss(lambda *a, **k: torch.func.functional_call(module, params, a, k), batch)
+
+    return functional, {name: p.detach() for name, p in module.named_parameters()}
+
+
+def data_size(data: Any) -> int:
+    """Number of rows that all tensors of `data` share."""
+    sizes = {len(t) for t in tree_leaves(data)}
+    if len(sizes) != 1:
+        raise UserError(f"data has tensors of {sorted(sizes)} rows", "give tensors with the same first axis")
+    return sizes.pop()

@@ -1,0 +1,115 @@
+"""The chain: SGLD on the free parameters of stacked lanes."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from devsort.config import SamplerConfig
+from devsort.rng import torch_stream
+from devsort.sampling.objective import Objective
+from devsort.sampling.trace import Trace
+
+NOISE_STEPS, NOISE_BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once
+
+
+def sgld_step(w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: SamplerConfig) -> tuple[Tensor, Tensor]:
+    """One step of w ← w − (ε/2) G + sqrt(ε) noise with G = nβ ∇L + γ (w − w*) + ρ w.
+
+    Args:
+        w: (G, F) free parameters, updated in place.
+        star: (G, F) or broadcastable, w*.
+        grad: (G, F), ∇L.
+        noise: (G, F) standard normal numbers.
+        config: ε, nβ, γ, ρ.
+
+    Returns:
+        G and w − w*, both (G, F), before the update.
+    """
+    moved = w - star
+    force = torch.add(moved * config.localization, grad, alpha=config.n_beta)
+    if config.prior:
+        force.add_(w, alpha=config.prior)
+    w.add_(force, alpha=-config.lr / 2)
+    if config.noise_level:
+        w.add_(noise, alpha=math.sqrt(config.lr) * config.noise_level)
+    return force, moved
+
+
+def run_chains(
+    objective: Objective,
+    config: SamplerConfig,
+    streams: Sequence[tuple[int, ...]],
+    on_step: Callable[[int], None] | None = None,
+) -> Trace:
+    """Runs one lane for each row of the objective's center.
+
+    Args:
+        objective: What is sampled.
+        config: Sampler settings; chain counts and batch sizes are the objective's affair.
+        streams: For each lane the indices that name its noise, such as (checkpoint, restriction, chain).
+        on_step: Called after each step with its number.
+
+    Returns:
+        The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing is dropped.
+    """
+    star = objective.center
+    w = star.clone(memory_format=torch.contiguous_format)
+    noise = Noise(config.seed, streams, w)
+    record = _Record(config)
+    for step in range(config.num_steps):
+        loss, init_loss, grad, groups = objective(w, step)
+        force, moved = sgld_step(w, star, grad, noise(), config)
+        record(step, loss, init_loss, force, moved, groups)
+        if on_step:
+            on_step(step)
+    return record.trace(w.shape[1])
+
+
+class Noise:
+    """Standard normal numbers, each lane from its own stream, so that lanes do not depend on their grouping."""
+
+    def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
+        self.generators = [torch_stream(seed, "noise", *index, device=like.device) for index in streams]
+        steps = min(NOISE_STEPS, max(1, NOISE_BLOCK // like.shape[1]))  # a function of F alone, never of the lanes
+        self.block = like.new_empty(len(like), steps, like.shape[1])
+        self.used = steps
+
+    def __call__(self) -> Tensor:
+        """The next (G, F) numbers, a view of memory that is used again."""
+        if self.used == self.block.shape[1]:
+            for lane, generator in zip(self.block, self.generators, strict=True):
+                lane.normal_(generator=generator)
+            self.used = 0
+        self.used += 1
+        return self.block[:, self.used - 1]
+
+
+class _Record:
+    """Collects the kept steps: every burn-in step, then every `num_steps_bw_draws`-th."""
+
+    def __init__(self, config: SamplerConfig) -> None:
+        self.config = config
+        self.rows: dict[str, list[Tensor]] = {k: [] for k in ("loss", "init_loss", "work", "force", "distance")}
+        self.groups: dict[str, list[Tensor]] = {}
+
+    def __call__(self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, groups: dict) -> None:
+        after = step - self.config.num_burnin_steps
+        if after > 0 and after % self.config.num_steps_bw_draws:
+            return
+        values = (loss, init_loss, (force * moved).sum(1), (force * force).sum(1), (moved * moved).sum(1))
+        for row, value in zip(self.rows.values(), values, strict=True):
+            row.append(value.detach().clone())
+        for name, value in groups.items():
+            self.groups.setdefault(name, []).append(value.clone())
+
+    def trace(self, dimension: int) -> Trace:
+        arrays = {name: _stack(row) for name, row in self.rows.items()}
+        groups = {name: _stack(row) for name, row in self.groups.items()}
+        return Trace(**arrays, groups=groups, dimension=dimension, num_burnin=self.config.num_burnin_steps)
+
+
+def _stack(rows: list[Tensor]) -> np.ndarray:
+    return torch.stack(rows, 1).cpu().numpy()  # (C, T)
