@@ -49,6 +49,56 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
     typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
 
 
+@app.command()
+def stages(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
+    trajectory: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="a trajectory from anywhere: step, llc, se, optionally loss")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")] = Path(
+        "stages"
+    ),
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+    as_json: JsonOpt = False,
+    force: ForceOpt = False,
+) -> None:
+    """Find the stages of a run, or of any trajectory, with intervals. Example: devsort stages runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.config import default_config
+    from devsort.stages import run_stages, step
+
+    if (run is None) == (trajectory is None):
+        raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
+    if trajectory is not None:
+        from devsort.charts.stage_chart import draw_csv
+
+        value = draw_csv(trajectory, default_config(tuple(set_)).stages, out)
+    else:
+        opened = open_run(run, tuple(set_))
+        with opened.lock():
+            value = run_stages(opened, force)
+    emit(value, as_json, step.table)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")] = Path("comparison"),
+    as_json: JsonOpt = False,
+) -> None:
+    """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
+    from devsort.artifacts import open_run, write_atomic, write_json
+    from devsort.charts import compare as chart
+    from devsort.stages.compare import compare_runs, markdown
+
+    opened = [open_run(run) for run in runs]
+    value = compare_runs(opened)
+    write_json(out / "compare.json", value)
+    write_atomic(out / "compare.md", markdown(value).encode())
+    paths = [out / "compare.json", out / "compare.md", *chart.draw(opened, out)]
+    emit({**value, "files": [str(p) for p in paths]}, as_json, markdown)
+
+
 def _command_path(e: click.ClickException) -> str:
     context = getattr(e, "ctx", None)
     return context.command_path if context else "devsort"

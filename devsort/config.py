@@ -122,13 +122,32 @@ class HeadsConfig(Section):
     """What the heads do; equations and reasons in docs/head-modes.md."""
 
     lists: PositiveInt = Field(4096, description="evaluation lists used for attention and ablation")
+    copy_share: float = Field(0.25, gt=0, le=1, description="effect that counts, relative to the strongest copier")
+    copy_floor: Positive = Field(1.0, description="logits that a head must add to a number to copy it")
+    need: Positive = Field(0.7, description="nats of loss that make a head needed: the answer's odds about halve")
+    extent: float = Field(0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named")
+    split: float = Field(0.5, gt=0, le=1, description="split score from which a network is called splitting")
+    overlap: float = Field(0.2, gt=0, le=1, description="overlap score from which heads are called overlapping")
+    bootstrap: PositiveInt = Field(200, description="resamples of the lists behind the intervals")
+    seed: Seed = Field(0, description="seed of the bootstrap")
 
 
 class StagesConfig(Section):
     """Segmentation of the LLC trajectory; definitions in docs/stages.md."""
 
+    approach: Literal["piecewise", "gaussian-process", "prominence"] = Field(
+        "piecewise", description="how boundaries are found; compared in docs/stages.md"
+    )
+    signals: tuple[str, ...] = Field((), description="signals that share the boundaries besides llc: loss, h0, h1, …")
     bootstrap: PositiveInt = Field(200, description="resamples behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
+    widen: Positive = Field(1.0, description="factor on the bootstrap intervals of boundaries; set by simulation")
+    penalty: Positive = Field(14.0, description="log-likelihood units a joint must earn; set by simulation")
+    jump_penalty: Positive = Field(30.0, description="the same for a jump between two checkpoints")
+    bend_margin: NonNegative = Field(0.0, description="log-likelihood units by which joints must beat a smooth bend")
+    rate_factor: float = Field(2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction")
+    min_points: int = Field(3, ge=1, le=1000, description="checkpoints in a segment, at least")
+    outlier: Positive = Field(4.5, description="standard deviations beyond which a checkpoint is an outlier")
 
 
 class Config(Section):
@@ -153,6 +172,14 @@ def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     for override in overrides:
         _apply(data, override)
     return parse_config(data, path)
+
+
+def default_config(overrides: tuple[str, ...] = ()) -> Config:
+    """The defaults with `key=value` overrides: the config of work that belongs to no run."""
+    data: dict[str, Any] = {}
+    for override in overrides:
+        _apply(data, override)
+    return parse_config(data, "--set")
 
 
 def parse_config(data: dict[str, Any], where: Path | str) -> Config:

@@ -1,0 +1,82 @@
+"""Overlay of runs: loss, LLC and split score over log step, and the stages of each run as ribbons."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from devsort.artifacts import Run
+from devsort.charts import ribbon, style
+from devsort.charts.stage_chart import Z95, Story, of_run
+
+NAME = "compare"
+LINES = ("-", "--", "-.", ":")
+RUN_COLOURS = (0, 1, 2, 4, 5, 7, 8, 9)  # of the palette; its red marks flags
+
+
+def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Draws the overlay into a folder; returns the paths."""
+    names = _short_names([run.path for run in runs])
+    return style.save_figure(figure(dict(zip(names, map(of_run, runs), strict=True))), folder, NAME)
+
+
+def figure(stories: Mapping[str, Story]) -> Figure:
+    """The overlay of named runs."""
+    style.use_style()
+    strips = 0.32 * len(stories) + 0.1
+    fig = Figure(figsize=(style.WIDTH, 4.6 + strips), layout="constrained")
+    axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
+    axes[-1].set_xscale("log")
+    ends = [s.stages["stages"] for s in stories.values()]
+    axes[-1].set_xlim(min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
+    _ribbons(axes[0], stories)
+    for i, (name, story) in enumerate(stories.items()):
+        look = {"color": style.PALETTE[RUN_COLOURS[i % len(RUN_COLOURS)]], "ls": LINES[i % len(LINES)], "label": name}
+        _curves(axes[1:], story, look)
+    for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
+        ax.set_ylabel(label)
+    axes[1].set_yscale("log")
+    axes[2].set_ylim(bottom=0)
+    axes[2].legend(loc="best")
+    axes[3].set_ylim(-0.04, 1.04)
+    axes[3].set_xlabel("training step")
+    fig.align_ylabels(list(axes[1:]))
+    return fig
+
+
+def _curves(axes: Sequence[Axes], story: Story, look: Mapping[str, Any]) -> None:
+    if story.loss:
+        axes[0].plot(story.loss.step, story.loss.value, lw=1.2, **look)
+    llc = story.llc
+    axes[1].plot(llc.step, llc.value, lw=1.2, **look)
+    axes[1].fill_between(
+        llc.step, llc.value - Z95 * llc.se, llc.value + Z95 * llc.se, color=look["color"], alpha=0.25, lw=0
+    )
+    split = story.scores.get("vocabulary_splitting")
+    if split:
+        axes[2].plot(split.step, split.value, lw=1.2, **look)
+
+
+def _ribbons(ax: Axes, stories: Mapping[str, Story]) -> None:
+    """One ribbon a run: stages by the direction of their LLC, boundaries with intervals."""
+    ax.spines[:].set_visible(False)
+    ax.tick_params(axis="x", which="both", length=0)
+    ax.tick_params(axis="y", length=0)
+    ax.set_yticks(range(len(stories)), list(stories), fontsize=7)
+    ax.set_ylim(len(stories) - 0.5, -0.5)
+    for row, story in enumerate(stories.values()):
+        for stage in story.stages["stages"]:
+            tint = ribbon.TINT[stage["llc"]]
+            ax.fill_between([stage["from"], stage["to"]], row - 0.36, row + 0.36, color=tint, lw=0)
+        for boundary in story.stages["boundaries"]:
+            ax.plot(boundary["ci95"], [row, row], color=ribbon.BOUNDARY, lw=0.9)
+            ax.plot([boundary["step"]] * 2, [row - 0.36, row + 0.36], color=ribbon.BOUNDARY, lw=1.0)
+        ribbon.labels(ax, story.stages["stages"], row)
+
+
+def _short_names(paths: Sequence[Path]) -> list[str]:
+    """Folder names, or whole paths where two folders share a name."""
+    names = [p.resolve().name for p in paths]
+    return names if len(set(names)) == len(names) else [str(p) for p in paths]

@@ -1,0 +1,114 @@
+"""Stages as a ribbon with names, boundaries with their intervals, and events hanging from the stage they belong to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.text import Text
+
+from devsort.charts import style
+
+TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}  # by direction of the LLC; light in print
+EDGE = {"rising": "#b8700a", "falling": "#0b5c8f", "flat": "#666666"}
+BOUNDARY = "#555555"
+RIBBON = (0.0, 1.0)  # y of the ribbon; names above, events below
+LINE = 0.95  # y of a line of text
+LABEL_SHARE = 0.3  # of the axis that a label of an event takes on its left
+MOST_LINES = 4  # of names
+
+
+def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
+    """Tints the stages, and draws each boundary as a line with a bar for its 95 % interval."""
+    for stage in stages["stages"]:
+        ax.axvspan(stage["from"], stage["to"], color=TINT[stage["llc"]], lw=0, zorder=0)
+    for boundary in stages["boundaries"]:
+        ax.axvspan(*boundary["ci95"], color=BOUNDARY, alpha=0.18, lw=0, zorder=0.5)
+        ax.axvline(boundary["step"], color=BOUNDARY, lw=0.7, zorder=0.6)
+
+
+def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
+    """Draws the ribbon on an axis that already has its limits in x; returns its height in lines of text."""
+    ax.axis("off")
+    for stage in stages["stages"]:
+        ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
+    for number, stage in enumerate(stages["stages"], 1):
+        colour = EDGE[stage["llc"]]
+        ax.text(_middle(stage), 0.47, str(number), ha="center", va="center", fontsize=7, color=colour, weight="bold")
+    for boundary in stages["boundaries"]:
+        ax.plot(boundary["ci95"], [0.5, 0.5], color=BOUNDARY, lw=0.9)
+        ax.plot([boundary["step"]] * 2, RIBBON, color=BOUNDARY, lw=1.0)
+    _events(ax, stages)
+    low, high = -LINE * (len(stages["events"]) + 0.3), RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3)
+    ax.set_ylim(low, high)
+    return high - low
+
+
+def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
+    """Writes the title of each stage at height y where it fits between the stage's ends."""
+    ax.figure.draw_without_rendering()
+    for stage in stages:
+        text = ax.text(
+            _middle(stage), y, title(stage), ha="center", va="center_baseline", fontsize=6.5, color=EDGE[stage["llc"]]
+        )
+        low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
+        if text.get_window_extent().width > 0.95 * (high - low):
+            text.remove()
+
+
+def title(stage: Mapping[str, Any]) -> str:
+    """The stage's name, or the direction of its LLC where no name is earned."""
+    return stage["name"] if stage["name"] != "unnamed" else f"LLC {stage['llc']}"
+
+
+def _middle(stage: Mapping[str, Any]) -> float:
+    return float(np.sqrt(stage["from"] * stage["to"]))
+
+
+def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
+    """Names over the ribbon, lifted a line where they would touch another; returns the number of lines."""
+    ax.figure.draw_without_rendering()  # so that text has a size
+    ends = [-np.inf] * MOST_LINES
+    used = 1
+    for stage in stages:
+        colour = EDGE[stage["llc"]]
+        text = ax.text(_middle(stage), 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour)
+        _keep_inside(ax, text)
+        box = text.get_window_extent()
+        line = next((i for i, end in enumerate(ends) if box.x0 > end + 6), int(np.argmin(ends)))
+        ends[line], used = box.x1, max(used, line + 1)
+        text.set_y(RIBBON[1] + 0.12 + LINE * line)
+        if line:
+            ax.plot([_middle(stage)] * 2, [RIBBON[1], RIBBON[1] + 0.1 + LINE * line], color=colour, lw=0.5)
+    return used
+
+
+def _keep_inside(ax: Axes, text: Text) -> None:
+    """Moves a text that runs over the left or right edge of the axis back in."""
+    box, frame = text.get_window_extent(), ax.get_window_extent()
+    shift = max(frame.x0 - box.x0, 0) - max(box.x1 - frame.x1, 0)
+    if shift:
+        x = ax.transData.inverted().transform((box.x0 + box.width / 2 + shift, 0))[0]
+        text.set_x(x)
+
+
+def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
+    """Each event on a line of its own: interval, marker, and a stem to the stage it belongs to."""
+    low, high = ax.get_xlim()
+    for row, event in enumerate(sorted(stages["events"], key=lambda e: e["step"])):
+        y, colour = -LINE * (row + 0.7), EDGE[stages["stages"][event["stage_index"]]["llc"]]
+        ci = np.clip(event["ci95"] or [event["step"]] * 2, low, high)
+        ax.plot([event["step"]] * 2, [y, 0.0], color=colour, lw=0.7)
+        ax.plot(ci, [y, y], color=colour, lw=1.4, solid_capstyle="butt")
+        ax.plot(event["step"], y, "D", ms=3.2, color=colour, mew=0)
+        left = np.log10(ci[0] / low) > LABEL_SHARE * np.log10(high / low)
+        ax.annotate(
+            f"{event_title(event['event'])} (stage {event['stage_index'] + 1})",
+            (ci[0] if left else ci[1], y), (-5 if left else 5, 0), textcoords="offset points", va="center",
+            ha="right" if left else "left", fontsize=7, color=style.INK,
+        )  # fmt: skip
+
+
+def event_title(event: str) -> str:
+    """The name of an event in print."""
+    return event.replace("_", " ")

@@ -1,0 +1,212 @@
+"""The stage chart: stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
+
+from devsort.artifacts import Run, write_json
+from devsort.charts import ribbon, style
+from devsort.config import StagesConfig
+from devsort.errors import UserError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NAME = "stages"
+Z95 = 1.96
+SCORES = {
+    "vocabulary_splitting": ("vocabulary splitting", 2, "-"),
+    "copy_suppression": ("copy suppression", 3, "--"),
+    "overlap": ("overlap", 7, ":"),
+}  # label, index in the palette, line
+LINE_HEIGHT = 0.155  # inches of a line of the ribbon
+HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Values over steps, with standard errors and flags where there are any."""
+
+    step: np.ndarray
+    value: np.ndarray
+    se: np.ndarray | None = None
+    flagged: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Story:
+    """All that one stage chart shows.
+
+    Attributes:
+        stages: The JSON object of `devsort stages`.
+        llc: LLC of the whole model, in nats.
+        loss: Loss in nats, or None.
+        heads: LLC of each head, by head number.
+        scores: Head-mode scores by name.
+    """
+
+    stages: Mapping[str, Any]
+    llc: Curve
+    loss: Curve | None = None
+    heads: dict[int, Curve] = field(default_factory=dict)
+    scores: dict[str, Curve] = field(default_factory=dict)
+
+
+def draw(run: Run) -> list[Path]:
+    """Draws the stage chart of a run into its figures/; returns the paths.
+
+    Raises:
+        UserError: llc.zarr, heads.zarr or stages.json is missing or stale.
+    """
+    return style.save_figure(figure(of_run(run)), run.figures, NAME)
+
+
+def draw_csv(path: Path, config: StagesConfig, folder: Path) -> dict[str, Any]:
+    """Finds the stages of a CSV, draws their chart, and writes stages.json beside it; returns the JSON object."""
+    from devsort.stages import detect, read_csv
+    from devsort.stages.step import as_json
+
+    t = read_csv(path)
+    value = {"trajectory": str(path), **as_json(detect(t, config)), "notes": list(t.notes)}
+    loss = None if t.loss is None else positive(Curve(t.step, t.loss))
+    story = Story(value, Curve(t.step, t.llc, t.se), loss)
+    value = {**value, "files": [str(p) for p in style.save_figure(figure(story), folder, NAME)]}
+    write_json(folder / "stages.json", value)
+    return value
+
+
+def of_run(run: Run) -> Story:
+    """Reads what the chart shows from a run folder."""
+    from devsort.heads import load_heads
+    from devsort.llc import load_llc
+    from devsort.stages import load_stages
+
+    llc, heads = load_llc(run), load_heads(run)
+    return from_datasets(load_stages(run), llc, heads, training_loss(run))
+
+
+def from_datasets(stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Dataset", loss: Curve | None) -> Story:
+    """Puts the tables of a run together; without a training log, the loss at the checkpoints is shown."""
+    restrictions = [str(r) for r in llc.restriction.values]
+    per_head = {int(r[1:]): llc_curve(llc, r) for r in restrictions if r[0] == "h" and r[1:].isdigit()}
+    step = heads.checkpoint.values.astype(float)
+    scores = {str(n): positive(Curve(step, heads.scores.sel(score=n).values)) for n in heads.score.values}
+    loss = loss or positive(Curve(llc.checkpoint.values.astype(float), llc.checkpoint_loss.values))
+    return Story(stages, llc_curve(llc, "full"), loss, per_head, scores)
+
+
+def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
+    """The LLC of one restriction."""
+    one = llc.sel(restriction=restriction)
+    flagged = one.flags.any("flag").values
+    return positive(Curve(llc.checkpoint.values.astype(float), one.llc.values, one.se.values, flagged))
+
+
+def positive(curve: Curve) -> Curve:
+    """The points that a log axis can show: step 1 and later, finite values."""
+    kept = (curve.step >= 1) & np.isfinite(curve.value)
+    rows = (None if v is None else v[kept] for v in (curve.se, curve.flagged))
+    return Curve(curve.step[kept], curve.value[kept], *rows)
+
+
+def training_loss(run: Run) -> Curve | None:
+    """Validation loss of training.jsonl, or None if there is no such file.
+
+    Raises:
+        UserError: A line is no JSON object with step and val_loss.
+    """
+    if not run.training_log.is_file():
+        return None
+    try:
+        rows = [json.loads(line) for line in run.training_log.read_text(encoding="utf-8").splitlines() if line.strip()]
+        pairs = np.array([(r["step"], r["val_loss"]) for r in rows if r.get("val_loss") is not None], float)
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise UserError(
+            f"{run.training_log} is cut short or damaged", f"run `devsort train {run.path} --force` to make it again"
+        ) from None
+    return positive(Curve(pairs[:, 0], pairs[:, 1])) if len(pairs) else None
+
+
+def figure(story: Story) -> Figure:
+    """The finished figure; panels without data are left out."""
+    style.use_style()
+    panels = ["ribbon", *(["loss"] if story.loss else []), "llc"]
+    panels += (["heads"] if story.heads else []) + (["scores"] if story.scores else [])
+    heights = [HEIGHT[p] for p in panels]
+    fig = Figure(figsize=(style.WIDTH, sum(heights)), layout="constrained")
+    fig.get_layout_engine().set(hspace=0.02, h_pad=0.03)
+    column = fig.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
+    column[-1].set_xscale("log")
+    column[-1].set_xlim(story.stages["stages"][0]["from"], story.stages["stages"][-1]["to"])
+    column[-1].set_xlabel("training step")
+    for name, ax in zip(panels[1:], column[1:], strict=True):
+        ribbon.shade(ax, story.stages)
+        PANELS[name](ax, story)
+    fig.align_ylabels(list(column))
+    heights[0] = LINE_HEIGHT * ribbon.draw(column[0], story.stages)
+    column[0].get_gridspec().set_height_ratios(heights)
+    fig.set_size_inches(style.WIDTH, sum(heights) + 0.5)
+    return fig
+
+
+def _loss(ax: Axes, story: Story) -> None:
+    ax.plot(story.loss.step, story.loss.value, color=style.FULL, lw=1.1)
+    ax.set_yscale("log")
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_ylabel("loss (nats)")
+
+
+def _llc(ax: Axes, story: Story) -> None:
+    _band(ax, story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
+    handles, labels = ax.get_legend_handles_labels()
+    if story.llc.flagged is not None and story.llc.flagged.any():
+        handles, labels = [*handles, _flag_handle()], [*labels, "flagged estimate"]
+    ax.legend(handles, labels, loc="best", ncols=2)
+    ax.set_ylabel("LLC (nats)")
+
+
+def _heads(ax: Axes, story: Story) -> None:
+    for head, curve in story.heads.items():
+        _band(ax, curve, style.head_colour(head), f"head {head}", "os^Dv<>p"[head % 8])
+    ax.legend(loc="best", ncols=min(len(story.heads), 4))
+    ax.set_ylabel("head LLC (nats)")
+
+
+def _scores(ax: Axes, story: Story) -> None:
+    for name, curve in story.scores.items():
+        label, colour, line = SCORES.get(name, (name.replace("_", " "), 5, "-."))
+        ax.plot(curve.step, curve.value, line, color=style.PALETTE[colour], lw=1.4, label=label)
+    ax.set_ylim(-0.04, 1.04)
+    ax.set_yticks([0, 0.5, 1])
+    ax.legend(loc="best")
+    ax.set_ylabel("head-mode score")
+
+
+PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
+
+
+def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
+    """A curve with its 95 % band; flagged points are open circles in red with a cross."""
+    ax.plot(curve.step, curve.value, marker=marker, ms=2.4, lw=1.0, color=colour, mew=0, label=label)
+    if curve.se is not None:
+        low, high = curve.value - Z95 * curve.se, curve.value + Z95 * curve.se
+        ax.fill_between(curve.step, low, high, color=colour, alpha=0.25, lw=0)
+    if curve.flagged is not None and curve.flagged.any():
+        at = curve.flagged
+        ax.plot(curve.step[at], curve.value[at], **FLAG)
+    ax.set_ylim(bottom=min(0.0, float(np.nanmin(curve.value)) * 1.1))
+
+
+FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.PALETTE[3]}
+
+
+def _flag_handle() -> Line2D:
+    return Line2D([], [], **FLAG)

@@ -1,0 +1,248 @@
+"""Runs side by side: which stages they share, when, how high the LLC was and how far it fell, with uncertainties.
+
+A difference of two independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width sqrt(h_a² + h_b²).
+Steps are compared by their log10.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from devsort.artifacts import Run
+from devsort.errors import UserError
+from devsort.rng import stream
+from devsort.stages import link
+from devsort.stages.step import load_stages
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Z95 = 1.96
+RESAMPLES = 1000
+DIFFERENCES = {
+    "peak_llc": "peak LLC (nats)",
+    "peak_step": "step of the peak (log10)",
+    "final_llc": "final LLC (nats)",
+    "fall": "fall from the peak (nats)",
+}
+
+
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Compares runs that have their stages.
+
+    Returns:
+        runs: for each run the figures of `summary`; stages: rows of aligned stages; differences: each run against
+        the first; link: whether events lie closer to boundaries than chance, over the runs.
+
+    Raises:
+        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact.
+    """
+    from devsort.heads import load_heads
+    from devsort.llc import load_llc
+
+    if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
+        raise UserError("compare needs two or more different runs", "name them, as in `devsort compare RUN RUN`")
+    stages = [load_stages(run) for run in runs]
+    tables = [
+        summary(str(run.path), load_llc(run), load_heads(run), one) for run, one in zip(runs, stages, strict=True)
+    ]
+    return side_by_side(tables, stages)
+
+
+def side_by_side(tables: Sequence[dict[str, Any]], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The comparison of summaries and stages that are already at hand."""
+    rows = aligned([one["stages"] for one in stages])
+    return {
+        "runs": list(tables),
+        "stages": rows,
+        "differences": [difference(tables, rows, i) for i in range(1, len(tables))],
+        "link": link.permutation_test([_timeline(one) for one in stages]),
+    }
+
+
+def summary(name: str, llc: "xr.Dataset", heads: "xr.Dataset", stages: Mapping[str, Any]) -> dict[str, Any]:
+    """Peak and final LLC, fall, final loss, split score and its onset.
+
+    The peak is the largest estimate; the interval of its step comes from resampling the estimates within their errors.
+    """
+    full = llc.sel(restriction="full")
+    step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
+    known = np.isfinite(value) & np.isfinite(se) & (step >= 1)
+    step, value, se = step[known], value[known], se[known]
+    if not len(step):
+        raise UserError(f"{name} has no finite LLC", f"run `devsort llc {name} --force`")
+    top = int(np.argmax(value))
+    drawn = value + se * stream(0, "peak step").standard_normal((RESAMPLES, len(value)))
+    onset = next((e for e in stages["events"] if e["event"] == "split_onset"), None)
+    loss, split = llc.checkpoint_loss.values, heads.scores.sel(score="vocabulary_splitting").values
+    return {
+        "run": name,
+        "peak_llc": float(value[top]), "peak_llc_se": float(se[top]),
+        "peak_step": float(step[top]), "peak_step_ci95": np.quantile(step[drawn.argmax(1)], [0.025, 0.975]).tolist(),
+        "final_llc": float(value[-1]), "final_llc_se": float(se[-1]),
+        "fall": float(value[top] - value[-1]),
+        "fall_se": float(np.hypot(se[top], se[-1])) if top < len(value) - 1 else 0.0,
+        "loss": _finite(loss[-1]), "split_score": _finite(split[-1]),
+        "split_onset": onset and onset["step"], "split_onset_ci95": onset and onset["ci95"],
+    }  # fmt: skip
+
+
+def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of stages that correspond: same direction of the LLC, in the same order, overlapping most.
+
+    Returns:
+        Rows of {"name", "llc", "runs": [stage of each run, or None]}.
+    """
+    rows = [[s, *[None] * (len(stages) - 1)] for s in stages[0]]
+    for i, others in enumerate(stages[1:], 1):
+        rows = _merged(rows, others, i, len(stages))
+    return [_row(row) for row in rows]
+
+
+def difference(tables: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, Any]:
+    """Run i minus run 0, with 95 % intervals: figures and, for stages that both have, their ends and the LLC there."""
+    a, b = tables[0], tables[i]
+    figures = {
+        key: _minus((b[key], Z95 * b[f"{key}_se"]), (a[key], Z95 * a[f"{key}_se"]))
+        for key in ("peak_llc", "final_llc", "fall")
+    }
+    figures["peak_step"] = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
+    shared = [(r, r["runs"][0], r["runs"][i]) for r in rows if r["runs"][0] and r["runs"][i]]
+    ends = [
+        {
+            "name": r["name"], "llc": r["llc"],
+            "to_log10": _minus(*(_log(s["to"], s["to_ci95"]) for s in (y, x))) if _ends_inside(x, y) else None,
+            "llc_to": _minus(*((s["llc_to"], (s["llc_to_ci95"][1] - s["llc_to_ci95"][0]) / 2) for s in (y, x))),
+        }
+        for r, x, y in shared
+    ]  # fmt: skip
+    return {"run": b["run"], "reference": a["run"], **figures, "stages": ends}
+
+
+def markdown(value: Mapping[str, Any]) -> str:
+    """The comparison as Markdown: figures, stages side by side, differences."""
+    parts = ["# Comparison", _figures(value["runs"]), "## Stages", _stages(value)]
+    if value["differences"]:
+        parts += ["## Differences, with 95 % intervals", _differences(value["differences"])]
+    test = value["link"]
+    if test["events"]:
+        parts.append(
+            f"Events lie {test['mean_distance_log10']:.2f} decades from the nearest boundary on average, "
+            f"{test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, {test['events']} events in {test['runs']} runs)."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _merged(rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width: int) -> list[list]:
+    """Aligns the stages of run i to the rows by dynamic programming over the total likeness."""
+    heads = [next(s for s in row if s) for row in rows]
+    n, m = len(rows), len(others)
+    best = np.zeros((n + 1, m + 1))
+    for a in range(n - 1, -1, -1):
+        for b in range(m - 1, -1, -1):
+            best[a, b] = max(best[a + 1, b], best[a, b + 1], best[a + 1, b + 1] + likeness(heads[a], others[b]))
+    out, a, b = [], 0, 0
+    while a < n or b < m:
+        if a < n and b < m and best[a, b] > max(best[a + 1, b], best[a, b + 1]):
+            out.append([*rows[a][:i], others[b], *rows[a][i + 1 :]])
+            a, b = a + 1, b + 1
+        elif b == m or (a < n and best[a + 1, b] >= best[a, b + 1]):
+            out.append(rows[a])
+            a += 1
+        else:
+            out.append([*[None] * i, others[b], *[None] * (width - i - 1)])
+            b += 1
+    return out
+
+
+def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """0 for stages of different direction; else 1, plus 1 for the same earned name, plus the share of log step shared."""
+    if a["llc"] != b["llc"]:
+        return 0.0
+    lows, highs = np.log10([a["from"], b["from"]]), np.log10([a["to"], b["to"]])
+    union = max(float(highs.max() - lows.min()), 1e-9)
+    overlap = max(0.0, float(highs.min() - lows.max())) / union
+    return 1.0 + (a["name"] == b["name"] != "unnamed") + overlap
+
+
+def _ends_inside(*stages: Mapping[str, Any]) -> bool:
+    """Whether each of the stages ends at a boundary, not with its run."""
+    return all(s["to_ci95"][0] < s["to_ci95"][1] for s in stages)
+
+
+def _row(row: list) -> dict[str, Any]:
+    known = [s for s in row if s]
+    named = [s["name"] for s in known if s["name"] != "unnamed"]
+    return {"name": named[0] if named else "unnamed", "llc": known[0]["llc"], "runs": row}
+
+
+def _timeline(stages: Mapping[str, Any]) -> link.Timeline:
+    def logs(key: str) -> np.ndarray:
+        return np.log10([item["step"] for item in stages[key]] or np.empty(0))
+
+    ends = np.log10([stages["stages"][0]["from"], stages["stages"][-1]["to"]])
+    return link.Timeline(logs("events"), logs("boundaries"), *map(float, ends))
+
+
+def _log(step: float, ci95: Sequence[float]) -> tuple[float, float]:
+    return float(np.log10(step)), float(np.log10(ci95[1]) - np.log10(ci95[0])) / 2
+
+
+def _minus(b: tuple[float, float], a: tuple[float, float]) -> dict[str, Any]:
+    value, half = b[0] - a[0], float(np.hypot(a[1], b[1]))
+    return {"difference": value, "ci95": [value - half, value + half]}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _figures(tables: Sequence[Mapping[str, Any]]) -> str:
+    def line(t: Mapping[str, Any]) -> list[str]:
+        low, high = t["peak_step_ci95"]
+        onset = "–" if t["split_onset"] is None else f"{t['split_onset']:.4g}"
+        ci = t["split_onset_ci95"]
+        onset += f" ({ci[0]:.4g} to {ci[1]:.4g})" if ci else ""
+        return [
+            t["run"],
+            f"{t['peak_llc']:.4g} ± {Z95 * t['peak_llc_se']:.0f}",
+            f"{t['peak_step']:.4g} ({low:.4g} to {high:.4g})",
+            f"{t['final_llc']:.4g} ± {Z95 * t['final_llc_se']:.0f}",
+            f"{t['fall']:.4g} ± {Z95 * t['fall_se']:.0f}",
+            "–" if t["loss"] is None else f"{t['loss']:.3g}",
+            "–" if t["split_score"] is None else f"{t['split_score']:.2f}",
+            onset,
+        ]
+
+    header = ["run", "peak LLC (nats)", "step of peak", "final LLC (nats)", "fall (nats)", "loss (nats)", "split score"]
+    return _grid([*header, "split onset (step)"], [line(t) for t in tables])
+
+
+def _stages(value: Mapping[str, Any]) -> str:
+    def cell(s: Mapping[str, Any] | None) -> str:
+        return "–" if s is None else f"{s['from']:.4g} to {s['to']:.4g}, LLC {s['llc_from']:.4g} → {s['llc_to']:.4g}"
+
+    header = ["stage", "LLC", *(t["run"] for t in value["runs"])]
+    return _grid(header, [[r["name"], r["llc"], *map(cell, r["runs"])] for r in value["stages"]])
+
+
+def _differences(differences: Sequence[Mapping[str, Any]]) -> str:
+    def cell(d: Mapping[str, Any]) -> str:
+        return f"{d['difference']:+.3g} ({d['ci95'][0]:+.3g} to {d['ci95'][1]:+.3g})"
+
+    rows = []
+    for d in differences:
+        against = f"{d['run']} − {d['reference']}"
+        rows += [[against, label, cell(d[key])] for key, label in DIFFERENCES.items()]
+        for number, s in enumerate(d["stages"], 1):
+            what = f"shared stage {number} ({s['name']}, LLC {s['llc']})"
+            if s["to_log10"]:
+                rows.append([against, f"{what}: end (log10 step)", cell(s["to_log10"])])
+            rows.append([against, f"{what}: LLC at its end (nats)", cell(s["llc_to"])])
+    return _grid(["runs", "what", "difference"], rows)

@@ -1,0 +1,204 @@
+"""Boundaries as the joints of a penalised piecewise-linear fit; the approach that `detect` uses.
+
+The number of joints k and the correlation length ℓ minimise
+
+    (n + ν) log((χ²(k, ℓ) + ν) / (n + ν)) + log det R(ℓ) + penalty · k,
+
+the profile of a Gaussian likelihood whose noise is φ times the reported standard errors, φ² having a prior of weight
+ν at 1: errors that are honest add power, errors that are not are found out. The penalty is set by simulation
+(analysis/stage_benchmark.py --calibrate). A joint is a boundary if the directions on both sides differ, or the rates
+do by a factor of two with intervals apart; where a smooth bend explains a run of one direction as well as its joints
+do, they are bends and no boundaries.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from devsort.config import StagesConfig
+from devsort.rng import stream
+from devsort.stages import hinges
+from devsort.stages.segments import Boundary, Draws, Segment, boundary_joints, describe
+from devsort.stages.trajectory import Trajectory
+
+LENGTHS = (0.0, 0.05, 0.12, 0.25)  # ℓ in decades
+PRIOR_POINTS = 10.0  # ν: points that the reported standard errors count for
+ROUNDS = 3  # of dropping outliers
+MOST = 8  # joints
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A continuous piecewise-linear fit with jumps.
+
+    Attributes:
+        x: (n,) positions of the points that were used, in decades.
+        s: (S, n) standard errors used, smoothed.
+        y: (S, n) values.
+        z: (S, n) whitened values.
+        candidates: The joints that could be chosen.
+        chosen: Indices of the joints, in order of position.
+        length: ℓ in decades.
+        scale: φ, factor on the standard errors.
+        used: (N,) which points of the trajectory were used; the others are outliers.
+    """
+
+    x: np.ndarray
+    s: np.ndarray
+    y: np.ndarray
+    z: np.ndarray
+    candidates: hinges.Dictionary
+    chosen: list[int]
+    length: float
+    scale: float
+    used: np.ndarray
+
+    @property
+    def position(self) -> np.ndarray:
+        """(k,) ψ in decades."""
+        return self.candidates.position[self.chosen]
+
+    @property
+    def jump(self) -> np.ndarray:
+        """(k,) true for a jump."""
+        return self.candidates.jump[self.chosen]
+
+
+def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], list[Segment]]:
+    """Boundaries with intervals, and the segments between them.
+
+    Args:
+        trajectory: What is segmented.
+        config: Penalty, number of resamples, seed.
+    """
+    model = fit(trajectory, config)
+    draws = bootstrap(model, trajectory, config)
+    kept = boundary_joints(model, draws, config)
+    return describe(model, draws, kept, config)
+
+
+def segments_at(trajectory: Trajectory, boundaries: list[Boundary], config: StagesConfig) -> list[Segment]:
+    """Segments between boundaries that another approach found: a continuous piecewise-linear fit through them."""
+    base = fit(trajectory, config)
+    d = base.candidates
+    chosen = sorted({int(np.argmin(np.abs(d.position - b.x) + d.jump * 1e3)) for b in boundaries})
+    model = replace(base, chosen=chosen)
+    draws = [(chosen, coefficients(model, z, chosen)) for z in resampled(model, trajectory, config)]
+    return describe(model, draws, list(range(len(chosen))), config)[1]
+
+
+def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
+    """Chooses joints and noise, dropping points that lie far off the curve of their neighbours."""
+    model = _best(trajectory, np.ones(len(trajectory), bool), config)
+    for _ in range(ROUNDS):
+        far = outliers(model, config.outlier)
+        used = model.used.copy()
+        used[np.flatnonzero(used)[far]] = False
+        if not far.any() or used.sum() < max(6, 0.8 * len(used)):
+            break
+        model = _best(trajectory, used, config)
+    return model
+
+
+def smoothed_errors(se: np.ndarray) -> np.ndarray:
+    """Each standard error drawn towards its running median: those of few chains are uncertain by tens of per cent."""
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
+    return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
+
+
+def outliers(model: Fit, threshold: float) -> np.ndarray:
+    """(n,) points whose residual in the first signal exceeds `threshold` robust standard deviations."""
+    r = (model.y[0] - curve(model)[0]) / model.s[0]
+    scale = max(1.4826 * float(np.median(np.abs(r))), 0.5)
+    return np.abs(r) > threshold * scale
+
+
+def curve(model: Fit) -> np.ndarray:
+    """(S, n) fitted values at the points."""
+    raw = design(model.x, model.position, model.jump)
+    return coefficients(model, model.z, model.chosen) @ raw.T
+
+
+def design(x: np.ndarray, position: np.ndarray, jump: np.ndarray) -> np.ndarray:
+    """(n, 2+k) columns 1, x, φ_1, …"""
+    return np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position, jump)], 1)
+
+
+def coefficients(model: Fit, z: np.ndarray, chosen: list[int]) -> np.ndarray:
+    """(S, 2+k) least-squares coefficients of whitened values z (S, n)."""
+    d = model.candidates
+    white = np.concatenate([d.base, d.columns[:, :, chosen]], 2)
+    return np.stack([np.linalg.lstsq(w, one, rcond=None)[0] for w, one in zip(white, z, strict=True)])
+
+
+def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws:
+    """Places the joints anew on resampled values: a list of (chosen, coefficients (S, 2+k))."""
+    d, draws = model.candidates, []
+    for z in resampled(model, trajectory, config):
+        chosen = hinges.sweep(d, z, model.chosen, same_kind=True) if model.chosen else []
+        draws.append((chosen, coefficients(model, z, chosen)))
+    return draws
+
+
+def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> list[np.ndarray]:
+    """Whitened values (S, n) of the curve with resampled chains and checkpoints, as many as `config.bootstrap`."""
+    rng = stream(config.seed, "stages bootstrap")
+    noise = _resampled_noise(model, trajectory, config.bootstrap, rng)  # (B, S, n)
+    values = np.moveaxis(curve(model) + noise, 0, -1)  # (S, n, B)
+    white = [hinges.whiten(v, model.x, s, model.length) for v, s in zip(values, model.s, strict=True)]
+    return list(np.moveaxis(np.stack(white), -1, 0))
+
+
+def _resampled_noise(model: Fit, trajectory: Trajectory, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, S, n): checkpoints resampled as whitened residuals; in the first signal half of the variance is the chains'."""
+    n = len(model.x)
+    d = model.candidates
+    fitted_white = np.einsum("snk,sk->sn", np.concatenate([d.base, d.columns[:, :, model.chosen]], 2),
+                             coefficients(model, model.z, model.chosen))  # fmt: skip
+    white = model.z - fitted_white
+    white = white - white.mean(1, keepdims=True)
+    white *= model.scale / np.maximum(white.std(1, keepdims=True), 1e-12)
+    index = rng.integers(n, size=(count, n))
+    noise = np.stack(
+        [hinges.colour(w[index].T, model.x, s, model.length).T for w, s in zip(white, model.s, strict=True)], 1
+    )
+    chains = None if trajectory.chains is None else trajectory.chains[model.used]
+    if chains is not None and chains.shape[1] > 2 and np.isfinite(chains).all():
+        noise[:, 0] = (noise[:, 0] + _resampled_chains(chains, count, rng)) / np.sqrt(2)
+    return noise
+
+
+def _resampled_chains(chains: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, n) deviations of the mean over Dirichlet-weighted chains, with the variance s²/C of the mean."""
+    number = chains.shape[1]
+    weights = rng.dirichlet(np.ones(number), count) - 1 / number  # (B, C)
+    return np.sqrt((number + 1) / (number - 1)) * weights @ (chains - chains.mean(1, keepdims=True)).T
+
+
+def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> Fit:
+    part = trajectory.select(used)
+    x = part.x
+    y, s = part.llc[None], smoothed_errors(part.se)[None]
+    if part.others is not None:
+        y, s = np.concatenate([y, part.others[..., 0]]), np.concatenate([s, part.others[..., 1]])
+    fits = [_best_at(x, y, s, length, config) for length in LENGTHS]
+    return replace(min(fits, key=lambda pair: pair[0])[1], used=used)
+
+
+def _best_at(x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, config: StagesConfig) -> tuple[float, Fit]:
+    d = hinges.dictionary(x, s, length, config.min_points, (config.penalty, config.jump_penalty))
+    z = np.stack([hinges.whiten(v, x, e, length) for v, e in zip(y, s, strict=True)])
+    most = min(MOST, max(0, (len(x) - 4) // 4))
+    sets = hinges.path(d, z, most)
+    scores = [objective(hinges.chi2(d, z, chosen), len(x), length, x) + d.cost[chosen].sum() for chosen in sets]
+    best = int(np.argmin(scores))
+    variance = (hinges.chi2(d, z, sets[best]).mean() + PRIOR_POINTS) / (len(x) - 2 - 2 * best + PRIOR_POINTS)
+    return scores[best], Fit(x, s, y, z, d, sets[best], length, float(np.sqrt(variance)), np.ones(len(x), bool))
+
+
+def objective(chi2: np.ndarray, n: int, length: float, x: np.ndarray) -> float:
+    """Minus twice the log of the marginal likelihood, over signals, up to a constant."""
+    weight = n + PRIOR_POINTS
+    return float((weight * np.log((chi2 + PRIOR_POINTS) / weight)).sum()) + len(chi2) * hinges.log_determinant(
+        x, length
+    )

@@ -1,0 +1,183 @@
+"""Trajectories with planted truth: segments over log step, noise as the LLC has it, and shapes without a boundary.
+
+A planted trajectory is piecewise linear over x = log10(step) with jumps; its boundaries are known exactly. The noise
+has the relative size of SGLD estimates, differs from point to point, is correlated between neighbours (common random
+numbers), and has outliers; the reported standard errors are themselves uncertain, as those of four chains are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from devsort.rng import stream
+from devsort.stages.trajectory import Trajectory
+
+SHAPES = ("ramp", "peak", "dip", "plateau", "step", "slowdown", "development", "collapse")
+FLAT_SHAPES = ("noise", "drift", "rise")  # no boundary
+FLOOR = 2.0  # nats: standard error of an LLC near zero
+CHAINS = 4
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How the values scatter about the truth.
+
+    Attributes:
+        relative: Standard error as a share of the LLC.
+        correlation_length: ℓ in decades; corr = exp(−distance/ℓ).
+        outliers: Share of points that are off by 5 to 10 standard errors.
+        missing: Share of checkpoints that are missing.
+        se_spread: Relative error of the reported standard errors.
+    """
+
+    relative: float = 0.03
+    correlation_length: float = 0.05
+    outliers: float = 0.01
+    missing: float = 0.05
+    se_spread: float = 0.3
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A trajectory and the truth behind it.
+
+    Attributes:
+        trajectory: What a detector sees.
+        boundaries: Planted positions in log10(step).
+        truth: (n,) noise-free values.
+    """
+
+    trajectory: Trajectory
+    boundaries: np.ndarray
+    truth: np.ndarray
+
+
+def plant(shape: str, seed: int, points: int = 40, noise: Noise = Noise(), last: float = 6000.0) -> Planted:
+    """Draws one trajectory of a shape.
+
+    Args:
+        shape: One of SHAPES or FLAT_SHAPES.
+        seed: Names the random stream, with the shape.
+        points: Checkpoints before some go missing.
+        noise: See `Noise`.
+        last: Last training step.
+    """
+    rng = stream(seed, f"planted {shape}")
+    step = _schedule(rng, points, last, noise.missing)
+    x = np.log10(step)
+    truth, boundaries = (_smooth if shape in FLAT_SHAPES else _segments)(shape, x, rng)
+    return Planted(_observe(step, truth, noise, rng), boundaries, truth)
+
+
+def _schedule(rng: np.random.Generator, points: int, last: float, missing: float) -> np.ndarray:
+    """Steps spread evenly over log step, rounded as checkpoints are (so sparse at the start), some missing."""
+    step = np.unique(np.round(np.geomspace(1, last, points)))
+    if len(step) < points:  # whole numbers ran out at the start: more points later, as a schedule does
+        step = np.unique(np.round(np.geomspace(1, last, 2 * points - len(step))))
+    keep = rng.random(len(step)) >= missing
+    keep[[0, -1]] = True
+    return step[keep]
+
+
+def _smooth(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    level, span = _log_uniform(rng, 100, 800), x[-1] - x[0]
+    t = (x - x[0]) / span
+    if shape == "noise":
+        truth = np.full_like(x, level)
+    elif shape == "drift":
+        truth = level * (1 + _signed(rng, 0.2, 0.8) * (t - 0.5))
+    else:
+        truth = level * (0.2 + rng.uniform(1, 4) * _bend(t, rng))
+    return truth, np.empty(0)
+
+
+def _bend(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A rise from 0 to 1 without a plateau: logistic, a power of the step, or saturating."""
+    kind = rng.integers(3)
+    if kind == 0:
+        width = rng.uniform(0.2, 0.4)  # of the window: the rate at the ends is a tenth to half of the largest
+        centre = rng.uniform(0.4, 0.6)
+        y = 1 / (1 + np.exp(-(t - centre) / width))
+    else:
+        rate = rng.uniform(0.5, 2.5)
+        y = np.exp(rate * t) if kind == 1 else -np.exp(-rate * t)
+    return (y - y[0]) / (y[-1] - y[0])
+
+
+def _segments(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    levels, jump = _levels(shape, rng)
+    joints = _joints(x, len(levels) - (1 if jump else 2), rng)
+    if shape in ("slowdown", "collapse"):  # the last rate is at most a third of the one before
+        edges = [x[0], *joints, x[-1]]
+        rate = (levels[-2] - levels[-3]) / (edges[-2] - edges[-3])
+        drop = rng.uniform(0.0, 1 / 3) * rate * (edges[-1] - edges[-2])
+        levels[-1] = max(levels[-2] + drop, 0.4 * levels[-2])
+    if jump:
+        truth = np.where(x > joints[0], levels[1], levels[0])
+        return truth, joints
+    return np.interp(x, [x[0], *joints, x[-1]], levels), joints
+
+
+def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Positions with at least 0.4 decades (or an even share, if that is less) and four checkpoints a segment."""
+    low, high = x[4], x[-5]
+    apart = min(0.45, 0.8 * (high - low) / (count + 1))
+    slack = (high - low) - apart * (count - 1)
+    return low + np.sort(rng.uniform(0, slack, count)) + apart * np.arange(count)
+
+
+def _levels(shape: str, rng: np.random.Generator) -> tuple[list[float], bool]:
+    """Values at the first point, at each joint and at the last point; each change is by a factor of 1.6 or more."""
+    base = _log_uniform(rng, 60, 300)
+
+    def up() -> float:
+        return rng.uniform(1.6, 3.5)
+
+    if shape == "ramp":
+        return [base, base, base * up()], False
+    if shape == "peak":
+        return [base, base * (top := up()), base * top / up()], False
+    if shape == "dip":
+        return [base * up(), base, base * up()], False
+    if shape == "plateau":
+        return [base, base * (mid := up()), base * mid, base * mid * up()], False
+    if shape == "step":
+        return [base, base * up()], True
+    if shape == "slowdown":
+        return [base, base * (mid := rng.uniform(2.5, 5)), base * mid], False
+    if shape == "development":  # as with weight decay: learn, dip, rise to the peak, fall
+        first = base * up()
+        dip = first / rng.uniform(1.6, 2.0)
+        return [base, base, first, dip, dip * (top := up()), dip * top / rng.uniform(1.6, 2)], False
+    return [base, base, base * 3, base * 1.2, base * 0.5], False  # collapse: learn, then fall, as without decay
+
+
+def _observe(step: np.ndarray, truth: np.ndarray, noise: Noise, rng: np.random.Generator) -> Trajectory:
+    n, x = len(step), np.log10(step)
+    se = (noise.relative * np.abs(truth) + FLOOR) * rng.uniform(0.7, 1.4, n)
+    eta = np.stack([_correlated(x, noise.correlation_length, rng) for _ in range(CHAINS)], 1)  # (n, C)
+    chains = truth[:, None] + np.sqrt(CHAINS) * se[:, None] * eta
+    llc = chains.mean(1)
+    off = rng.random(n) < noise.outliers
+    shift = np.where(off, rng.choice([-1, 1], n) * rng.uniform(5, 10, n) * se, 0.0)
+    reported = se * np.exp(noise.se_spread * rng.standard_normal(n))
+    return Trajectory(step, llc + shift, reported, chains=chains + shift[:, None])
+
+
+def _correlated(x: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
+    """A unit-variance Ornstein–Uhlenbeck path at positions x."""
+    white = rng.standard_normal(len(x))
+    if length <= 0:
+        return white
+    a = np.exp(-np.diff(x) / length)
+    for i in range(1, len(x)):
+        white[i] = a[i - 1] * white[i - 1] + np.sqrt(1 - a[i - 1] ** 2) * white[i]
+    return white
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _signed(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(rng.choice([-1, 1]) * rng.uniform(low, high))
