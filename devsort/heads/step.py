@@ -1,0 +1,119 @@
+"""The `heads` step: checkpoints in, heads.zarr out; and the same for a single weight file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import safe_open
+
+from devsort import artifacts
+from devsort.artifacts import TRAIN_SECTIONS, Run
+from devsort.config import Config, TaskConfig
+from devsort.errors import UserError
+from devsort.heads.analysis import analyse, dataset, describe
+from devsort.heads.events import events
+from devsort.model import infer_shape, model_shape
+from devsort.progress import progress
+from devsort.task import eval_batch
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SECTIONS = (*TRAIN_SECTIONS, "heads")
+
+
+def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
+    """Measures the heads at every checkpoint of a run and writes heads.zarr, unless it is up to date.
+
+    Raises:
+        UserError: The run was not trained to its end, or a checkpoint is damaged.
+    """
+    if force or not _up_to_date(run):
+        with artifacts.replacing_folder(run.heads) as folder:
+            _measured(run).to_zarr(folder, consolidated=False)
+    found = load_heads(run)
+    return {
+        "run": str(run.path),
+        "checkpoints": [describe(found.isel(checkpoint=i)) for i in range(found.sizes["checkpoint"])],
+        "events": events(found),
+    }
+
+
+def load_heads(run: Run) -> "xr.Dataset":
+    """Reads heads.zarr and verifies that it belongs to the run's config and checkpoints.
+
+    Raises:
+        UserError: It is missing, damaged, or was made from something else; names the command that makes it.
+    """
+    import xarray as xr
+
+    command = f"devsort heads {run.path} --force"
+    if not run.heads.is_dir():
+        raise UserError(f"{run.heads} is missing", f"run `devsort heads {run.path}` first")
+    try:
+        found = xr.open_zarr(run.heads, consolidated=False, chunks=None).load()
+    except Exception as e:  # a damaged store can make the reader raise anything
+        reason = str(e) or type(e).__name__
+        raise UserError(
+            f"{run.heads} is cut short or damaged ({reason})", f"run `{command}` to make it again"
+        ) from None
+    artifacts.check_provenance(found.attrs, _provenance(run), run.heads, command)
+    return found
+
+
+def analyse_weights(path: Path, list_length: int, numbers: int, config: Config | None = None) -> dict[str, Any]:
+    """Measures the heads of a weight file with HookedTransformer's names; nothing in the file is executed.
+
+    Args:
+        path: A .safetensors or .pt file.
+        list_length: L, numbers in a list.
+        numbers: N, lists are drawn from 0…N−1.
+        config: Its heads section and evaluation lists are used.
+
+    Raises:
+        UserError: The file cannot be read safely, or its parameters do not fit together or to L and N.
+    """
+    config = config or Config()
+    task = TaskConfig(list_length=list_length, numbers=numbers, eval_lists=config.heads.lists, seed=config.task.seed)
+    params = artifacts.load_weights(path)
+    shape = infer_shape(params, list_length, numbers, str(path))
+    result = analyse(params, shape, eval_batch(task), config.heads)
+    value = describe(dataset([result], [0], config.heads).isel(checkpoint=0))
+    return {**value, "step": None, "weights": str(path)}
+
+
+def _up_to_date(run: Run) -> bool:
+    if not run.heads.is_dir():
+        return False
+    try:
+        load_heads(run)
+    except UserError:
+        return False
+    return True
+
+
+def _measured(run: Run) -> "xr.Dataset":
+    config, steps = run.config, artifacts.trained_steps(run)
+    origin = _provenance(run)
+    shape = model_shape(config.task, config.model)
+    batch = eval_batch(config.task.model_copy(update={"eval_lists": config.heads.lists}))
+    bar = progress(steps, desc="heads", unit="checkpoint")
+    results = [analyse(artifacts.load_checkpoint(run, step), shape, batch, config.heads) for step in bar]
+    return dataset(results, steps, config.heads).assign_attrs(origin)
+
+
+def _provenance(run: Run) -> dict[str, str]:
+    return artifacts.provenance(run, *SECTIONS, inputs=checkpoints_identity(run, artifacts.trained_steps(run)))
+
+
+def checkpoints_identity(run: Run, steps: list[int]) -> str:
+    """Identity of all weights, from the checksum that each file carries; `load_checkpoint` verifies the checksums."""
+    return artifacts.identity({str(step): _header(run.checkpoint(step)).get("checksum") for step in steps})
+
+
+def _header(path: Path) -> Mapping[str, str]:
+    try:
+        with safe_open(path, "pt") as f:
+            return f.metadata() or {}
+    except Exception:  # told by `load_checkpoint`, which names the file and the remedy
+        return {}
