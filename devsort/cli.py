@@ -81,6 +81,29 @@ def stages(
 
 
 @app.command()
+def heads(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="one state dict, .safetensors or .pt")] = None,
+    list_length: Annotated[int, typer.Option(min=2, max=100, help="numbers in a list, for --weights")] = 10,
+    numbers: Annotated[int, typer.Option(min=2, max=1000, help="lists are drawn from 0 to this less 1")] = 51,
+    hf: Annotated[Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")] = None,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """Say what each head does, in a run, a weight file or a GPT-2. Example: devsort heads runs/baseline"""
+    from devsort.heads import report
+
+    if sum(source is not None for source in (run, weights, hf)) != 1:
+        raise UserError("heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them")
+    if run is not None:
+        return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
+    if weights is not None:
+        return emit(report.weights(weights, list_length, numbers, tuple(set_)), as_json, report.checkpoint_table)
+    return emit(report.gpt2(hf), as_json, report.gpt2_table)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")] = Path("comparison"),

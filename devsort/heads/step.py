@@ -53,10 +53,8 @@ def load_heads(run: Run) -> "xr.Dataset":
     try:
         found = xr.open_zarr(run.heads, consolidated=False, chunks=None).load()
     except Exception as e:  # a damaged store can make the reader raise anything
-        reason = str(e) or type(e).__name__
-        raise UserError(
-            f"{run.heads} is cut short or damaged ({reason})", f"run `{command}` to make it again"
-        ) from None
+        what = f"{run.heads} is cut short or damaged ({type(e).__name__})"
+        raise UserError(what, f"run `{command}` to make it again") from None
     artifacts.check_provenance(found.attrs, _provenance(run), run.heads, command)
     return found
 
