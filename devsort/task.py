@@ -82,6 +82,14 @@ def train_batch(task: TaskConfig, step: int, batch_size: int) -> Batch:
     return data[slice(row * batch_size, (row + 1) * batch_size)]
 
 
+def sampling_set(task: TaskConfig, size: int) -> Batch:
+    """The data set whose loss is sampled: `size` lists as in training (label noise included), or the finite set."""
+    if task.train_lists is not None:
+        return _finite_set(task)
+    rng = stream(task.seed, "sampling-set")
+    return _add_label_noise(make_batch(draw_lists(rng, size, task), task), task, rng)
+
+
 def gaps(lists: np.ndarray) -> np.ndarray:
     """δ_i = b_{i+1} − b_i of each list, with b the sorted list.
 

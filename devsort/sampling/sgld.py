@@ -88,28 +88,35 @@ class Noise:
 
 
 class _Record:
-    """Collects the kept steps: every burn-in step, then every `num_steps_bw_draws`-th."""
+    """Collects the losses of burn-in, then everything at every `num_steps_bw_draws`-th step."""
 
     def __init__(self, config: SamplerConfig) -> None:
         self.config = config
-        self.rows: dict[str, list[Tensor]] = {k: [] for k in ("loss", "init_loss", "work", "force", "distance")}
+        self.burnin: list[tuple[Tensor, ...]] = []
+        self.draws: list[tuple[Tensor, ...]] = []
         self.groups: dict[str, list[Tensor]] = {}
 
     def __call__(self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, groups: dict) -> None:
         after = step - self.config.num_burnin_steps
-        if after > 0 and after % self.config.num_steps_bw_draws:
-            return
-        values = (loss, init_loss, (force * moved).sum(1), (force * force).sum(1), (moved * moved).sum(1))
-        for row, value in zip(self.rows.values(), values, strict=True):
-            row.append(value.detach().clone())
-        for name, value in groups.items():
-            self.groups.setdefault(name, []).append(value.clone())
+        if after < 0:
+            self.burnin.append((loss.detach().clone(), init_loss.detach().clone()))
+        elif after % self.config.num_steps_bw_draws == 0:
+            evidence = (_dot(force, moved), _dot(force, force), _dot(moved, moved))
+            self.draws.append((loss.detach().clone(), init_loss.detach().clone(), *evidence))
+            for name, value in groups.items():
+                self.groups.setdefault(name, []).append(value.clone())
 
     def trace(self, dimension: int) -> Trace:
-        arrays = {name: _stack(row) for name, row in self.rows.items()}
-        groups = {name: _stack(row) for name, row in self.groups.items()}
-        return Trace(**arrays, groups=groups, dimension=dimension, num_burnin=self.config.num_burnin_steps)
+        loss, init_loss, work, force, distance = (_stack(column) for column in zip(*self.draws, strict=True))
+        empty = np.empty((len(loss), 0), loss.dtype)
+        burnin = [_stack(column) for column in zip(*self.burnin, strict=True)] or [empty, empty]
+        groups = {name: _stack(column) for name, column in self.groups.items()}
+        return Trace(loss, init_loss, work, force, distance, *burnin, groups, dimension)
 
 
-def _stack(rows: list[Tensor]) -> np.ndarray:
-    return torch.stack(rows, 1).cpu().numpy()  # (C, T)
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vecdot(a, b)  # (G,)
+
+
+def _stack(column: Sequence[Tensor]) -> np.ndarray:
+    return torch.stack(list(column), 1).cpu().numpy()  # (C, T)

@@ -1,0 +1,192 @@
+"""The `llc` step: checkpoints in, draws and the trajectory out."""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Event, local
+
+import numpy as np
+import torch
+import xarray as xr
+
+from devsort.artifacts import (
+    Run,
+    check_provenance,
+    checksum,
+    identity,
+    load_checkpoint,
+    provenance,
+    remove,
+    trained_steps,
+)
+from devsort.errors import UserError
+from devsort.llc.flags import Context
+from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
+from devsort.llc.table import make_table, rows
+from devsort.model import Params, model_shape
+from devsort.progress import progress
+from devsort.rng import name_key
+from devsort.sampling import minibatches, run_chains
+from devsort.sampling.restrictions import expand, restriction_mask
+from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sampling.trace import Trace
+from devsort.task import sampling_set
+from devsort.train import resolve_device
+
+SECTIONS = ("task", "model", "train", "llc")
+
+
+class Stopped(Exception):
+    """Raised inside a worker when the user interrupts."""
+
+
+def run_llc(run: Run, force: bool = False) -> dict:
+    """Samples every chosen checkpoint and restriction of a run, and writes llc.zarr.
+
+    Args:
+        run: The run folder.
+        force: Sample again what is already there.
+
+    Returns:
+        The JSON of design: run and trajectory.
+
+    Raises:
+        UserError: The run is not trained, a checkpoint is damaged, or llc.zarr belongs to another config.
+    """
+    with run.lock():
+        if force:
+            remove(run.llc)
+        names = expand(run.config.llc.restrictions, run.config.model.heads)
+        shape = model_shape(run.config.task, run.config.model)
+        for name in names:
+            restriction_mask(name, shape)
+        origin, checkpoints = _inputs(run)
+        axes = {"checkpoint": list(checkpoints), "restriction": names}
+        store = open_store(run, origin, axes, ())
+        _sample(run, store, checkpoints)
+        if not table_is_current(run):
+            write_table(run, make_table(store, _context(run)))
+    return {"run": str(run.path), "trajectory": list(rows(load_llc(run)))}
+
+
+def load_llc(run: Run) -> xr.Dataset:
+    """Reads the verified draws and table of a run.
+
+    Raises:
+        UserError: They are missing, unfinished, or from another config or other checkpoints.
+    """
+    command = f"devsort llc {run.path} --force"
+    check_provenance(open_group(run, command).attrs, _inputs(run)[0], run.llc, command)
+    if not table_is_current(run):
+        raise UserError(f"{run.llc} is unfinished", f"run `devsort llc {run.path}` to finish it")
+    return xr.open_zarr(run.llc, consolidated=False)
+
+
+def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the saved steps, spread evenly over log step, the first and the last among them."""
+    if len(saved) <= count:
+        return list(saved)
+    targets = np.linspace(math.log10(saved[0]), math.log10(saved[-1]), count)
+    left, picked = list(saved), []
+    for i, target in enumerate(targets):
+        usable = left[: len(left) - (count - i - 1)]
+        best = min(range(len(usable)), key=lambda j: abs(math.log10(usable[j]) - target))
+        picked.append(left[best])
+        left = left[best + 1 :]
+    return picked
+
+
+def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
+    """Provenance of the draws and the verified checkpoints that they are taken around."""
+    steps = chosen_steps(trained_steps(run), run.config.llc.max_checkpoints)
+    checkpoints = {step: load_checkpoint(run, step) for step in steps}
+    sums = {step: checksum(params) for step, params in checkpoints.items()}
+    return provenance(run, *SECTIONS, inputs=identity(sums)), checkpoints
+
+
+def _context(run: Run) -> Context:
+    return Context.of(run.config.llc.sampler, math.log(run.config.task.numbers + 1))
+
+
+def _sample(run: Run, store: Store, checkpoints: dict[int, Params]) -> None:
+    """Runs what is missing on all cores, one checkpoint a worker; a checkpoint is written when it is whole."""
+    todo, config = store.todo(), run.config.llc
+    if not todo:
+        return
+    worker = Worker(run, store.restrictions)
+    lane_steps = len(store.restrictions) * config.sampler.num_chains * config.sampler.num_steps
+    with (
+        progress(total=len(todo) * lane_steps, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar,
+        _workers(worker.device) as pool,
+    ):
+        submit = {pool.submit(worker, store.steps[i], checkpoints[store.steps[i]], bar.update): i for i in todo}
+        try:
+            for future in _as_done(submit):
+                store.write(submit[future], future.result(), ())
+        except BaseException:
+            worker.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class Worker:
+    """Samples all restrictions of one checkpoint; every thread has its own kernels."""
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        config, task = run.config.llc, run.config.task
+        self.config, self.names = config.sampler, names
+        self.device = resolve_device(run.config.device)
+        self.shape = model_shape(task, run.config.model)
+        self.stop, self.threads = Event(), local()
+        data = sampling_set(task, config.dataset_size).to(self.device)
+        sampler = config.sampler
+        chains = range(sampler.num_chains)
+        index = minibatches(sampler.seed, chains, sampler.num_steps, sampler.batch_size, len(data))
+        self.batches = Minibatches(data, index.to(self.device), {})
+
+    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
+        """Traces of all restrictions at the checkpoint of a training step."""
+        resolve_device(self.device.type)  # flushing denormals is a setting of each thread
+        kernels = self._kernels()
+        params = {name: value.to(self.device) for name, value in params.items()}
+        reference = Reference(kernels[0], params, self.batches)
+        lanes = self.config.num_chains
+
+        def on_step(_: int) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            advanced(lanes)
+
+        def trace(name: str) -> Trace:
+            objective = SortObjective(kernels, params, name, self.batches, reference)
+            return run_chains(objective, self.config, [(step, name_key(name), c) for c in range(lanes)], on_step)
+
+        return [trace(name) for name in self.names]
+
+    def _kernels(self):
+        if not hasattr(self.threads, "kernels"):
+            self.threads.kernels = sort_kernels(self.shape, self.device)
+        return self.threads.kernels
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
+    """One thread a core, each computing on its own core; a single one where a GPU does the work."""
+    before = torch.get_num_threads()
+    count = 1 if device.type == "cuda" else len(os.sched_getaffinity(0))
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+def _as_done(futures: dict[Future, int]) -> Iterator[Future]:
+    """Futures as they finish; wakes up often, so that Ctrl-C is heard at once."""
+    left = set(futures)
+    while left:
+        done, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
+        yield from done

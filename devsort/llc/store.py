@@ -1,0 +1,159 @@
+"""llc.zarr: raw draws, written checkpoint by checkpoint as they are done, and the table that is derived from them.
+
+Dimensions: checkpoint (training step), restriction, chain, draw. A checkpoint's draws are written first and its
+checksum after them, so what a kill leaves half-written does not count and is sampled again.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from devsort.artifacts import Run, check_provenance, replacing_folder, writing
+from devsort.config import SamplerConfig
+from devsort.errors import UserError
+from devsort.sampling.trace import Trace
+
+DRAWN = ("loss", "init_loss", "work", "force", "distance")  # (checkpoint, restriction, chain, draw)
+BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
+
+
+@dataclass(frozen=True)
+class Store:
+    """The opened draws of a run."""
+
+    run: Run
+    group: zarr.Group
+
+    @property
+    def steps(self) -> list[int]:
+        """Training steps of the checkpoints."""
+        return [int(s) for s in self.group["checkpoint"][:]]
+
+    @property
+    def restrictions(self) -> list[str]:
+        """Names of the restrictions."""
+        return [str(r) for r in self.group["restriction"][:]]
+
+    def todo(self) -> list[int]:
+        """Positions of the checkpoints whose draws are missing or damaged."""
+        done = self.group["checksum"][:]
+        return [i for i in range(len(done)) if done[i] == 0 or done[i] != _checksum(self._read(i))]
+
+    def write(self, position: int, traces: Sequence[Trace], groups: Sequence[str]) -> None:
+        """Writes all restrictions of one checkpoint, then their checksum."""
+        arrays = {name: np.stack([getattr(t, name) for t in traces]) for name in DRAWN + BURNIN}
+        for name in groups:
+            arrays[f"rise_{name}"] = np.stack([t.groups[name] for t in traces])
+        with writing(self.run.llc):
+            for name, value in arrays.items():
+                self.group[name][position] = value
+            self.group["dimension"][position] = [t.dimension for t in traces]
+            self.group["checksum"][position] = _checksum(self._read(position))
+
+    def traces(self, position: int) -> list[Trace]:
+        """The traces of all restrictions of one checkpoint."""
+        arrays = self._read(position)
+        groups = {n.removeprefix("rise_"): a for n, a in arrays.items() if n.startswith("rise_")}
+        plain = {n: a for n, a in arrays.items() if not n.startswith("rise_")}
+        return [
+            Trace(
+                **{n: a[r] for n, a in plain.items()},
+                groups={n: a[r] for n, a in groups.items()},
+                dimension=int(self.group["dimension"][position, r]),
+            )
+            for r in range(len(self.restrictions))
+        ]
+
+    def _read(self, position: int) -> dict[str, np.ndarray]:
+        drawn = [n for n in sorted(self.group.array_keys()) if n in DRAWN + BURNIN or n.startswith("rise_")]
+        return {name: self.group[name][position] for name in drawn}
+
+
+def open_store(run: Run, origin: Mapping[str, str], axes: Mapping[str, Sequence], groups: Sequence[str]) -> Store:
+    """Opens llc.zarr for writing, or makes it.
+
+    Args:
+        run: The run folder.
+        origin: Provenance that an existing store must have.
+        axes: Coordinates `checkpoint` (steps) and `restriction` (names).
+        groups: Parts of the data that are followed.
+
+    Raises:
+        UserError: There is one from another config or other checkpoints.
+    """
+    command = f"devsort llc {run.path} --force"
+    if run.llc.exists():
+        group = open_group(run, command, mode="r+")
+        check_provenance(group.attrs, origin, run.llc, command)
+        return Store(run, group)
+    with replacing_folder(run.llc) as folder:
+        _empty(run.config.llc.sampler, axes, groups).assign_attrs(origin).to_zarr(
+            folder, zarr_format=3, consolidated=False, encoding=_chunks(run.config.llc.sampler, axes, groups)
+        )
+    return Store(run, open_group(run, command, mode="r+"))
+
+
+def open_group(run: Run, command: str, mode: str = "r") -> zarr.Group:
+    """Opens the zarr group; an error names the command that makes it."""
+    if not run.llc.is_dir():
+        raise UserError(f"{run.llc} is missing", f"run `devsort llc {run.path}` first")
+    try:
+        return zarr.open_group(run.llc, mode=mode)
+    except Exception as e:  # zarr raises many kinds on a damaged store
+        raise UserError(f"{run.llc} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
+
+
+def write_table(run: Run, table: xr.Dataset) -> None:
+    """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
+    group = open_group(run, f"devsort llc {run.path} --force", mode="r+")
+    origin = {key: value for key, value in group.attrs.items() if key != "table"}
+    with writing(run.llc):
+        group.attrs.put(origin)
+        table.assign_attrs(origin).to_zarr(run.llc, mode="a", zarr_format=3, consolidated=False)
+        group.update_attributes({"table": _table_identity(group)})
+
+
+def table_is_current(run: Run) -> bool:
+    """Whether the derived table belongs to the draws that are there."""
+    group = open_group(run, f"devsort llc {run.path} --force")
+    return group.attrs.get("table") == _table_identity(group)
+
+
+def _table_identity(group: zarr.Group) -> str:
+    return f"{zlib.crc32(group['checksum'][:].tobytes()):08x}"
+
+
+def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict[str, tuple]:
+    lead = ("checkpoint", "restriction", "chain")
+    sizes = (len(axes["checkpoint"]), len(axes["restriction"]), sampler.num_chains)
+    drawn = {n: ((*lead, "draw"), (*sizes, sampler.num_draws)) for n in (*DRAWN, *(f"rise_{g}" for g in groups))}
+    burnin = {n: ((*lead, "burnin"), (*sizes, sampler.num_burnin_steps)) for n in BURNIN}
+    return drawn | burnin
+
+
+def _empty(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> xr.Dataset:
+    arrays = {n: (d, np.full(s, np.nan, np.float32)) for n, (d, s) in _arrays(sampler, axes, groups).items()}
+    sizes = (len(axes["checkpoint"]), len(axes["restriction"]))
+    arrays["dimension"] = (("checkpoint", "restriction"), np.zeros(sizes, np.int64))
+    arrays["checksum"] = (("checkpoint",), np.zeros(sizes[0], np.int64))
+    coordinates = {"checkpoint": list(axes["checkpoint"]), "restriction": np.array(axes["restriction"], object)}
+    return xr.Dataset(arrays, coordinates | {"chain": np.arange(sampler.num_chains)})
+
+
+def _chunks(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict:
+    """One chunk a checkpoint and array: a checkpoint is written and verified as a whole."""
+    return {
+        name: {"chunks": (1, *size[1:]), "write_empty_chunks": False} if size[-1] else {}
+        for name, (_, size) in _arrays(sampler, axes, groups).items()
+    }
+
+
+def _checksum(arrays: Mapping[str, np.ndarray]) -> int:
+    crc = 0
+    for name in sorted(arrays):
+        crc = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), crc)
+    return crc + 1  # 0 means not done

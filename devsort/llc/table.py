@@ -1,0 +1,73 @@
+"""The derived table: one estimate for each checkpoint and restriction, as xarray and as JSON rows."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import xarray as xr
+
+from devsort.llc.estimate import Estimate, estimate
+from devsort.llc.flags import FLAGS, Context
+from devsort.llc.store import Store
+from devsort.sampling.trace import Trace
+
+SCALARS = ("llc", "se", "rhat", "ess", "chains_failed")
+NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
+
+
+def make_table(store: Store, context: Context, allow_dead: bool = False) -> xr.Dataset:
+    """Estimates every checkpoint and restriction from the stored draws.
+
+    Returns:
+        llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint, restriction), llc_chain
+        (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and llc_part, se_part (…, part) by parts of the data.
+    """
+    rows = [store.traces(i) for i in range(len(store.steps))]
+    estimates = [[estimate(trace, context, allow_dead) for trace in row] for row in rows]
+    lead = ("checkpoint", "restriction")
+    data = {name: (lead, _grid(estimates, lambda e, n=name: getattr(e, n))) for name in SCALARS}
+    data |= {name: (lead, _grid(estimates, lambda e, n=name: getattr(e.diagnostics, n))) for name in NUMBERS}
+    data["ci95"] = ((*lead, "bound"), _grid(estimates, lambda e: e.ci95))
+    data["llc_chain"] = ((*lead, "chain"), _grid(estimates, lambda e: e.llc_chain))
+    data["flags"] = ((*lead, "flag"), _grid(estimates, lambda e: [f in e.flags for f in FLAGS]))
+    data["checkpoint_loss"] = (("checkpoint",), [float(np.nanmean(row[0].init_loss)) for row in rows])
+    coordinates = {"checkpoint": store.steps, "restriction": _names(store.restrictions), "flag": _names(FLAGS)}
+    if rows[0][0].groups:
+        parts = [[_parts(trace, context) for trace in row] for row in rows]
+        data["llc_part"] = ((*lead, "part"), np.array([[llc for llc, _ in row] for row in parts]))
+        data["se_part"] = ((*lead, "part"), np.array([[se for _, se in row] for row in parts]))
+        coordinates["part"] = _names(rows[0][0].groups)
+    return xr.Dataset(data, coordinates | {"bound": _names(["low", "high"])})
+
+
+def rows(table: xr.Dataset) -> Iterator[dict]:
+    """One JSON row for each checkpoint and restriction; a withheld number is null."""
+    for step in table["checkpoint"].values:
+        for name in table["restriction"].values:
+            cell = table.sel(checkpoint=step, restriction=name)
+            yield {
+                "step": int(step),
+                "restriction": str(name),
+                **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess")},
+                "loss": _number(table["checkpoint_loss"].sel(checkpoint=step)),
+                "chains_failed": int(cell["chains_failed"]),
+                "flags": [str(f) for f in table["flag"].values[cell["flags"].values.astype(bool)]],
+            }
+
+
+def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:
+    return np.array([[get(e) for e in row] for row in estimates])
+
+
+def _parts(trace: Trace, context: Context) -> tuple[list[float], list[float]]:
+    """λ̂ and the standard error between chains on each part of the data, at the same draws."""
+    chains = [context.n_beta * np.nanmean(rise.astype(np.float64), axis=1) for rise in trace.groups.values()]
+    errors = [float(c.std(ddof=1) / np.sqrt(len(c))) if len(c) > 1 else np.nan for c in chains]
+    return [float(c.mean()) for c in chains], errors
+
+
+def _names(names: Iterable[str]) -> np.ndarray:
+    return np.array(list(names), object)
+
+
+def _number(value: xr.DataArray) -> float | None:
+    return float(value) if np.isfinite(value) else None
