@@ -73,7 +73,6 @@ class LossObjective:
             return loss(self.layout.views(full), batch) if data is not None else loss(self.layout.views(full))
 
         self._value = torch.func.vmap(of_free)
-        self._grad = torch.func.vmap(torch.func.grad_and_value(of_free))
 
     def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
         """See `Objective`."""
@@ -81,9 +80,12 @@ class LossObjective:
         if self.index is not None:
             rows = self.index[:, step]  # (C, B)
             batch = tree_map(lambda t: t[rows], self.data)
-        grad, loss = self._grad(w, batch)
+        with torch.enable_grad():  # lanes do not mix, so the gradient of their sum is each lane's gradient
+            free = w.detach().requires_grad_()
+            loss = self._value(free, batch)
+            (grad,) = torch.autograd.grad(loss.sum(), free)
         with torch.no_grad():
-            return loss, self._value(self.center.expand(w.shape), batch), grad, {}
+            return loss.detach(), self._value(self.center.expand(w.shape), batch), grad, {}
 
 
 def free_entries(layout: Layout, mask: dict[str, Tensor | None] | None) -> Tensor:
