@@ -129,7 +129,8 @@ def markdown(value: Mapping[str, Any]) -> str:
     if test["events"]:
         parts.append(
             f"Events lie {test['mean_distance_log10']:.2f} decades from the nearest boundary on average, "
-            f"{test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, {test['events']} events in {test['runs']} runs)."
+            f"{test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, "
+            f"{test['events']} events in {test['runs']} runs)."
         )
     return "\n\n".join(parts) + "\n"
 
@@ -157,7 +158,7 @@ def _merged(rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width
 
 
 def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """0 for stages of different direction; else 1, plus 1 for the same earned name, plus the share of log step shared."""
+    """0 if the LLC's directions differ; else 1, plus 1 for the same earned name, plus the share of log step shared."""
     if a["llc"] != b["llc"]:
         return 0.0
     lows, highs = np.log10([a["from"], b["from"]]), np.log10([a["to"], b["to"]])

@@ -33,7 +33,7 @@ def detect(trajectory: Trajectory, config: StagesConfig | None = None) -> Result
     """Finds the boundaries of a trajectory; see docs/stages.md for what a boundary is.
 
     Args:
-        trajectory: At least six points over training steps.
+        trajectory: At least three points over training steps.
         config: Approach, penalty, resamples, seed.
     """
     config = config or StagesConfig()

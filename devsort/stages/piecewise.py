@@ -89,28 +89,33 @@ def segments_at(trajectory: Trajectory, boundaries: list[Boundary], config: Stag
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
     """Chooses joints and noise, dropping points that lie far off the curve of their neighbours."""
-    model = _best(trajectory, np.ones(len(trajectory), bool), config)
+    used = ~outliers(trajectory, running_median(trajectory.llc), config.outlier)
     for _ in range(ROUNDS):
-        far = outliers(model, config.outlier)
-        used = model.used.copy()
-        used[np.flatnonzero(used)[far]] = False
-        if not far.any() or used.sum() < max(6, 0.8 * len(used)):
-            break
         model = _best(trajectory, used, config)
+        raw = design(trajectory.x, model.position, model.jump)
+        fitted = raw @ coefficients(model, model.z, model.chosen)[0]
+        again = ~outliers(trajectory, fitted, config.outlier)
+        if (again == used).all() or again.sum() < max(6, 0.8 * len(used)):
+            break
+        used = again
     return model
+
+
+def running_median(values: np.ndarray) -> np.ndarray:
+    """Median over five neighbours."""
+    return np.median(np.lib.stride_tricks.sliding_window_view(np.pad(values, 2, mode="edge"), 5), -1)
 
 
 def smoothed_errors(se: np.ndarray) -> np.ndarray:
     """Each standard error drawn towards its running median: those of few chains are uncertain by tens of per cent."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="edge"), 7)
     return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
 
 
-def outliers(model: Fit, threshold: float) -> np.ndarray:
-    """(n,) points whose residual in the first signal exceeds `threshold` robust standard deviations."""
-    r = (model.y[0] - curve(model)[0]) / model.s[0]
-    scale = max(1.4826 * float(np.median(np.abs(r))), 0.5)
-    return np.abs(r) > threshold * scale
+def outliers(trajectory: Trajectory, fitted: np.ndarray, threshold: float) -> np.ndarray:
+    """(n,) points that lie more than `threshold` robust standard deviations off a curve."""
+    r = np.abs(trajectory.llc - fitted) / smoothed_errors(trajectory.se)
+    return r > threshold * max(1.4826 * float(np.median(r)), 0.7)
 
 
 def curve(model: Fit) -> np.ndarray:
@@ -150,7 +155,7 @@ def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> list[
 
 
 def _resampled_noise(model: Fit, trajectory: Trajectory, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, S, n): checkpoints resampled as whitened residuals; in the first signal half of the variance is the chains'."""
+    """(B, S, n): checkpoints resampled as whitened residuals; half of the first signal's variance is the chains'."""
     n = len(model.x)
     d = model.candidates
     fitted_white = np.einsum("snk,sk->sn", np.concatenate([d.base, d.columns[:, :, model.chosen]], 2),

@@ -15,7 +15,7 @@ Direction = Literal["rising", "falling", "flat"]
 Draws = list[tuple[list[int], np.ndarray]]
 INTERVAL = (0.025, 0.975)
 INSIDE = 1e-9  # decades
-DEGREES = 4  # of the smooth curves that a joint competes with
+DEGREES = 3  # of the smooth curves that a joint competes with
 
 
 @dataclass(frozen=True)
@@ -180,15 +180,15 @@ def _monotone_runs(sign: np.ndarray, jump: np.ndarray) -> list[tuple[int, int]]:
 def _smooth_is_as_good(
     model: "Fit", inner: list[int], kept: list[int], first: int, last: int, config: StagesConfig
 ) -> bool:
-    """Whether a polynomial beats the joints `inner` on the stretch of their run, by the criterion that chose them."""
+    """Whether a polynomial beats the joints `inner` on the stretch of their run, by a margin in χ²."""
     position = model.position
     low = position[kept[first - 1]] if first else -np.inf
     high = position[kept[last]] if last < len(kept) else np.inf
     at = (model.x >= low) & (model.x <= high)
     x, y, s = model.x[at], model.y[0, at], model.s[0, at]
     lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position[inner], model.jump[inner])], 1)
-    kinked = _chi2(lines, y, x, s, model) + config.penalty * len(inner)
-    cost = np.log(len(x))
+    cost = np.log(len(x))  # of a parameter, as in the Bayesian information criterion
+    kinked = _chi2(lines, y, x, s, model) + cost * 2 * len(inner)
     span = float(x[-1] - x[0])
     degrees = range(2, min(DEGREES, 1 + int(np.ceil(span)), len(x) - 2) + 1)
     t = (x - x.mean()) / span

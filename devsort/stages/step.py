@@ -33,14 +33,9 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: llc.zarr or heads.zarr is missing; names the command that makes it.
     """
-    from devsort.heads import events, load_heads
-    from devsort.llc import load_llc
+    from devsort.heads import events
 
-    llc = load_llc(run)
-    if not run.heads.exists():
-        raise UserError(f"{run.heads} is missing", f"run `devsort heads {run.path}` first")
-    heads = load_heads(run)
-    origin = artifacts.provenance(run, *SECTIONS, inputs=_identity(llc, heads))
+    llc, heads, origin = _inputs(run)
     if not force and run.stages.is_file():
         try:
             return _checked(run, origin)
@@ -54,12 +49,12 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
 
 
 def load_stages(run: Run) -> dict[str, Any]:
-    """Reads stages.json and verifies that it belongs to the run's config.
+    """Reads stages.json and verifies that it belongs to the run's config, LLC table and head-mode scores.
 
     Raises:
-        UserError: It is missing, damaged, or from another config; names the command that makes it.
+        UserError: One of them is missing, damaged, or from something else; names the command that makes it.
     """
-    return _checked(run, artifacts.provenance(run, *SECTIONS))
+    return _checked(run, _inputs(run)[2])
 
 
 def stages_of_csv(path: Path, config: StagesConfig | None = None) -> dict[str, Any]:
@@ -131,9 +126,17 @@ def _checked(run: Run, origin: Mapping[str, str]) -> dict[str, Any]:
     found = value.get("provenance")
     if not isinstance(found, dict) or not {"boundaries", "stages", "events"} <= value.keys():
         raise UserError(f"{run.stages} is not what devsort wrote", f"run `{command} --force` to make it again")
-    expected = {**origin, "inputs": origin["inputs"] or found.get("inputs", "")}
-    artifacts.check_provenance(found, expected, run.stages, f"{command} --force")
+    artifacts.check_provenance(found, origin, run.stages, f"{command} --force")
     return value
+
+
+def _inputs(run: Run) -> tuple["xr.Dataset", "xr.Dataset", dict[str, str]]:
+    """LLC table, heads, and the origin that stages made from them have."""
+    from devsort.heads import load_heads
+    from devsort.llc import load_llc
+
+    llc, heads = load_llc(run), load_heads(run)
+    return llc, heads, artifacts.provenance(run, *SECTIONS, inputs=_identity(llc, heads))
 
 
 def _identity(llc: "xr.Dataset", heads: "xr.Dataset") -> str:

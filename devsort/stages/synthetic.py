@@ -16,6 +16,8 @@ SHAPES = ("ramp", "peak", "dip", "plateau", "step", "slowdown", "development", "
 FLAT_SHAPES = ("noise", "drift", "rise")  # no boundary
 FLOOR = 2.0  # nats: standard error of an LLC near zero
 CHAINS = 4
+STRENGTH = 0.35  # least departure of a planted joint from the chord of its segments, as a share of its value
+SLOWING = ("slowdown", "collapse")  # shapes whose last rate is at most a third of the one before, in the same direction
 
 
 @dataclass(frozen=True)
@@ -105,21 +107,37 @@ def _bend(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _segments(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    levels, jump = _levels(shape, rng)
-    joints = _joints(x, len(levels) - (1 if jump else 2), rng)
-    if shape in ("slowdown", "collapse"):  # the last rate is at most a third of the one before
-        edges = [x[0], *joints, x[-1]]
-        rate = (levels[-2] - levels[-3]) / (edges[-2] - edges[-3])
-        drop = rng.uniform(0.0, 1 / 3) * rate * (edges[-1] - edges[-2])
-        levels[-1] = max(levels[-2] + drop, 0.4 * levels[-2])
-    if jump:
-        truth = np.where(x > joints[0], levels[1], levels[0])
-        return truth, joints
-    return np.interp(x, [x[0], *joints, x[-1]], levels), joints
+    """Draws until every planted boundary is at least `STRENGTH` strong."""
+    while True:
+        levels, jump = _levels(shape, rng)
+        joints = _joints(x, 1 if jump else len(levels) - 2, rng)
+        edges = np.array([x[0], *joints, x[-1]])
+        if jump:
+            return np.where(x > joints[0], levels[1], levels[0]), joints
+        if shape in SLOWING:
+            rate = (levels[-2] - levels[-3]) / (edges[-2] - edges[-3])
+            levels[-1] = levels[-2] + rng.uniform(0.0, 1 / 3) * rate * (edges[-1] - edges[-2])
+        if strengths(edges, np.array(levels)).min() >= STRENGTH and min(levels) > 0:
+            return np.interp(x, edges, levels), joints
+
+
+def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """How far each joint lies from the chord over its two segments, as a share of its value.
+
+    Args:
+        edges: (k + 2,) ends of the window and joints, in decades.
+        levels: (k + 2,) values there.
+
+    Returns:
+        (k,)
+    """
+    share = (edges[1:-1] - edges[:-2]) / (edges[2:] - edges[:-2])
+    chord = levels[:-2] + share * (levels[2:] - levels[:-2])
+    return np.abs(levels[1:-1] - chord) / levels[1:-1]
 
 
 def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions with at least 0.4 decades (or an even share, if that is less) and four checkpoints a segment."""
+    """Positions at least 0.45 decades (or an even share, if that is less) and four checkpoints apart."""
     low, high = x[4], x[-5]
     apart = min(0.45, 0.8 * (high - low) / (count + 1))
     slack = (high - low) - apart * (count - 1)

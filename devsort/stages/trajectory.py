@@ -17,7 +17,7 @@ from devsort.errors import UserError
 if TYPE_CHECKING:
     import xarray as xr
 
-MIN_POINTS = 6  # two segments of three points
+MIN_POINTS = 3  # a line and one point to judge it by
 COLUMNS = ("step", "llc", "se")
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
@@ -88,7 +88,7 @@ def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = (
         also: Further restrictions (`h0`, …) or `loss` that share the boundaries.
 
     Raises:
-        UserError: There is no full restriction, or fewer than six checkpoints have a finite estimate.
+        UserError: There is no full restriction, or too few checkpoints have a finite estimate.
     """
     names = [str(r) for r in llc.restriction.values]
     missing = [r for r in ("full", *also) if r not in names and r != "loss"]

@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+
+from devsort.stages import naming
+from devsort.stages.segments import Segment
+
+X = np.linspace(0, 4, 41)
+
+
+def segment(low, high, direction):
+    return Segment(low, high, 0.0, (0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), direction)
+
+
+STAGES = [segment(0, 1, "flat"), segment(1, 2, "rising"), segment(2, 3, "rising"), segment(3, 4, "falling")]
+LOSS = np.interp(X, [0, 1, 2, 4], [4.0, 4.0, 0.1, 0.04])
+SCORES = naming.Scores(
+    X,
+    {
+        "overlap": np.interp(X, [1, 2, 3, 4], [0, 0.9, 0.8, 0.1]),
+        "vocabulary_splitting": np.interp(X, [3, 4], [0, 0.9]),
+        "copy_suppression": 0 * X,
+    },
+)
+
+
+def named(stages=STAGES, loss=LOSS, scores=SCORES):
+    return naming.names(stages, naming.loss_shares(stages, X, loss), scores)
+
+
+def test_the_three_stages_of_the_paper():
+    assert named() == ["unnamed", "initial learning", "head overlapping", "head specialization"]
+    assert naming.loss_directions(STAGES, X, LOSS) == ["flat", "falling", "flat", "flat"]
+
+
+def test_each_name_needs_all_of_its_evidence():
+    assert named(scores=None) == ["unnamed", "initial learning", "unnamed", "unnamed"]
+    assert named(loss=None) == ["unnamed"] * 4
+    no_overlap = naming.Scores(X, {**SCORES.values, "overlap": 0 * X})
+    assert named(scores=no_overlap)[2] == "unnamed"
+    no_roles = naming.Scores(X, {**SCORES.values, "vocabulary_splitting": 0 * X})
+    assert named(scores=no_roles)[3] == "unnamed"
+    still = [*STAGES[:1], segment(1, 2, "flat"), *STAGES[2:]]
+    assert named(stages=still)[1] == "unnamed"
+
+
+@pytest.mark.parametrize(("end", "direction"), [(4.3, "rising"), (4.1, "flat"), (3.9, "flat"), (3.7, "falling")])
+def test_the_loss_is_flat_within_five_per_cent_of_its_range(end, direction):
+    loss = np.array([4.0, end, 0.0])
+    assert naming.loss_directions([segment(0, 1, "flat")], np.array([0.0, 1.0, 2.0]), loss) == [direction]

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from stages.datasets import llc_table
+
+from devsort.errors import UserError
+from devsort.stages import from_llc, read_csv
+from devsort.stages.trajectory import rough_noise
+
+
+def written(tmp_path, text):
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_reads_columns_in_any_order_and_ignores_others(tmp_path):
+    t = read_csv(written(tmp_path, "loss,Step,name,se,llc\n3,1,a,1,10\n2,10,b,2,20\n1,100,c,3,30\n"))
+    assert t.step.tolist() == [1, 10, 100] and t.llc.tolist() == [10, 20, 30]
+    assert t.se.tolist() == [1, 2, 3] and t.loss.tolist() == [3, 2, 1] and t.notes == ()
+
+
+def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
+    t = read_csv(written(tmp_path, "step,llc,se\n100,30,3\n1,10,1\n10,nan,2\n1000,40,\n5,15,0\n"))
+    assert t.step.tolist() == [1, 5, 100, 1000]
+    assert t.se.tolist() == [1, 2, 3, 2]  # the median of 1 and 3 where there is none
+    assert t.notes == (
+        "1 rows without a finite llc were left out",
+        "rows were sorted by step",
+        "2 points without a positive se were given one",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("step,llc,se\n1,10,1\n", "has 1 points, expected 3 or more; add points"),
+        ("", "has no column step and no llc (got nothing); name them in the first line"),
+        ("time,llc\n1,2\n", "has no column step (got time, llc); name them in the first line"),
+        ("step,llc,se\n1,1,1\n2,2,1\n2,3,1\n", ": step 2 is there twice; keep one row a step"),
+        ("step,llc,se\n1,1,1\n2,high,1\n3,3,1\n", " line 3: llc is 'high', expected a number; mend the line"),
+        (
+            "step,llc,se\n0,1,1\n2,2,1\n3,3,1\n",
+            ": step 0 has no logarithm to place it at; start at step 1, all steps finite",
+        ),
+        ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
+        ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
+        (
+            "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
+            ": step nan has no logarithm to place it at; start at step 1, all steps finite",
+        ),
+    ],
+)
+def test_bad_files_are_refused_in_one_line(tmp_path, text, told):
+    path = written(tmp_path, text)
+    with pytest.raises(UserError) as e:
+        read_csv(path)
+    assert str(e.value).removeprefix(str(path)).strip() == told.strip()
+
+
+def test_a_missing_and_a_binary_file_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"nothing.csv is missing; give a CSV with the columns step, llc, se"):
+        read_csv(tmp_path / "nothing.csv")
+    path = tmp_path / "b.csv"
+    path.write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(UserError, match=r"b.csv is no readable CSV .*; save it as UTF-8 text with commas"):
+        read_csv(path)
+
+
+def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
+    table = llc_table()
+    table.llc[5, 0] = np.nan
+    t = from_llc(table)
+    assert len(t) == table.sizes["checkpoint"] - 1 and t.chains.shape == (len(t), 4)
+    assert t.flagged.sum() == 1 and t.notes == ("1 checkpoints without a finite estimate were left out",)
+
+
+def test_from_llc_names_a_missing_restriction():
+    with pytest.raises(UserError) as e:
+        from_llc(llc_table(), "x.zarr", ("h7",))
+    assert str(e.value) == "x.zarr has no restriction h7, only full, h0, h1; sample it too"
+
+
+def test_rough_noise_is_the_standard_deviation_of_white_noise_on_a_line():
+    x = np.arange(20_000.0)
+    y = 3 * x + 5 * np.random.default_rng(0).standard_normal(len(x))
+    assert rough_noise(y) == pytest.approx(5, rel=0.03)
