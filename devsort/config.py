@@ -92,14 +92,14 @@ class SamplerConfig(Section):
 
     lr: Positive = Field(1e-5, description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
-    localization: NonNegative = Field(100.0, description="γ, pull to the checkpoint")
+    localization: NonNegative = Field(1000.0, description="γ, pull to the checkpoint")
     prior: NonNegative = Field(0.0, description="precision of a Gaussian prior centred at zero")
     noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
-    num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
+    num_draws: int = Field(250, ge=1, le=10**7, description="draws kept per chain")
     num_burnin_steps: int = Field(200, ge=0, le=10**7, description="steps before the first kept draw")
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
-    batch_size: PositiveInt = Field(64, description="examples per SGLD step")
+    batch_size: PositiveInt = Field(32, description="examples per SGLD step")
     seed: Seed = Field(0, description="seed of minibatches and noise")
 
     @property
@@ -112,9 +112,9 @@ class LLCConfig(Section):
     """The trajectory of the local learning coefficient."""
 
     sampler: SamplerConfig = Field(SamplerConfig(), description="SGLD settings")
-    dataset_size: PositiveInt = Field(16384, description="lists that minibatches are drawn from")
+    dataset_size: PositiveInt = Field(8192, description="lists that minibatches are drawn from")
     restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
-    max_checkpoints: PositiveInt = Field(40, description="checkpoints sampled, spread evenly over log step")
+    max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled, spread evenly over log step")
     memory: Positive = Field(1.0, description="GiB that stacked lanes may take")
 
 
@@ -143,7 +143,7 @@ class StagesConfig(Section):
     seed: Seed = Field(0, description="seed of the bootstrap")
     widen: Positive = Field(1.35, description="factor on the bootstrap intervals of boundaries; set by simulation")
     penalty: Positive = Field(11.0, description="log-likelihood units a joint must earn; set by simulation")
-    jump_penalty: Positive = Field(30.0, description="the same for a jump between two checkpoints")
+    jump_penalty: Positive = Field(20.0, description="the same for a jump between two checkpoints")
     bend_margin: NonNegative = Field(4.0, description="log-likelihood units by which joints must beat a smooth bend")
     rate_factor: float = Field(2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction")
     min_points: int = Field(3, ge=1, le=1000, description="checkpoints in a segment, at least")

@@ -32,7 +32,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, index: Tensor | slice) -> "Batch":
+    def __getitem__(self, index: Tensor | slice | None) -> "Batch":
         return Batch(self.tokens[index], self.targets[index])
 
     def to(self, device: torch.device | str) -> "Batch":

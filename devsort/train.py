@@ -45,7 +45,7 @@ class Trainer:
         """One optimiser step on the batch of the next step number."""
         self.step += 1
         batch = train_batch(self.run.config.task, self.step, self.config.batch_size).to(self.device)
-        rows = self.kernel.pairs.rows(Batch(batch.tokens[None], batch.targets[None]))
+        rows = self.kernel.pairs.rows(batch[None])
         losses, self.flat.grad = self.kernel.value_and_grad(self.flat.detach(), rows)
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.config, self.step)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from devsort.kernels.norm import Gains, fold, fold_backward
-from devsort.kernels.pairs import Buffers, Pairs, Rows
+from devsort.kernels.pairs import Buffers, Rows
 from devsort.model import ATTN, Params
 
 
@@ -28,25 +28,25 @@ class Attended:
     z: Tensor  # (H, G, B·L, d)
 
 
-def attend(p: Params, norm: Gains, xhat: Tensor, rows: Rows, space: tuple[Pairs, Buffers, Tensor, Tensor]) -> Attended:
+def attend(p: Params, norm: Gains, xhat: Tensor, rows: Rows, space: tuple[Buffers, Tensor, Tensor]) -> Attended:
     """Adds Σ_h head_out_h to the residual stream in place.
 
     Args:
         p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full names.
         norm: Gains of the layer norm before attention.
-        xhat: (G, R, D) normalised input of every pair.
+        xhat: (G, U, D) normalised input of every table row.
         rows: Minibatches.
-        space: Pairs, buffers, causal mask (L, 2L) of 0 and −inf, and the residual stream (G, B·L, D) to add to.
+        space: Buffers, causal mask (L, 2L) of 0 and −inf, and the residual stream (G, B·L, D) to add to.
     """
-    pairs, buffers, mask, resid = space
+    buffers, mask, resid = space
     (G, H, _, d), (B, L2) = p[ATTN + "W_Q"].shape, rows.keys.shape[1:]
     folds = {which: fold(*_matrix(p, which), norm) for which in "KVQ"}
     fold_kv = torch.cat([folds["K"][0], folds["V"][0]], 2)  # (G, D, 2·H·d)
     bias_kv = torch.cat([folds["K"][1], folds["V"][1]], 2)  # (G, 1, 2·H·d)
     fold_q, bias_q = (t / math.sqrt(d) for t in folds["Q"])
-    table = torch.baddbmm(bias_kv, xhat, fold_kv, out=buffers("kv_table", G, pairs.count, 2 * H * d))
-    queries = torch.baddbmm(bias_q, xhat[:, pairs.first_query :], fold_q)  # (G, S, H·d)
-    kv_index, q_index = pairs.head_index(rows, H, 2), pairs.head_index(rows, H, 1, queries=True)
+    table = torch.baddbmm(bias_kv, xhat, fold_kv, out=buffers("kv_table", G, rows.pairs, 2 * H * d))
+    queries = torch.baddbmm(bias_q, xhat[:, rows.first_query :], fold_q)  # (G, S, H·d)
+    kv_index, q_index = rows.flat(H, 2), rows.flat(H, queries_only=True, query_table=True)
     kv = torch.index_select(table.view(-1, d), 0, kv_index, out=buffers("kv", kv_index.numel(), d))
     q = torch.index_select(queries.view(-1, d), 0, q_index, out=buffers("q", q_index.numel(), d))
     kv, q = kv.view(2, H * G * B, L2, d), q.view(H * G * B, L2 // 2, d)
@@ -59,14 +59,14 @@ def attend(p: Params, norm: Gains, xhat: Tensor, rows: Rows, space: tuple[Pairs,
 
 
 def attend_backward(
-    p: Params, g: Params, dresid: Tensor, s: Attended, space: tuple[Pairs, Buffers]
+    p: Params, g: Params, dresid: Tensor, s: Attended, space: tuple[Rows, Buffers]
 ) -> tuple[Tensor, Tensor]:
     """From dL/d(resid) (G, B·L, D) to the gradients of the tables; writes the gradient of W_O.
 
     Returns:
-        dkv (G, R, 2·H·d) and dq (G, S, H·d); dq is by the scaled queries.
+        dkv (G, U, 2·H·d) and dq (G, S, H·d); dq is by the scaled queries.
     """
-    pairs, buffers = space
+    rows, buffers = space
     H, G, _, d = s.z.shape
     dz = buffers("dz", *s.z.shape)
     for h in range(H):
@@ -79,9 +79,9 @@ def attend_backward(
     torch.bmm(dscores.mT, s.q, out=dkv[0])
     torch.bmm(s.pattern.mT, dz, out=dkv[1])
     dq = torch.bmm(dscores, s.kv[0], out=buffers("dq", *s.q.shape))
-    dkv_table = buffers("kv_table", G, pairs.count, 2 * H * d).zero_()
+    dkv_table = buffers("kv_table", G, rows.pairs, 2 * H * d).zero_()
     dkv_table.view(-1, d).index_add_(0, s.kv_index, dkv.view(-1, d))
-    dq_table = buffers("q_table", G, pairs.count - pairs.first_query, H * d).zero_()
+    dq_table = buffers("q_table", G, rows.pairs - rows.first_query, H * d).zero_()
     dq_table.view(-1, d).index_add_(0, s.q_index, dq.view(-1, d))
     return dkv_table, dq_table
 
@@ -93,8 +93,8 @@ def projections_backward(p: Params, g: Params, norm: Gains, xhat: Tensor, tables
         p: Parameters of `attend`.
         g: Where gradients go, same names and shapes.
         norm: Gains of the layer norm before attention.
-        xhat: (G, R, D) normalised input of every pair.
-        tables: dkv and dq of `attend_backward`, and the first query pair.
+        xhat: (G, U, D) normalised input of every table row.
+        tables: dkv and dq of `attend_backward`, and the first query row.
     """
     dkv, dq, first_query = tables
     H, d = p[ATTN + "W_Q"].shape[1], p[ATTN + "W_Q"].shape[3]

@@ -17,11 +17,11 @@ HEAD_PARAMS = tuple(ATTN + leaf for leaf in ("W_K", "W_O", "W_Q", "W_V", "b_K", 
 
 @dataclass(frozen=True)
 class Frozen:
-    """What one head needs of the rest of a checkpoint; a leading axis of 1 serves all lanes.
+    """What one head needs of the rest of a checkpoint.
 
     Attributes:
-        xhat: (1, R, D), normalised input of every pair.
-        norm: Gains of the layer norm before attention, (1, D) each.
+        xhat: (2L, V, D), normalised input of every position and token.
+        norm: Gains of the layer norm before attention, (1, D) each; a leading axis of 1 serves all lanes.
         unembed: Folded unembedding, (1, D, V) and (1, 1, V).
         rest: (n, L, D), for each list of the data set what everything but the head adds to the residual stream.
     """
@@ -50,11 +50,11 @@ class HeadKernel:
 
     def freeze(self, params: Params, tokens: Tensor, head: int) -> Frozen:
         """Computes what stays fixed while `head` moves, for the data set's tokens (n, 2L+1)."""
-        table = torch.empty(1, self.pairs.count, self.shape.d_model, device=self.device)
-        self.pairs.embed(params["embed.W_E"][None], params["pos_embed.W_pos"][None], table)
+        positions = params["pos_embed.W_pos"][: 2 * self.shape.list_length]
+        x = params["embed.W_E"] + positions[:, None]  # (2L, V, D)
         p = {name: value[None] for name, value in params.items()}
         rest = torch.cat([_rest(params, part, head) for part in tokens.split(1024)])
-        return Frozen(normalise(table, self.shape.layer_norm).hat, gains(p, "blocks.0.ln1"), fold_unembed(p), rest)
+        return Frozen(normalise(x, self.shape.layer_norm).hat, gains(p, "blocks.0.ln1"), fold_unembed(p), rest)
 
     def value_and_grad(self, flat: Tensor, rows: Rows, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy and its gradient by one head's parameters.
@@ -71,16 +71,17 @@ class HeadKernel:
         G, D = len(flat), self.shape.d_model
         p, grad = self._one_head(flat), self.buffers("grad", *flat.shape)
         g, norm = self._one_head(grad), _spread(frozen.norm, G)
-        xhat = frozen.xhat.expand(G, -1, -1)
+        pairs = (rows.position * self.shape.vocab + rows.token).flatten()
+        xhat = torch.index_select(frozen.xhat.flatten(0, 1), 0, pairs).view(G, -1, D)
         resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
         resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(G, -1, D)  # (G, B·L, D)
-        state = attend(p, norm, xhat, rows, (self.pairs, self.buffers, self.mask, resid))
+        state = attend(p, norm, xhat, rows, (self.buffers, self.mask, resid))
         y = normalise(resid, self.shape.layer_norm)
         W, bias = _spread(frozen.unembed, G)
         losses, dlogits = cross_entropy(W, bias, y.hat, rows, self.buffers)
         dresid = normalise_backward(torch.bmm(dlogits, W.mT), y)
-        dkv, dq = attend_backward(p, g, dresid, state, (self.pairs, self.buffers))
-        projections_backward(p, g, norm, xhat, (dkv, dq, self.pairs.first_query))
+        dkv, dq = attend_backward(p, g, dresid, state, (rows, self.buffers))
+        projections_backward(p, g, norm, xhat, (dkv, dq, rows.first_query))
         return losses, grad
 
     def _one_head(self, flat: Tensor) -> Params:

@@ -1,4 +1,4 @@
-"""Tables over the (position, token) pairs that can occur, and minibatches as row numbers of these tables."""
+"""Tables over the (position, token) pairs that a minibatch uses, and the minibatch as row numbers of these tables."""
 
 from dataclasses import dataclass
 
@@ -11,88 +11,84 @@ from devsort.task import Batch
 
 @dataclass(frozen=True)
 class Rows:
-    """Minibatches as row numbers of the pair tables.
+    """One minibatch a lane. A lane has a table of U pairs; those that only serve as keys come first.
 
     Attributes:
-        keys: (G, B, 2L) int64, pair of each key position; the last L are the query positions.
+        keys: (G, B, 2L) int64, the row of each key position in its lane's table; the last L are the query positions.
         targets: (G, B, L) int64, answers.
+        position: (G, U) int64, position of each table row.
+        token: (G, U) int64, token of each table row.
+        first_query: Number of leading rows that only serve as keys.
     """
 
     keys: Tensor
     targets: Tensor
+    position: Tensor
+    token: Tensor
+    first_query: int
 
-    def __getitem__(self, index: Tensor | slice) -> "Rows":
-        return Rows(self.keys[index], self.targets[index])
+    @property
+    def pairs(self) -> int:
+        """U, rows of a lane's table."""
+        return self.position.shape[1]
+
+    def flat(self, heads: int = 1, kinds: int = 1, queries_only: bool = False, query_table: bool = False) -> Tensor:
+        """Flat row numbers in a stack of tables (G, U, kinds, heads), in the order (kinds, heads, G, B, positions).
+
+        Args:
+            heads: Heads side by side in a table row.
+            kinds: Tensors side by side in a table row, such as keys and values.
+            queries_only: Only the L query positions.
+            query_table: The tables hold the query rows alone.
+        """
+        L = self.targets.shape[2]
+        keys = self.keys[..., L:] if queries_only else self.keys
+        skip = self.first_query if query_table else 0
+        lane = torch.arange(len(keys), device=keys.device).view(-1, 1, 1) * (self.pairs - skip) - skip
+        column = torch.arange(kinds * heads, device=keys.device).view(-1, 1, 1, 1)
+        return ((keys + lane) * (kinds * heads) + column).flatten()
 
 
 class Buffers:
-    """Tensors that are allocated once and overwritten by every call."""
+    """Memory that is allocated once, grows where it must, and is overwritten by every call."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._held: dict[str, Tensor] = {}
 
     def __call__(self, name: str, *size: int) -> Tensor:
-        """The buffer of this name, made anew when its size changes."""
+        """A tensor of this size in the memory of this name."""
+        numel = torch.Size(size).numel()
         held = self._held.get(name)
-        if held is None or held.shape != size:
-            held = self._held[name] = torch.empty(size, device=self.device)
-        return held
+        if held is None or held.numel() < numel:
+            held = self._held[name] = torch.empty(numel, device=self.device)
+        return held[:numel].view(size)
 
 
 class Pairs:
-    """The pairs that can occur: all numbers at each list position, SEP, all numbers at each answer position."""
+    """Numbers the pairs that can occur and finds those that a minibatch uses."""
 
     def __init__(self, shape: Shape, device: torch.device | str = "cpu") -> None:
         L, N = shape.list_length, shape.numbers
-        self.L, self.N, self.first_query = L, N, L * N
-        self.count = L * N + 1 + (L - 1) * N
-        offset = [p * N for p in range(L)] + [L * N - N] + [1 + p * N for p in range(L, 2 * L - 1)]
-        self.offset = torch.tensor(offset, device=device)
+        self.L, self.V, self.device = L, N + 1, torch.device(device)
+        self.offset = torch.arange(2 * L, device=self.device) * self.V  # pair = position · V + token
 
     def rows(self, batch: Batch) -> Rows:
-        """Row numbers of batches (…, B, 2L+1)."""
-        return Rows(batch.tokens[..., : 2 * self.L] + self.offset, batch.targets)
+        """Makes the tables of minibatches (G, B, 2L+1): only pairs that occur in them get a row."""
+        pairs = batch.tokens[..., : 2 * self.L] + self.offset  # (G, B, 2L)
+        lists, answers = (self._used(part) for part in (pairs[..., : self.L], pairs[..., self.L :]))
+        first_query = lists[1].shape[1]
+        keys = torch.cat([lists[0], answers[0] + first_query], 2)
+        table = torch.cat([lists[1], answers[1]], 1)
+        return Rows(keys, batch.targets, table // self.V, table % self.V, first_query)
 
-    def query_index(self, rows: Rows, base: int) -> Tensor:
-        """Flat rows (G·B·L) of the query positions in a stack of tables whose first query pair is row `base`.
-
-        With base 0 the tables hold the query pairs alone (S rows), with base `first_query` all pairs (R rows).
-        """
-        height = self.count - self.first_query + base
-        return (rows.keys[..., self.L :] - self.first_query + base + _lane(rows, height)).flatten()
-
-    def head_index(self, rows: Rows, heads: int, kinds: int, queries: bool = False) -> Tensor:
-        """Flat rows of tables (G, R or S, kinds, H) in the order (kinds, H, G, B, positions)."""
-        skip = self.first_query if queries else 0
-        keys = (rows.keys[..., self.L :] if queries else rows.keys) - skip + _lane(rows, self.count - skip)
-        column = torch.arange(kinds * heads, device=keys.device).view(-1, 1, 1, 1)
-        return (keys * (kinds * heads) + column).flatten()
-
-    def embed(self, W_E: Tensor, W_pos: Tensor, out: Tensor) -> Tensor:
-        """Token plus position for every pair: (G, R, D)."""
-        L, N = self.L, self.N
-        lists, answers = self._split(out)
-        torch.add(W_E[:, None, :N], W_pos[:, :L, None], out=lists)
-        torch.add(W_E[:, None, :N], W_pos[:, L + 1 : 2 * L, None], out=answers)
-        out[:, L * N] = W_E[:, N] + W_pos[:, L]
-        return out
-
-    def embed_backward(self, dx: Tensor, dW_E: Tensor, dW_pos: Tensor) -> None:
-        """Sums (G, R, D) gradients over the pairs that share a token or a position."""
-        L, N = self.L, self.N
-        lists, answers = self._split(dx)
-        dW_E[:, :N] = lists.sum(1) + answers.sum(1)
-        dW_E[:, N] = dW_pos[:, L] = dx[:, L * N]
-        dW_pos[:, :L] = lists.sum(2)
-        dW_pos[:, L + 1 : 2 * L] = answers.sum(2)
-        dW_pos[:, 2 * L] = 0  # the last answer is never an input
-
-    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        lists, answers = x[:, : self.first_query], x[:, self.first_query + 1 :]
-        return lists.unflatten(1, (self.L, self.N)), answers.unflatten(1, (self.L - 1, self.N))
-
-
-def _lane(rows: Rows, height: int) -> Tensor:
-    """First row of each lane's table in the stack, (G, 1, 1)."""
-    return (torch.arange(len(rows.keys), device=rows.keys.device) * height).view(-1, 1, 1)
+    def _used(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """Row number of each pair (G, B, L) among those used, and the pair of each row (G, U), padded with pair 0."""
+        G = len(pairs)
+        used = torch.zeros(G, 2 * self.L * self.V, dtype=torch.int64, device=self.device)
+        used.scatter_(1, pairs.flatten(1), 1)
+        row = used.cumsum(1) - 1
+        table = torch.zeros(G, int(row[:, -1].max()) + 1, dtype=torch.int64, device=self.device)
+        lane, pair = used.nonzero(as_tuple=True)
+        table[lane, row[lane, pair]] = pair
+        return row.gather(1, pairs.flatten(1)).view(pairs.shape), table

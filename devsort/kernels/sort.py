@@ -38,44 +38,57 @@ class SortKernel:
         """
         p, grad = self.layout.views(flat), self.buffers("grad", *flat.shape)
         g, norm = self.layout.views(grad), gains(p, "blocks.0.ln1")
-        x = self._embed(p)
+        x = self._embed(p, rows)
         resid = self._direct(p, x, rows)
-        state = attend(p, norm, x.hat, rows, (self.pairs, self.buffers, self.mask, resid))
+        state = attend(p, norm, x.hat, rows, (self.buffers, self.mask, resid))
         y = normalise(resid, self.shape.layer_norm)
         losses, dlogits = cross_entropy(*fold_unembed(p), y.hat, rows, self.buffers)
         dresid = unembed_backward(p, g, y, dlogits)
         torch.sum(dresid, 1, out=g[ATTN + "b_O"])
-        dkv, dq = attend_backward(p, g, dresid, state, (self.pairs, self.buffers))
-        projections_backward(p, g, norm, x.hat, (dkv, dq, self.pairs.first_query))
+        dkv, dq = attend_backward(p, g, dresid, state, (rows, self.buffers))
+        projections_backward(p, g, norm, x.hat, (dkv, dq, rows.first_query))
         dhat = torch.bmm(dkv, state.fold_kv.mT, out=self.buffers("dhat", *x.x.shape))
-        dhat[:, self.pairs.first_query :] += torch.bmm(dq, state.fold_q.mT)
+        dhat[:, rows.first_query :] += torch.bmm(dq, state.fold_q.mT)
         self._embed_backward(g, normalise_backward(dhat, x), dresid, rows)
         return losses, grad
 
     def losses(self, flat: Tensor, rows: Rows) -> Tensor:
         """Cross-entropy (G, B, L) of each answer in nats, without a gradient."""
         p = self.layout.views(flat)
-        x = self._embed(p)
+        x = self._embed(p, rows)
         resid = self._direct(p, x, rows)
-        attend(p, gains(p, "blocks.0.ln1"), x.hat, rows, (self.pairs, self.buffers, self.mask, resid))
+        attend(p, gains(p, "blocks.0.ln1"), x.hat, rows, (self.buffers, self.mask, resid))
         return cross_entropy(*fold_unembed(p), normalise(resid, self.shape.layer_norm).hat, rows, self.buffers)[0]
 
-    def _embed(self, p: Params) -> Normalised:
-        x = self.buffers("x", len(p["embed.W_E"]), self.pairs.count, self.shape.d_model)
-        return normalise(self.pairs.embed(p["embed.W_E"], p["pos_embed.W_pos"], x), self.shape.layer_norm)
+    def _embed(self, p: Params, rows: Rows) -> Normalised:
+        """Token plus position for every table row, normalised: (G, U, D)."""
+        tokens, positions = _flat_rows(rows.token, self.shape.vocab), _flat_rows(rows.position, self.shape.context)
+        x = self.buffers("x", tokens.numel(), self.shape.d_model)
+        torch.index_select(p["embed.W_E"].flatten(0, 1), 0, tokens, out=x)
+        x += p["pos_embed.W_pos"].flatten(0, 1)[positions]
+        return normalise(x.view(*rows.token.shape, -1), self.shape.layer_norm)
 
     def _direct(self, p: Params, x: Normalised, rows: Rows) -> Tensor:
         """resid_pre + b_O at the answer positions: (G, B·L, D)."""
-        table = x.x[:, self.pairs.first_query :] + p[ATTN + "b_O"][:, None]  # (G, S, D)
-        index = self.pairs.query_index(rows, 0)
+        table = x.x[:, rows.first_query :] + p[ATTN + "b_O"][:, None]  # (G, S, D)
+        index = rows.flat(queries_only=True, query_table=True)
         out = self.buffers("resid", len(index), self.shape.d_model)
         return torch.index_select(table.flatten(0, 1), 0, index, out=out).view(len(table), -1, self.shape.d_model)
 
     def _embed_backward(self, g: Params, dx: Tensor, dresid: Tensor, rows: Rows) -> None:
-        """Gradients of W_E and W_pos, from the tables (G, R, D) and from the residual stream (G, B·L, D)."""
-        index = self.pairs.query_index(rows, self.pairs.first_query)
-        dx.flatten(0, 1).index_add_(0, index, dresid.flatten(0, 1))
-        self.pairs.embed_backward(dx, g["embed.W_E"], g["pos_embed.W_pos"])
+        """Gradients of W_E and W_pos, from the tables (G, U, D) and from the residual stream (G, B·L, D)."""
+        dx = dx.flatten(0, 1)
+        dx.index_add_(0, rows.flat(queries_only=True), dresid.flatten(0, 1))
+        for name, index in (("embed.W_E", rows.token), ("pos_embed.W_pos", rows.position)):
+            G, height, D = g[name].shape
+            total = dx.new_zeros(G * height, D).index_add_(0, _flat_rows(index, height), dx)
+            g[name].copy_(total.view(G, height, D))
+
+
+def _flat_rows(index: Tensor, height: int) -> Tensor:
+    """Row numbers (G, U) in tables of a height, as flat rows of the stacked tables (G·U)."""
+    lane = torch.arange(len(index), device=index.device)[:, None] * height
+    return (index + lane).flatten()
 
 
 def causal_bias(shape: Shape, device: torch.device) -> Tensor:

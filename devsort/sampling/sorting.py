@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from devsort.kernels import HeadKernel, Rows, SortKernel
+from devsort.kernels import HeadKernel, SortKernel
 from devsort.model import Params, Shape
 from devsort.sampling.objective import Groups, free_entries
 from devsort.sampling.restrictions import restriction_mask, whole_head
@@ -38,12 +38,9 @@ class Reference:
 
     def __init__(self, kernel: SortKernel, params: Params, batches: Minibatches) -> None:
         self.flat = kernel.layout.flatten(params)[None]
-        rows = kernel.pairs.rows(batches.data)
-        parts = [
-            kernel.losses(self.flat, Rows(keys[None], targets[None]))[0]
-            for keys, targets in zip(rows.keys.split(CHUNK), rows.targets.split(CHUNK), strict=True)
-        ]
-        self.losses = torch.cat(parts)
+        data = batches.data
+        parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
+        self.losses = torch.cat([kernel.losses(self.flat, kernel.pairs.rows(part[None]))[0] for part in parts])
 
 
 class SortObjective:
@@ -67,7 +64,6 @@ class SortObjective:
     ) -> None:
         full, one = kernels
         self.batches, self.reference = batches, reference
-        self.rows = full.pairs.rows(batches.data)
         mask = restriction_mask(name, full.shape)
         self.free = free_entries(full.layout, mask).to(full.device) if mask else None
         self.chains = len(batches.index)
@@ -88,7 +84,7 @@ class SortObjective:
         return loss, loss - rise.mean((1, 2)), grad, groups
 
     def _value_and_grad(self, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self.rows[index]
+        rows = self.kernel.pairs.rows(self.batches.data[index])
         if self.frozen is not None:
             return self.kernel.value_and_grad(w, rows, self.frozen, index)
         if self.stack is None:
