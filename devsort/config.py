@@ -4,6 +4,7 @@ A run is defined by its config.yaml alone. All models are frozen and refuse unkn
 filled in) is stored with every artifact.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -253,3 +254,17 @@ def _shown(value: Any) -> str:
     if isinstance(value, int) and value.bit_length() > 256:
         return "a huge integer"
     return repr(str(value)[:80])
+
+
+def reference(config: Config) -> str:
+    """Every setting of a config on a line of its own: dotted key, value, meaning."""
+    return "\n".join(f"{key} = {value!r}    # {text}" for key, value, text in _settings(config, ""))
+
+
+def _settings(section: Section, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Section):
+            yield from _settings(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value, field.description or ""

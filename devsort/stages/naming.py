@@ -4,7 +4,7 @@ Type: the direction of the LLC (its rate's interval excludes zero) and of the lo
 flat if it changes by less than `FLAT_SHARE` of its whole range, in nats: the paper calls a stage flat in which the
 loss goes from 0.1 to 0.04 after a fall from 4.
 
-Names are those of arXiv 2501.18666, given only where all of the evidence is there:
+Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two only after the first:
 
 - initial learning: the LLC rises and the loss makes at least half of its whole fall;
 - head overlapping: the loss is flat, the LLC does not fall, and the overlap score is at least one half on average;
@@ -22,6 +22,7 @@ LEARNING_SHARE = 0.5  # of the loss's range that initial learning makes
 OVERLAP_LEVEL = 0.5  # mean overlap score of head overlapping
 ROLE_GAIN = 0.1  # gain of a score that counts as taking over a role
 UNNAMED = "unnamed"
+LEARNING = "initial learning"
 SPECIALIZED = ("vocabulary_splitting", "copy_suppression")
 
 
@@ -62,15 +63,18 @@ def loss_shares(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None)
 
 def names(segments: list[Segment], shares: list[float | None], scores: Scores | None) -> list[str]:
     """The paper's name of each segment, or `UNNAMED`."""
-    return [_name(s, share, scores) for s, share in zip(segments, shares, strict=True)]
+    found: list[str] = []
+    for segment, share in zip(segments, shares, strict=True):
+        found.append(_name(segment, share, scores, LEARNING in found))
+    return found
 
 
-def _name(segment: Segment, share: float | None, scores: Scores | None) -> str:
+def _name(segment: Segment, share: float | None, scores: Scores | None, learned: bool) -> str:
     if share is None:
         return UNNAMED
     if segment.direction == "rising" and share <= -LEARNING_SHARE:
-        return "initial learning"
-    if scores is None:
+        return LEARNING
+    if scores is None or not learned:
         return UNNAMED
     if (
         abs(share) < FLAT_SHARE

@@ -114,7 +114,8 @@ def _boundary(model: "Fit", draws: np.ndarray, j: int, config: StagesConfig) -> 
     if model.jump[j]:  # it happened somewhere between two checkpoints
         i = int(np.searchsorted(model.x, x))
         low, high = min(low, model.x[i - 1]), max(high, model.x[i])
-    return Boundary(x, float(min(low, x)), float(max(high, x)))
+    half = (model.x[-1] - model.x[0]) / hinges.GRID / 2  # finer than the grid nothing is known
+    return Boundary(x, float(min(low, x - half)), float(max(high, x + half)))
 
 
 def stretches(model: "Fit", draws: Draws, kept: list[int]) -> Stretches:
@@ -185,18 +186,21 @@ def _smooth_is_as_good(
     low = position[kept[first - 1]] if first else -np.inf
     high = position[kept[last]] if last < len(kept) else np.inf
     at = (model.x >= low) & (model.x <= high)
-    x, y, s = model.x[at], model.y[0, at], model.s[0, at]
+    x, signals = model.x[at], len(model.y)
+    span, cost = float(x[-1] - x[0]), np.log(len(x))  # cost of a parameter, as in the Bayesian information criterion
     lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position[inner], model.jump[inner])], 1)
-    cost = np.log(len(x))  # of a parameter, as in the Bayesian information criterion
-    kinked = _chi2(lines, y, x, s, model) + cost * 2 * len(inner)
-    span = float(x[-1] - x[0])
+    kinked = _chi2(lines, model, at) + cost * (1 + signals) * len(inner)
     degrees = range(2, min(DEGREES, 1 + int(np.ceil(span)), len(x) - 2) + 1)
     t = (x - x.mean()) / span
-    smooth = [_chi2(np.vander(t, g + 1), y, x, s, model) + cost * (g - 1) for g in degrees]
+    smooth = [_chi2(np.vander(t, g + 1), model, at) + cost * signals * (g - 1) for g in degrees]
     return bool(smooth) and min(smooth) < kinked + config.bend_margin
 
 
-def _chi2(columns: np.ndarray, y: np.ndarray, x: np.ndarray, s: np.ndarray, model: "Fit") -> float:
-    white, z = hinges.whiten(columns, x, s, model.length), hinges.whiten(y, x, s, model.length)
-    residual = z - white @ np.linalg.lstsq(white, z, rcond=None)[0]
-    return float(residual @ residual) / model.scale**2
+def _chi2(columns: np.ndarray, model: "Fit", at: np.ndarray) -> float:
+    """Residual sum of squares of all signals at some of the points, in units of the estimated noise."""
+    total = 0.0
+    for y, s in zip(model.y[:, at], model.s[:, at], strict=True):
+        white, z = (hinges.whiten(v, model.x[at], s, model.length) for v in (columns, y))
+        residual = z - white @ np.linalg.lstsq(white, z, rcond=None)[0]
+        total += float(residual @ residual)
+    return total / model.scale**2
