@@ -41,4 +41,4 @@ class Layout:
     def views(self, flat: Tensor) -> dict[str, Tensor]:
         """Unpacks (…, P) into views (…, shape) of the same memory."""
         lead = flat.shape[:-1]
-        return {n: flat[..., self.slices[n]].view(*lead, *s) for n, s in self.shapes.items()}
+        return {n: flat[..., self.slices[n]].view((*lead, *s)) for n, s in self.shapes.items()}
