@@ -6,9 +6,9 @@ for the smallest number that is larger than the current one; their OV circuits a
     attention score of query b for key a     S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for gap ≤ 0
     what head h adds when it looks at a      strength[h, a] · e_a: > 0 copies, < 0 suppresses, 0 does nothing
 
-`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV circuit copies every
-number, but each head only sees the numbers that it owns and looks at SEP when there is none. Smaller numbers are then
-copied more strongly, which decides between two heads that each found a candidate.
+`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV circuit copies
+every number, but each head only sees the numbers that it owns and looks at SEP when there is none. Smaller numbers are
+then copied more strongly, which decides between two heads that each found a candidate.
 
 Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the baseline's 96 and 48 do.
 """

@@ -114,8 +114,8 @@ def dataset(analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsCon
         "checkpoint": np.asarray(steps, np.int64),
         "head": np.arange(masks["copies"].shape[1]),
         "number": np.arange(masks["copies"].shape[2]),
-        "score": list(modes.SCORES),
-        "label": list(modes.LABELS),
+        "score": np.array(modes.SCORES, object),
+        "label": np.array(modes.LABELS, object),
     }
     return xr.Dataset(variables, coordinates)
 

@@ -1,16 +1,19 @@
 """The `heads` step: checkpoints in, heads.zarr out; and the same for a single weight file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import safe_open
 
 from devsort import artifacts
 from devsort.artifacts import TRAIN_SECTIONS, Run
 from devsort.config import Config, TaskConfig
 from devsort.errors import UserError
-from devsort.heads.analysis import analyse, dataset, describe
+from devsort.heads.analysis import Analysis, analyse, dataset, describe
 from devsort.heads.events import events
 from devsort.model import infer_shape, model_shape
 from devsort.progress import progress
@@ -95,9 +98,26 @@ def _measured(run: Run) -> "xr.Dataset":
     origin = _provenance(run)
     shape = model_shape(config.task, config.model)
     batch = eval_batch(config.task.model_copy(update={"eval_lists": config.heads.lists}))
-    bar = progress(steps, desc="heads", unit="checkpoint")
-    results = [analyse(artifacts.load_checkpoint(run, step), shape, batch, config.heads) for step in bar]
-    return dataset(results, steps, config.heads).assign_attrs(origin)
+
+    def one(step: int) -> Analysis:
+        return analyse(artifacts.load_checkpoint(run, step), shape, batch, config.heads)
+
+    with _workers() as pool:
+        bar = progress(pool.map(one, steps), desc="heads", unit="checkpoint", total=len(steps))
+        return dataset(list(bar), steps, config.heads).assign_attrs(origin)
+
+
+@contextmanager
+def _workers() -> Iterator[ThreadPoolExecutor]:
+    """A worker for each of torch's threads, each using one: checkpoints side by side beat threads within a product."""
+    threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads)
+    torch.set_num_threads(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
 
 
 def _provenance(run: Run) -> dict[str, str]:
