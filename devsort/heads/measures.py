@@ -141,3 +141,10 @@ def loss_increase(
     heads = range(act.head_out.shape[1])
     streams = (ablated(resid, act, h, replacement) for h in heads)
     return torch.stack([answer_loss(unembed(params, s), targets) - loss for s in streams], 1)
+
+
+@torch.inference_mode()
+def mean_scale(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> float:
+    """Harmonic mean of σ_f over answers: dividing OV by it gives its mean effect in logits."""
+    resid = residual(params, activations(params, batch.tokens))
+    return 1 / (1 / scale(resid, shape)).mean().item()
