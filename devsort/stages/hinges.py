@@ -26,7 +26,7 @@ class Dictionary:
         columns: (S, n, M) whitened φ.
         base: (S, n, 2) whitened constant and line.
         cost: (M,) what a joint must earn, in units of χ².
-        min_points: Points that must lie between two joints and outside the outermost.
+        min_points: Points that must lie between two joints; outside the outermost it is one more.
     """
 
     position: np.ndarray
@@ -100,7 +100,7 @@ def dictionary(x: np.ndarray, s: np.ndarray, length: float, min_points: int, cos
     position = np.concatenate([hinges, jumps])
     jump = np.arange(len(position)) >= len(hinges)
     rank = np.searchsorted(x, position)
-    inside = (rank >= min_points) & (rank <= len(x) - min_points)
+    inside = (rank > min_points) & (rank < len(x) - min_points)
     position, jump, rank = position[inside], jump[inside], rank[inside]
     raw = raw_columns(x, position, jump)
     return Dictionary(

@@ -1,6 +1,8 @@
 """What a boundary is: segments with rates, and the joints between segments that differ."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -15,7 +17,7 @@ Direction = Literal["rising", "falling", "flat"]
 Draws = list[tuple[list[int], np.ndarray]]
 INTERVAL = (0.025, 0.975)
 INSIDE = 1e-9  # decades
-DEGREES = 3  # of the smooth curves that a joint competes with
+CENTRES, WIDTHS = np.linspace(0, 1, 9), (0.15, 0.2, 0.28, 0.4)  # of logistic rises, in widths of the run
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _monotone_runs(sign: np.ndarray, jump: np.ndarray) -> list[tuple[int, int]]:
 def _smooth_is_as_good(
     model: "Fit", inner: list[int], kept: list[int], first: int, last: int, config: StagesConfig
 ) -> bool:
-    """Whether a polynomial beats the joints `inner` on the stretch of their run, by a margin in χ²."""
+    """Whether a smooth curve comes within a margin in χ² of the joints `inner` on the stretch of their run."""
     position = model.position
     low = position[kept[first - 1]] if first else -np.inf
     high = position[kept[last]] if last < len(kept) else np.inf
@@ -189,11 +191,17 @@ def _smooth_is_as_good(
     x, signals = model.x[at], len(model.y)
     span, cost = float(x[-1] - x[0]), np.log(len(x))  # cost of a parameter, as in the Bayesian information criterion
     lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position[inner], model.jump[inner])], 1)
-    kinked = _chi2(lines, model, at) + cost * (1 + signals) * len(inner)
-    degrees = range(2, min(DEGREES, 1 + int(np.ceil(span)), len(x) - 2) + 1)
-    t = (x - x.mean()) / span
-    smooth = [_chi2(np.vander(t, g + 1), model, at) + cost * signals * (g - 1) for g in degrees]
-    return bool(smooth) and min(smooth) < kinked + config.bend_margin
+    kinked = _chi2(lines, model, at) + model.candidates.cost[0] * len(inner)
+    smooth = [_chi2(c, model, at) + cost * signals * bends for c, bends in _smooth_curves((x - x[0]) / span)]
+    return min(smooth) < kinked + config.bend_margin
+
+
+def _smooth_curves(t: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Columns of curves without a joint on 0…1, and how many parameters they have beyond a line's."""
+    for degree in (2, 3):
+        yield np.vander(t, degree + 1), degree - 1
+    for centre, width in product(CENTRES, WIDTHS):
+        yield np.stack([np.ones_like(t), 1 / (1 + np.exp(-(t - centre) / width))], 1), 2
 
 
 def _chi2(columns: np.ndarray, model: "Fit", at: np.ndarray) -> float:

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.text import Text
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort.charts import compare, stage_chart, style
+from devsort.charts import compare, stage_chart
 from devsort.config import StagesConfig
 from devsort.errors import UserError
 from devsort.stages import detect, from_llc
@@ -75,12 +75,6 @@ def test_crowded_names_are_lifted_and_stay_inside(story):
     boxes, frame = [t.get_window_extent() for t in names], figure.axes[0].get_window_extent()
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(b.x0 >= frame.x0 - 1 and b.x1 <= frame.x1 + 1 for b in boxes)
-
-
-def test_saved_figures_are_the_same_bytes_twice(story, tmp_path):
-    first = style.save_figure(stage_chart.figure(story), tmp_path / "a", "x")
-    second = style.save_figure(stage_chart.figure(story), tmp_path / "b", "x")
-    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
 
 
 def test_the_overlay_shows_each_run(story):

@@ -1,0 +1,22 @@
+"""Weight decay against none: the overlay chart and the table of differences.
+
+python analysis/decay_vs_no_decay.py runs/baseline runs/no-decay
+"""
+
+import sys
+from pathlib import Path
+
+from devsort.artifacts import open_run
+from devsort.charts import compare as chart
+from devsort.stages.compare import compare_runs, markdown
+
+
+def main(paths: list[str]) -> None:
+    runs = [open_run(path) for path in paths]
+    print(markdown(compare_runs(runs)))
+    for saved in chart.draw(runs, Path("comparison")):
+        print(saved)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["runs/baseline", "runs/no-decay"])

@@ -1,0 +1,21 @@
+"""The stage chart of one run: loss, LLC, per-head LLC and head-mode scores over log step, with stages and events.
+
+python analysis/stage_chart.py runs/baseline
+"""
+
+import sys
+
+from devsort.artifacts import open_run
+from devsort.charts import stage_chart, style
+
+
+def main(path: str) -> None:
+    run = open_run(path)
+    story = stage_chart.of_run(run)
+    figure = stage_chart.figure(story)  # change anything here: `story` holds the data, `figure.axes` the panels
+    for saved in style.save_figure(figure, run.figures, stage_chart.NAME):
+        print(saved)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "runs/baseline")
