@@ -41,6 +41,7 @@ class Run:
     training_log = property(lambda self: self.path / "training.jsonl")
     resume_state = property(lambda self: self.path / "checkpoints" / "resume.safetensors")
     llc = property(lambda self: self.path / "llc.zarr")
+    llc_devinterp = property(lambda self: self.path / "llc-devinterp.zarr")
     heads = property(lambda self: self.path / "heads.zarr")
     stages = property(lambda self: self.path / "stages.json")
     calibration = property(lambda self: self.path / "calibration.json")

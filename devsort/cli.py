@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,8 +28,16 @@ JsonOpt = Annotated[bool, typer.Option("--json", help="print one JSON object on 
 ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
 
 
+class Sampler(StrEnum):
+    """Whose SGLD runs the chains."""
+
+    devsort = "devsort"
+    devinterp = "devinterp"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
     signal.signal(signal.SIGTERM, _terminate)
     try:
         result = app(argv, standalone_mode=False)
@@ -47,6 +56,64 @@ def main(argv: list[str] | None = None) -> None:
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
     """Prints a command's result: one JSON object, or the text that `table` makes of it."""
     typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
+
+
+@app.command()
+def train(run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Train a run and save dense checkpoints. Example: devsort train runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.train import table, train
+
+    emit(train(open_run(run, tuple(set_)), force), as_json, table)
+
+
+@app.command()
+def llc(
+    run: RunArg,
+    sampler: Annotated[Sampler, typer.Option(help="ours, or devinterp's as the reference")] = Sampler.devsort,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """Estimate the LLC trajectory, whole model and each head. Example: devsort llc runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.llc import run_llc, text_table
+
+    emit(run_llc(open_run(run, tuple(set_)), force, sampler.value), as_json, text_table)
+
+
+@app.command()
+def chart(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Draw all figures of a run as PNG and SVG. Example: devsort chart runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.charts import draw_all
+
+    opened = open_run(run, tuple(set_))
+    files = [str(path) for path in draw_all(opened)]
+    emit({"run": str(run), "files": files}, as_json, lambda value: "\n".join(value["files"]))
+
+
+@app.command()
+def status(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Say what of a run is done, stale, broken or missing. Example: devsort status runs/baseline"""
+    from devsort import status
+    from devsort.artifacts import open_run
+
+    emit(status.status(open_run(run, tuple(set_))), as_json, status.table)
+
+
+@app.command()
+def config(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder; without it, the defaults")] = None,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """List every setting with its value and meaning. Example: devsort config runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.config import default_config, reference
+
+    resolved = open_run(run, tuple(set_)).config if run else default_config(tuple(set_))
+    emit(resolved.model_dump(mode="json"), as_json, lambda _: reference(resolved))
 
 
 @app.command()
@@ -120,6 +187,20 @@ def compare(
     write_atomic(out / "compare.md", markdown(value).encode())
     paths = [out / "compare.json", out / "compare.md", *chart.draw(opened, out)]
     emit({**value, "files": [str(p) for p in paths]}, as_json, markdown)
+
+
+@app.command()
+def validate(
+    case: Annotated[list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")] = [],  # noqa: B006
+    fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run the sampler on known answers; exit code 1 if one does not hold. Example: devsort validate --fast"""
+    from devsort.validation.validate import run_cases, table
+
+    value = run_cases(case, fast)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
 
 
 def _command_path(e: click.ClickException) -> str:

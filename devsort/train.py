@@ -109,6 +109,15 @@ def train(run: Run, force: bool = False) -> dict:
     }
 
 
+def table(value: dict) -> str:
+    """The result of `train` for a reader."""
+    return (
+        f"{value['run']}: step {value['steps']:,}, {value['checkpoints']} checkpoints, "
+        f"validation loss {value['val_loss']:.4f} nats, accuracy {value['val_accuracy']:.4f}, "
+        f"{value['steps_per_second']:.1f} steps/s"
+    )
+
+
 def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
     """Steps that are saved: 10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last."""
     saved, i, step = {steps}, 0, 1

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event, local
 
 import numpy as np
@@ -42,46 +43,60 @@ class Stopped(Exception):
     """Raised inside a worker when the user interrupts."""
 
 
-def run_llc(run: Run, force: bool = False) -> dict:
+def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
     """Samples every chosen checkpoint and restriction of a run, and writes llc.zarr.
 
     Args:
         run: The run folder.
         force: Sample again what is already there.
+        sampler: `devsort`, or `devinterp` for the reference, which has its own store beside ours.
 
     Returns:
-        The JSON of design: run and trajectory.
+        run and trajectory, one row for each checkpoint and restriction.
 
     Raises:
-        UserError: The run is not trained, a checkpoint is damaged, or llc.zarr belongs to another config.
+        UserError: The run is not trained, a checkpoint is damaged, or the store belongs to another config.
     """
     with run.lock():
+        path = _path(run, sampler)
         if force:
-            remove(run.llc)
+            remove(path)
         names = expand(run.config.llc.restrictions, run.config.model.heads)
         shape = model_shape(run.config.task, run.config.model)
         for name in names:
             restriction_mask(name, shape)
         origin, checkpoints = _inputs(run)
         axes = {"checkpoint": list(checkpoints), "restriction": names}
-        store = open_store(run, origin, axes, ())
-        _sample(run, store, checkpoints)
-        if not table_is_current(run):
-            write_table(run, make_table(store, _context(run)))
-    return {"run": str(run.path), "trajectory": list(rows(load_llc(run)))}
+        store = open_store(path, origin, _command(run, sampler), run.config.llc.sampler, axes, ())
+        if todo := store.todo():
+            worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
+            _sample(run, store, todo, lambda i, bar: worker(store.steps[i], checkpoints[store.steps[i]], bar), worker)
+        if not table_is_current(store.group):
+            write_table(store, make_table(store, _context(run)))
+    return {"run": str(run.path), "trajectory": list(rows(load_llc(run, sampler)))}
 
 
-def load_llc(run: Run) -> xr.Dataset:
+def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     """Reads the verified draws and table of a run.
 
     Raises:
         UserError: They are missing, unfinished, or from another config or other checkpoints.
     """
-    command = f"devsort llc {run.path} --force"
-    check_provenance(open_group(run, command).attrs, _inputs(run)[0], run.llc, command)
-    if not table_is_current(run):
-        raise UserError(f"{run.llc} is unfinished", f"run `devsort llc {run.path}` to finish it")
-    return xr.open_zarr(run.llc, consolidated=False)
+    path, command = _path(run, sampler), _command(run, sampler)
+    group = open_group(path, command)
+    check_provenance(group.attrs, _inputs(run)[0], path, command)
+    if not table_is_current(group):
+        raise UserError(f"{path} is unfinished", f"run `{command.removesuffix(' --force')}` to finish it")
+    return xr.open_zarr(path, consolidated=False)
+
+
+def _path(run: Run, sampler: str) -> Path:
+    return run.llc if sampler == "devsort" else run.llc_devinterp
+
+
+def _command(run: Run, sampler: str) -> str:
+    option = "" if sampler == "devsort" else f" --sampler {sampler}"
+    return f"devsort llc {run.path}{option} --force"
 
 
 def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
@@ -110,21 +125,18 @@ def _context(run: Run) -> Context:
     return Context.of(run.config.llc.sampler, math.log(run.config.task.numbers + 1))
 
 
-def _sample(run: Run, store: Store, checkpoints: dict[int, Params]) -> None:
-    """Runs what is missing on all cores, one checkpoint a worker; a checkpoint is written when it is whole."""
-    todo, config = store.todo(), run.config.llc
-    if not todo:
-        return
-    worker = Worker(run, store.restrictions)
-    lane_steps = len(store.restrictions) * config.sampler.num_chains * config.sampler.num_steps
+def _sample(run: Run, store: Store, todo: list[int], work, worker) -> None:
+    """Runs what is missing on the worker's threads; a checkpoint is written when it is whole."""
+    sampler = run.config.llc.sampler
+    total = len(todo) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with (
-        progress(total=len(todo) * lane_steps, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar,
-        _workers(worker.device) as pool,
+        progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar,
+        _threads(worker.threads) as pool,
     ):
-        submit = {pool.submit(worker, store.steps[i], checkpoints[store.steps[i]], bar.update): i for i in todo}
+        futures = {pool.submit(work, i, bar.update): i for i in todo}
         try:
-            for future in _as_done(submit):
-                store.write(submit[future], future.result(), ())
+            for future in _as_done(futures):
+                store.write(futures[future], future.result(), ())
         except BaseException:
             worker.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -139,7 +151,8 @@ class Worker:
         self.config, self.names = config.sampler, names
         self.device = resolve_device(run.config.device)
         self.shape = model_shape(task, run.config.model)
-        self.stop, self.threads = Event(), local()
+        self.stop, self.own = Event(), local()
+        self.threads = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
         data = sampling_set(task, config.dataset_size).to(self.device)
         sampler = config.sampler
         chains = range(sampler.num_chains)
@@ -166,17 +179,38 @@ class Worker:
         return [trace(name) for name in self.names]
 
     def _kernels(self):
-        if not hasattr(self.threads, "kernels"):
-            self.threads.kernels = sort_kernels(self.shape, self.device)
-        return self.threads.kernels
+        if not hasattr(self.own, "kernels"):
+            self.own.kernels = sort_kernels(self.shape, self.device)
+        return self.own.kernels
+
+
+class ReferenceWorker:
+    """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
+
+    threads = 1
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        self.config, self.names, self.stop = run.config.llc.sampler, names, Event()
+        self.shape = model_shape(run.config.task, run.config.model)
+        self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
+
+    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
+        """Traces of all restrictions at the checkpoint of a training step."""
+        from devsort.sampling.devinterp import sample_with_devinterp
+
+        traces = []
+        for name in self.names:
+            mask, seed = restriction_mask(name, self.shape), name_key(f"{self.config.seed} {step} {name}")
+            traces.append(sample_with_devinterp(params, self.data, self.config, mask, seed % 2**31))
+            advanced(self.config.num_chains * self.config.num_steps)
+        return traces
 
 
 @contextmanager
-def _workers(device: torch.device) -> Iterator[ThreadPoolExecutor]:
-    """One thread a core, each computing on its own core; a single one where a GPU does the work."""
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each compute on their own core."""
     before = torch.get_num_threads()
-    count = 1 if device.type == "cuda" else len(os.sched_getaffinity(0))
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if count > 1 else before)
     try:
         with ThreadPoolExecutor(count) as pool:
             yield pool

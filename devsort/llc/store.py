@@ -7,12 +7,13 @@ checksum after them, so what a kill leaves half-written does not count and is sa
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 import zarr
 
-from devsort.artifacts import Run, check_provenance, replacing_folder, writing
+from devsort.artifacts import check_provenance, replacing_folder, writing
 from devsort.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.sampling.trace import Trace
@@ -25,7 +26,7 @@ BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain,
 class Store:
     """The opened draws of a run."""
 
-    run: Run
+    path: Path
     group: zarr.Group
 
     @property
@@ -48,7 +49,7 @@ class Store:
         arrays = {name: np.stack([getattr(t, name) for t in traces]) for name in DRAWN + BURNIN}
         for name in groups:
             arrays[f"rise_{name}"] = np.stack([t.groups[name] for t in traces])
-        with writing(self.run.llc):
+        with writing(self.path):
             for name, value in arrays.items():
                 self.group[name][position] = value
             self.group["dimension"][position] = [t.dimension for t in traces]
@@ -73,53 +74,59 @@ class Store:
         return {name: self.group[name][position] for name in drawn}
 
 
-def open_store(run: Run, origin: Mapping[str, str], axes: Mapping[str, Sequence], groups: Sequence[str]) -> Store:
+def open_store(
+    path: Path,
+    origin: Mapping[str, str],
+    command: str,
+    sampler: SamplerConfig,
+    axes: Mapping[str, Sequence],
+    groups: Sequence[str],
+) -> Store:
     """Opens llc.zarr for writing, or makes it.
 
     Args:
-        run: The run folder.
+        path: The store.
         origin: Provenance that an existing store must have.
+        command: The command that makes it anew.
+        sampler: Sampler settings, which give the number of chains and draws.
         axes: Coordinates `checkpoint` (steps) and `restriction` (names).
         groups: Parts of the data that are followed.
 
     Raises:
         UserError: There is one from another config or other checkpoints.
     """
-    command = f"devsort llc {run.path} --force"
-    if run.llc.exists():
-        group = open_group(run, command, mode="r+")
-        check_provenance(group.attrs, origin, run.llc, command)
-        return Store(run, group)
-    with replacing_folder(run.llc) as folder:
-        _empty(run.config.llc.sampler, axes, groups).assign_attrs(origin).to_zarr(
-            folder, zarr_format=3, consolidated=False, encoding=_chunks(run.config.llc.sampler, axes, groups)
-        )
-    return Store(run, open_group(run, command, mode="r+"))
+    if path.exists():
+        group = open_group(path, command, mode="r+")
+        check_provenance(group.attrs, origin, path, command)
+        return Store(path, group)
+    arrays = _arrays(sampler, axes, groups)
+    with replacing_folder(path) as folder:
+        empty = _empty(arrays, axes).assign_attrs(origin)
+        empty.to_zarr(folder, zarr_format=3, consolidated=False, encoding=_chunks(arrays))
+    return Store(path, open_group(path, command, mode="r+"))
 
 
-def open_group(run: Run, command: str, mode: str = "r") -> zarr.Group:
+def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
     """Opens the zarr group; an error names the command that makes it."""
-    if not run.llc.is_dir():
-        raise UserError(f"{run.llc} is missing", f"run `devsort llc {run.path}` first")
+    if not path.is_dir():
+        raise UserError(f"{path} is missing", f"run `{command.removesuffix(' --force')}` first")
     try:
-        return zarr.open_group(run.llc, mode=mode)
+        return zarr.open_group(path, mode=mode)
     except Exception as e:  # zarr raises many kinds on a damaged store
-        raise UserError(f"{run.llc} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
+        raise UserError(f"{path} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
 
 
-def write_table(run: Run, table: xr.Dataset) -> None:
+def write_table(store: Store, table: xr.Dataset) -> None:
     """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
-    group = open_group(run, f"devsort llc {run.path} --force", mode="r+")
-    origin = {key: value for key, value in group.attrs.items() if key != "table"}
-    with writing(run.llc):
-        group.attrs.put(origin)
-        table.assign_attrs(origin).to_zarr(run.llc, mode="a", zarr_format=3, consolidated=False)
-        group.update_attributes({"table": _table_identity(group)})
+    origin = {key: value for key, value in store.group.attrs.items() if key != "table"}
+    with writing(store.path):
+        store.group.attrs.put(origin)
+        table.assign_attrs(origin).to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
+        store.group.update_attributes({"table": _table_identity(store.group)})
 
 
-def table_is_current(run: Run) -> bool:
+def table_is_current(group: zarr.Group) -> bool:
     """Whether the derived table belongs to the draws that are there."""
-    group = open_group(run, f"devsort llc {run.path} --force")
     return group.attrs.get("table") == _table_identity(group)
 
 
@@ -135,21 +142,18 @@ def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequen
     return drawn | burnin
 
 
-def _empty(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> xr.Dataset:
-    arrays = {n: (d, np.full(s, np.nan, np.float32)) for n, (d, s) in _arrays(sampler, axes, groups).items()}
-    sizes = (len(axes["checkpoint"]), len(axes["restriction"]))
-    arrays["dimension"] = (("checkpoint", "restriction"), np.zeros(sizes, np.int64))
-    arrays["checksum"] = (("checkpoint",), np.zeros(sizes[0], np.int64))
+def _empty(arrays: Mapping[str, tuple], axes: Mapping[str, Sequence]) -> xr.Dataset:
+    data = {name: (dims, np.full(size, np.nan, np.float32)) for name, (dims, size) in arrays.items()}
+    checkpoints, restrictions, chains = arrays["loss"][1][:3]
+    data["dimension"] = (("checkpoint", "restriction"), np.zeros((checkpoints, restrictions), np.int64))
+    data["checksum"] = (("checkpoint",), np.zeros(checkpoints, np.int64))
     coordinates = {"checkpoint": list(axes["checkpoint"]), "restriction": np.array(axes["restriction"], object)}
-    return xr.Dataset(arrays, coordinates | {"chain": np.arange(sampler.num_chains)})
+    return xr.Dataset(data, coordinates | {"chain": np.arange(chains)})
 
 
-def _chunks(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict:
+def _chunks(arrays: Mapping[str, tuple]) -> dict:
     """One chunk a checkpoint and array: a checkpoint is written and verified as a whole."""
-    return {
-        name: {"chunks": (1, *size[1:]), "write_empty_chunks": False} if size[-1] else {}
-        for name, (_, size) in _arrays(sampler, axes, groups).items()
-    }
+    return {name: {"chunks": (1, *size[1:])} for name, (_, size) in arrays.items() if size[-1]}
 
 
 def _checksum(arrays: Mapping[str, np.ndarray]) -> int:

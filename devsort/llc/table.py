@@ -54,6 +54,22 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
             }
 
 
+def text_table(value: dict) -> str:
+    """The result of `llc` for a reader: one line for each checkpoint and restriction."""
+    head = f"{'step':>7}  {'weights':8} {'LLC':>8} {'± SE':>7} {'R-hat':>6} {'ESS':>6} {'loss':>8}  flags"
+    return "\n".join([head, *(_line(row) for row in value["trajectory"])])
+
+
+def _line(row: dict) -> str:
+    def told(key: str, form: str) -> str:
+        return format(row[key], form) if row[key] is not None else "–".rjust(int(form.split(".")[0]))
+
+    return (
+        f"{row['step']:7d}  {row['restriction']:8} {told('llc', '8.1f')} {told('se', '7.1f')} {told('rhat', '6.2f')} "
+        f"{told('ess', '6.0f')} {told('loss', '8.4f')}  {', '.join(row['flags'])}"
+    ).rstrip()
+
+
 def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:
     return np.array([[get(e) for e in row] for row in estimates])
 

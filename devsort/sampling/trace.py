@@ -44,4 +44,4 @@ class Trace:
     @property
     def dead(self) -> np.ndarray:
         """(C,) bool, chains that are no longer finite; they stay in the trace as they are."""
-        return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1) & np.isfinite(self.force).all(1))
+        return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1))

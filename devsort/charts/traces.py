@@ -1,0 +1,82 @@
+"""SGLD traces at an early, a middle and a late checkpoint: is the chain local, and has it reached a plateau?"""
+
+import math
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from devsort.artifacts import Run
+from devsort.charts.style import FULL, INK, WIDTH, head_colour, save_figure, use_style
+from devsort.llc import load_llc
+
+SMOOTH = 10  # steps of the running mean drawn over the raw draws
+
+
+def draw(run: Run) -> list[Path]:
+    """Draws traces.png and traces.svg into the run's figures and returns their paths."""
+    use_style()
+    data = load_llc(run)
+    steps = chosen(data["checkpoint"].values)
+    names = [str(n) for n in data["restriction"].values]
+    figure, axes = plt.subplots(
+        len(names), len(steps), figsize=(WIDTH, 1.35 * len(names) + 0.6), sharex=True, sharey="row", squeeze=False
+    )
+    for row, name in zip(axes, names, strict=True):
+        for axis, step in zip(row, steps, strict=True):
+            _panel(axis, data.sel(checkpoint=step, restriction=name), name)
+        row[0].set_ylabel(f"{name}\nL(w) − L(w*) (nats)")
+    for axis, step in zip(axes[0], steps, strict=True):
+        axis.set_title(f"step {step:,}")
+    for axis in axes[-1]:
+        axis.set_xlabel("SGLD step")
+    axes[0, 0].legend(loc="lower right", handlelength=1.2)
+    if "full" in names:
+        _mark_chance(axes[names.index("full")], data, steps, math.log(run.config.task.numbers + 1))
+    figure.align_ylabels()
+    figure.tight_layout()
+    return save_figure(figure, run.figures, "traces")
+
+
+def chosen(checkpoints: np.ndarray, count: int = 3) -> list[int]:
+    """Checkpoints at the first, the middle and the last third of the trajectory: early, middle, late."""
+    positions = np.linspace(0.3, 1, count) * (len(checkpoints) - 1)
+    return sorted({int(checkpoints[round(p)]) for p in positions})
+
+
+def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
+    burnin = (cell["burnin_loss"] - cell["burnin_init_loss"]).values  # (C, burn-in)
+    rise = np.concatenate([burnin, (cell["loss"] - cell["init_loss"]).values], axis=1)
+    colour = FULL if name == "full" else head_colour(int(name[1])) if name[1:2].isdigit() else INK
+    x = np.arange(rise.shape[1])
+    axis.axvspan(0, burnin.shape[1], color="0.92", lw=0, label="burn-in")
+    axis.axhline(0, color="0.6", lw=0.6)
+    for i, chain in enumerate(rise):
+        axis.plot(x, chain, color=colour, alpha=0.15, lw=0.4)
+        smooth = np.convolve(chain, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
+        axis.plot(x[SMOOTH - 1 :], smooth, color=colour, alpha=0.8, lw=0.8, label="chains" if i == 0 else None)
+    flags = [str(f).replace("_", " ") for f in cell["flag"].values[cell["flags"].values.astype(bool)]]
+    note = f"λ̂ = {float(cell['llc']):.0f} ± {float(cell['se']):.0f}" + "".join(f"\n! {f}" for f in flags)
+    axis.text(0.02, 0.97, note, transform=axis.transAxes, va="top", fontsize=6, color=INK)
+    axis.margins(x=0)
+
+
+def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: float) -> None:
+    """A dashed line at the level of a uniform guess, where it fits the panel."""
+    top = row[0].get_ylim()[1]
+    for axis, step in zip(row, steps, strict=True):
+        level = chance - float(data["checkpoint_loss"].sel(checkpoint=step))
+        if 0 < level < 1.5 * top:
+            axis.axhline(level, color=INK, lw=0.8, ls=(0, (4, 3)))
+            axis.text(
+                0.98,
+                level,
+                "uniform guess ",
+                transform=axis.get_yaxis_transform(),
+                ha="right",
+                va="bottom",
+                fontsize=6,
+                color=INK,
+            )

@@ -1,0 +1,152 @@
+"""devinterp's own SGLD behind the same trace: the reference that ours is compared with, and its file layout.
+
+Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss of the starting
+point is computed here on the very minibatches that its chains saw, which it stores. All its chains see the same batches
+by default; here each gets its own. It seeds torch's and numpy's global generators.
+"""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from torch import Tensor
+
+from devsort.config import SamplerConfig
+from devsort.errors import UserError
+from devsort.layout import Layout
+from devsort.model import Params, forward, losses
+from devsort.sampling.objective import free_entries
+from devsort.sampling.restrictions import Mask
+from devsort.sampling.trace import Trace
+from devsort.task import Batch
+
+
+class SortModule(torch.nn.Module):
+    """The model as a torch module whose `named_parameters` have HookedTransformer's names.
+
+    Args:
+        params: State dict; copied.
+    """
+
+    def __init__(self, params: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = list(params)
+        for name, value in params.items():
+            *path, leaf = name.split(".")
+            node: torch.nn.Module = self
+            for part in path:
+                if part not in dict(node.named_children()):
+                    node.add_module(part, torch.nn.Module())
+                node = node.get_submodule(part)
+            node.register_parameter(leaf, torch.nn.Parameter(value.clone()))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, L, V) at the answer positions."""
+        return forward({name: self.get_parameter(name) for name in self._names}, tokens)
+
+
+def answer_loss(model: SortModule, input_ids: Tensor) -> Tensor:
+    """devinterp's per-token loss (B, 2L): twice the loss of each answer, zero before SEP, so its mean is the model's."""
+    L = input_ids.shape[1] // 2
+    logits, targets = model(input_ids), input_ids[:, L + 1 :]
+    answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return F.pad(2 * answers, (L, 0))
+
+
+def sample_with_devinterp(params: Params, data: Batch, config: SamplerConfig, mask: Mask | None, seed: int) -> Trace:
+    """Runs devinterp's `sample()` around a checkpoint.
+
+    Args:
+        params: The checkpoint.
+        data: The data set; targets must be the sorted list.
+        config: Sampler settings, the same names as devinterp's.
+        mask: Free entries, or None for all.
+        seed: devinterp's init_seed.
+
+    Returns:
+        The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
+
+    Raises:
+        UserError: The data has label noise, which devinterp's loss on token ids cannot express.
+    """
+    if not torch.equal(data.targets, data.tokens[:, -data.targets.shape[1] :]):
+        raise UserError("--sampler devinterp cannot express task.label_noise", "use our own sampler")
+    params = {name: value.cpu() for name, value in params.items()}
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr")
+        loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
+        seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
+    init_loss = _loss_at(params, seen)
+    first, every = config.num_burnin_steps, config.num_steps_bw_draws
+    unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
+    dimension = sum(
+        int(m.sum()) if m is not None else params[n].numel() for n, m in (mask or dict.fromkeys(params)).items()
+    )
+    return Trace(
+        loss[:, first::every], init_loss[:, first::every], unknown, unknown, unknown,
+        loss[:, :first], init_loss[:, :first], {}, dimension,
+    )  # fmt: skip
+
+
+def to_devinterp(trace: Trace, n_beta: float) -> xr.DataTree:
+    """Our draws in the layout of devinterp's `sample()`, so that `devinterp.slt.llc.compute_llc` gives our λ̂.
+
+    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over the minibatch, so
+    the axes batch_sampling and token_pos have length one.
+    """
+    draws = {"sampling_loss_micro": (("chain", "step", "batch_sampling", "token_pos"), trace.loss[:, :, None, None])}
+    start = {"init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])}
+    attrs = {"metadata": {"config": {"sampler": {"n_beta": n_beta}}}}
+    return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
+
+
+def _sample(params: Params, data: Batch, config: SamplerConfig, mask: Mask | None, seed: int, path: Path) -> xr.Dataset:
+    from datasets import Dataset
+    from devinterp.slt.sampling import sample
+
+    tree = sample(
+        SortModule(params),
+        Dataset.from_dict({"input_ids": data.tokens.cpu().numpy()}).with_format("torch"),
+        observables={},
+        lr=config.lr,
+        n_beta=config.n_beta,
+        localization=config.localization,
+        llc_weight_decay=config.prior,
+        noise_level=config.noise_level,
+        num_chains=config.num_chains,
+        num_draws=config.num_draws,
+        num_burnin_steps=config.num_burnin_steps,
+        num_steps_bw_draws=config.num_steps_bw_draws,
+        batch_size=config.batch_size,
+        num_init_loss_batches=1,
+        init_seed=seed,
+        match_sampling_input_ids_across_chains=False,
+        param_masks=mask,
+        loss_fn=answer_loss,
+        device="cpu",
+        output_path=path,
+    )
+    return tree.dataset.load()
+
+
+def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
+    """Loss of the starting point on stored minibatches (C, steps, B, 2L+1): (C, steps)."""
+    L = seen.shape[3] // 2
+    with torch.no_grad():
+        rows = [torch.stack([losses(params, b, b[:, L + 1 :]).mean() for b in chain]) for chain in seen]
+    return torch.stack(rows).numpy()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps devinterp's progress bars and its warnings of a temporary folder off the screen."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
