@@ -21,6 +21,7 @@ ORDER = [
     ("train",),
     ("sampling",),
     ("llc",),
+    ("validation",),
     ("circuits",),
     ("heads", "planted"),
     ("stages",),

@@ -1,0 +1,256 @@
+"""The cases of `devsort validate`: settings, truth and tolerance, all fixed in advance.
+
+A case holds if the standard error is at most `se_bound`, so that a noisy run cannot pass; the error of the truth is at
+most `slack`; and the estimate lies within `tolerance` = 4 se_bound + slack of the truth. A right sampler misses four
+standard errors once in 16,000 cases, and seeds are fixed. Bounds are near 1 % of the truth: enough for every mutant in
+tests/validation/test_mutants.py.
+
+Potentials with arms (crossings, networks) relax along them in 2/(ε γ) steps, so burn-in is 4/(ε γ): what is left of the
+start is e^{−4} of a slow variance that the loss hardly feels. Their step is small enough that its effect on the mean is
+known to first order; the square of that effect is part of the slack (see `quadrature`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from devsort.config import SamplerConfig
+from devsort.validation import measurements, potentials
+from devsort.validation.formulas import Quadratic, regression_with_minibatches
+from devsort.validation.measurements import Measured, llc
+from devsort.validation.potentials import Potential
+from devsort.validation.quadrature import Truth
+
+STANDARD_ERRORS = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One known answer.
+
+    Attributes:
+        name: For `--case`.
+        what: What is measured, and the setting that matters.
+        truth: The known answer; takes a moment.
+        measure: Runs the sampler; takes seconds.
+        se_bound: Largest standard error that is accepted.
+        slack: Bound on the error of the truth.
+        fast: Part of `--fast`.
+        limit: λ, where the truth is a value at finite nβ of a potential that has one.
+    """
+
+    name: str
+    what: str
+    truth: Callable[[], Truth]
+    measure: Callable[[], Measured]
+    se_bound: float
+    slack: float = 0.0
+    fast: bool = False
+    limit: float | None = None
+
+    @property
+    def tolerance(self) -> float:
+        """Largest accepted distance from the truth."""
+        return STANDARD_ERRORS * self.se_bound + self.slack
+
+
+def settings(n_beta: float, localization: float, lr: float, **more: float) -> SamplerConfig:
+    """Sampler settings in the order of truth tables: nβ, γ, ε."""
+    return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **more)
+
+
+def of_potential(
+    name: str,
+    what: str,
+    potential: Potential,
+    config: SamplerConfig,
+    se_bound: float,
+    slack: float = 0.0,
+    fast: bool = False,
+) -> Case:
+    """The LLC of a potential through the public entry points."""
+    return Case(
+        name,
+        what,
+        lambda: potential.truth(config),
+        lambda: llc(potential, config),
+        se_bound,
+        slack,
+        fast,
+        potential.limit.value,
+    )
+
+
+def quadratics() -> list[Case]:
+    """Step size, start, burn-in, prior and localization on quadratics: exact for the chain at any step size."""
+    lanes = {"num_chains": 4000, "num_burnin_steps": 150, "num_draws": 200, "num_steps_bw_draws": 2}
+    spectrum = [0.0, 0.1, 1.0, 3.0, 10.0, 30.0]
+    one = potentials.quadratic([3.0])
+    return [
+        of_potential("small-step", "3/2 w², ε a = 0.15", one, settings(50, 2, 1e-3, **lanes), 0.003, fast=True),
+        of_potential("large-step", "3/2 w², ε a = 1.5", one, settings(50, 2, 1e-2, **lanes), 0.003, fast=True),
+        of_potential(
+            "spectrum",
+            "six curvatures, one of them 0",
+            potentials.quadratic(spectrum),
+            settings(40, 20, 1e-3, num_chains=2000, num_burnin_steps=800, num_draws=100, num_steps_bw_draws=8),
+            0.01,
+            fast=True,
+        ),
+        of_potential(
+            "burn-in-left-in",
+            "ten times w²/2, all of the first 600 steps",
+            potentials.quadratic([1.0] * 10),
+            settings(100, 5, 1e-4, num_chains=4000, num_burnin_steps=0, num_draws=600),
+            0.025,
+            fast=True,
+        ),
+        of_potential(
+            "burn-in-cut",
+            "twenty times w²/2, steps 1, 3, 5 and 7 of a chain that relaxes within five",
+            potentials.quadratic([1.0] * 20),
+            settings(50, 10, 6e-3, num_chains=4000, num_burnin_steps=1, num_draws=4, num_steps_bw_draws=2),
+            0.03,
+            fast=True,
+        ),
+        of_potential(
+            "prior",
+            "two quadratics at w* = 2, prior precision 5 centred at zero",
+            potentials.quadratic([1.0, 3.0], center=2.0),
+            settings(50, 10, 2e-3, prior=5, **lanes),
+            0.01,
+            fast=True,
+        ),
+    ]
+
+
+def minibatches() -> list[Case]:
+    """Gradient noise of minibatches, additive and growing with the distance from w*."""
+    noisy = settings(50, 2, 1e-3, num_chains=4000, num_burnin_steps=100, num_draws=300, batch_size=2)
+    strong = settings(20, 5, 2e-3, num_chains=1000, num_burnin_steps=400, num_draws=800, batch_size=4)
+    return [
+        Case(
+            "minibatch-noise",
+            "3/2 w² + x w with x = ±1, two rows a step",
+            lambda: Truth(Quadratic(np.array([3.0]), noisy, noise=0.5).expected()),
+            lambda: measurements.tilted_llc(noisy),
+            0.005,
+            fast=True,
+        ),
+        Case(
+            "regression",
+            "torch.nn.Linear on 64 rows, four a step: noise that grows away from w*",
+            lambda: Truth(regression_with_minibatches(*measurements.regression_rows(), strong)),
+            lambda: measurements.regression_llc(strong),
+            0.02,
+            fast=True,
+        ),
+    ]
+
+
+def chain_statistics() -> list[Case]:
+    """What error bars and the equilibrium flag rest on."""
+    spread = settings(50, 2, 1e-3, num_chains=8000, num_burnin_steps=100, num_draws=60, num_steps_bw_draws=2)
+    noisy = settings(50, 2, 1e-2, num_chains=2000, num_burnin_steps=100, num_draws=400, batch_size=2)
+    return [
+        Case(
+            "standard-error",
+            "scatter of one chain's mean against the exact autocorrelation of w²",
+            lambda: Truth(Quadratic(np.array([3.0]), spread).standard_error()),
+            lambda: measurements.scatter(potentials.quadratic([3.0]), spread),
+            0.004,
+            fast=True,
+        ),
+        Case(
+            "equilibrium",
+            "E[(w − w*)·G] − (ε/4) E|G|² = d with minibatch noise, ε a = 1.5",
+            lambda: Truth(1.0),
+            lambda: measurements.equilibrium(noisy),
+            0.01,
+            fast=True,
+        ),
+    ]
+
+
+def quasi_homogeneous() -> list[Case]:
+    """Powers: without localization nβ E[L] is λ at every nβ, up to the step size."""
+    steps = {"num_chains": 2000, "num_burnin_steps": 1500, "num_draws": 150, "num_steps_bw_draws": 10}
+    w4, w6 = potentials.powers(4), potentials.powers(6)
+    both, ball = potentials.powers(2, 4), potentials.radial(3, 2)
+    return [
+        of_potential("power-4", "w⁴, γ = 0", w4, settings(100, 0, 1e-3, **steps), 0.002, 0.001, fast=True),
+        of_potential("power-6", "w⁶, γ = 0", w6, settings(100, 0, 2e-3, **steps), 0.002, 0.001),
+        of_potential("powers-2-4", "w1² + w2⁴, γ = 0", both, settings(100, 0, 5e-4, **steps), 0.005, 0.001),
+        of_potential(
+            "radial-4", "|w|⁴ in three dimensions, γ = 0", ball, settings(100, 0, 1e-3, **steps), 0.004, 0.001
+        ),
+        of_potential("power-4-localised", "w⁴, γ = 5", w4, settings(145, 5, 1e-3, **steps), 0.002, 0.001),
+        of_potential(
+            "power-6-pinned", "w⁶, γ = 100: prior-dominated", w6, settings(145, 100, 1e-3, **steps), 0.0001, 0.0001
+        ),
+    ]
+
+
+def crossings() -> list[Case]:
+    """Normal crossings at nβ = 30, far from their limits; the truth is a two-dimensional quadrature."""
+    config = settings(30, 1, 5e-4, num_chains=2000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    return [
+        of_potential(
+            f"crossing-{a}-{b}", f"4 w1^{2 * a} w2^{2 * b}, γ = 1", potentials.crossing(a, b), config, bound, 0.001
+        )
+        for a, b, bound in [(1, 1, 0.003), (1, 2, 0.002), (2, 2, 0.002)]
+    ]
+
+
+def networks() -> list[Case]:
+    """Reduced-rank regression and deep linear networks; the truth integrates the last layer out."""
+    config = settings(30, 1, 5e-4, num_chains=2000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    rrr, deep = potentials.reduced_rank, potentials.linear_network
+    return [
+        of_potential("rank-regression-5-3-5", "rank 0, γ = 1", rrr(5, 3, 5), config, 0.03, 0.02),
+        of_potential("rank-regression-1-2-5", "rank 0, M + H < N, γ = 1", rrr(1, 2, 5), config, 0.01, 0.005),
+        of_potential("rank-regression-2-2-2", "rank 1, γ = 1", deep((2, 2, 2), 1), config, 0.015, 0.01),
+        of_potential("deep-linear-2-2-2-2", "rank 0, γ = 1", deep((2, 2, 2, 2), 0), config, 0.01, 0.01),
+        of_potential("deep-linear-2-2-2-2-rank-1", "rank 1, γ = 1", deep((2, 2, 2, 2), 1), config, 0.015, 0.03),
+    ]
+
+
+def refinements() -> list[Case]:
+    """Independent blocks: refined LLCs are those of the blocks, and add up."""
+    parts = {"a": potentials.quadratic([1.0, 3.0]), "b": potentials.powers(4), "c": potentials.radial(2, 2)}
+    whole = potentials.blocks(**parts)
+    config = settings(100, 5, 1e-3, num_chains=1500, num_burnin_steps=1200, num_draws=100, num_steps_bw_draws=10)
+    half = Quadratic(np.array([3.0]), config)
+    return [
+        of_potential("blocks", "a quadratic, w⁴ and |w|⁴ together", whole, config, 0.01, 0.005, fast=True),
+        Case(
+            "block-refined",
+            "the w⁴ of the blocks, the rest frozen",
+            lambda: parts["b"].truth(config),
+            lambda: llc(whole, config, {"b.w": None}),
+            0.003,
+            0.001,
+        ),
+        Case(
+            "entry-refined",
+            "one entry of a tensor of the blocks, the rest frozen",
+            lambda: Truth(half.expected()),
+            lambda: llc(whole, config, {"a.w": torch.tensor([False, True])}),
+            0.006,
+        ),
+        Case(
+            "additivity",
+            "refined LLCs less the LLC of the whole",
+            lambda: Truth(0.0),
+            lambda: measurements.additivity_gap(whole, config),
+            0.015,
+        ),
+    ]
+
+
+def cases() -> list[Case]:
+    """All cases, cheap ones first."""
+    families = (quadratics, minibatches, chain_statistics, refinements, quasi_homogeneous, crossings, networks)
+    return [case for family in families for case in family()]

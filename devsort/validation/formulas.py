@@ -1,0 +1,178 @@
+"""Learning coefficients and chain averages that are known in closed form.
+
+Learning coefficients λ are limits nβ → ∞: around a minimum nβ E[L] = λ − (m − 1)/log(nβ) + …, m the multiplicity. The
+averages of `Quadratic` hold exactly for the discrete chain at any setting.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from devsort.config import SamplerConfig
+
+
+class LearningCoefficient(NamedTuple):
+    """λ and its multiplicity m."""
+
+    value: float
+    multiplicity: int
+
+
+def quasi_homogeneous(weights: Sequence[float]) -> LearningCoefficient:
+    """λ = Σ a_i of a potential with K(s^{a_1} w_1, …) = s K(w) and integrable exp(−K)."""
+    return LearningCoefficient(float(sum(weights)), 1)
+
+
+def normal_crossing(a: int, b: int) -> LearningCoefficient:
+    """λ = 1/(2 max(a, b)) of K = w1^{2a} w2^{2b}; the multiplicity is 2 if a = b."""
+    return LearningCoefficient(1 / (2 * max(a, b)), 2 if a == b else 1)
+
+
+def rank_regression(inputs: int, hidden: int, outputs: int, rank: int) -> LearningCoefficient:
+    """λ of y = B A x with A (hidden × inputs), B (outputs × hidden) and a true map of the given rank.
+
+    Source: Aoyagi & Watanabe 2005, "Stochastic complexities of reduced rank regression in Bayesian estimation".
+    """
+    M, H, N, r = inputs, hidden, outputs, rank
+    _check_rank((M, H, N), r)
+    if N + r > M + H:
+        return LearningCoefficient((H * M - H * r + N * r) / 2, 1)
+    if M + r > N + H:
+        return LearningCoefficient((H * N - H * r + M * r) / 2, 1)
+    if H + r > M + N:
+        return LearningCoefficient(M * N / 2, 1)
+    q = -((H + r) ** 2) - M**2 - N**2 + 2 * (H + r) * (M + N) + 2 * M * N
+    odd = (M + H + N + r) % 2
+    return LearningCoefficient((q + odd) / 8, 1 + odd)
+
+
+def deep_linear(widths: Sequence[int], rank: int) -> LearningCoefficient:
+    """λ of y = W_L … W_1 x with the given widths (input, hidden …, output) and a true map of the given rank.
+
+    With M the sorted widths less the rank, S the prefix of l + 1 of them found by `_essential`, and
+    a = Σ_S M − (ceil(Σ_S M / l) − 1) l,
+    λ = (−r² + r (H_1 + H_{L+1}))/2 + a(l − a)/(4l) − l(l − 1)/4 (Σ_S M / l)² + ½ Σ_{i<j∈S} M_i M_j, m = a(l − a) + 1.
+
+    Source: Aoyagi 2024, "Consideration on the learning efficiency of multiple-layered neural networks with linear
+    units".
+    """
+    _check_rank(widths, rank)
+    S = _essential([width - rank for width in widths])
+    l, total = len(S) - 1, sum(S)  # noqa: E741  the paper's letter
+    a = total - (math.ceil(total / l) - 1) * l
+    pairs = (total**2 - sum(m * m for m in S)) / 2
+    regular = (-(rank**2) + rank * (widths[0] + widths[-1])) / 2
+    singular = a * (l - a) / (4 * l) - l * (l - 1) / 4 * (total / l) ** 2 + pairs / 2
+    return LearningCoefficient(regular + singular, a * (l - a) + 1)
+
+
+def _essential(excess: list[int]) -> list[int]:
+    """The prefix S of the sorted M with max_S M < min_rest M, Σ_S M ≥ l max_S M and Σ_S M < l min_rest M."""
+    M = sorted(excess)
+    for size in range(2, len(M) + 1):
+        S, rest = M[:size], M[size:]
+        enough = sum(S) >= (size - 1) * S[-1]
+        if enough and (not rest or (S[-1] < rest[0] and sum(S) < (size - 1) * rest[0])):
+            return S
+    raise AssertionError(f"no essential set in {M}")  # Aoyagi proves that one exists
+
+
+def _check_rank(widths: Sequence[int], rank: int) -> None:
+    if not 0 <= rank <= min(widths):
+        raise ValueError(f"rank {rank} does not fit widths {tuple(widths)}")
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Averages of the chain itself on L = ½ Σ h_i (w_i − w*_i)², from its start at w*, whatever the step size.
+
+    With a_i = nβ h_i + γ + ρ and ρ_i = 1 − ε a_i/2, the chain w' − m = ρ_i (w − m) + noise relaxes to its mean m and
+    its variance (1 + ε nβ² C_i/4) / (a_i (1 − ε a_i/4)). It diverges exactly when ε a_i ≥ 4.
+
+    Args:
+        curvature: h_i.
+        config: ε, nβ, γ, ρ, burn-in and draws.
+        noise: C_i, variance of the minibatch gradient in each coordinate.
+        center: w*_i; matters only with a prior ρ, which pulls to zero and moves the mean by −ρ w*_i/a_i.
+    """
+
+    curvature: np.ndarray
+    config: SamplerConfig
+    noise: np.ndarray | float = 0.0
+    center: np.ndarray | float = 0.0
+
+    @property
+    def stiffness(self) -> np.ndarray:
+        """a_i."""
+        return self.config.n_beta * self.curvature + self.config.localization + self.config.prior
+
+    @property
+    def memory(self) -> np.ndarray:
+        """ρ_i, what is left of a deviation after one step."""
+        return 1 - self.config.lr * self.stiffness / 2
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Stationary variance of w_i."""
+        lr, a = self.config.lr, self.stiffness
+        return (1 + lr * self.config.n_beta**2 * self.noise / 4) / (a * (1 - lr * a / 4))
+
+    @property
+    def stationary(self) -> float:
+        """nβ E[L] of the stationary chain."""
+        shift = self.config.prior * self.center / self.stiffness
+        return float((self.config.n_beta * self.curvature / 2 * (self.variance + shift**2)).sum())
+
+    def expected(self) -> float:
+        """nβ times the mean of L over exactly the draws that the config keeps, without any stationarity."""
+        c = self.config
+        step = c.num_burnin_steps + c.num_steps_bw_draws * np.arange(c.num_draws)[:, None]  # (T, 1)
+        left = self.memory**step  # (T, F)
+        shift = -c.prior * self.center / self.stiffness
+        second_moment = (shift * (1 - left)) ** 2 + self.variance * (1 - left**2)
+        return float((c.n_beta * self.curvature / 2 * second_moment).sum(1).mean())
+
+    @property
+    def autocorrelation_time(self) -> np.ndarray:
+        """Integrated autocorrelation time of (w_i − m_i)² in steps, (1 + ρ²)/(1 − ρ²)."""
+        r = self.memory**2
+        return (1 + r) / (1 - r)
+
+    def standard_error(self) -> float:
+        """Of one chain's mean of nβ L over T stationary draws k steps apart, without a prior.
+
+        Exactly: Var = Σ 2 s_i² /T · ((1 + q)/(1 − q) − 2q (1 − q^T)/(T (1 − q)²)) with q = ρ^{2k}; for T much over the
+        autocorrelation time, 2 Σ s_i² IAT_i / T.
+        """
+        T, q = self.config.num_draws, self.memory ** (2 * self.config.num_steps_bw_draws)
+        s = self.config.n_beta * self.curvature / 2 * self.variance
+        inflation = (1 + q) / (1 - q) - 2 * q * (1 - q**T) / (T * (1 - q) ** 2)
+        return float(np.sqrt((2 * s**2 * inflation).sum() / T))
+
+
+def regression_with_minibatches(features: np.ndarray, residuals: np.ndarray, config: SamplerConfig) -> float:
+    """nβ E[L − L(w*)] of the stationary chain on least squares with minibatches, exactly.
+
+    L = mean of ½ (y − x·w)² over n rows, a step sees `batch_size` of them with replacement. The noise grows with the
+    distance from w*, so the covariance Σ of the chain solves a linear equation: with M_b = I − ε/2 (nβ H_b + γ) and g_b
+    the batch gradient at w*, Σ = E[M_b Σ M_bᵀ] + (ε nβ/2)² Cov(g_b) + ε I.
+
+    Args:
+        features: (n, d) rows x.
+        residuals: (n,) y − x·w* at the least-squares solution w*.
+        config: ε, nβ, γ and the batch size; no prior.
+    """
+    x, (n, d), half = features, features.shape, config.lr / 2
+    per_row = x[:, :, None] * x[:, None]  # (n, d, d), x xᵀ
+    H = per_row.mean(0)
+    M = np.eye(d) - half * (config.n_beta * H + config.localization * np.eye(d))
+    spread = np.einsum("nij,nkl->ikjl", per_row, per_row) / n - np.einsum("ij,kl->ikjl", H, H)
+    jump = (half * config.n_beta) ** 2 / config.batch_size
+    transfer = np.kron(M, M) + jump * spread.reshape(d * d, d * d)
+    gradient = -x * residuals[:, None]
+    source = jump * gradient.T @ gradient / n + config.lr * np.eye(d)
+    covariance = np.linalg.solve(np.eye(d * d) - transfer, source.ravel()).reshape(d, d)
+    return float(config.n_beta * np.trace(H @ covariance) / 2)

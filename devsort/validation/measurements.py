@@ -1,0 +1,84 @@
+"""What a case measures, through the entry points that a user has: `sample`, then `estimate`."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from devsort.config import SamplerConfig
+from devsort.llc import Context, estimate
+from devsort.rng import stream
+from devsort.sampling import Trace, module_loss, sample
+from devsort.sampling.restrictions import Mask
+from devsort.validation.potentials import Potential
+
+
+class Measured(NamedTuple):
+    """An estimate and its standard error."""
+
+    estimate: float
+    se: float
+
+
+def llc(potential: Potential, config: SamplerConfig, mask: Mask | None = None, key: tuple[int, ...] = ()) -> Measured:
+    """λ̂ of a potential, of some of its parameters with a mask."""
+    return _llc(sample(potential.loss, potential.star, config=config, mask=mask, key=key), config)
+
+
+def tilted_llc(config: SamplerConfig) -> Measured:
+    """λ̂ of 3/2 w² + x w, x = ±1: each row adds a constant to the gradient, of variance 1/batch_size in a minibatch."""
+    return _llc(_tilted(config), config)
+
+
+def equilibrium(config: SamplerConfig) -> Measured:
+    """E[(w − w*)·G] − (ε/4) E|G|² on the same loss, which is d in the stationary chain."""
+    trace = _tilted(config)
+    gap = (trace.work - config.lr / 4 * trace.force).mean(1, dtype=np.float64)
+    return Measured(float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))))
+
+
+def scatter(potential: Potential, config: SamplerConfig) -> Measured:
+    """Standard deviation of one chain's λ̂ over the chains; its own error by the delta method."""
+    means = estimate(sample(potential.loss, potential.star, config=config), Context.of(config)).llc_chain
+    deviation = float(means.std(ddof=1))
+    kurtosis = float(((means - means.mean()) ** 4).mean() / deviation**4)
+    return Measured(deviation, deviation * float(np.sqrt((kurtosis - 1) / (4 * len(means)))))
+
+
+def additivity_gap(whole: Potential, config: SamplerConfig) -> Measured:
+    """Sum of the LLCs of each parameter alone, less the LLC of all, from independent chains."""
+    masks = [None, *({name: None} for name in whole.star)]
+    full, *refined = [llc(whole, config, mask, key=(i,)) for i, mask in enumerate(masks)]
+    error = float(np.sqrt(sum(m.se**2 for m in [full, *refined])))
+    return Measured(sum(m.estimate for m in refined) - full.estimate, error)
+
+
+def regression_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Rows [x, 1] (64, 4) and the residuals (64,) that least squares leaves."""
+    rng = stream(0, "validation regression")
+    x = np.column_stack([rng.normal(size=(64, 3)), np.ones(64)])
+    noise = rng.normal(size=64)
+    return x, noise - x @ np.linalg.lstsq(x, noise, rcond=None)[0]
+
+
+def regression_llc(config: SamplerConfig) -> Measured:
+    """λ̂ of a torch.nn.Linear at the least-squares solution of these rows, on minibatches."""
+    x, residuals = regression_rows()
+    solution = np.array([0.5, -1.0, 2.0, 0.3])
+    module = torch.nn.utils.skip_init(torch.nn.Linear, 3, 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.from_numpy(solution[None, :3]))
+        module.bias.copy_(torch.from_numpy(solution[3:]))
+    data = (torch.from_numpy(x[:, :3]).float(), torch.from_numpy(x @ solution + residuals).float())
+    loss, params = module_loss(module, lambda model, batch: (model(batch[0])[:, 0] - batch[1]).square().mean() / 2)
+    return _llc(sample(loss, params, data, config), config)
+
+
+def _llc(trace: Trace, config: SamplerConfig) -> Measured:
+    found = estimate(trace, Context.of(config))
+    return Measured(found.llc, found.se)
+
+
+def _tilted(config: SamplerConfig) -> Trace:
+    rows = torch.tensor([1.0, -1.0])
+    return sample(lambda p, x: 1.5 * p["w"] ** 2 + x.mean() * p["w"], {"w": torch.zeros(())}, rows, config)
