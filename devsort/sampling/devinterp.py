@@ -53,7 +53,7 @@ class SortModule(torch.nn.Module):
 
 
 def answer_loss(model: SortModule, input_ids: Tensor) -> Tensor:
-    """devinterp's per-token loss (B, 2L): twice the loss of each answer, zero before SEP, so its mean is the model's."""
+    """Per-token loss (B, 2L): twice that of each answer, zero before SEP, so that devinterp's mean is the model's."""
     L = input_ids.shape[1] // 2
     logits, targets = model(input_ids), input_ids[:, L + 1 :]
     answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
@@ -86,13 +86,17 @@ def sample_with_devinterp(params: Params, data: Batch, config: SamplerConfig, ma
     init_loss = _loss_at(params, seen)
     first, every = config.num_burnin_steps, config.num_steps_bw_draws
     unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
-    dimension = sum(
-        int(m.sum()) if m is not None else params[n].numel() for n, m in (mask or dict.fromkeys(params)).items()
-    )
     return Trace(
-        loss[:, first::every], init_loss[:, first::every], unknown, unknown, unknown,
-        loss[:, :first], init_loss[:, :first], {}, dimension,
-    )  # fmt: skip
+        loss=loss[:, first::every],
+        init_loss=init_loss[:, first::every],
+        work=unknown,
+        force=unknown,
+        distance=unknown,
+        burnin_loss=loss[:, :first],
+        burnin_init_loss=init_loss[:, :first],
+        groups={},
+        dimension=len(free_entries(Layout.of(params), mask)),
+    )
 
 
 def to_devinterp(trace: Trace, n_beta: float) -> xr.DataTree:

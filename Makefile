@@ -1,0 +1,68 @@
+# `make` sets everything up and runs the main job; `make help` lists the rest. RUN=runs/NAME picks one run.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/baseline runs/no-decay
+DEVSORT := $(BIN)/devsort
+
+.PHONY: all help setup train llc heads stages chart compare validate bench test lint clean
+.DEFAULT_GOAL := all
+
+all: setup  ## the main job: both runs through the whole pipeline, compared
+	@start=$$SECONDS; \
+	for step in train llc heads stages chart compare; do \
+	  begun=$$SECONDS; $(MAKE) --no-print-directory $$step || exit; \
+	  times="$$times$$(printf '  %-8s %4d s' $$step $$((SECONDS - begun)))\n"; \
+	done; \
+	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: runs/baseline/figures, runs/no-decay/figures, comparison\n" total $$((SECONDS - start))
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(BIN)/.done  ## make .venv and install devsort with the tested versions
+
+$(BIN)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "devsort needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(BIN)/.test: $(BIN)/.done
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+train: setup  ## train and save dense checkpoints
+	@for run in $(RUN); do $(DEVSORT) train $$run || exit; done
+
+llc: setup  ## estimate the LLC trajectories
+	@for run in $(RUN); do $(DEVSORT) llc $$run || exit; done
+
+heads: setup  ## say what the heads do
+	@for run in $(RUN); do $(DEVSORT) heads $$run || exit; done
+
+stages: setup  ## find the stages
+	@for run in $(RUN); do $(DEVSORT) stages $$run || exit; done
+
+chart: setup  ## draw the figures
+	@for run in $(RUN); do $(DEVSORT) chart $$run || exit; done
+
+compare: setup  ## put the runs side by side
+	@$(DEVSORT) compare $(if $(filter 1,$(words $(RUN))),$(RUN) runs/no-decay,$(RUN))
+
+validate: setup  ## check the estimator against known answers
+	$(DEVSORT) validate
+
+bench: $(BIN)/.test  ## measure speed beside the peers
+	$(DEVSORT) bench
+
+test: $(BIN)/.test  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(BIN)/.test  ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:  ## remove what the runs computed (config.yaml stays)
+	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done
+	rm -rf comparison
