@@ -94,7 +94,10 @@ class SamplerConfig(Section):
     lr: Positive = Field(1e-5, description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
     localization: NonNegative = Field(1000.0, description="γ, pull to the checkpoint")
-    prior: NonNegative = Field(0.0, description="precision of a Gaussian prior centred at zero")
+    prior: NonNegative | Literal["weight_decay"] = Field(
+        0.0,
+        description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd, which matches training",
+    )
     noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
     num_draws: int = Field(250, ge=1, le=10**7, description="draws kept per chain")
@@ -115,6 +118,7 @@ class LLCConfig(Section):
     sampler: SamplerConfig = Field(SamplerConfig(), description="SGLD settings")
     dataset_size: PositiveInt = Field(8192, description="lists that minibatches are drawn from")
     restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
+    parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled, spread evenly over log step")
     memory: Positive = Field(1.0, description="GiB that stacked lanes may take")
 

@@ -11,6 +11,7 @@ from threading import Event, local
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
 from devsort.artifacts import (
     Run,
@@ -22,6 +23,7 @@ from devsort.artifacts import (
     remove,
     trained_steps,
 )
+from devsort.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.llc.flags import Context
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
@@ -30,6 +32,7 @@ from devsort.model import Params, model_shape
 from devsort.progress import progress
 from devsort.rng import name_key
 from devsort.sampling import minibatches, run_chains
+from devsort.sampling.parts import data_parts
 from devsort.sampling.restrictions import expand, restriction_mask
 from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
 from devsort.sampling.trace import Trace
@@ -67,7 +70,8 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
             restriction_mask(name, shape)
         origin, checkpoints = _inputs(run)
         axes = {"checkpoint": list(checkpoints), "restriction": names}
-        store = open_store(path, origin, _command(run, sampler), run.config.llc.sampler, axes, ())
+        parts = tuple(_parts(run)) if sampler == "devsort" else ()
+        store = open_store(path, origin, _command(run, sampler), settings(run), axes, parts)
         if todo := store.todo():
             worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
             _sample(run, store, todo, lambda i, bar: worker(store.steps[i], checkpoints[store.steps[i]], bar), worker)
@@ -88,6 +92,19 @@ def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     if not table_is_current(group):
         raise UserError(f"{path} is unfinished", f"run `{command.removesuffix(' --force')}` to finish it")
     return xr.open_zarr(path, consolidated=False)
+
+
+def settings(run: Run) -> SamplerConfig:
+    """The run's sampler settings with `prior: weight_decay` resolved to ρ = nβ λ_wd."""
+    sampler = run.config.llc.sampler
+    if sampler.prior != "weight_decay":
+        return sampler
+    return sampler.model_copy(update={"prior": sampler.n_beta * run.config.train.weight_decay})
+
+
+def _parts(run: Run) -> dict[str, Tensor]:
+    task = run.config.task
+    return data_parts(run.config.llc.parts, sampling_set(task, run.config.llc.dataset_size), task)
 
 
 def _path(run: Run, sampler: str) -> Path:
@@ -122,7 +139,7 @@ def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
 
 
 def _context(run: Run) -> Context:
-    return Context.of(run.config.llc.sampler, math.log(run.config.task.numbers + 1))
+    return Context.of(settings(run), math.log(run.config.task.numbers + 1))
 
 
 def _sample(run: Run, store: Store, todo: list[int], work, worker) -> None:
@@ -136,7 +153,7 @@ def _sample(run: Run, store: Store, todo: list[int], work, worker) -> None:
         futures = {pool.submit(work, i, bar.update): i for i in todo}
         try:
             for future in _as_done(futures):
-                store.write(futures[future], future.result(), ())
+                store.write(futures[future], future.result())
         except BaseException:
             worker.stop.set()
             pool.shutdown(cancel_futures=True)
@@ -148,16 +165,17 @@ class Worker:
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         config, task = run.config.llc, run.config.task
-        self.config, self.names = config.sampler, names
+        self.config, self.names = settings(run), names
         self.device = resolve_device(run.config.device)
         self.shape = model_shape(task, run.config.model)
         self.stop, self.own = Event(), local()
         self.threads = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
         data = sampling_set(task, config.dataset_size).to(self.device)
-        sampler = config.sampler
+        sampler = self.config
         chains = range(sampler.num_chains)
         index = minibatches(sampler.seed, chains, sampler.num_steps, sampler.batch_size, len(data))
-        self.batches = Minibatches(data, index.to(self.device), {})
+        parts = {name: chosen.to(self.device) for name, chosen in _parts(run).items()}
+        self.batches = Minibatches(data, index.to(self.device), parts)
 
     def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
         """Traces of all restrictions at the checkpoint of a training step."""
@@ -190,7 +208,7 @@ class ReferenceWorker:
     threads = 1
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
-        self.config, self.names, self.stop = run.config.llc.sampler, names, Event()
+        self.config, self.names, self.stop = settings(run), names, Event()
         self.shape = model_shape(run.config.task, run.config.model)
         self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
 

@@ -44,10 +44,10 @@ class Store:
         done = self.group["checksum"][:]
         return [i for i in range(len(done)) if done[i] == 0 or done[i] != _checksum(self._read(i))]
 
-    def write(self, position: int, traces: Sequence[Trace], groups: Sequence[str]) -> None:
+    def write(self, position: int, traces: Sequence[Trace]) -> None:
         """Writes all restrictions of one checkpoint, then their checksum."""
         arrays = {name: np.stack([getattr(t, name) for t in traces]) for name in DRAWN + BURNIN}
-        for name in groups:
+        for name in traces[0].groups:
             arrays[f"rise_{name}"] = np.stack([t.groups[name] for t in traces])
         with writing(self.path):
             for name, value in arrays.items():

@@ -50,6 +50,7 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
                 **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess")},
                 "loss": _number(table["checkpoint_loss"].sel(checkpoint=step)),
                 "chains_failed": int(cell["chains_failed"]),
+                "parts": _part_rows(cell),
                 "flags": [str(f) for f in table["flag"].values[cell["flags"].values.astype(bool)]],
             }
 
@@ -72,6 +73,12 @@ def _line(row: dict) -> str:
 
 def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:
     return np.array([[get(e) for e in row] for row in estimates])
+
+
+def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
+    names = cell["part"].values if "part" in cell else []
+    of = {str(n): cell.sel(part=n) for n in names}
+    return {n: {"llc": _number(c["llc_part"]), "se": _number(c["se_part"])} for n, c in of.items()}
 
 
 def _parts(trace: Trace, context: Context) -> tuple[list[float], list[float]]:

@@ -38,6 +38,8 @@ def sample(
         UserError: The mask does not fit, or the loss or its starting value is no finite scalar.
     """
     config = config or SamplerConfig()
+    if config.prior == "weight_decay":
+        raise UserError("prior: weight_decay is for runs, which know their decay", "give nβ·λ_wd as a number")
     chains, index = range(config.num_chains), None
     if data is not None:
         index = minibatches(config.seed, chains, config.num_steps, config.batch_size, data_size(data))
