@@ -119,7 +119,8 @@ class LLCConfig(Section):
     dataset_size: PositiveInt = Field(8192, description="lists that minibatches are drawn from")
     restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
-    max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled, spread evenly over log step")
+    first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
+    max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled from there, evenly over log step")
     memory: Positive = Field(1.0, description="GiB that stacked lanes may take")
 
 

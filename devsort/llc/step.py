@@ -132,7 +132,9 @@ def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
 
 def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
     """Provenance of the draws and the verified checkpoints that they are taken around."""
-    steps = chosen_steps(trained_steps(run), run.config.llc.max_checkpoints)
+    config, saved = run.config.llc, trained_steps(run)
+    late = [step for step in saved if step >= config.first_step]
+    steps = chosen_steps(late or saved[-1:], config.max_checkpoints)
     checkpoints = {step: load_checkpoint(run, step) for step in steps}
     sums = {step: checksum(params) for step, params in checkpoints.items()}
     return provenance(run, *SECTIONS, inputs=identity(sums)), checkpoints
