@@ -38,7 +38,7 @@ def figure(stories: Mapping[str, Story]) -> Figure:
     for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
         ax.set_ylabel(label)
     axes[1].set_yscale("log")
-    axes[2].set_ylim(bottom=0)
+    axes[2].set_ylim(bottom=min(0.0, *(1.1 * float(s.llc.value.min()) for s in stories.values())))
     axes[2].legend(loc="best")
     axes[3].set_ylim(-0.04, 1.04)
     axes[3].set_xlabel("training step")

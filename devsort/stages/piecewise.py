@@ -113,9 +113,20 @@ def smoothed_errors(se: np.ndarray) -> np.ndarray:
 
 
 def outliers(trajectory: Trajectory, fitted: np.ndarray, threshold: float) -> np.ndarray:
-    """(n,) points that lie more than `threshold` robust standard deviations off a curve."""
+    """(n,) points that lie more than `threshold` robust standard deviations off a curve and are no sharp turn."""
     r = np.abs(trajectory.llc - fitted) / smoothed_errors(trajectory.se)
-    return r > threshold * max(1.4826 * float(np.median(r)), 0.7)
+    return (r > threshold * max(1.4826 * float(np.median(r)), 0.7)) & ~_is_a_turn(trajectory.x, trajectory.llc)
+
+
+def _is_a_turn(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(n,) points between the lines carried on from the two neighbours on either side: the top of a sharp peak."""
+    turn = np.zeros(len(x), bool)
+    for i in range(2, len(x) - 2):
+        left, right = (
+            y[a] + (y[a] - y[b]) / (x[a] - x[b]) * (x[i] - x[a]) for a, b in ((i - 1, i - 2), (i + 1, i + 2))
+        )
+        turn[i] = min(left, right) <= y[i] <= max(left, right)
+    return turn
 
 
 def curve(model: Fit) -> np.ndarray:

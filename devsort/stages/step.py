@@ -12,7 +12,7 @@ from devsort.config import StagesConfig
 from devsort.errors import UserError
 from devsort.stages import link, naming
 from devsort.stages.detector import Result, detect
-from devsort.stages.trajectory import from_llc, read_csv
+from devsort.stages.trajectory import Trajectory, from_llc, read_csv
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -87,7 +87,7 @@ def as_json(
         "stages": [
             {
                 "name": name, "from": _step(s.low), "to": _step(s.high), "llc": s.direction, "loss": loss,
-                "from_ci95": start, "to_ci95": end,
+                "from_ci95": start, "to_ci95": end, "flagged": _flagged(t, s.low, s.high),
                 "rate": s.rate, "rate_ci95": list(s.rate_ci),
                 "llc_from": s.start[0], "llc_from_ci95": list(s.start[1:]),
                 "llc_to": s.end[0], "llc_to_ci95": list(s.end[1:]),
@@ -128,6 +128,11 @@ def _checked(run: Run, origin: Mapping[str, str]) -> dict[str, Any]:
         raise UserError(f"{run.stages} is not what devsort wrote", f"run `{command} --force` to make it again")
     artifacts.check_provenance(found, origin, run.stages, f"{command} --force")
     return value
+
+
+def _flagged(t: Trajectory, low: float, high: float) -> int:
+    """How many estimates of a stage carry a flag."""
+    return 0 if t.flagged is None else int(t.flagged[(t.x >= low) & (t.x <= high)].sum())
 
 
 def _inputs(run: Run) -> tuple["xr.Dataset", "xr.Dataset", dict[str, str]]:

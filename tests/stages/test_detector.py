@@ -10,6 +10,7 @@ import pytest
 
 from devsort.config import StagesConfig
 from devsort.stages import Trajectory, detect
+from devsort.stages.piecewise import outliers
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant, strengths
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
@@ -108,3 +109,12 @@ def test_a_found_boundary_counts_once():
     found = detect(plant("peak", 2, noise=QUIET).trajectory, CONFIG).boundaries
     twice = score([*found, *found], plant("peak", 2, noise=QUIET).boundaries)
     assert (twice.hits, twice.found, twice.planted) == (1, 2, 1)
+
+
+def test_the_top_of_a_sharp_peak_is_no_outlier_and_a_spike_is():
+    x = np.linspace(0, 3, 31)
+    t = Trajectory(10**x, 100 - 90 * np.abs(x - 1.5), np.full(31, 1.0))
+    assert not outliers(t, np.full(31, 70.0), 4.5)[15]
+    spike = np.full(31, 70.0)
+    spike[15] = 100
+    assert np.flatnonzero(outliers(dataclasses.replace(t, llc=spike), np.full(31, 70.0), 4.5)).tolist() == [15]
