@@ -100,17 +100,23 @@ def test_the_largest_number_never_asks():
 
 
 @pytest.mark.parametrize(
-    ("spectrum", "rank"), [([1, 1, 1, 1], 4.0), ([5, 0, 0], 1.0), ([2, 1, 1], math.exp(0.5 * math.log(2) + 0.5 * math.log(4)))]
+    ("spectrum", "rank"),
+    [([1, 1, 1, 1], 4.0), ([5, 0, 0], 1.0), ([2, 1, 1], math.exp(1.5 * math.log(2)))],
 )
 def test_effective_rank_of_known_spectra(spectrum, rank):
     assert circuits.effective_rank(torch.tensor(spectrum, dtype=torch.float64)).item() == pytest.approx(rank, rel=1e-9)
 
 
 def test_ranks_of_planted_spectra():
-    params, shape = network()
+    params, _ = network()
     W = torch.zeros(2, 10, 4)
     W[:, :4] = torch.eye(4)
-    params |= {ATTN + "W_V": W, ATTN + "W_O": W.mT.clone(), ATTN + "W_Q": W, ATTN + "W_K": W * torch.tensor([1, 1, 0, 0])}
+    params |= {
+        ATTN + "W_V": W,
+        ATTN + "W_O": W.mT.clone(),
+        ATTN + "W_Q": W,
+        ATTN + "W_K": W * torch.tensor([1, 1, 0, 0]),
+    }
     assert circuits.ov_rank(params).tolist() == pytest.approx([4, 4], rel=1e-5)
     assert circuits.qk_rank(params).tolist() == pytest.approx([2, 2], rel=1e-5)
     cloud = torch.cat([torch.eye(10)[:3], -torch.eye(10)[:3]]) + 7.0

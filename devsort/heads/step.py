@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 
@@ -59,6 +60,8 @@ def load_heads(run: Run) -> "xr.Dataset":
         what = f"{run.heads} is cut short or damaged ({type(e).__name__})"
         raise UserError(what, f"run `{command}` to make it again") from None
     artifacts.check_provenance(found.attrs, _provenance(run), run.heads, command)
+    if found.attrs.get("checksum") != _checksum(found):
+        raise UserError(f"{run.heads} does not match its checksum", f"run `{command}` to make it again")
     return found
 
 
@@ -104,7 +107,8 @@ def _measured(run: Run) -> "xr.Dataset":
 
     with _workers() as pool:
         bar = progress(pool.map(one, steps), desc="heads", unit="checkpoint", total=len(steps))
-        return dataset(list(bar), steps, config.heads).assign_attrs(origin)
+        found = dataset(list(bar), steps, config.heads)
+    return found.assign_attrs(origin, checksum=_checksum(found))
 
 
 @contextmanager
@@ -118,6 +122,12 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _checksum(found: "xr.Dataset") -> str:
+    """Identity of all variables; a store that lost a chunk reads it as zeros and would not be noticed otherwise."""
+    numeric = {str(k): v.values for k, v in found.variables.items() if v.dtype.kind in "fib"}
+    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in numeric.items()})
 
 
 def _provenance(run: Run) -> dict[str, str]:

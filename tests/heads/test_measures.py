@@ -52,9 +52,7 @@ def test_mean_ablation_is_the_loop():
         for h in range(2):
             mean = everything[:, h].flatten(0, 1).mean(0).expand(3, -1)
             loss = F.cross_entropy(logits_without(b, mean, h), BATCH.targets[b], reduction="none")
-            torch.testing.assert_close(
-                FOUND.by_head["loss_increase"][b, h], loss - FOUND.loss[b], atol=1e-4, rtol=1e-4
-            )
+            torch.testing.assert_close(FOUND.by_head["loss_increase"][b, h], loss - FOUND.loss[b], atol=1e-4, rtol=1e-4)
 
 
 def test_resample_ablation_takes_another_lists_output():
