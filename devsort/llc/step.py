@@ -1,17 +1,11 @@
 """The `llc` step: checkpoints in, draws and the trajectory out."""
 
 import math
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from threading import Event, local
 
 import numpy as np
-import torch
 import xarray as xr
-from torch import Tensor
 
 from devsort.artifacts import (
     Run,
@@ -23,27 +17,16 @@ from devsort.artifacts import (
     remove,
     trained_steps,
 )
-from devsort.config import SamplerConfig
 from devsort.errors import UserError
-from devsort.llc.flags import Context
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
 from devsort.llc.table import make_table, rows
+from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, parts_of, settings
 from devsort.model import Params, model_shape
 from devsort.progress import progress
-from devsort.rng import name_key
-from devsort.sampling import minibatches, run_chains
-from devsort.sampling.parts import data_parts
 from devsort.sampling.restrictions import expand, restriction_mask
-from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
 from devsort.sampling.trace import Trace
-from devsort.task import sampling_set
-from devsort.train import resolve_device
 
 SECTIONS = ("task", "model", "train", "llc")
-
-
-class Stopped(Exception):
-    """Raised inside a worker when the user interrupts."""
 
 
 def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
@@ -70,13 +53,13 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
             restriction_mask(name, shape)
         origin, checkpoints = _inputs(run)
         axes = {"checkpoint": list(checkpoints), "restriction": names}
-        parts = tuple(_parts(run)) if sampler == "devsort" else ()
+        parts = tuple(parts_of(run)) if sampler == "devsort" else ()
         store = open_store(path, origin, _command(run, sampler), settings(run), axes, parts)
         if todo := store.todo():
             worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
-            _sample(run, store, todo, lambda i, bar: worker(store.steps[i], checkpoints[store.steps[i]], bar), worker)
+            _sample(run, store, todo, worker, checkpoints)
         if not table_is_current(store.group):
-            write_table(store, make_table(store, _context(run)))
+            write_table(store, make_table(store, chance_context(run, settings(run))))
     return {"run": str(run.path), "trajectory": list(rows(load_llc(run, sampler)))}
 
 
@@ -92,19 +75,6 @@ def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     if not table_is_current(group):
         raise UserError(f"{path} is unfinished", f"run `{command.removesuffix(' --force')}` to finish it")
     return xr.open_zarr(path, consolidated=False)
-
-
-def settings(run: Run) -> SamplerConfig:
-    """The run's sampler settings with `prior: weight_decay` resolved to ρ = nβ λ_wd."""
-    sampler = run.config.llc.sampler
-    if sampler.prior != "weight_decay":
-        return sampler
-    return sampler.model_copy(update={"prior": sampler.n_beta * run.config.train.weight_decay})
-
-
-def _parts(run: Run) -> dict[str, Tensor]:
-    task = run.config.task
-    return data_parts(run.config.llc.parts, sampling_set(task, run.config.llc.dataset_size), task)
 
 
 def _path(run: Run, sampler: str) -> Path:
@@ -140,107 +110,15 @@ def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
     return provenance(run, *SECTIONS, inputs=identity(sums)), checkpoints
 
 
-def _context(run: Run) -> Context:
-    return Context.of(settings(run), math.log(run.config.task.numbers + 1))
-
-
-def _sample(run: Run, store: Store, todo: list[int], work, worker) -> None:
-    """Runs what is missing on the worker's threads; a checkpoint is written when it is whole."""
+def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker, checkpoints: dict) -> None:
+    """Runs what is missing; a checkpoint is written when it is whole."""
     sampler = run.config.llc.sampler
     total = len(todo) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
-    with (
-        progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar,
-        _threads(worker.threads) as pool,
-    ):
-        futures = {pool.submit(work, i, bar.update): i for i in todo}
-        try:
-            for future in _as_done(futures):
-                store.write(futures[future], future.result())
-        except BaseException:
-            worker.stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
+    with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
 
+        def work(position: int) -> list[Trace]:
+            step = store.steps[position]
+            return worker(step, checkpoints[step], bar.update)
 
-class Worker:
-    """Samples all restrictions of one checkpoint; every thread has its own kernels."""
-
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
-        config, task = run.config.llc, run.config.task
-        self.config, self.names = settings(run), names
-        self.device = resolve_device(run.config.device)
-        self.shape = model_shape(task, run.config.model)
-        self.stop, self.own = Event(), local()
-        self.threads = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
-        data = sampling_set(task, config.dataset_size).to(self.device)
-        sampler = self.config
-        chains = range(sampler.num_chains)
-        index = minibatches(sampler.seed, chains, sampler.num_steps, sampler.batch_size, len(data))
-        parts = {name: chosen.to(self.device) for name, chosen in _parts(run).items()}
-        self.batches = Minibatches(data, index.to(self.device), parts)
-
-    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
-        """Traces of all restrictions at the checkpoint of a training step."""
-        resolve_device(self.device.type)  # flushing denormals is a setting of each thread
-        kernels = self._kernels()
-        params = {name: value.to(self.device) for name, value in params.items()}
-        reference = Reference(kernels[0], params, self.batches)
-        lanes = self.config.num_chains
-
-        def on_step(_: int) -> None:
-            if self.stop.is_set():
-                raise Stopped
-            advanced(lanes)
-
-        def trace(name: str) -> Trace:
-            objective = SortObjective(kernels, params, name, self.batches, reference)
-            return run_chains(objective, self.config, [(step, name_key(name), c) for c in range(lanes)], on_step)
-
-        return [trace(name) for name in self.names]
-
-    def _kernels(self):
-        if not hasattr(self.own, "kernels"):
-            self.own.kernels = sort_kernels(self.shape, self.device)
-        return self.own.kernels
-
-
-class ReferenceWorker:
-    """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
-
-    threads = 1
-
-    def __init__(self, run: Run, names: Sequence[str]) -> None:
-        self.config, self.names, self.stop = settings(run), names, Event()
-        self.shape = model_shape(run.config.task, run.config.model)
-        self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
-
-    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
-        """Traces of all restrictions at the checkpoint of a training step."""
-        from devsort.sampling.devinterp import sample_with_devinterp
-
-        traces = []
-        for name in self.names:
-            mask, seed = restriction_mask(name, self.shape), name_key(f"{self.config.seed} {step} {name}")
-            traces.append(sample_with_devinterp(params, self.data, self.config, mask, seed % 2**31))
-            advanced(self.config.num_chains * self.config.num_steps)
-        return traces
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute on their own core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if count > 1 else before)
-    try:
-        with ThreadPoolExecutor(count) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
-
-
-def _as_done(futures: dict[Future, int]) -> Iterator[Future]:
-    """Futures as they finish; wakes up often, so that Ctrl-C is heard at once."""
-    left = set(futures)
-    while left:
-        done, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
-        yield from done
+        for position, traces in parallel(work, todo, worker):
+            store.write(position, traces)

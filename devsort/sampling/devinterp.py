@@ -9,7 +9,7 @@ import contextlib
 import io
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,14 @@ def answer_loss(model: SortModule, input_ids: Tensor) -> Tensor:
     return F.pad(2 * answers, (L, 0))
 
 
-def sample_with_devinterp(params: Params, data: Batch, config: SamplerConfig, mask: Mask | None, seed: int) -> Trace:
+def sample_with_devinterp(
+    params: Params,
+    data: Batch,
+    config: SamplerConfig,
+    mask: Mask | None,
+    seed: int,
+    on_step: Callable[[], None] = lambda: None,
+) -> Trace:
     """Runs devinterp's `sample()` around a checkpoint.
 
     Args:
@@ -69,6 +76,7 @@ def sample_with_devinterp(params: Params, data: Batch, config: SamplerConfig, ma
         config: Sampler settings, the same names as devinterp's.
         mask: Free entries, or None for all.
         seed: devinterp's init_seed.
+        on_step: Called before each loss; what it raises ends the sampling.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -79,8 +87,13 @@ def sample_with_devinterp(params: Params, data: Batch, config: SamplerConfig, ma
     if not torch.equal(data.targets, data.tokens[:, -data.targets.shape[1] :]):
         raise UserError("--sampler devinterp cannot express task.label_noise", "use our own sampler")
     params = {name: value.cpu() for name, value in params.items()}
+
+    def loss_fn(model: SortModule, input_ids: Tensor) -> Tensor:
+        on_step()
+        return answer_loss(model, input_ids)
+
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr")
+        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn)
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
     init_loss = _loss_at(params, seen)
@@ -105,13 +118,22 @@ def to_devinterp(trace: Trace, n_beta: float) -> xr.DataTree:
     Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over the minibatch, so
     the axes batch_sampling and token_pos have length one.
     """
-    draws = {"sampling_loss_micro": (("chain", "step", "batch_sampling", "token_pos"), trace.loss[:, :, None, None])}
+    loss = trace.loss.astype(np.float64)  # its mean is taken in the type of the draws
+    draws = {"sampling_loss_micro": (("chain", "step", "batch_sampling", "token_pos"), loss[:, :, None, None])}
     start = {"init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])}
     attrs = {"metadata": {"config": {"sampler": {"n_beta": n_beta}}}}
     return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
 
 
-def _sample(params: Params, data: Batch, config: SamplerConfig, mask: Mask | None, seed: int, path: Path) -> xr.Dataset:
+def _sample(
+    params: Params,
+    data: Batch,
+    config: SamplerConfig,
+    mask: Mask | None,
+    seed: int,
+    path: Path,
+    loss_fn: Callable[[SortModule, Tensor], Tensor],
+) -> xr.Dataset:
     from datasets import Dataset
     from devinterp.slt.sampling import sample
 
@@ -133,7 +155,7 @@ def _sample(params: Params, data: Batch, config: SamplerConfig, mask: Mask | Non
         init_seed=seed,
         match_sampling_input_ids_across_chains=False,
         param_masks=mask,
-        loss_fn=answer_loss,
+        loss_fn=loss_fn,
         device="cpu",
         output_path=path,
     )

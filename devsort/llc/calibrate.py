@@ -1,0 +1,155 @@
+"""Sampler settings for a run, searched where the trajectory is early, in between and late, and proposed with reasons.
+
+Inverse temperatures and localizations are tried on a small grid. The step is not searched: at each grid point it is
+ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss over the checkpoints.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from devsort.artifacts import Run, identity, load_checkpoint, provenance, trained_steps, write_json
+from devsort.config import SamplerConfig
+from devsort.llc.estimate import Estimate, estimate
+from devsort.llc.flags import CHANCE
+from devsort.llc.step import SECTIONS, chosen_steps
+from devsort.llc.workers import Worker, chance_context, parallel, settings
+from devsort.progress import progress
+from devsort.sampling.curvature import largest_curvature
+from devsort.sampling.trace import Trace
+
+N_BETAS = (300.0, 1000.0, 3000.0, 10000.0)
+RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, whatever the temperature
+CHECKPOINTS, CHAINS, DRAWS = 6, 2, 200
+CURVATURE_LISTS = 1024
+RELAX = 2.0  # burn-in in units of the slowest relaxation time 2 / (ε γ) of the flat directions, capped below
+MAX_BURNIN = 300
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One grid point at one checkpoint."""
+
+    n_beta: float
+    localization: float
+    lr: float
+    step: int
+    llc: float
+    se: float
+    rhat: float
+    climb: float
+    gap: float
+    flags: tuple[str, ...]
+
+
+def calibrate(run: Run) -> dict:
+    """Tries the grid on a trained run and writes calibration.json.
+
+    Returns:
+        run, checkpoints, curvature (largest Hessian eigenvalue at each), trials, proposal (settings, reasons, the lines
+        for config.yaml) and shape: Spearman's rank correlation of the trajectory between pairs of nβ at γ/nβ = 1.
+    """
+    with run.lock():
+        saved = [s for s in trained_steps(run) if s >= run.config.llc.first_step] or trained_steps(run)
+        steps = chosen_steps(saved, CHECKPOINTS)
+        params = {s: load_checkpoint(run, s) for s in steps}
+        worker = Worker(run, ("full",))
+        batch = worker.batches.data[slice(0, CURVATURE_LISTS)][None]
+        curvature = {s: largest_curvature(worker.kernels()[0], params[s], batch[0]) for s in steps}
+        grid = [grid_point(run, n, r, max(curvature.values())) for n, r in itertools.product(N_BETAS, RATIOS)]
+        results = list(_trials(run, grid, params))
+        trials = [trial for trial, _ in results]
+        value = {
+            **provenance(run, *SECTIONS, inputs=identity(steps)),
+            "run": str(run.path),
+            "checkpoints": steps,
+            "curvature": curvature,
+            "trials": [asdict(t) for t in trials],
+            "proposal": propose(trials, grid),
+            "shape": shape_correlations(trials),
+        }
+        write_json(run.calibration, value)
+    return {**value, "traces": {(t.n_beta, t.localization, t.step): trace for t, trace in results}}
+
+
+def grid_point(run: Run, n_beta: float, ratio: float, curvature: float) -> SamplerConfig:
+    """Settings of one grid point: the step from the curvature, burn-in long enough for the flat directions."""
+    localization = ratio * n_beta
+    lr = float(f"{1 / (n_beta * curvature + localization):.1e}")
+    burnin = min(MAX_BURNIN, int(np.ceil(RELAX * 2 / (lr * localization))))
+    update = {"n_beta": n_beta, "localization": localization, "lr": lr, "num_burnin_steps": burnin}
+    return settings(run).model_copy(update=update | {"num_chains": CHAINS, "num_draws": DRAWS})
+
+
+def propose(trials: list[Trial], grid: list[SamplerConfig]) -> dict:
+    """The grid point with the fewest flags over the checkpoints; among equals the one whose loss climbs least."""
+
+    def of(point: SamplerConfig) -> list[Trial]:
+        return [t for t in trials if (t.n_beta, t.localization) == (point.n_beta, point.localization)]
+
+    def cost(point: SamplerConfig) -> tuple[int, float]:
+        return sum(len(t.flags) for t in of(point)), max(t.climb for t in of(point))
+
+    best = min(grid, key=cost)
+    flags, climb = cost(best)
+    gap = max(abs(t.gap) for t in of(best))
+    names = ("lr", "n_beta", "localization", "num_burnin_steps")
+    chosen = {name: getattr(best, name) for name in names}
+    lines = ["llc:", "  sampler:", *(f"    {name}: {value:g}" for name, value in chosen.items())]
+    reasons = [
+        f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(grid)} settings",
+        f"the loss climbs at most {climb:.0%} of the way to a uniform guess (flagged at {CHANCE:.0%})",
+        f"the equilibrium identity holds to {gap:.0%}",
+        "the step is a quarter of the largest stable one for the sharpest checkpoint",
+    ]
+    return {"settings": chosen, "reasons": reasons, "config": "\n".join(lines)}
+
+
+def shape_correlations(trials: list[Trial]) -> list[dict]:
+    """Spearman's rank correlation between the trajectories at each pair of nβ, at γ/nβ = 1."""
+    of = {n: [t.llc for t in trials if t.n_beta == n and t.localization == n] for n in N_BETAS}
+    return [
+        {"n_beta": [a, b], "rank_correlation": round(float(spearmanr(of[a], of[b]).statistic), 3)}
+        for a, b in itertools.combinations(N_BETAS, 2)
+    ]
+
+
+def table(value: dict) -> str:
+    """The calibration for a reader."""
+    lines = [f"{'nβ':>7} {'γ':>7} {'ε':>9} {'step':>7} {'LLC':>9} {'± SE':>7} {'climb':>6}  flags"]
+    lines += [
+        f"{t['n_beta']:7g} {t['localization']:7g} {t['lr']:9.1e} {t['step']:7d} {t['llc']:9.1f} {t['se']:7.1f} "
+        f"{t['climb']:6.0%}  {', '.join(t['flags'])}"
+        for t in value["trials"]
+    ]
+    shape = ", ".join(f"{s['n_beta'][0]:g}–{s['n_beta'][1]:g}: {s['rank_correlation']:.2f}" for s in value["shape"])
+    lines += ["", f"Rank correlation of the trajectory between nβ: {shape}", ""]
+    lines += ["Proposed, because " + "; ".join(value["proposal"]["reasons"]) + ":", value["proposal"]["config"]]
+    return "\n".join(lines)
+
+
+def _trials(run: Run, grid: list[SamplerConfig], params: dict) -> Iterator[tuple[Trial, Trace]]:
+    jobs = [(point, step) for point in grid for step in params]
+    workers = {point: Worker(_with(run, point), ("full",)) for point in grid}
+    total = sum(point.num_chains * point.num_steps for point, _ in jobs)
+    with progress(total=total, desc=f"calibrate {run.path.name}", unit="chain-step", unit_scale=True) as bar:
+        done = dict(
+            parallel(lambda job: workers[job[0]](job[1], params[job[1]], bar.update)[0], jobs, workers[grid[0]])
+        )
+    for point, step in jobs:
+        trace = done[point, step]
+        yield _trial(point, step, estimate(trace, chance_context(run, point))), trace
+
+
+def _with(run: Run, sampler: SamplerConfig) -> Run:
+    llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
+    return replace(run, config=run.config.model_copy(update={"llc": llc}))
+
+
+def _trial(point: SamplerConfig, step: int, e: Estimate) -> Trial:
+    d = e.diagnostics
+    numbers = (float(e.llc), float(e.se), float(e.rhat), float(d.climb), float(d.gap))
+    return Trial(point.n_beta, point.localization, point.lr, step, *numbers, e.flags)

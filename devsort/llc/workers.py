@@ -1,0 +1,149 @@
+"""Who samples: threads that each take the restrictions of one checkpoint, with our kernels or with devinterp."""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Event, local
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from devsort.artifacts import Run
+from devsort.config import SamplerConfig
+from devsort.kernels import HeadKernel, SortKernel
+from devsort.llc.flags import Context
+from devsort.model import Params, model_shape
+from devsort.rng import name_key
+from devsort.sampling import minibatches, run_chains
+from devsort.sampling.parts import data_parts
+from devsort.sampling.restrictions import restriction_mask
+from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sampling.trace import Trace
+from devsort.task import sampling_set
+from devsort.train import resolve_device
+
+
+class Stopped(Exception):
+    """Raised inside a worker when the user interrupts."""
+
+
+def settings(run: Run) -> SamplerConfig:
+    """The run's sampler settings with `prior: weight_decay` resolved to ρ = nβ λ_wd."""
+    sampler = run.config.llc.sampler
+    if sampler.prior != "weight_decay":
+        return sampler
+    return sampler.model_copy(update={"prior": sampler.n_beta * run.config.train.weight_decay})
+
+
+def chance_context(run: Run, sampler: SamplerConfig) -> Context:
+    """What the flags need to know; a uniform guess over the V tokens has the loss ln V."""
+    return Context.of(sampler, math.log(run.config.task.numbers + 1))
+
+
+def parts_of(run: Run) -> dict[str, Tensor]:
+    """The parts of the data that the run follows, see `devsort.sampling.parts`."""
+    task = run.config.task
+    return data_parts(run.config.llc.parts, sampling_set(task, run.config.llc.dataset_size), task)
+
+
+class Worker:
+    """Samples all restrictions of one checkpoint; every thread has its own kernels."""
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        config, task = run.config.llc, run.config.task
+        self.config, self.names = settings(run), names
+        self.device = resolve_device(run.config.device)
+        self.shape = model_shape(task, run.config.model)
+        self.stop, self.own = Event(), local()
+        self.threads = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
+        data = sampling_set(task, config.dataset_size).to(self.device)
+        sampler = self.config
+        chains = range(sampler.num_chains)
+        index = minibatches(sampler.seed, chains, sampler.num_steps, sampler.batch_size, len(data))
+        parts = {name: chosen.to(self.device) for name, chosen in parts_of(run).items()}
+        self.batches = Minibatches(data, index.to(self.device), parts)
+
+    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
+        """Traces of all restrictions at the checkpoint of a training step."""
+        resolve_device(self.device.type)  # flushing denormals is a setting of each thread
+        kernels = self.kernels()
+        params = {name: value.to(self.device) for name, value in params.items()}
+        reference = Reference(kernels[0], params, self.batches)
+        lanes = self.config.num_chains
+
+        def on_step(_: int) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            advanced(lanes)
+
+        def trace(name: str) -> Trace:
+            objective = SortObjective(kernels, params, name, self.batches, reference)
+            return run_chains(objective, self.config, [(step, name_key(name), c) for c in range(lanes)], on_step)
+
+        return [trace(name) for name in self.names]
+
+    def kernels(self) -> tuple[SortKernel, HeadKernel]:
+        """The kernels of the calling thread."""
+        if not hasattr(self.own, "held"):
+            self.own.held = sort_kernels(self.shape, self.device)
+        return self.own.held
+
+
+class ReferenceWorker:
+    """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
+
+    threads = 1
+
+    def __init__(self, run: Run, names: Sequence[str]) -> None:
+        self.config, self.names, self.stop = settings(run), names, Event()
+        self.shape = model_shape(run.config.task, run.config.model)
+        self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
+
+    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
+        """Traces of all restrictions at the checkpoint of a training step."""
+        from devsort.sampling.devinterp import sample_with_devinterp
+
+        def on_step() -> None:
+            if self.stop.is_set():
+                raise Stopped
+
+        traces = []
+        for name in self.names:
+            mask, seed = restriction_mask(name, self.shape), name_key(f"{self.config.seed} {step} {name}")
+            traces.append(sample_with_devinterp(params, self.data, self.config, mask, seed % 2**31, on_step))
+            advanced(self.config.num_chains * self.config.num_steps)
+        return traces
+
+
+def parallel(work: Callable[[Any], Any], jobs: Sequence, worker: Worker | ReferenceWorker) -> Iterator[tuple[Any, Any]]:
+    """Yields (job, work(job)) as they finish, on the worker's threads.
+
+    Wakes up often, so that Ctrl-C is heard at once; an interruption stops the threads at their next step.
+    """
+    with _threads(worker.threads) as pool:
+        futures = {pool.submit(work, job): job for job in jobs}
+        left = set(futures)
+        try:
+            while left:
+                done, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield futures[future], future.result()
+        except BaseException:
+            worker.stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that each compute on their own core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if count > 1 else before)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(before)
