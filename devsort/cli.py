@@ -9,18 +9,18 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from devsort.errors import UserError, one_line
 
 app = typer.Typer(
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
 )
+
+ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
 
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
 SetOpt = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")]
@@ -40,12 +40,18 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        result = app(argv, standalone_mode=False)
+        arguments = sys.argv[1:] if argv is None else argv
+        result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
     except UserError as e:
         _fail(str(e), 2)
-    except click.ClickException as e:
-        _fail(f"{one_line(e.format_message())}; see `{_command_path(e)} --help`", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except ClickException as e:
+        _fail(f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`", 2)
+    except (MemoryError, RuntimeError) as e:
+        if not _out_of_memory(e):
+            raise
+        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
+        _fail(str(UserError(f"out of memory ({e})", fix)), 2)
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; finished work is saved, the same command goes on from there", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -203,9 +209,14 @@ def validate(
     return 0 if value["ok"] else 1
 
 
-def _command_path(e: click.ClickException) -> str:
+def _command_path(e: ClickException) -> str:
     context = getattr(e, "ctx", None)
     return context.command_path if context else "devsort"
+
+
+def _out_of_memory(e: Exception) -> bool:
+    """numpy raises MemoryError, torch a RuntimeError that differs by device."""
+    return isinstance(e, MemoryError) or "can't allocate memory" in str(e) or "out of memory" in str(e)
 
 
 def _terminate(*_: object) -> None:
