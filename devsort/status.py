@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from devsort.artifacts import Run, load_checkpoint, trained_steps
 from devsort.errors import UserError
+from devsort.train import checkpoint_steps
 
 
 def status(run: Run) -> dict:
@@ -44,5 +45,8 @@ def _part(run: Run, name: str, check: tuple[Callable[[Run], object], Callable[[R
 
 
 def _verify_checkpoints(run: Run) -> None:
-    for step in trained_steps(run):
+    steps, config = trained_steps(run), run.config.train
+    if missing := sorted(set(checkpoint_steps(config.checkpoints, config.steps)) - set(steps)):
+        raise UserError(f"{run.checkpoint(missing[0])} is missing", f"run `devsort train {run.path}` to make it again")
+    for step in steps:
         load_checkpoint(run, step)

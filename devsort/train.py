@@ -5,10 +5,13 @@ the optimiser's state, so a resumed run computes exactly what the uninterrupted 
 """
 
 import json
+import math
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from devsort.artifacts import Run, load_tensors, remove, save_checkpoint, save_tensors, write_atomic
@@ -20,6 +23,7 @@ from devsort.progress import progress
 from devsort.task import Batch, eval_batch, train_batch
 
 EVAL_CHUNK = 1024  # lists per forward pass of an evaluation, bounds memory
+LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
 
 
 class Trainer:
@@ -164,7 +168,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def read_log(run: Run) -> list[dict]:
-    """The lines of training.jsonl; a last line that was cut short by a kill is left out."""
+    """The lines of training.jsonl, up to the first that is damaged."""
     if not run.training_log.is_file():
         raise UserError(f"{run.training_log} is missing", f"run `devsort train {run.path}` first")
     lines = run.training_log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -174,38 +178,53 @@ def read_log(run: Run) -> list[dict]:
 def _parsed(lines: list[str]) -> Iterator[dict]:
     for line in lines:
         try:
-            yield json.loads(line)
+            value = json.loads(line)
         except ValueError:
             return
+        if not isinstance(value, dict) or not value.keys() >= LOG_KEYS:
+            return
+        yield value
+
+
+def logged_steps(config: TrainConfig) -> list[int]:
+    """Steps with a line in training.jsonl: the saved ones and every `log_every`-th."""
+    every = range(config.log_every, config.steps + 1, config.log_every)
+    return sorted({*checkpoint_steps(config.checkpoints, config.steps), *every})
 
 
 def _resume_step(run: Run) -> int:
-    """The step to go on from; 0 where nothing usable is there."""
-    steps = run.steps()
-    if not steps:
+    """The step to go on from: that of the resume state, or 0 if a checkpoint or a line of the log is missing."""
+    _refuse_another_config(run)
+    saved, config = load_resume_step(run), run.config.train
+    if not saved or not run.training_log.is_file():
         return 0
-    saved = load_resume_step(run)
-    wanted = [s for s in checkpoint_steps(run.config.train.checkpoints, run.config.train.steps) if s <= saved]
-    return saved if set(wanted) <= set(steps) else 0
+    checkpoints = {s for s in checkpoint_steps(config.checkpoints, config.steps) if s <= saved}
+    lines = {s for s in logged_steps(config) if s <= saved}
+    whole = checkpoints <= set(run.steps()) and lines <= {line["step"] for line in read_log(run)}
+    return saved if whole else 0
+
+
+def _refuse_another_config(run: Run) -> None:
+    """Raises UserError if a file in checkpoints/ says that it was made from another config."""
+    found = (_metadata(path).get("config") for path in [run.resume_state, *map(run.checkpoint, run.steps())])
+    if any(config not in (None, run.identity()) for config in found):
+        fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
+        raise UserError(f"{run.checkpoints} was trained from another config", fix)
 
 
 def load_resume_step(run: Run) -> int:
-    """The step of the resume state; 0 where there is none.
+    """The step of the resume state; 0 where there is none."""
+    step = _metadata(run.resume_state).get("step", "0")
+    return int(step) if step.isdecimal() else 0
 
-    Raises:
-        UserError: It was made from another config.
-    """
-    from safetensors import SafetensorError, safe_open
 
+def _metadata(path: Path) -> dict[str, str]:
+    """The header of a safetensors file; empty where there is none that can be read."""
     try:
-        with safe_open(run.resume_state, "pt") as f:
-            metadata = f.metadata() or {}
+        with safe_open(path, "pt") as f:
+            return f.metadata() or {}
     except (SafetensorError, OSError, ValueError):
-        return 0
-    if metadata.get("config") != run.identity():
-        fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
-        raise UserError(f"{run.checkpoints} was trained from another config", fix)
-    return int(metadata["step"])
+        return {}
 
 
 def _train_from(run: Run, start: int) -> float:
@@ -215,13 +234,14 @@ def _train_from(run: Run, start: int) -> float:
         trainer.resume(start)
     data = eval_batch(run.config.task).to(trainer.device)
     saved = set(checkpoint_steps(config.checkpoints, config.steps))
+    logged = set(logged_steps(config))
     log = [line for line in read_log(run) if line["step"] <= start] if start else []
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     with progress(total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step") as bar:
         while trainer.step < config.steps:
             trainer.advance()
-            if trainer.step in saved or trainer.step % config.log_every == 0:
+            if trainer.step in logged:
                 log.append(_log_line(trainer, data))
                 bar.set_postfix(loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}")
             if trainer.step in saved:
@@ -233,9 +253,10 @@ def _train_from(run: Run, start: int) -> float:
 
 def _log_line(trainer: Trainer, data: Batch) -> dict:
     val_loss, val_accuracy = trainer.evaluate(data)
-    if not torch.isfinite(trainer.flat).all():
+    finite = math.isfinite(val_loss) and math.isfinite(trainer.loss) and bool(torch.isfinite(trainer.flat).all())
+    if not finite:
         fix = "lower train.lr; the checkpoints before it are kept"
-        raise UserError(f"training diverged by step {trainer.step}: weights are no longer finite", fix)
+        raise UserError(f"training diverged by step {trainer.step}: loss or weights are no longer finite", fix)
     return {
         "step": trainer.step,
         "loss": trainer.loss,
