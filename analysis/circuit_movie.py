@@ -80,7 +80,7 @@ def render(steps, frames, llc, path):
             marker.set_xdata([max(steps[i], 1)] * 2)
 
     movie = FuncAnimation(figure, show, frames=len(steps))
-    movie.save(path, PillowWriter(fps=max(len(steps) / SECONDS, 1)), dpi=90)
+    movie.save(path, PillowWriter(fps=max(len(steps) / SECONDS, 1)), dpi=110)
     plt.close(figure)
 
 
