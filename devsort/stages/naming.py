@@ -7,7 +7,7 @@ loss goes from 0.1 to 0.04 after a fall from 4.
 Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two only after the first:
 
 - initial learning: the LLC rises and the loss makes at least half of its whole fall;
-- head overlapping: the loss is flat, the LLC does not fall, and the overlap score is at least one half on average;
+- head overlapping: the loss is flat, the LLC does not fall, and the overlap score is on average what `heads.overlap` calls overlapping;
 - head specialization: the LLC falls, the loss does not rise, and the split or the suppression score gains at least 0.1.
 """
 
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from devsort.config import HeadsConfig
 from devsort.stages.segments import Direction, Segment
 
 FLAT_SHARE = 0.05  # of the loss's range
 LEARNING_SHARE = 0.5  # of the loss's range that initial learning makes
-OVERLAP_LEVEL = 0.5  # mean overlap score of head overlapping
 ROLE_GAIN = 0.1  # gain of a score that counts as taking over a role
 UNNAMED = "unnamed"
 LEARNING = "initial learning"
@@ -33,10 +33,12 @@ class Scores:
     Attributes:
         x: (m,) log10(step).
         values: Name of each score → (m,) in [0, 1].
+        overlapping: Overlap score from which heads are called overlapping.
     """
 
     x: np.ndarray
     values: dict[str, np.ndarray]
+    overlapping: float = HeadsConfig().overlap
 
 
 def loss_directions(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None) -> list[Direction | None]:
@@ -79,7 +81,7 @@ def _name(segment: Segment, share: float | None, scores: Scores | None, learned:
     if (
         abs(share) < FLAT_SHARE
         and segment.direction != "falling"
-        and _mean(scores, "overlap", segment) >= OVERLAP_LEVEL
+        and _mean(scores, "overlap", segment) >= scores.overlapping
     ):
         return "head overlapping"
     gains = [_gain(scores, name, segment) for name in SPECIALIZED]

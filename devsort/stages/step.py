@@ -8,7 +8,7 @@ import numpy as np
 
 from devsort import artifacts
 from devsort.artifacts import Run
-from devsort.config import StagesConfig
+from devsort.config import HeadsConfig, StagesConfig
 from devsort.errors import UserError
 from devsort.stages import link, naming
 from devsort.stages.detector import Result, detect
@@ -43,7 +43,11 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
             pass  # made from other inputs: made anew below
     config = run.config.stages
     result = detect(from_llc(llc, str(run.llc), config.signals), config)
-    value = {"run": str(run.path), **as_json(result, scores(heads), events(heads)), "provenance": origin}
+    value = {
+        "run": str(run.path),
+        **as_json(result, scores(heads, run.config.heads), events(heads)),
+        "provenance": origin,
+    }
     artifacts.write_json(run.stages, value)
     return value
 
@@ -63,13 +67,14 @@ def stages_of_csv(path: Path, config: StagesConfig | None = None) -> dict[str, A
     return {"trajectory": str(path), **as_json(detect(trajectory, config)), "notes": list(trajectory.notes)}
 
 
-def scores(heads: "xr.Dataset") -> naming.Scores:
+def scores(heads: "xr.Dataset", config: HeadsConfig | None = None) -> naming.Scores:
     """Head-mode scores over log step; checkpoints at step 0 or without a finite score are left out."""
     step = heads.checkpoint.values.astype(float)
     table = heads.scores.transpose("checkpoint", "score")
     kept = (step >= 1) & np.isfinite(table.values).all(1)
     names = [str(s) for s in heads.score.values]
-    return naming.Scores(np.log10(step[kept]), {n: table.values[kept, i] for i, n in enumerate(names)})
+    level = (config or HeadsConfig()).overlap
+    return naming.Scores(np.log10(step[kept]), {n: table.values[kept, i] for i, n in enumerate(names)}, level)
 
 
 def as_json(
