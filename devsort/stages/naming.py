@@ -7,7 +7,7 @@ loss goes from 0.1 to 0.04 after a fall from 4.
 Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two only after the first:
 
 - initial learning: the LLC rises and the loss makes at least half of its whole fall;
-- head overlapping: the loss is flat, the LLC does not fall, and the overlap score is on average what `heads.overlap` calls overlapping;
+- head overlapping: the loss is flat, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
 - head specialization: the LLC falls, the loss does not rise, and the split or the suppression score gains at least 0.1.
 """
 
