@@ -195,25 +195,25 @@ def quasi_homogeneous() -> list[Case]:
 
 def crossings() -> list[Case]:
     """Normal crossings at nβ = 30, far from their limits; the truth is a two-dimensional quadrature."""
-    config = settings(30, 1, 5e-4, num_chains=2000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    config = settings(30, 1, 5e-4, num_chains=1000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
     return [
         of_potential(
             f"crossing-{a}-{b}", f"4 w1^{2 * a} w2^{2 * b}, γ = 1", potentials.crossing(a, b), config, bound, 0.001
         )
-        for a, b, bound in [(1, 1, 0.003), (1, 2, 0.002), (2, 2, 0.002)]
+        for a, b, bound in [(1, 1, 0.002), (1, 2, 0.002), (2, 2, 0.0015)]
     ]
 
 
 def networks() -> list[Case]:
     """Reduced-rank regression and deep linear networks; the truth integrates the last layer out."""
-    config = settings(30, 1, 5e-4, num_chains=2000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    config = settings(30, 1, 5e-4, num_chains=1000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
     rrr, deep = potentials.reduced_rank, potentials.linear_network
     return [
-        of_potential("rank-regression-5-3-5", "rank 0, γ = 1", rrr(5, 3, 5), config, 0.03, 0.02),
-        of_potential("rank-regression-1-2-5", "rank 0, M + H < N, γ = 1", rrr(1, 2, 5), config, 0.01, 0.005),
+        of_potential("rank-regression-5-3-5", "rank 0, γ = 1", rrr(5, 3, 5), config, 0.02, 0.025),
+        of_potential("rank-regression-1-2-5", "rank 0, M + H < N, γ = 1", rrr(1, 2, 5), config, 0.006, 0.01),
         of_potential("rank-regression-2-2-2", "rank 1, γ = 1", deep((2, 2, 2), 1), config, 0.015, 0.01),
         of_potential("deep-linear-2-2-2-2", "rank 0, γ = 1", deep((2, 2, 2, 2), 0), config, 0.01, 0.01),
-        of_potential("deep-linear-2-2-2-2-rank-1", "rank 1, γ = 1", deep((2, 2, 2, 2), 1), config, 0.015, 0.03),
+        of_potential("deep-linear-2-2-2-2-rank-1", "rank 1, γ = 1", deep((2, 2, 2, 2), 1), config, 0.015, 0.045),
     ]
 
 
