@@ -1,0 +1,63 @@
+"""What the sampler's settings change: λ̂ at an early, a middle and a late checkpoint, one setting changed at a time.
+
+python analysis/sampler_settings.py runs/baseline
+"""
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
+from devsort.llc import estimate
+from devsort.llc.step import chosen_steps
+from devsort.llc.workers import Worker, chance_context, parallel, settings
+
+VARIANTS = {
+    "default": {},
+    "prior matching weight decay": {"prior": "weight_decay"},
+    "batch 256": {"batch_size": 256},
+    "nβ 300, γ 300, ε 3e-5": {"n_beta": 300.0, "localization": 300.0, "lr": 3e-5},
+    "nβ 3000, γ 3000, ε 3e-6": {"n_beta": 3000.0, "localization": 3000.0, "lr": 3e-6},
+    "γ 100": {"localization": 100.0},
+    "twice the burn-in": {"num_burnin_steps": 400},
+}
+
+
+def variant(run: Run, changes: dict) -> Run:
+    """The run with other sampler settings."""
+    sampler = run.config.llc.sampler.model_copy(update=changes)
+    llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
+    return replace(run, config=run.config.model_copy(update={"llc": llc}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--json", type=Path, help="also write the table there")
+    arguments = parser.parse_args()
+    run = open_run(arguments.run)
+    saved = [s for s in trained_steps(run) if s >= run.config.llc.first_step]
+    steps = chosen_steps(saved, 4)[1:]
+    workers = {name: Worker(variant(run, changes), ("full",)) for name, changes in VARIANTS.items()}
+    jobs = [(name, step) for name in VARIANTS for step in steps]
+
+    def work(job: tuple[str, int]):
+        name, step = job
+        return workers[name](step, load_checkpoint(run, step), lambda _: None)[0]
+
+    rows = []
+    traces = dict(parallel(work, jobs, workers["default"]))
+    print(f"{'setting':30} {'step':>6} {'LLC':>8} {'± SE':>6} {'R-hat':>6} {'climb':>6}  flags")
+    for name, step in jobs:
+        changed = variant(run, VARIANTS[name])
+        e = estimate(traces[name, step], chance_context(changed, settings(changed)))
+        rows.append({"setting": name, "step": step, "llc": e.llc, "se": e.se, "rhat": e.rhat, "flags": e.flags})
+        told = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}  {', '.join(e.flags)}"
+        print(f"{name:30} {step:6d} {told}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
