@@ -5,22 +5,25 @@
 | diverged            | a loss that is not finite, or nβ·rise over 10 d + 1000 (a stable chain stays near d/2)     |
 | dead_chains         | chains that are no longer finite; the estimate is withheld                                 |
 | negative            | the whole 95 % interval lies below zero: w* is no minimum of what is sampled               |
-| not_converged       | R-hat over 1.1, or the second half of the draws differs from the first by over 10 % of λ̂   |
-|                     | with p < 0.01 over the chains                                                              |
-| starting_peak       | the smoothed rise has its maximum in the first fifth, over 1.2 times the later mean: ε is  |
-|                     | too large                                                                                  |
+| not_converged       | R-hat over 1.1, or the second half of the draws differs from the first by over 10 % of λ̂,  |
+|                     | p < 0.01                                                                                   |
+| starting_peak       | the smoothed rise peaks in the first fifth, over 1.2 times the mean of the second half and |
+|                     | over 3 times as far above it as anything in that half: ε is too large                      |
 | chance_level        | the mean loss has climbed three quarters of the way to a uniform guess: nothing local      |
 | prior_dominated     | d log λ̂ / d log nβ over 0.8: λ̂ is close to proportional to nβ, so γ or ρ sets it           |
-| improper            | no localization and no prior, and |w − w*|² still grows (p < 0.01 over the chains)         |
-| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 % and three standard errors |
+| improper            | no localization and no prior, and |w − w*|² still grows, p < 0.01                          |
+| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %, p < 0.01                 |
+
+Every p-value takes the autocorrelation of the draws and the scatter between chains into account, see `uncertainty`.
+R-hat passes 1.1 by chance if a chain is shorter than about 20 of its autocorrelation times: too few steps as well.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import ttest_1samp
 
 from devsort.config import SamplerConfig
+from devsort.llc.uncertainty import UNKNOWN, Mean, mean_of
 from devsort.sampling.trace import Trace
 
 FLAGS = (
@@ -35,6 +38,7 @@ FLAGS = (
     "out_of_equilibrium",
 )
 RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.1, 1.2, 0.75, 0.8, 0.1, 0.01
+STANDS_OUT = 3  # times the fluctuations of the plateau that a starting peak must exceed
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,10 @@ class Diagnostics:
 
     Attributes:
         drift: (mean of the second half − mean of the first half of the draws) / |λ̂|.
-        peak: Largest smoothed rise in the first fifth over the mean of the second half.
+        peak: Largest smoothed rise in the first fifth over the mean of the second half; at most 1 if it is no peak.
         climb: Share of the way from L(w*) to a uniform guess; NaN without `chance_loss`.
         slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) = −Var(L).
-        growth: Mean |w − w*|² of the last quarter over that of the second quarter.
+        growth: Relative growth of the mean |w − w*|² from the second to the last quarter of the draws.
         gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1.
     """
 
@@ -80,51 +84,73 @@ class Diagnostics:
     gap: float
 
 
-def diagnose(
-    trace: Trace, context: Context, llc: float, half_width: float, rhat: float
-) -> tuple[Diagnostics, tuple[str, ...]]:
-    """Computes the diagnostics and raises the flags."""
+def diagnose(trace: Trace, context: Context, mean: Mean, rhat: float) -> tuple[Diagnostics, tuple[str, ...]]:
+    """Computes the diagnostics, of the chains that the estimate rests on, and raises the flags.
+
+    Args:
+        trace: Draws of all chains.
+        context: Settings.
+        mean: λ̂ with its error; unknown if it is withheld.
+        rhat: R-hat of λ̂.
+    """
+    seen = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
+    values = context.n_beta * seen.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):
-        values = context.n_beta * trace.rise.astype(np.float64)  # (C, T)
-        early, late = np.array_split(values, 2, axis=1)
-        second, last = (np.array_split(trace.distance.astype(np.float64), 4, axis=1)[q].mean(1) for q in (1, 3))
-        gaps = _gaps(trace, context.lr)
+        drift, growth, gap = _drift(values), _growth(seen), _gap(seen, context.lr)
         numbers = Diagnostics(
-            drift=float((late.mean() - early.mean()) / abs(llc)),
-            peak=_peak(trace),
-            climb=_climb(trace, context.chance_loss),
+            drift=float(np.divide(drift.value, abs(mean.value))),
+            peak=_peak(seen),
+            climb=_climb(seen, context.chance_loss),
             slope=_slope(values),
-            growth=float(last.mean() / second.mean()),
-            gap=float(gaps.mean()),
+            growth=growth.value,
+            gap=gap.value,
         )
-        raised = {
-            "diverged": _diverged(trace, values),
-            "dead_chains": bool(trace.dead.any()),
-            "negative": llc + half_width < 0,
-            "not_converged": rhat > RHAT or (abs(numbers.drift) > DRIFT and _moved(late.mean(1) - early.mean(1))),
-            "starting_peak": numbers.peak > PEAK,
-            "chance_level": numbers.climb > CHANCE,
-            "prior_dominated": numbers.slope > SLOPE and llc - half_width > 0,
-            "improper": not context.confined and numbers.growth > 1 and _moved(last - second),
-            "out_of_equilibrium": abs(numbers.gap) > max(GAP, 3 * _standard_error(gaps)),
-        }
+    raised = {
+        "diverged": bool(trace.dead.any()) or float(values.max(initial=0)) > 10 * trace.dimension + 1000,
+        "dead_chains": bool(trace.dead.any()),
+        "negative": mean.value + mean.half_width() < 0,
+        "not_converged": rhat > RHAT or (abs(numbers.drift) > DRIFT and drift.p_zero() < P),
+        "starting_peak": numbers.peak > PEAK,
+        "chance_level": numbers.climb > CHANCE,
+        "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
+        "improper": not context.confined and growth.value > 0 and growth.p_zero() < P,
+        "out_of_equilibrium": abs(numbers.gap) > GAP and gap.p_zero() < P,
+    }
     return numbers, tuple(name for name in FLAGS if raised[name])
 
 
-def _diverged(trace: Trace, values: np.ndarray) -> bool:
-    return bool(trace.dead.any()) or float(values.max(initial=0)) > 10 * trace.dimension + 1000
+def _drift(values: np.ndarray) -> Mean:
+    """Second half of the draws less the first, draw by draw."""
+    half = values.shape[1] // 2
+    return mean_of(values[:, -half:] - values[:, :half]) if half else UNKNOWN
+
+
+def _growth(trace: Trace) -> Mean:
+    """|w − w*|² of the last quarter less that of the second, draw by draw, in units of the latter."""
+    distance, quarter = trace.distance.astype(np.float64), trace.distance.shape[1] // 4
+    if not quarter:
+        return UNKNOWN
+    second = distance[:, quarter : 2 * quarter]
+    return mean_of((distance[:, -quarter:] - second) / second.mean())
+
+
+def _gap(trace: Trace, lr: float) -> Mean:
+    """Relative gap of the equilibrium identity."""
+    explained = lr / 4 * trace.force.astype(np.float64)
+    return mean_of((trace.work - explained - trace.dimension) / (trace.dimension + explained.mean()))
 
 
 def _peak(trace: Trace) -> float:
-    """Smoothed over a twentieth of the chain and over chains; the start itself, where the rise is 0, counts too."""
-    rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1).mean(0)
+    """Smoothed over a twentieth of the chain and over chains; at most 1 if it does not stand out from the fluctuations."""
+    rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1).mean(0, dtype=np.float64)
     window = max(1, len(rise) // 20)
     smooth = np.convolve(rise, np.full(window, 1 / window), mode="valid")
-    fifth = max(1, len(smooth) // 5)
-    noise = smooth[len(smooth) // 2 :].std()
-    level = smooth[len(smooth) // 2 :].mean()
-    peak = smooth[:fifth].max()
-    return float(peak / level) if level > 0 and peak > level + 4 * noise else min(1.0, float(peak / abs(level)))
+    late = smooth[len(smooth) // 2 :]
+    level, peak = late.mean(), smooth[: max(1, len(smooth) // 5)].max()
+    if not np.isfinite(peak) or level <= 0:
+        return np.nan
+    stands_out = peak - level > STANDS_OUT * np.abs(late - level).max()
+    return float(peak / level) if stands_out else min(1.0, float(peak / level))
 
 
 def _climb(trace: Trace, chance: float | None) -> float:
@@ -145,20 +171,3 @@ def _slope(values: np.ndarray) -> float:
     c0, c1, c2 = ((centred[:, k:] * centred[:, : values.shape[1] - k]).mean() for k in range(3))
     variance = min(c0, c1**2 / c2) if c2 > 0.1 * c0 else c0
     return float(1 - variance / values.mean())
-
-
-def _gaps(trace: Trace, lr: float) -> np.ndarray:
-    """Relative gap of the equilibrium identity for each chain, (C,)."""
-    expected = trace.dimension + lr / 4 * trace.force.astype(np.float64).mean(1)
-    return trace.work.astype(np.float64).mean(1) / expected - 1
-
-
-def _standard_error(x: np.ndarray) -> float:
-    return float(x.std(ddof=1) / np.sqrt(len(x))) if len(x) > 1 else 0.0
-
-
-def _moved(differences: np.ndarray) -> bool:
-    """Whether a difference is there in all chains alike, by a t-test; with one chain, whether there is any."""
-    if len(differences) < 2:
-        return bool(differences[0] != 0)
-    return bool(ttest_1samp(differences, 0.0).pvalue < P)

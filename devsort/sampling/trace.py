@@ -1,6 +1,6 @@
 """What sampling writes down: losses first, analysis later."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -45,3 +45,8 @@ class Trace:
     def dead(self) -> np.ndarray:
         """(C,) bool, chains that are no longer finite; they stay in the trace as they are."""
         return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1))
+
+    def chains(self, chosen: np.ndarray) -> "Trace":
+        """The trace of some chains, given by a (C,) mask or their positions."""
+        arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name not in ("groups", "dimension")}
+        return replace(self, **arrays, groups={name: value[chosen] for name, value in self.groups.items()})
