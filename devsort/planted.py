@@ -147,7 +147,7 @@ def _head(plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: fl
     N, d = frame.shape
     seen = plan.copies[head] if plan.by_attention else np.ones(N, bool)
     strength = np.abs(plan.strength).max() * FADE ** np.arange(1 - N, 1) if plan.by_attention else plan.strength[head]
-    query, key = _factors(_scores(N, seen, plan.by_attention) * np.sqrt(d), d)  # (V, d) each
+    query, key = _attention(tuple(seen), plan.by_attention, d)
     numbers = tokens[:N].T / gain
     return {
         "W_Q": tokens.T @ query / gain,
@@ -155,6 +155,12 @@ def _head(plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: fl
         "W_V": numbers @ (strength[:, None] * frame),
         "W_O": frame.T @ tokens[:N],
     }
+
+
+@lru_cache(maxsize=16)  # heads that look alike share their factors
+def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers, and SEP as a sink."""
+    return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
 
 
 def _scores(numbers: int, seen: np.ndarray, sink: bool) -> np.ndarray:

@@ -11,7 +11,7 @@ from devsort.model import infer_shape
 from devsort.task import eval_batch
 
 DRAWS, NOISE = 100, 0.005
-TASK = TaskConfig(eval_lists=96)
+TASK = TaskConfig(eval_lists=80)
 BATCH = eval_batch(TASK)
 CONFIG = HeadsConfig()
 THRESHOLDS = ("copy_share", "copy_floor", "need", "extent", "split", "overlap")

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from devsort import cli, heads, planted
 from devsort.artifacts import open_run, save_checkpoint
-from devsort.config import HeadsConfig, ModelConfig, TaskConfig
+from devsort.config import HeadsConfig, ModelConfig, TaskConfig, default_config
 from devsort.errors import UserError
 from devsort.model import init_params, model_shape
 from devsort.task import eval_batch
@@ -122,7 +122,7 @@ def test_a_weight_file_is_described(kind, suffix, tmp_path):
     path = tmp_path / f"weights.{suffix}"
     buffers = {"blocks.0.attn.mask": torch.ones(21, 21).bool(), "blocks.0.attn.IGNORE": torch.tensor(-1e5)}
     save_file(params | buffers, path) if suffix == "safetensors" else torch.save(params | buffers, path)
-    value = heads.analyse_weights(path, 10, 51)
+    value = heads.analyse_weights(path, 10, 51, default_config(("heads.lists=300",)))
     assert value["labels"] == plan.labels
     assert value["accuracy"] > 0.99
     assert [h["head"] for h in value["heads"]] == list(range(len(plan.strength)))
