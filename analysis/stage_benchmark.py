@@ -130,7 +130,7 @@ def approaches(options: argparse.Namespace) -> None:
     }
     for times in (1.0, 3.0):
         print(f"\n{times:g} x the noise, 40 checkpoints, {options.seeds} trajectories a shape\n")
-        print("| approach | F1 | F1 on peaks and dips | coverage | false stages |\n|---|---|---|---|---|")
+        print("| approach | F1 | F1 on dips | coverage | false stages |\n|---|---|---|---|---|")
         for name, finder in {**rows, "ruptures (PELT, clinear)": with_ruptures}.items():
             scores = table(finder, options.seeds, times=times, workers=options.workers)
             s, turns, flat = (total(scores, group) for group in (SHAPES, ("dip",), FLAT_SHAPES))

@@ -25,6 +25,7 @@ LENGTHS = (0.0, 0.05, 0.12, 0.25)  # ℓ in decades
 PRIOR_POINTS = 10.0  # ν: points that the reported standard errors count for
 ROUNDS = 3  # of dropping outliers
 MOST = 8  # joints
+CALIBRATED = 40  # checkpoints at which the penalties hold; they grow with the logarithm of the number
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,9 @@ def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> Fit
 
 
 def _best_at(x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, config: StagesConfig) -> tuple[float, Fit]:
-    d = hinges.dictionary(x, s, length, config.min_points, (config.penalty, config.jump_penalty))
+    more = max(1.0, np.log(len(x)) / np.log(CALIBRATED))  # with more points, chance has more places to find a joint
+    costs = (more * config.penalty, more * config.jump_penalty)
+    d = hinges.dictionary(x, s, length, config.min_points, costs)
     z = np.stack([hinges.whiten(v, x, e, length) for v, e in zip(y, s, strict=True)])
     most = min(MOST, max(0, (len(x) - 4) // 4))
     sets = hinges.path(d, z, most)
