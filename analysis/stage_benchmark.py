@@ -1,6 +1,6 @@
 """How well stages are found on trajectories with planted truth: the tables of docs/stages.md.
 
-    python analysis/stage_benchmark.py                      the detector by shape, noise and number of checkpoints
+    python analysis/stage_benchmark.py                      the detector by shape and noise
     python analysis/stage_benchmark.py --approaches         three approaches and ruptures side by side
     python analysis/stage_benchmark.py --calibrate          false stages and F1 against the penalty of a joint
 
@@ -110,8 +110,8 @@ def line(name: str, s: Score, flat: Score) -> str:
 
 def report(options: argparse.Namespace) -> None:
     finder = partial(shipped, config=StagesConfig())
-    for points, times in ((40, 1.0), (40, 3.0), (200, 1.0)):
-        seeds = options.seeds if points == 40 else max(options.seeds // 5, 2)
+    seeds, points = options.seeds, options.points
+    for times in (1.0, 3.0):
         began = time.perf_counter()
         scores = table(finder, seeds, points, times, options.workers)
         seconds = (time.perf_counter() - began) * options.workers / (seeds * len(scores))
@@ -152,6 +152,7 @@ def main() -> None:
     parser.add_argument("--approaches", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--seeds", type=int, default=50, help="trajectories a shape")
+    parser.add_argument("--points", type=int, default=40, help="checkpoints of a trajectory")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
     (approaches if options.approaches else calibrate if options.calibrate else report)(options)
