@@ -95,7 +95,7 @@ def curve(axes, llc, step):
     ax.plot(x, y, color=FULL)
     ax.set_xscale("log")
     ax.set_xlabel("training step")
-    ax.set_ylabel("LLC (nats)")
+    ax.set_ylabel("LLC")
     return ax.axvline(max(step, 1), color="#d55e00", lw=1)
 
 

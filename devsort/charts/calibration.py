@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from devsort.charts.style import INK, PALETTE, WIDTH, save_figure, use_style
 from devsort.heads.function import Condition, Function
 
+FEWEST = 10  # answers that a bin must hold to be drawn; the calibration error counts all bins
 TITLES = {"whole": "whole", "ablated": "head ablated", "suppression": "suppression alone", "rest": "the rest alone"}
 
 
@@ -63,9 +64,10 @@ def values(function: Function) -> list[Mapping[str, float | str]]:
 def _reliability(ax: Axes, condition: Condition) -> None:
     r = condition.reliability
     ax.plot([0, 1], [0, 1], color=INK, lw=0.6, ls=":")
-    size = 4 + 40 * np.sqrt(r.count / r.count.sum())
-    ax.plot(r.confidence, r.accuracy, color=PALETTE[0], lw=0.8)
-    ax.scatter(r.confidence, r.accuracy, s=size, color=PALETTE[0], zorder=3)
+    shown = r.count >= FEWEST
+    size = 4 + 40 * np.sqrt(r.count[shown] / r.count.sum())
+    ax.plot(r.confidence[shown], r.accuracy[shown], color=PALETTE[0], lw=0.8)
+    ax.scatter(r.confidence[shown], r.accuracy[shown], s=size, color=PALETTE[0], zorder=3, clip_on=False)
     ax.set_xlim(0, 1.03)
     ax.set_ylim(0, 1.03)
 
