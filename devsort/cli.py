@@ -20,6 +20,7 @@ app = typer.Typer(
     help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
 )
 
+INTERRUPTED = 130  # exit code of Ctrl-C, 128 + SIGINT
 ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
 
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         arguments = sys.argv[1:] if argv is None else argv
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
+        if result == INTERRUPTED:  # what newer typers make of Ctrl-C
+            raise KeyboardInterrupt
     except UserError as e:
         _fail(str(e), 2)
     except ClickException as e:
@@ -52,16 +55,17 @@ def main(argv: list[str] | None = None) -> None:
         fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
         _fail(str(UserError(f"out of memory ({e})", fix)), 2)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; finished work is saved, the same command goes on from there", 130)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+        _fail("interrupted; finished work is saved, the same command goes on from there", INTERRUPTED)
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
     """Prints a command's result: one JSON object, or the text that `table` makes of it."""
-    typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
+    try:
+        typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
+    except BrokenPipeError:  # the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 @app.command()
