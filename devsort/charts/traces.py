@@ -53,12 +53,14 @@ def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
     x = np.arange(rise.shape[1])
     axis.axvspan(0, burnin.shape[1], color="0.92", lw=0, label="burn-in")
     axis.axhline(0, color="0.6", lw=0.6)
+    window = min(SMOOTH, len(x))
     for i, chain in enumerate(rise):
         axis.plot(x, chain, color=colour, alpha=0.15, lw=0.4)
-        smooth = np.convolve(chain, np.full(SMOOTH, 1 / SMOOTH), mode="valid")
-        axis.plot(x[SMOOTH - 1 :], smooth, color=colour, alpha=0.8, lw=0.8, label="chains" if i == 0 else None)
+        smooth = np.convolve(chain, np.full(window, 1 / window), mode="valid")
+        axis.plot(x[window - 1 :], smooth, color=colour, alpha=0.8, lw=0.8, label="chains" if i == 0 else None)
     flags = [str(f).replace("_", " ") for f in cell["flag"].values[cell["flags"].values.astype(bool)]]
-    note = f"λ̂ = {float(cell['llc']):.0f} ± {float(cell['se']):.0f}" + "".join(f"\n! {f}" for f in flags)
+    value = f"{float(cell['llc']):.0f} ± {float(cell['se']):.0f}" if np.isfinite(cell["llc"]) else "withheld"
+    note = f"λ̂ = {value}" + "".join(f"\n! {f}" for f in flags)
     axis.text(0.02, 0.97, note, transform=axis.transAxes, va="top", fontsize=6, color=INK)
     axis.margins(x=0)
 

@@ -141,7 +141,7 @@ def _gap(trace: Trace, lr: float) -> Mean:
 
 
 def _peak(trace: Trace) -> float:
-    """Smoothed over a twentieth of the chain and over chains; at most 1 if it does not stand out from the fluctuations."""
+    """Smoothed over a twentieth of the chain and over chains; at most 1 if the fluctuations reach as far."""
     rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1).mean(0, dtype=np.float64)
     window = max(1, len(rise) // 20)
     smooth = np.convolve(rise, np.full(window, 1 / window), mode="valid")

@@ -72,8 +72,12 @@ def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     path, command = _path(run, sampler), _command(run, sampler)
     group = open_group(path, command)
     check_provenance(group.attrs, _inputs(run)[0], path, command)
+    finish = f"run `{command.removesuffix(' --force')}` to finish it"
     if not table_is_current(group):
-        raise UserError(f"{path} is unfinished", f"run `{command.removesuffix(' --force')}` to finish it")
+        raise UserError(f"{path} is unfinished", finish)
+    if damaged := Store(path, group).todo():
+        step = Store(path, group).steps[damaged[0]]
+        raise UserError(f"{path} does not match its checksum at step {step}", finish)
     return xr.open_zarr(path, consolidated=False)
 
 

@@ -41,8 +41,7 @@ class Store:
 
     def todo(self) -> list[int]:
         """Positions of the checkpoints whose draws are missing or damaged."""
-        done = self.group["checksum"][:]
-        return [i for i in range(len(done)) if done[i] == 0 or done[i] != _checksum(self._read(i))]
+        return [i for i in range(len(self.steps)) if not self._intact(i)]
 
     def write(self, position: int, traces: Sequence[Trace]) -> None:
         """Writes all restrictions of one checkpoint, then their checksum."""
@@ -68,6 +67,13 @@ class Store:
             )
             for r in range(len(self.restrictions))
         ]
+
+    def _intact(self, position: int) -> bool:
+        done = int(self.group["checksum"][position])
+        try:
+            return done != 0 and done == _checksum(self._read(position))
+        except Exception:  # a damaged chunk can make the reader raise anything
+            return False
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
         drawn = [n for n in sorted(self.group.array_keys()) if n in DRAWN + BURNIN or n.startswith("rise_")]
@@ -111,7 +117,12 @@ def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
     if not path.is_dir():
         raise UserError(f"{path} is missing", f"run `{command.removesuffix(' --force')}` first")
     try:
-        return zarr.open_group(path, mode=mode)
+        group = zarr.open_group(path, mode=mode)
+        for name in (*DRAWN, *BURNIN):
+            group[name]
+        for name in ("checkpoint", "restriction", "checksum", "dimension"):
+            group[name][:]
+        return group
     except Exception as e:  # zarr raises many kinds on a damaged store
         raise UserError(f"{path} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
 
@@ -126,12 +137,20 @@ def write_table(store: Store, table: xr.Dataset) -> None:
 
 
 def table_is_current(group: zarr.Group) -> bool:
-    """Whether the derived table belongs to the draws that are there."""
-    return group.attrs.get("table") == _table_identity(group)
+    """Whether the derived table is whole and belongs to the draws that are there."""
+    try:
+        return group.attrs.get("table") == _table_identity(group)
+    except Exception:  # a damaged chunk can make the reader raise anything
+        return False
 
 
 def _table_identity(group: zarr.Group) -> str:
-    return f"{zlib.crc32(group['checksum'][:].tobytes()):08x}"
+    """Identity of all that is not draws: the table, and the checksums of the draws that it is derived from."""
+    draws = {n for n in group.array_keys() if n in DRAWN + BURNIN or n.startswith("rise_")}
+    arrays = {n: np.asarray(group[n][:]) for n in set(group.array_keys()) - draws}
+    numbers = {n: a for n, a in arrays.items() if a.dtype.kind in "bif"}
+    names = {n: np.frombuffer(repr(a.tolist()).encode(), np.uint8) for n, a in arrays.items() if n not in numbers}
+    return f"{_checksum(numbers | names):08x}"
 
 
 def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict[str, tuple]:

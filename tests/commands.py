@@ -1,0 +1,85 @@
+"""The command line in this process, and in processes of its own that can be killed."""
+
+import io
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+from devsort.cli import main
+
+HANG = 300  # seconds after which a process counts as hanging
+
+
+class Result(NamedTuple):
+    """What a command left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def devsort(*arguments: str | Path) -> Result:
+    """Runs `devsort ARGUMENTS` in this process."""
+    out, err, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    try:
+        with redirect_stdout(out), redirect_stderr(err):
+            code = _exit_code(arguments)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+class Process:
+    """`devsort ARGUMENTS` in a forked process, which saves it the imports.
+
+    Args:
+        log: File for its standard error.
+        arguments: Of the command line.
+    """
+
+    def __init__(self, log: Path, *arguments: str | Path) -> None:
+        self.log = log
+        self.pid = os.fork()
+        if self.pid == 0:
+            code = 1
+            try:
+                sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115  open until the process ends
+                code = _exit_code(arguments)
+            finally:
+                os._exit(code)
+
+    def stop_when(self, condition: Callable[[], bool], with_signal: signal.Signals) -> int:
+        """Sends a signal as soon as the condition holds; the exit code, or minus the signal that ended it."""
+        deadline = time.monotonic() + HANG
+        while not condition():
+            assert time.monotonic() < deadline and os.waitpid(self.pid, os.WNOHANG) == (0, 0), self.log.read_text()
+            time.sleep(0.002)
+        os.kill(self.pid, with_signal)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code, or minus the signal that ended it."""
+        deadline = time.monotonic() + HANG
+        while (ended := os.waitpid(self.pid, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.002)
+        return os.waitstatus_to_exitcode(ended[1])
+
+
+def last_line(text: str) -> str:
+    """The last line of a standard error, after the progress bars."""
+    return text.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]
+
+
+def _exit_code(arguments: tuple[str | Path, ...]) -> int:
+    try:
+        main([str(a) for a in arguments])
+    except SystemExit as e:
+        return e.code or 0
+    raise AssertionError("main came back")
