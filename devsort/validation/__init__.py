@@ -4,9 +4,9 @@
 `potentials` losses with their truth, `cases` settings and tolerances, `validate` the command.
 """
 
-from devsort.validation.cases import Case, cases
+from devsort.validation.cases import Case, all_cases
 from devsort.validation.potentials import Potential
 from devsort.validation.quadrature import Truth
 from devsort.validation.validate import check, run_cases
 
-__all__ = ["Case", "Potential", "Truth", "cases", "check", "run_cases"]
+__all__ = ["Case", "Potential", "Truth", "all_cases", "check", "run_cases"]

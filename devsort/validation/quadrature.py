@@ -7,8 +7,9 @@ slightly different density. To first order in ε, for any smooth U, it is
 
 the modified density of the Euler–Maruyama scheme (Leimkuhler & Matthews 2013, "Rational construction of stochastic
 numerical methods for molecular sampling"), so the mean of nβ L moves by (ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a
-quadratic that is the first term of 1/(1 − ε a/4), and what is left out is the square of the relative effect. Chains in one
-dimension, solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶) times that square; 8 is taken as bound.
+quadratic that is the first term of 1/(1 − ε a/4), and what is left out is the square of the relative effect. Chains in
+one dimension, solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶) times that square; 8 is taken as a
+bound.
 """
 
 import math
@@ -189,7 +190,7 @@ def wishart(inputs: int, hidden: int, outputs: int, config: SamplerConfig, size:
     """
     nb, gamma = config.n_beta, config.localization
     p, q = sorted((inputs, hidden))
-    log_axis = torch.linspace(math.log(1e-7 / nb), math.log(2 * EDGE / gamma), size, dtype=torch.float64)
+    log_axis = torch.linspace(math.log(1e-7 * gamma / nb), math.log(2 * EDGE / gamma), size, dtype=torch.float64)
     which = torch.combinations(torch.arange(size), p)  # ordered eigenvalues: the density vanishes where two are equal
     log_l = log_axis[which]  # (n, p)
     l = log_l.exp()  # noqa: E741  the usual letter

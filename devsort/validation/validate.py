@@ -7,7 +7,7 @@ from typing import Any
 
 from devsort.errors import UserError
 from devsort.progress import progress
-from devsort.validation.cases import Case, cases
+from devsort.validation.cases import Case, all_cases
 
 
 def chosen(names: Sequence[str] = (), fast: bool = False) -> list[Case]:
@@ -16,7 +16,7 @@ def chosen(names: Sequence[str] = (), fast: bool = False) -> list[Case]:
     Raises:
         UserError: There is no such case.
     """
-    known = {case.name: case for case in cases()}
+    known = {case.name: case for case in all_cases()}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(f"no case is called {unknown[0]!r}", f"choose from: {', '.join(known)}")

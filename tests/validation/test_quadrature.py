@@ -80,7 +80,7 @@ def test_effect_of_the_step_against_the_chain_solved_exactly(power, lr, edge):
     exact = exact_chain(lambda w: power * w ** (power - 1), lambda w: w**power, 50, lr, edge)
     assert abs(exact - 1 / power) > 0.005  # the effect is there
     assert abs(truth.value - exact) <= truth.error  # and what first order leaves out is within the bound
-    assert truth.error < 0.25 * abs(exact - 1 / power)
+    assert abs(truth.value - exact) < 0.3 * abs(exact - 1 / power)
 
 
 def test_effect_of_the_step_on_a_quadratic_with_localization_and_prior():
@@ -112,10 +112,10 @@ def test_rank_regression_reaches_its_learning_coefficient(sizes):
 def test_multiplicity_two_is_approached_logarithmically():
     # d(nβ E[L]) / d(1/log nβ) → −(m − 1)
     values, logs = [], []
-    for n_beta in (1e15, 1e30):
-        nodes = next(quadrature.wishart(1, 1, 1, settings(n_beta, 1), 2000))
+    for n_beta, gamma in ((1e7, 1e-4), (1e10, 1e-10)):  # only nβ/γ² matters: 10^15 and 10^30
+        nodes = next(quadrature.wishart(1, 1, 1, settings(n_beta, gamma), 2000))
         values.append(float(nodes.weight @ nodes.energy))
-        logs.append(1 / math.log(n_beta))
+        logs.append(1 / math.log(n_beta / gamma**2))
     assert potentials.reduced_rank(1, 1, 1).limit.multiplicity == 2
     assert (values[1] - values[0]) / (logs[1] - logs[0]) == pytest.approx(-1, abs=0.15)
 

@@ -1,0 +1,49 @@
+"""docs/sampling.md says what is true: its examples run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from devsort.config import SamplerConfig
+from devsort.validation.formulas import regression_with_minibatches
+
+PAGE = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+def run(code: str) -> dict:
+    names: dict = {}
+    with torch.random.fork_rng():  # Linear draws initial weights, as a user's module does
+        eval(compile(code, "docs/sampling.md", "exec"), names)
+    return names
+
+
+def test_the_example_of_a_users_module_gives_the_exact_answer(capsys):
+    names = run(BLOCKS[0])
+    found, config = names["found"], names["config"]
+    # the example's loss has no factor 1/2, so it is least squares at twice the temperature; residuals are zero
+    x = torch.cat([names["x"], torch.ones_like(names["x"])], 1).double().numpy()
+    halves = config.model_copy(update={"n_beta": 2 * config.n_beta})
+    exact = regression_with_minibatches(x, x[:, 0] * 0, halves)
+    assert found.se < 0.03
+    assert found.llc == pytest.approx(exact, abs=0.1)
+    assert exact == pytest.approx(1, abs=0.05)  # as the page says
+    assert capsys.readouterr().out == f"{found.llc:.2f} ± {found.se:.2f} {found.flags}\n"
+    assert found.flags == ()
+
+
+def test_the_example_has_ten_lines_of_code():
+    lines = [line for line in BLOCKS[0].splitlines() if line and not line.startswith(("import", "from"))]
+    assert len(lines) <= 10
+
+
+def test_the_formulas_print_what_the_comments_say(capsys):
+    run(BLOCKS[1])
+    assert capsys.readouterr().out.split() == re.findall(r"# ([\d.]+)", BLOCKS[1])
+
+
+def test_the_table_names_every_setting_of_the_step():
+    settings = {"lr", "n_beta", "localization", "prior", "batch_size"}
+    assert settings <= set(re.findall(r"`(\w+)`", PAGE)) and settings <= set(SamplerConfig.model_fields)

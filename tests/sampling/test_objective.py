@@ -1,0 +1,129 @@
+"""Any loss as an objective: values and gradients lane by lane, masks, minibatches, and what is refused."""
+
+import pytest
+import torch
+
+from devsort.config import SamplerConfig
+from devsort.errors import UserError
+from devsort.rng import stream
+from devsort.sampling import LossObjective, minibatches, module_loss, sample
+
+PARAMS = {"a": torch.tensor([0.5, -1.0]), "s": torch.tensor(2.0)}
+DATA = {"x": torch.arange(10.0).view(5, 2) / 10, "y": torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])}
+SHORT = SamplerConfig(num_chains=2, num_draws=3, num_burnin_steps=1, batch_size=2, n_beta=10)
+
+
+def loss(params, batch):
+    return ((batch["x"] @ params["a"]).tanh() * params["s"] - batch["y"]).square().mean()
+
+
+def test_value_and_gradient_of_each_lane_are_those_of_a_loop():
+    index = torch.tensor([[[0, 1], [2, 2]], [[3, 4], [1, 0]], [[4, 4], [0, 3]]])  # (C, T, B)
+    objective = LossObjective(loss, PARAMS, DATA, index)
+    w = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    for step in range(2):
+        value, init, grad, groups = objective(w, step)
+        assert groups == {}
+        for c in range(3):
+            batch = {name: t[index[c, step]] for name, t in DATA.items()}
+            p = {"a": w[c, :2].clone().requires_grad_(), "s": w[c, 2].clone().requires_grad_()}
+            expected = loss(p, batch)
+            ga, gs = torch.autograd.grad(expected, [p["a"], p["s"]])
+            torch.testing.assert_close(value[c], expected.detach())
+            torch.testing.assert_close(init[c], loss(PARAMS, batch))
+            torch.testing.assert_close(grad[c], torch.cat([ga, gs[None]]))
+
+
+def test_gradients_are_taken_where_a_caller_has_switched_them_off():
+    with torch.no_grad():
+        trace = sample(loss, PARAMS, DATA, SHORT)
+    assert (trace.force > 0).all()
+
+
+def test_a_masked_gradient_is_the_matching_part():
+    mask = {"a": torch.tensor([False, True]), "s": None}
+    index = torch.tensor([[[0, 1]]])
+    whole, part = LossObjective(loss, PARAMS, DATA, index), LossObjective(loss, PARAMS, DATA, index, mask)
+    assert torch.equal(part.center, whole.center[:, 1:])
+    assert torch.equal(part(part.center, 0)[2], whole(whole.center, 0)[2][:, 1:])
+
+
+def test_minibatches_are_named_by_seed_chain_and_step():
+    rows = minibatches(3, range(2), 50, 4, 9)
+    assert rows.shape == (2, 50, 4) and rows.dtype == torch.int64
+    assert rows.unique().tolist() == list(range(9))
+    assert not torch.equal(rows[0], rows[1])
+    assert torch.equal(minibatches(3, range(1, 2), 20, 4, 9)[0], rows[1, :20])  # neither on other chains nor on length
+    assert not torch.equal(minibatches(4, range(1), 50, 4, 9)[0], rows[0])
+
+
+def test_rows_are_drawn_evenly():
+    rows = minibatches(0, range(20), 500, 10, 8)
+    share = torch.bincount(rows.flatten(), minlength=8) / rows.numel()
+    assert (share - 1 / 8).abs().max() < 5 * (1 / 8 * 7 / 8 / rows.numel()) ** 0.5
+
+
+@pytest.mark.parametrize("wrap", [lambda d: (d["x"], d["y"]), lambda d: [d["x"], (d["y"],)], lambda d: {"pair": d}])
+def test_data_may_be_nested(wrap):
+    def of(params, batch):
+        leaves = torch.utils._pytree.tree_leaves(batch)
+        return loss(params, {"x": leaves[0], "y": leaves[1]})
+
+    assert (sample(of, PARAMS, wrap(DATA), SHORT).loss == sample(loss, PARAMS, DATA, SHORT).loss).all()
+
+
+def test_a_module_is_sampled_and_left_as_it_was():
+    module = torch.nn.Sequential(torch.nn.utils.skip_init(torch.nn.Linear, 2, 3), torch.nn.Tanh())
+    rng = stream(0, "test")
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(torch.from_numpy(rng.normal(size=p.shape)))
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    functional, params = module_loss(module, lambda model, b: (model(b["x"]).sum(1) - b["y"]).square().mean())
+    assert list(params) == ["0.weight", "0.bias"] and not any(p.requires_grad for p in params.values())
+    expected = (module(DATA["x"]).sum(1) - DATA["y"]).square().mean()
+    torch.testing.assert_close(functional(params, DATA), expected)
+    trace = sample(functional, params, DATA, SHORT)
+    assert trace.dimension == 9 and (trace.distance[:, -1] > 0).all()
+    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in module.named_parameters())
+
+
+X = torch.zeros(5, 2)
+REFUSED = {
+    "unknown name": (
+        lambda: sample(loss, PARAMS, DATA, SHORT, mask={"z": None, "q": None}),
+        "mask names q, z, which the model does not have; use ['a', 's']",
+    ),
+    "wrong shape": (
+        lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.ones(3, dtype=torch.bool)}),
+        "mask of a has shape (3,), expected (2,); mend it",
+    ),
+    "nothing free": (
+        lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.zeros(2, dtype=torch.bool)}),
+        "the mask leaves no parameter free; free at least one entry",
+    ),
+    "no mean": (
+        lambda: sample(lambda p, b: (b["x"] @ p["a"]) * p["s"], PARAMS, DATA, SHORT),
+        "the loss of one lane has shape (2,), expected a scalar; take its mean",
+    ),
+    "not finite": (
+        lambda: sample(lambda p: p["s"].log(), {"s": torch.tensor(-1.0)}, config=SHORT),
+        "the loss or its gradient at the starting point is not finite; check params and data",
+    ),
+    "infinite slope": (
+        lambda: sample(lambda p: p["s"].sqrt(), {"s": torch.tensor(0.0)}, config=SHORT),
+        "the loss or its gradient at the starting point is not finite; check params and data",
+    ),
+    "ragged data": (
+        lambda: sample(loss, PARAMS, {"x": X, "y": torch.zeros(4)}, SHORT),
+        "data has tensors of [4, 5] rows; give tensors with the same first axis",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_told_in_one_line(case):
+    call, message = REFUSED[case]
+    with pytest.raises(UserError) as error:
+        call()
+    assert str(error.value) == message

@@ -1,0 +1,163 @@
+"""A wrong sampler must fail `devsort validate`: mutants of the chain, each with a case that catches it.
+
+All catchers are fast cases, which hold for the right sampler (test_validate.py). Run as a script, this prints every
+mutant with the fast cases that it fails.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from devsort.config import SamplerConfig
+from devsort.sampling import api, sgld
+from devsort.sampling.objective import LossObjective
+from devsort.validation.validate import check, chosen
+
+ORIGINAL_STEP, ORIGINAL_CALL, ORIGINAL_RECORD = sgld.sgld_step, LossObjective.__call__, sgld._Record.__call__
+ORIGINAL_NOISE = sgld.Noise.__call__
+
+
+def step(**change: Callable[[SamplerConfig], float]):
+    """The step rule with other settings than those asked for."""
+
+    def mutant(w, star, grad, noise, config):
+        update = {name: value(config) for name, value in change.items()}
+        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update))
+
+    return patch.object(sgld, "sgld_step", mutant)
+
+
+def no_half():
+    """ε instead of ε/2 before the gradient, the noise as it should be."""
+    return step(lr=lambda c: 2 * c.lr, noise_level=lambda c: c.noise_level / math.sqrt(2))
+
+
+def other_center(shift: Callable[[torch.Tensor], torch.Tensor]):
+    def mutant(w, star, grad, noise, config):
+        return ORIGINAL_STEP(w, shift(star), grad, noise, config)
+
+    return patch.object(sgld, "sgld_step", mutant)
+
+
+def prior_at_the_start():
+    def mutant(w, star, grad, noise, config):
+        update = {"localization": config.localization + config.prior, "prior": 0.0}
+        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update))
+
+    return patch.object(sgld, "sgld_step", mutant)
+
+
+def recorded(shift: int):
+    def mutant(self, step, *values):
+        ORIGINAL_RECORD(self, step + shift, *values)
+
+    return patch.object(sgld._Record, "__call__", mutant)
+
+
+def every_step_kept():
+    def mutant(self, step, *values):
+        thin = self.config
+        self.config = thin.model_copy(update={"num_steps_bw_draws": 1})
+        if step < thin.num_burnin_steps + thin.num_draws:
+            ORIGINAL_RECORD(self, step, *values)
+        self.config = thin
+
+    return patch.object(sgld._Record, "__call__", mutant)
+
+
+def objective(change: Callable):
+    """The objective with something done to (loss, init_loss, grad, groups), or to the step number."""
+
+    def mutant(self, w, step):
+        return change(ORIGINAL_CALL, self, w, step)
+
+    return patch.object(LossObjective, "__call__", mutant)
+
+
+def lanes_mixed(call, self, w, step):
+    loss, init, grad, groups = call(self, w, step)
+    return loss, init, grad.roll(1, 0), groups
+
+
+def same_minibatch(call, self, w, step):
+    return call(self, w, 0)
+
+
+def summed_loss(call, self, w, step):
+    loss, init, grad, groups = call(self, w, step)
+    return loss, init, grad * (1 if self.index is None else self.index.shape[2]), groups
+
+
+def not_paired(call, self, w, step):
+    loss, init, grad, groups = call(self, w, step)
+    return loss, init + 0.02, grad, groups
+
+
+def bigger_minibatches():
+    def mutant(seed, chains, steps, batch_size, size):
+        return original(seed, chains, steps, 2 * batch_size, size)
+
+    original = api.minibatches
+    return patch.object(api, "minibatches", mutant)
+
+
+def one_noise_for_all():
+    def mutant(self):
+        return ORIGINAL_NOISE(self)[:1].expand(len(self.block), -1)
+
+    return patch.object(sgld.Noise, "__call__", mutant)
+
+
+def noise_used_twice():
+    def mutant(self):
+        self.calls = getattr(self, "calls", 0) + 1
+        if self.calls % 2:
+            self.last = ORIGINAL_NOISE(self).clone()
+        return self.last
+
+    return patch.object(sgld.Noise, "__call__", mutant)
+
+
+MUTANTS = {  # name → (mutant, cases that must fail)
+    "no factor 1/2": (no_half, ["small-step"]),
+    "noise variance doubled": (lambda: step(noise_level=lambda c: math.sqrt(2) * c.noise_level), ["small-step"]),
+    "noise one percent too large": (lambda: step(noise_level=lambda c: 1.01 * c.noise_level), ["large-step"]),
+    "noise without the square root": (lambda: step(noise_level=lambda c: math.sqrt(c.lr)), ["small-step"]),
+    "localization forgotten": (lambda: step(localization=lambda c: 0.0), ["burn-in-cut"]),
+    "localization at zero": (lambda: other_center(torch.zeros_like), ["prior"]),
+    "prior forgotten": (lambda: step(prior=lambda c: 0.0), ["prior"]),
+    "prior at the start": (prior_at_the_start, ["prior"]),
+    "n_beta five percent off": (lambda: step(n_beta=lambda c: 1.05 * c.n_beta), ["large-step"]),
+    "burn-in one too short": (lambda: recorded(1), ["burn-in-cut"]),
+    "burn-in one too long": (lambda: recorded(-1), ["burn-in-cut"]),
+    "every step kept": (every_step_kept, ["burn-in-cut"]),
+    "lanes mixed": (lambda: objective(lanes_mixed), ["small-step"]),
+    "one minibatch for ever": (lambda: objective(same_minibatch), ["minibatch-noise"]),
+    "summed instead of averaged": (lambda: objective(summed_loss), ["minibatch-noise"]),
+    "minibatches twice as large": (bigger_minibatches, ["minibatch-noise"]),
+    "start not paired": (lambda: objective(not_paired), ["small-step"]),
+    "one noise for all chains": (one_noise_for_all, ["small-step"]),
+    "noise used twice": (noise_used_twice, ["small-step"]),
+}
+
+
+def failing(mutant: Callable, names: list[str]) -> list[str]:
+    with ExitStack() as stack:
+        stack.enter_context(mutant())
+        return [case.name for case in chosen(names) if not check(case)["ok"]]
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_sampler_is_caught(name):
+    mutant, catchers = MUTANTS[name]
+    assert failing(mutant, catchers) == catchers
+
+
+if __name__ == "__main__":
+    fast = [case.name for case in chosen(fast=True)]
+    for name, (mutant, _) in MUTANTS.items():
+        print(f"{name}: {', '.join(failing(mutant, fast))}", flush=True)
