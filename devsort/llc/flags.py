@@ -11,7 +11,8 @@
 |                     | over 3 times as far above it as anything in that half: ε is too large                      |
 | chance_level        | the mean loss has climbed three quarters of the way to a uniform guess: nothing local      |
 | prior_dominated     | d log λ̂ / d log nβ over 0.8: λ̂ is close to proportional to nβ, so γ or ρ sets it           |
-| improper            | no localization and no prior, and |w − w*|² still grows, p < 0.01                          |
+| improper            | no localization and no prior, and |w − w*|² has not settled: R-hat over 1.1, or growing,   |
+|                     | p < 0.01                                                                                   |
 | out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %, p < 0.01                 |
 
 Every p-value takes the autocorrelation of the draws and the scatter between chains into account, see `uncertainty`.
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devsort.config import SamplerConfig
-from devsort.llc.uncertainty import UNKNOWN, Mean, mean_of
+from devsort.llc.uncertainty import UNKNOWN, Mean, mean_of, split_rhat
 from devsort.sampling.trace import Trace
 
 FLAGS = (
@@ -113,7 +114,7 @@ def diagnose(trace: Trace, context: Context, mean: Mean, rhat: float) -> tuple[D
         "starting_peak": numbers.peak > PEAK,
         "chance_level": numbers.climb > CHANCE,
         "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
-        "improper": not context.confined and growth.value > 0 and growth.p_zero() < P,
+        "improper": not context.confined and (_unsettled(seen) or (growth.value > 0 and growth.p_zero() < P)),
         "out_of_equilibrium": abs(numbers.gap) > GAP and gap.p_zero() < P,
     }
     return numbers, tuple(name for name in FLAGS if raised[name])
@@ -132,6 +133,11 @@ def _growth(trace: Trace) -> Mean:
         return UNKNOWN
     second = distance[:, quarter : 2 * quarter]
     return mean_of((distance[:, -quarter:] - second) / second.mean())
+
+
+def _unsettled(trace: Trace) -> bool:
+    """Whether the chains disagree on |w − w*|², as random walks along a flat arm do."""
+    return split_rhat(trace.distance.astype(np.float64)) > RHAT
 
 
 def _gap(trace: Trace, lr: float) -> Mean:
