@@ -6,61 +6,59 @@ Both average the draws after burn-in, and both take the loss of the starting poi
 """
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
-from devsort.artifacts import Run, open_run
+from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
 from devsort.charts.style import INK, PALETTE, save_figure, use_style
-from devsort.llc import load_llc, run_llc
+from devsort.llc import estimate
+from devsort.llc.step import chosen_steps
+from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, settings
+from devsort.progress import progress
 
 CHECKPOINTS = 8
 
 
-def reference(run: Run) -> Run:
-    """The run restricted to the whole model at eight checkpoints; parts of the data are ours alone."""
-    llc = run.config.llc.model_copy(update={"max_checkpoints": CHECKPOINTS, "restrictions": ("full",), "parts": ()})
-    return replace(run, config=run.config.model_copy(update={"llc": llc}))
+def trajectory(run: Run, steps: list[int], worker: Worker | ReferenceWorker) -> np.ndarray:
+    """λ̂ and its standard error at each step, (2, steps)."""
+    context = chance_context(run, settings(run))
+    sampler = run.config.llc.sampler
+    with progress(total=len(steps) * sampler.num_chains * sampler.num_steps, desc=type(worker).__name__) as bar:
+        traces = dict(parallel(lambda step: worker(step, load_checkpoint(run, step), bar.update)[0], steps, worker))
+    return np.array([[e.llc, e.se] for e in (estimate(traces[step], context) for step in steps)]).T
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc")
     arguments = parser.parse_args()
-    run = reference(open_run(arguments.run))
-    run_llc(run, sampler="devinterp")
-    theirs = load_llc(run, "devinterp").sel(restriction="full")
-    ours = load_llc(open_run(arguments.run)).sel(restriction="full")
-    steps = theirs["checkpoint"].values
-    ours = ours.sel(checkpoint=steps, method="nearest")
-    difference = ours["llc"].values - theirs["llc"].values
-    combined = np.hypot(ours["se"].values, theirs["se"].values)
+    run = open_run(arguments.run, tuple(arguments.set))
+    steps = chosen_steps([s for s in trained_steps(run) if s >= run.config.llc.first_step], CHECKPOINTS)
+    ours, theirs = (trajectory(run, steps, kind(run, ("full",))) for kind in (Worker, ReferenceWorker))
+    z = (ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
     print(f"{'step':>6} {'devsort':>9} {'± SE':>6} {'devinterp':>9} {'± SE':>6} {'z':>6}")
     for i, step in enumerate(steps):
-        own, their = (f"{float(d['llc'][i]):9.1f} {float(d['se'][i]):6.1f}" for d in (ours, theirs))
-        print(f"{step:6d} {own} {their} {difference[i] / combined[i]:6.2f}")
-    draw(steps, ours, theirs, arguments.out)
+        print(f"{step:6d} {ours[0, i]:9.1f} {ours[1, i]:6.1f} {theirs[0, i]:9.1f} {theirs[1, i]:6.1f} {z[i]:6.2f}")
+    print("\n".join(str(path) for path in draw(steps, ours, theirs, z, arguments.out)))
 
 
-def draw(steps: np.ndarray, ours, theirs, folder: Path) -> None:
+def draw(steps: list[int], ours: np.ndarray, theirs: np.ndarray, z: np.ndarray, folder: Path) -> list[Path]:
     use_style()
     figure, (top, bottom) = plt.subplots(2, 1, figsize=(4.5, 3.6), sharex=True, height_ratios=(2, 1))
-    for data, label, colour, marker in ((ours, "devsort", INK, "o"), (theirs, "devinterp", PALETTE[1], "s")):
-        top.errorbar(
-            steps, data["llc"], 2 * data["se"], color=colour, marker=marker, ms=3, lw=1, capsize=2, label=label
-        )
-    combined = np.hypot(ours["se"].values, theirs["se"].values)
+    for (llc, se), label, colour, marker in ((ours, "devsort", INK, "o"), (theirs, "devinterp", PALETTE[1], "s")):
+        top.errorbar(steps, llc, 2 * se, color=colour, marker=marker, ms=3, lw=1, capsize=2, label=label)
     bottom.axhspan(-2, 2, color="0.93", lw=0)
     bottom.axhline(0, color="0.6", lw=0.6)
-    bottom.plot(steps, (ours["llc"].values - theirs["llc"].values) / combined, color=INK, marker="o", ms=3, lw=0)
+    bottom.plot(steps, z, color=INK, marker="o", ms=3, lw=0)
     top.set(xscale="log", ylabel="LLC (± 2 SE)")
     bottom.set(xlabel="training step", ylabel="difference\n(combined SE)", ylim=(-4, 4))
     top.legend()
     figure.align_ylabels()
-    print("\n".join(str(p) for p in save_figure(figure, folder, "devinterp-parity")))
+    return save_figure(figure, folder, "devinterp-parity")
 
 
 if __name__ == "__main__":

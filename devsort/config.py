@@ -132,7 +132,7 @@ class HeadsConfig(Section):
     copy_floor: Positive = Field(1.0, description="logits that a head must add to a number to copy it")
     need: Positive = Field(0.7, description="nats of loss that make a head needed: the answer's odds about halve")
     extent: float = Field(0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named")
-    split: float = Field(0.5, gt=0, le=1, description="split score from which a network is called splitting")
+    split: float = Field(0.4, gt=0, le=1, description="split score from which a network is called splitting")
     overlap: float = Field(0.2, gt=0, le=1, description="overlap score from which heads are called overlapping")
     bootstrap: PositiveInt = Field(200, description="resamples of the lists behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
