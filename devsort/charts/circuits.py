@@ -75,14 +75,14 @@ def plot(columns: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str]) -> 
     limits = {kind: np.percentile(np.abs(np.concatenate([c[kind] for c in columns])), CLIP) for kind in ("OV", "QK")}
     for row, (kind, head) in zip(axes, kinds, strict=True):
         images = [_matrix(ax, c[kind][head], limits[kind]) for ax, c in zip(row, columns, strict=True)]
-        row[0].set_ylabel(f"head {head} {kind}\n{'attended' if kind == 'OV' else 'current'} number")
+        row[0].set_ylabel(f"head {head} {kind}\n{'attended' if kind == 'OV' else 'current'}")
         _label_last(row, kind, images[-1], figure)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
     for kind, below in (("OV", axes[heads - 1]), ("QK", axes[-1])):
         for ax in below:
             ax.tick_params(labelbottom=True)
-            ax.set_xlabel("number of the logit" if kind == "OV" else "number in the list")
+        below[(len(below) - 1) // 2].set_xlabel("number of the logit" if kind == "OV" else "number in the list")
     return figure
 
 
@@ -108,4 +108,4 @@ def _matrix(ax: Axes, matrix: np.ndarray, limit: float) -> AxesImage:
 
 
 def _spacing(numbers: int) -> int:
-    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if numbers / step <= 6)
+    return next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500) if numbers / step <= 4)

@@ -71,9 +71,9 @@ def _ribbons(ax: Axes, stories: Mapping[str, Story]) -> None:
             tint = ribbon.TINT[stage["llc"]]
             ax.fill_between([stage["from"], stage["to"]], row - 0.36, row + 0.36, color=tint, lw=0)
         for boundary in story.stages["boundaries"]:
-            ax.plot(boundary["ci95"], [row, row], color=ribbon.BOUNDARY, lw=0.9)
+            ax.plot(boundary["ci95"], [row + 0.3] * 2, color=ribbon.BOUNDARY, lw=1.2, solid_capstyle="butt")
             ax.plot([boundary["step"]] * 2, [row - 0.36, row + 0.36], color=ribbon.BOUNDARY, lw=1.0)
-        ribbon.labels(ax, story.stages["stages"], row)
+        ribbon.labels(ax, story.stages["stages"], row - 0.04)
 
 
 def _short_names(paths: Sequence[Path]) -> list[str]:

@@ -34,9 +34,9 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
         ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
     for number, stage in enumerate(stages["stages"], 1):
         colour = EDGE[stage["llc"]]
-        ax.text(_middle(stage), 0.47, str(number), ha="center", va="center", fontsize=7, color=colour, weight="bold")
+        ax.text(_middle(stage), 0.55, str(number), ha="center", va="center", fontsize=7, color=colour, weight="bold")
     for boundary in stages["boundaries"]:
-        ax.plot(boundary["ci95"], [0.5, 0.5], color=BOUNDARY, lw=0.9)
+        ax.plot(boundary["ci95"], [0.12, 0.12], color=BOUNDARY, lw=1.2, solid_capstyle="butt")
         ax.plot([boundary["step"]] * 2, RIBBON, color=BOUNDARY, lw=1.0)
     _events(ax, stages)
     low, high = -LINE * (len(stages["events"]) + 0.3), RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3)

@@ -32,7 +32,7 @@ def draw(run: Run) -> list[Path]:
         axis.set_title(f"step {step:,}")
     for axis in axes[-1]:
         axis.set_xlabel("SGLD step")
-    axes[0, 0].legend(loc="lower right", handlelength=1.2)
+    axes[0, 0].legend(loc="center right", handlelength=1.2)
     if "full" in names:
         _mark_chance(axes[names.index("full")], data, steps, math.log(run.config.task.numbers + 1))
     figure.align_ylabels()
