@@ -36,6 +36,10 @@ class Sampler(StrEnum):
     devinterp = "devinterp"
 
 
+class Terminated(BaseException):
+    """Raised where the work stands when the process is asked to end."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
@@ -54,6 +58,8 @@ def main(argv: list[str] | None = None) -> None:
             raise
         fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
         _fail(str(UserError(f"out of memory ({e})", fix)), 2)
+    except Terminated:
+        _fail("terminated; finished work is saved, the same command goes on from there", 143)
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted; finished work is saved, the same command goes on from there", INTERRUPTED)
     sys.exit(result if isinstance(result, int) else 0)
@@ -90,6 +96,19 @@ def llc(
     from devsort.llc import run_llc, text_table
 
     emit(run_llc(open_run(run, tuple(set_)), force, sampler.value), as_json, text_table)
+
+
+@app.command()
+def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Propose sampler settings for a run, with reasons and charts. Example: devsort calibrate runs/baseline"""
+    from devsort.artifacts import open_run
+    from devsort.charts import calibrate as charts
+    from devsort.llc.calibrate import calibrate, table
+
+    opened = open_run(run, tuple(set_))
+    value, traces = calibrate(opened)
+    files = [str(path) for path in charts.draw(opened, value, traces)]
+    emit({**value, "files": files}, as_json, table)
 
 
 @app.command()
@@ -224,8 +243,7 @@ def _out_of_memory(e: Exception) -> bool:
 
 
 def _terminate(*_: object) -> None:
-    print("devsort: terminated; finished work is saved, the same command goes on from there", file=sys.stderr)
-    sys.exit(143)
+    raise Terminated
 
 
 def _fail(message: str, code: int) -> None:

@@ -7,6 +7,7 @@ checksum after them, so what a kill leaves half-written does not count and is sa
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,15 @@ class Store:
             return False
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
-        drawn = [n for n in sorted(self.group.array_keys()) if n in DRAWN + BURNIN or n.startswith("rise_")]
-        return {name: self.group[name][position] for name in drawn}
+        return {name: array[position] for name, array in self._drawn.items()}
+
+    @cached_property
+    def _drawn(self) -> dict[str, zarr.Array]:
+        return {name: self.group[name] for name in sorted(self.group.array_keys()) if _is_drawn(name)}
+
+
+def _is_drawn(name: str) -> bool:
+    return name in DRAWN + BURNIN or name.startswith("rise_")
 
 
 def open_store(
@@ -146,8 +154,7 @@ def table_is_current(group: zarr.Group) -> bool:
 
 def _table_identity(group: zarr.Group) -> str:
     """Identity of all that is not draws: the table, and the checksums of the draws that it is derived from."""
-    draws = {n for n in group.array_keys() if n in DRAWN + BURNIN or n.startswith("rise_")}
-    arrays = {n: np.asarray(group[n][:]) for n in set(group.array_keys()) - draws}
+    arrays = {n: np.asarray(group[n][:]) for n in group.array_keys() if not _is_drawn(n)}
     numbers = {n: a for n, a in arrays.items() if a.dtype.kind in "bif"}
     names = {n: np.frombuffer(repr(a.tolist()).encode(), np.uint8) for n, a in arrays.items() if n not in numbers}
     return f"{_checksum(numbers | names):08x}"

@@ -101,10 +101,12 @@ class ReferenceWorker:
         self.config, self.names, self.stop = settings(run), names, Event()
         self.shape = model_shape(run.config.task, run.config.model)
         self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
+        from devsort.sampling.devinterp import sample_with_devinterp  # slow, and Ctrl-C is heard in this thread alone
+
+        self.sample = sample_with_devinterp
 
     def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
         """Traces of all restrictions at the checkpoint of a training step."""
-        from devsort.sampling.devinterp import sample_with_devinterp
 
         def on_step() -> None:
             if self.stop.is_set():
@@ -113,7 +115,7 @@ class ReferenceWorker:
         traces = []
         for name in self.names:
             mask, seed = restriction_mask(name, self.shape), name_key(f"{self.config.seed} {step} {name}")
-            traces.append(sample_with_devinterp(params, self.data, self.config, mask, seed % 2**31, on_step))
+            traces.append(self.sample(params, self.data, self.config, mask, seed % 2**31, on_step))
             advanced(self.config.num_chains * self.config.num_steps)
         return traces
 

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import xarray as xr
+from datasets import Dataset
+from devinterp.slt.sampling import sample
 from torch import Tensor
 
 from devsort.config import SamplerConfig
@@ -96,7 +98,7 @@ def sample_with_devinterp(
         tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn)
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
-    init_loss = _loss_at(params, seen)
+    init_loss = _loss_at(params, seen, on_step)
     first, every = config.num_burnin_steps, config.num_steps_bw_draws
     unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
     return Trace(
@@ -134,9 +136,6 @@ def _sample(
     path: Path,
     loss_fn: Callable[[SortModule, Tensor], Tensor],
 ) -> xr.Dataset:
-    from datasets import Dataset
-    from devinterp.slt.sampling import sample
-
     tree = sample(
         SortModule(params),
         Dataset.from_dict({"input_ids": data.tokens.cpu().numpy()}).with_format("torch"),
@@ -162,12 +161,15 @@ def _sample(
     return tree.dataset.load()
 
 
-def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
+def _loss_at(params: Params, seen: Tensor, on_step: Callable[[], None]) -> np.ndarray:
     """Loss of the starting point on stored minibatches (C, steps, B, 2L+1): (C, steps)."""
-    L = seen.shape[3] // 2
+
+    def loss(tokens: Tensor) -> Tensor:
+        on_step()
+        return losses(params, tokens, tokens[:, seen.shape[3] // 2 + 1 :]).mean()
+
     with torch.no_grad():
-        rows = [torch.stack([losses(params, b, b[:, L + 1 :]).mean() for b in chain]) for chain in seen]
-    return torch.stack(rows).numpy()
+        return torch.stack([torch.stack([loss(tokens) for tokens in chain]) for chain in seen]).numpy()
 
 
 @contextlib.contextmanager
