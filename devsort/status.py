@@ -21,32 +21,32 @@ def table(value: dict) -> str:
     return "\n".join(f"{p['part']:12} {p['state']:8} {p['detail']}".rstrip() for p in value["parts"])
 
 
-def _checks() -> dict[str, tuple[Callable[[Run], object], Callable[[Run], str]]]:
+def _checks() -> dict[str, Callable[[Run], str]]:
+    """For each part what verifies it and tells its size."""
     from devsort.heads import load_heads
     from devsort.llc import load_llc
     from devsort.stages import load_stages
 
     return {
-        "checkpoints": (_verify_checkpoints, lambda run: f"{len(run.steps())} steps"),
-        "llc": (load_llc, lambda run: f"{load_llc(run).sizes['checkpoint']} checkpoints"),
-        "heads": (load_heads, lambda run: f"{load_heads(run).sizes['checkpoint']} checkpoints"),
-        "stages": (load_stages, lambda run: f"{len(load_stages(run)['stages'])} stages"),
+        "checkpoints": lambda run: f"{_verified_checkpoints(run)} steps",
+        "llc": lambda run: f"{load_llc(run).sizes['checkpoint']} checkpoints",
+        "heads": lambda run: f"{load_heads(run).sizes['checkpoint']} checkpoints",
+        "stages": lambda run: f"{len(load_stages(run)['stages'])} stages",
     }
 
 
-def _part(run: Run, name: str, check: tuple[Callable[[Run], object], Callable[[Run], str]]) -> dict:
-    verify, detail = check
+def _part(run: Run, name: str, check: Callable[[Run], str]) -> dict:
     path = {"llc": run.llc, "heads": run.heads, "stages": run.stages}.get(name, run.checkpoints)
     try:
-        verify(run)
-        return {"part": name, "state": "done", "detail": detail(run)}
+        return {"part": name, "state": "done", "detail": check(run)}
     except UserError as e:
         return {"part": name, "state": "broken" if path.exists() else "missing", "detail": str(e)}
 
 
-def _verify_checkpoints(run: Run) -> None:
+def _verified_checkpoints(run: Run) -> int:
     steps, config = trained_steps(run), run.config.train
     if missing := sorted(set(checkpoint_steps(config.checkpoints, config.steps)) - set(steps)):
         raise UserError(f"{run.checkpoint(missing[0])} is missing", f"run `devsort train {run.path}` to make it again")
     for step in steps:
         load_checkpoint(run, step)
+    return len(steps)

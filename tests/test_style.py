@@ -25,7 +25,7 @@ ORDER = [
     ("circuits",),
     ("heads", "planted"),
     ("stages",),
-    ("charts",),
+    ("charts", "status"),
     ("cli",),
 ]
 RANK = {module: rank for rank, line in enumerate(ORDER) for module in line}

@@ -163,7 +163,7 @@ def quartic(p: Params) -> Tensor:
 
 
 def test_improper():
-    settings = {"n_beta": 100.0, "lr": 0.002, "num_draws": 1500, "num_steps_bw_draws": 2}
+    settings = {"n_beta": 100.0, "lr": 0.004, "num_draws": 500, "num_steps_bw_draws": 3}
     assert "improper" in run(crossing, zeros(w=2), localization=0.0, **settings).flags
     assert "improper" not in run(crossing, zeros(w=2), localization=1.0, **settings).flags
     proper = run(quartic, zeros(w=4), localization=0.0, **settings)
