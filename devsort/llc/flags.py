@@ -16,7 +16,7 @@
 | out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %, p < 0.01                 |
 
 Every p-value takes the autocorrelation of the draws and the scatter between chains into account, see `uncertainty`.
-R-hat passes 1.1 by chance if a chain is shorter than about 20 of its autocorrelation times: too few steps as well.
+R-hat passes 1.1 by chance in chains of some ten autocorrelation times only, which are too few steps as well.
 """
 
 from dataclasses import dataclass
