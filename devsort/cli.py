@@ -232,6 +232,25 @@ def validate(
     return 0 if value["ok"] else 1
 
 
+@app.command()
+def bench(
+    batch: Annotated[
+        list[int], typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable")
+    ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
+    repeats: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")] = 3,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path("benchmark"),
+    as_json: JsonOpt = False,
+) -> int:
+    """Measure speed beside the peers; exit code 1 if answers differ. Example: devsort bench --batch 128"""
+    from devsort.artifacts import write_json
+    from devsort.bench import Settings, run_bench, table
+
+    value = run_bench(Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats))
+    write_json(out / "bench.json", value)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
+
+
 def _command_path(e: ClickException) -> str:
     context = getattr(e, "ctx", None)
     return context.command_path if context else "devsort"

@@ -21,7 +21,7 @@ ORDER = [
     ("train",),
     ("sampling",),
     ("llc",),
-    ("validation",),
+    ("validation", "bench"),
     ("circuits",),
     ("heads", "planted"),
     ("stages",),

@@ -1,0 +1,214 @@
+"""`devsort bench`: the contenders in turns, and a row for each kind of work and peer."""
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from devsort.artifacts import Run
+from devsort.bench import floor, samplers, trainers
+from devsort.bench.timing import Timed, cores, threads
+from devsort.config import default_config
+from devsort.model import Params, model_shape
+from devsort.progress import progress
+from devsort.train import Trainer
+
+LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss
+SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
+Contender = Callable[[int], Timed]  # of the number of the turn
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured.
+
+    Attributes:
+        batches: Lists per SGLD step.
+        restrictions: What the chains sample.
+        repeats: Turns of each contender.
+        chain_steps: Steps of a chain at small batches; at large ones fewer.
+        train_steps: Optimiser steps of a turn.
+        warm_steps: Training steps before the checkpoint that is sampled.
+        overrides: key=value over the default config.
+    """
+
+    batches: tuple[int, ...] = (32, 64, 128, 512)
+    restrictions: tuple[str, ...] = ("full", "h0")
+    repeats: int = 3
+    chain_steps: int = 60
+    train_steps: int = 24
+    warm_steps: int = 200
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work: ours, the peers by name, the flops of a unit, and the test whether two answers agree."""
+
+    what: str
+    batch: int
+    unit: str
+    flops: int
+    ours: Contender
+    peers: dict[str, Contender]
+    agreement: Callable[[list[np.ndarray], list[np.ndarray]], dict[str, Any]]
+
+
+def run_bench(chosen: Settings) -> dict[str, Any]:
+    """Measures everything.
+
+    Returns:
+        rows with what, batch, peer_name, devsort, peer, ratio, floor (all rates in `unit`), spread (least and largest
+        of the turns) and agreement; machine; notes on what was left out; ok, whether all answers agree.
+    """
+    peak, notes = 0.0, [] if _version("transformer-lens") else ["transformer-lens is not installed: row left out"]
+    rows: list[dict[str, Any]] = []
+    works = _works(chosen)
+    with progress(total=len(works) * chosen.repeats, desc="bench", unit="turn") as bar:
+        measured = []
+        for work in works:
+            turns = []
+            for turn in range(chosen.repeats):
+                with threads(cores()):
+                    peak = max(peak, floor.matrix_peak())
+                turns.append({name: run(turn) for name, run in {"": work.ours, **work.peers}.items()})
+                bar.update()
+            measured.append((work, turns))
+    for work, turns in measured:
+        rows += [_row(work, name, turns, peak) for name in work.peers]
+    machine = {"cores": cores(), "peak_gflops": peak / 1e9, "torch": torch.__version__, "arch": platform.machine()}
+    return {"rows": rows, "machine": machine, "notes": notes, "ok": all(row["agreement"]["ok"] for row in rows)}
+
+
+def table(value: dict[str, Any]) -> str:
+    """The result for a reader."""
+    machine = value["machine"]
+    header = ("what", "batch", "peer", "devsort", "peer's", "ratio", "ratio's spread", "floor", "of floor", "unit", "")
+    lines = [header] + [_cells(row) for row in value["rows"]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    about = f"{machine['cores']} cores, float32 matrix peak {machine['peak_gflops']:.0f} GFLOP/s"
+    return "\n".join([*text, "", about, *value["notes"]])
+
+
+def same_losses(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
+    """Whether the losses of all training steps are equal to float32 rounding."""
+    off = float(np.max(np.abs(np.stack(mine) / np.stack(theirs) - 1)))
+    return {"devsort": float(mine[0][-1]), "peer": float(theirs[0][-1]), "off": off, "ok": off <= LOSS_TOLERANCE}
+
+
+def same_means(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
+    """Whether the mean loss above the checkpoint's agrees within the standard errors between chains.
+
+    Returns:
+        Both means and their difference in standard errors, `off`. Not ok either where the error exceeds a tenth of the
+        mean, for then agreement would say nothing.
+    """
+    a, b = np.concatenate(mine).astype(float), np.concatenate(theirs).astype(float)
+    error = float(np.hypot(a.std(ddof=1) / np.sqrt(len(a)), b.std(ddof=1) / np.sqrt(len(b))))
+    off = float(abs(a.mean() - b.mean()) / error)
+    ok = off <= SIGMAS and error <= 0.1 * abs(b.mean())
+    return {"devsort": float(a.mean()), "peer": float(b.mean()), "off": off, "ok": bool(ok)}
+
+
+def _works(chosen: Settings) -> list[Work]:
+    base = _run(chosen)
+    trainer = Trainer(base)
+    for _ in range(chosen.warm_steps):
+        trainer.advance()
+    params = {name: value.clone() for name, value in trainer.params().items()}
+    sampled = [_sampler(chosen, batch, name, params) for batch in chosen.batches for name in chosen.restrictions]
+    return [*sampled, _training(base, chosen.train_steps)]
+
+
+def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
+    steps = max(24, min(chosen.chain_steps, 7680 // batch)) if chosen.chain_steps > 24 else chosen.chain_steps
+
+    def run(turn: int) -> Run:
+        return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=turn)
+
+    flops = floor.step_flops(_shape(run(0)), samplers.typical_rows(run(0)), one_head=name != "full")
+    return Work(
+        what=f"sampler {name}",
+        batch=batch,
+        unit="chain-steps/s",
+        flops=flops,
+        ours=lambda turn: samplers.ours(run(turn), name, params),
+        peers={f"devinterp {_version('devinterp')}": lambda turn: samplers.devinterp(run(turn), name, params)},
+        agreement=same_means,
+    )
+
+
+def _training(run: Run, steps: int) -> Work:
+    peers: dict[str, Contender] = {"plain autograd": lambda _: trainers.plain(run, steps)}
+    if found := _version("transformer-lens"):
+        peers[f"transformer-lens {found}"] = lambda _: trainers.hooked(run, steps)
+    return Work(
+        what="trainer",
+        batch=run.config.train.batch_size,
+        unit="steps/s",
+        flops=floor.step_flops(_shape(run), trainers.typical_rows(run)),
+        ours=lambda _: trainers.ours(run, steps),
+        peers=peers,
+        agreement=same_losses,
+    )
+
+
+def _row(work: Work, name: str, turns: list[dict[str, Timed]], peak: float) -> dict[str, Any]:
+    """Medians over the turns; the ratio is the median of the turns' own ratios, which a busy machine moves least."""
+    mine, theirs = ([turn[who] for turn in turns] for who in ("", name))
+    rates = {"devsort": np.array([t.rate for t in mine]), "peer": np.array([t.rate for t in theirs])}
+    rates["ratio"] = rates["devsort"] / rates["peer"]
+    medians = {key: float(np.median(value)) for key, value in rates.items()}
+    return {
+        "what": work.what,
+        "batch": work.batch,
+        "peer_name": name,
+        **medians,
+        "floor": peak / work.flops,
+        "unit": work.unit,
+        "spread": {key: [float(value.min()), float(value.max())] for key, value in rates.items()},
+        "agreement": work.agreement([t.values for t in mine], [t.values for t in theirs]),
+    }
+
+
+def _run(chosen: Settings, **sampler: int) -> Run:
+    """A run that is never written: the defaults on the CPU, following no parts of the data."""
+    own = tuple(f"llc.sampler.{key}={value}" for key, value in sampler.items())
+    return Run(Path("bench"), default_config(("device=cpu", "llc.parts=[]", *chosen.overrides, *own)))
+
+
+def _shape(run: Run) -> Any:
+    return model_shape(run.config.task, run.config.model)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    rates = {key: f"{row[key]:.1f}" for key in ("devsort", "peer", "ratio", "floor")}
+    low, high = row["spread"]["ratio"]
+    share = f"{row['devsort'] / row['floor']:.0%}"
+    verdict = "agrees" if row["agreement"]["ok"] else "DIFFERS"
+    return (
+        row["what"],
+        str(row["batch"]),
+        row["peer_name"],
+        rates["devsort"],
+        rates["peer"],
+        rates["ratio"],
+        f"{low:.1f}–{high:.1f}",
+        rates["floor"],
+        share,
+        row["unit"],
+        verdict,
+    )

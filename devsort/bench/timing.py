@@ -1,0 +1,49 @@
+"""What one contender's turn gives, and how many cores it had."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Timed:
+    """One turn of one contender.
+
+    Attributes:
+        rate: Units of work per second, start-up left out.
+        values: (n,) what it computed, to be compared with the other contenders.
+    """
+
+    rate: float
+    values: np.ndarray
+
+
+def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:
+    """Work per second between the first tick and the last of workers that run side by side.
+
+    Args:
+        ticks: For each worker the seconds at which it finished a step; its first step is start-up and does not count.
+        per_tick: Units of work that a step is.
+    """
+    done = sum(len(own) - 1 for own in ticks)
+    return per_tick * done / (max(own[-1] for own in ticks) - min(own[0] for own in ticks))
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Gives torch so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,113 @@
+"""Trainers: ours, a plain loop over the readable model, and a plain loop over HookedTransformer.
+
+All start from the same weights and see the same batches, which are drawn beforehand; all take Adam with the run's
+settings. What is compared is the loss of every step.
+"""
+
+import time
+import warnings
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from devsort.artifacts import Run
+from devsort.bench.timing import Timed, cores, rate_of, threads
+from devsort.kernels import Rows, SortKernel
+from devsort.model import Shape, init_params, losses, model_shape
+from devsort.task import BLOCK, Batch, train_batch
+from devsort.train import Trainer, learning_rate
+
+
+def ours(run: Run, steps: int) -> Timed:
+    """`Trainer.advance`, optimiser steps per second."""
+    trainer = Trainer(run)
+
+    def advance(_: int) -> float:
+        trainer.advance()
+        return trainer.loss
+
+    return _timed(run, steps, advance)
+
+
+def plain(run: Run, steps: int) -> Timed:
+    """Autograd on `devsort.model.losses` with torch.optim.Adam as it comes."""
+    shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
+    params = init_params(shape, run.config.model.init_scale, seed)
+    leaves = [p.requires_grad_() for p in params.values()]
+    return _loop(run, steps, leaves, lambda batch: losses(params, batch.tokens, batch.targets).mean())
+
+
+def hooked(run: Run, steps: int) -> Timed:
+    """HookedTransformer with torch.optim.Adam as it comes.
+
+    Raises:
+        ImportError: transformer-lens is not installed.
+    """
+    shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
+    model, L = hooked_transformer(shape), shape.list_length
+    model.load_state_dict(init_params(shape, run.config.model.init_scale, seed), strict=False)
+
+    def loss(batch: Batch) -> Tensor:
+        logits = model(batch.tokens[:, :-1])[:, L:]  # (B, L, V)
+        return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
+
+    return _loop(run, steps, model.parameters(), loss)
+
+
+def hooked_transformer(shape: Shape) -> torch.nn.Module:
+    """TransformerLens's model of the same dimensions.
+
+    Raises:
+        ImportError: transformer-lens is not installed.
+    """
+    from transformer_lens import HookedTransformer, HookedTransformerConfig
+
+    config = HookedTransformerConfig(
+        n_layers=1,
+        d_model=shape.d_model,
+        d_head=shape.d_head,
+        n_heads=shape.heads,
+        n_ctx=shape.context,
+        d_vocab=shape.vocab,
+        attn_only=True,
+        normalization_type="LN" if shape.layer_norm else None,
+        device="cpu",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it announces its successor
+        return HookedTransformer(config)
+
+
+def typical_rows(run: Run) -> Rows:
+    """The first training batch."""
+    kernel = SortKernel(model_shape(run.config.task, run.config.model))
+    return kernel.pairs.rows(train_batch(run.config.task, 1, run.config.train.batch_size)[None])
+
+
+def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Batch], Tensor]) -> Timed:
+    c = run.config.train
+    adam = torch.optim.Adam(leaves, c.lr, c.betas, c.eps, c.weight_decay)
+
+    def advance(step: int) -> float:
+        adam.param_groups[0]["lr"] = learning_rate(c, step)
+        loss = loss_of(train_batch(run.config.task, step, c.batch_size))
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        return float(loss.detach())
+
+    return _timed(run, steps, advance)
+
+
+def _timed(run: Run, steps: int, advance: Callable[[int], float]) -> Timed:
+    for step in range(1, steps + 1, BLOCK):  # drawn once, held for the next contender
+        train_batch(run.config.task, step, run.config.train.batch_size)
+    ticks, values = [], []
+    with threads(cores()):
+        for step in range(1, steps + 1):
+            values.append(advance(step))
+            ticks.append(time.perf_counter())
+    return Timed(rate_of([ticks]), np.array(values))
