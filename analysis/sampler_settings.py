@@ -21,6 +21,7 @@ VARIANTS = {
     "nβ 3000, γ 3000, ε 3e-6": {"n_beta": 3000.0, "localization": 3000.0, "lr": 3e-6},
     "γ 100": {"localization": 100.0},
     "twice the burn-in": {"num_burnin_steps": 400},
+    "ε / 4, four times the steps": {"lr": 2.5e-6, "num_burnin_steps": 800, "num_draws": 1000},
 }
 
 

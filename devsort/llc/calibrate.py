@@ -1,7 +1,9 @@
 """Sampler settings for a run, searched where the trajectory is early, in between and late, and proposed with reasons.
 
 Inverse temperatures and localizations are tried on a small grid. The step is not searched: at each grid point it is
-ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss over the checkpoints.
+ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss where the chain will
+be, at w* + N(0, 1/γ). At w* itself it can be twenty times as large: training with decay ends on sharp ridges that no
+chain stays on.
 """
 
 import itertools
@@ -9,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
+import torch
 from scipy.stats import spearmanr
 
 from devsort.artifacts import Run, identity, load_checkpoint, provenance, trained_steps, write_json
@@ -17,14 +20,16 @@ from devsort.llc.estimate import Estimate, estimate
 from devsort.llc.flags import CHANCE
 from devsort.llc.step import SECTIONS, chosen_steps
 from devsort.llc.workers import Worker, chance_context, parallel, settings
+from devsort.model import Params
 from devsort.progress import progress
+from devsort.rng import torch_stream
 from devsort.sampling.curvature import largest_curvature
 from devsort.sampling.trace import Trace
 
 N_BETAS = (300.0, 1000.0, 3000.0, 10000.0)
 RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, whatever the temperature
 CHECKPOINTS, CHAINS, DRAWS = 6, 2, 200
-CURVATURE_LISTS = 1024
+CURVATURE_LISTS, ITERATIONS = 256, 8
 RELAX = 2.0  # burn-in in units of the slowest relaxation time 2 / (ε γ) of the flat directions, capped below
 MAX_BURNIN = 300
 
@@ -45,21 +50,21 @@ class Trial:
     flags: tuple[str, ...]
 
 
-def calibrate(run: Run) -> dict:
+def calibrate(run: Run) -> tuple[dict, dict[tuple[float, float, int], Trace]]:
     """Tries the grid on a trained run and writes calibration.json.
 
     Returns:
-        run, checkpoints, curvature (largest Hessian eigenvalue at each), trials, proposal (settings, reasons, the lines
-        for config.yaml) and shape: Spearman's rank correlation of the trajectory between pairs of nβ at γ/nβ = 1.
+        A JSON object and the traces by (nβ, γ, step). The object: run, checkpoints, curvature (γ → largest Hessian
+        eigenvalue over the checkpoints), trials, proposal (settings, reasons, the lines for config.yaml) and shape:
+        Spearman's rank correlation of the trajectory between pairs of nβ at γ/nβ = 1.
     """
     with run.lock():
         saved = [s for s in trained_steps(run) if s >= run.config.llc.first_step] or trained_steps(run)
         steps = chosen_steps(saved, CHECKPOINTS)
         params = {s: load_checkpoint(run, s) for s in steps}
         worker = Worker(run, ("full",))
-        batch = worker.batches.data[slice(0, CURVATURE_LISTS)][None]
-        curvature = {s: largest_curvature(worker.kernels()[0], params[s], batch[0]) for s in steps}
-        grid = [grid_point(run, n, r, max(curvature.values())) for n, r in itertools.product(N_BETAS, RATIOS)]
+        curvature = {g: typical_curvature(worker, list(params.values()), g) for g in localizations()}
+        grid = [grid_point(run, n, r, curvature[r * n]) for n, r in itertools.product(N_BETAS, RATIOS)]
         results = list(_trials(run, grid, params))
         trials = [trial for trial, _ in results]
         value = {
@@ -72,7 +77,25 @@ def calibrate(run: Run) -> dict:
             "shape": shape_correlations(trials),
         }
         write_json(run.calibration, value)
-    return {**value, "traces": {(t.n_beta, t.localization, t.step): trace for t, trace in results}}
+    return value, {(t.n_beta, t.localization, t.step): trace for t, trace in results}
+
+
+def localizations() -> list[float]:
+    """Every γ of the grid."""
+    return sorted({ratio * n_beta for n_beta, ratio in itertools.product(N_BETAS, RATIOS)})
+
+
+def typical_curvature(worker: Worker, checkpoints: list[Params], localization: float) -> float:
+    """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
+    data = worker.batches.data[slice(0, CURVATURE_LISTS)]
+    kernel = worker.kernels()[0]
+
+    def moved(params: Params) -> Params:
+        generator = torch_stream(0, "calibrate", device=worker.device)
+        noise = {n: torch.randn(p.shape, generator=generator, device=worker.device) for n, p in params.items()}
+        return {n: p.to(worker.device) + noise[n] / localization**0.5 for n, p in params.items()}
+
+    return max(largest_curvature(kernel, moved(params), data, ITERATIONS) for params in checkpoints)
 
 
 def grid_point(run: Run, n_beta: float, ratio: float, curvature: float) -> SamplerConfig:
@@ -103,7 +126,7 @@ def propose(trials: list[Trial], grid: list[SamplerConfig]) -> dict:
         f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(grid)} settings",
         f"the loss climbs at most {climb:.0%} of the way to a uniform guess (flagged at {CHANCE:.0%})",
         f"the equilibrium identity holds to {gap:.0%}",
-        "the step is a quarter of the largest stable one for the sharpest checkpoint",
+        "the step is a quarter of the largest stable one where the chain of the sharpest checkpoint moves",
     ]
     return {"settings": chosen, "reasons": reasons, "config": "\n".join(lines)}
 

@@ -1,0 +1,76 @@
+"""Calibration charts: λ̂ and its flags over the grid, and the traces of the proposed settings."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from devsort.artifacts import Run
+from devsort.charts.style import FULL, INK, WIDTH, save_figure, use_style
+from devsort.sampling.trace import Trace
+
+
+def draw(run: Run, value: dict, traces: dict[tuple[float, float, int], Trace]) -> list[Path]:
+    """Draws calibration and calibration-traces into the run's figures; returns the files."""
+    use_style()
+    paths = save_figure(heat_map(value), run.figures, "calibration")
+    return paths + save_figure(trace_panels(value, traces), run.figures, "calibration-traces")
+
+
+def heat_map(value: dict) -> Figure:
+    """Settings by checkpoints: colour is how far the loss climbs to a uniform guess, text is λ̂ and its flags."""
+    steps, trials = value["checkpoints"], value["trials"]
+    settings = list(dict.fromkeys((t["n_beta"], t["localization"], t["lr"]) for t in trials))
+    cell = {((t["n_beta"], t["localization"], t["lr"]), t["step"]): t for t in trials}
+    climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings])
+    text = np.array([[_told(cell[s, step]) for step in steps] for s in settings])
+    figure, axis = plt.subplots(figsize=(WIDTH, 0.36 * len(settings) + 0.8))
+    bar = {"label": "climb to a uniform guess"}
+    sns.heatmap(climb, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 5.5}, ax=axis, cbar_kws=bar)
+    chosen = value["proposal"]["settings"]
+    names = [f"nβ {n:g}, γ {g:g}, ε {e:.1e}" for n, g, e in settings]
+    axis.set_yticklabels(names, rotation=0)
+    for label, (n, g, _) in zip(axis.get_yticklabels(), settings, strict=True):
+        label.set_weight("bold" if (n, g) == (chosen["n_beta"], chosen["localization"]) else "normal")
+    axis.set_xticklabels([f"{s:,}" for s in steps], rotation=0)
+    axis.set_xlabel("training step (proposed settings in bold; flags below each λ̂)")
+    figure.tight_layout()
+    return figure
+
+
+def trace_panels(value: dict, traces: dict[tuple[float, float, int], Trace]) -> Figure:
+    """Chains of the proposed settings at every checkpoint tried."""
+    chosen, steps = value["proposal"]["settings"], value["checkpoints"]
+    figure, axes = plt.subplots(1, len(steps), figsize=(WIDTH, 1.7), squeeze=False)
+    for axis, step in zip(axes[0], steps, strict=True):
+        trace = traces[chosen["n_beta"], chosen["localization"], step]
+        rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1)
+        axis.axvspan(0, trace.burnin_rise.shape[1], color="0.92", lw=0)
+        axis.plot(rise.T, color=FULL, lw=0.5, alpha=0.6)
+        axis.axhline(0, color=INK, lw=0.5)
+        axis.set_title(f"step {step:,}")
+        axis.margins(x=0)
+        axis.locator_params(axis="x", nbins=3)
+    axes[0, 0].set_ylabel("L(w) − L(w*) (nats)")
+    figure.supxlabel("SGLD step (burn-in shaded)", fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+SHORT = {
+    "diverged": "div",
+    "dead_chains": "dead",
+    "negative": "neg",
+    "not_converged": "conv",
+    "starting_peak": "peak",
+    "chance_level": "chance",
+    "prior_dominated": "prior",
+    "improper": "impr",
+    "out_of_equilibrium": "equi",
+}
+
+
+def _told(trial: dict) -> str:
+    return f"{trial['llc']:.0f} ± {trial['se']:.0f}\n{' '.join(SHORT[f] for f in trial['flags'])}"
