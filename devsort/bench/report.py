@@ -14,7 +14,7 @@ from devsort.artifacts import Run
 from devsort.bench import floor, samplers, trainers
 from devsort.bench.timing import Timed, cores, threads
 from devsort.config import default_config
-from devsort.model import Params, model_shape
+from devsort.model import Params, Shape, model_shape
 from devsort.progress import progress
 from devsort.train import Trainer
 
@@ -127,7 +127,7 @@ def _works(chosen: Settings) -> list[Work]:
 
 
 def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
-    steps = max(24, min(chosen.chain_steps, 7680 // batch)) if chosen.chain_steps > 24 else chosen.chain_steps
+    steps = min(chosen.chain_steps, max(24, 7680 // batch))
 
     def run(turn: int) -> Run:
         return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=turn)
@@ -183,7 +183,7 @@ def _run(chosen: Settings, **sampler: int) -> Run:
     return Run(Path("bench"), default_config(("device=cpu", "llc.parts=[]", *chosen.overrides, *own)))
 
 
-def _shape(run: Run) -> Any:
+def _shape(run: Run) -> Shape:
     return model_shape(run.config.task, run.config.model)
 
 

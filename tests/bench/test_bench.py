@@ -110,4 +110,4 @@ def test_the_floor_counts_the_products_that_the_kernels_take(one_head):
 
 def test_a_batch_of_zero_is_refused():
     result = devsort("bench", "--batch", "0")
-    assert result.code == 2 and "Invalid value for '--batch': 0 is not in the range 1<=x<=4096" in result.err
+    assert result.code == 2 and "Invalid value for '--batch'" in result.err
