@@ -121,7 +121,6 @@ class LLCConfig(Section):
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
     max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled from there, evenly over log step")
-    memory: Positive = Field(1.0, description="GiB that stacked lanes may take")
 
 
 class HeadsConfig(Section):
