@@ -39,8 +39,8 @@ SMOKE_LLC = {
     "max_checkpoints": 6,
     "sampler": {
         "num_chains": 3,
-        "num_draws": 24,
-        "num_burnin_steps": 12,
+        "num_draws": 16,
+        "num_burnin_steps": 8,
         "n_beta": 300,
         "localization": 300,
         "lr": 3e-5,

@@ -45,11 +45,11 @@ def test_every_chain_is_drawn_as_it_was_sampled(smoke, figure):
     run = open_run(smoke.path)
     data = load_llc(run).sel(checkpoint=300, restriction="h1")
     axis = figure(run).axes[8]  # third row, third column
-    raw = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == 36]
+    raw = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == 24]
     expected = np.concatenate([data.burnin_loss - data.burnin_init_loss, data.loss - data.init_loss], axis=1)
     np.testing.assert_array_equal(raw, expected)
     shaded = axis.patches[0]
-    assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (0, 12)
+    assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (0, 8)
     llc, se = float(data.llc), float(data.se)
     assert axis.texts[0].get_text().startswith(f"λ̂ = {llc:.0f} ± {se:.0f}")
 

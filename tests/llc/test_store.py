@@ -118,9 +118,7 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-@pytest.mark.parametrize(
-    ("name", "damage"), [("loss", flip), ("burnin_loss", cut), ("loss", Path.unlink), ("rise_small-gaps", flip)]
-)
+@pytest.mark.parametrize(("name", "damage"), [("loss", flip), ("burnin_loss", cut), ("rise_small-gaps", Path.unlink)])
 def test_a_damaged_chunk_is_noticed_and_its_checkpoint_sampled_again(smoke, tmp_path, sampled, name, damage):
     run = open_run(smoke.copy(tmp_path))
     (chunk,) = (p for p in (run.llc / name / "c" / "2").rglob("*") if p.is_file())

@@ -69,7 +69,7 @@ def test_without_noise_both_take_the_same_steps(trained, name):
 def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
     folder = smoke.copy(tmp_path, "checkpoints")
     chosen = ("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2")
-    settings = (*chosen, "llc.sampler.num_draws=60", "llc.sampler.batch_size=16")
+    settings = (*chosen, "llc.sampler.num_draws=60", "llc.sampler.num_burnin_steps=12", "llc.sampler.batch_size=16")
     arguments = [a for s in settings for a in ("--set", s)]
     theirs = json.loads(devsort("llc", folder, "--sampler", "devinterp", "--json", *arguments).out)["trajectory"]
     mine = json.loads(devsort("llc", folder, "--json", *arguments).out)["trajectory"]
