@@ -65,4 +65,4 @@ lint: $(BIN)/.test  ## check style and format
 
 clean:  ## remove what the runs computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done
-	rm -rf comparison
+	rm -rf comparison benchmark

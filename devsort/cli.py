@@ -170,9 +170,7 @@ def stages(
 
         value = draw_csv(trajectory, default_config(tuple(set_)).stages, out)
     else:
-        opened = open_run(run, tuple(set_))
-        with opened.lock():
-            value = run_stages(opened, force)
+        value = run_stages(open_run(run, tuple(set_)), force)
     emit(value, as_json, step.table)
 
 

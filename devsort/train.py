@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
@@ -18,11 +19,13 @@ from devsort.artifacts import Run, load_tensors, remove, save_checkpoint, save_t
 from devsort.config import ScheduleConfig, TrainConfig
 from devsort.errors import UserError
 from devsort.kernels import SortKernel
-from devsort.model import forward, init_params, model_shape
+from devsort.model import init_params, model_shape
 from devsort.progress import progress
 from devsort.task import Batch, eval_batch, train_batch
+from devsort.threads import workers
 
-EVAL_CHUNK = 1024  # lists per forward pass of an evaluation, bounds memory
+EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
+SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
 LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
 
 
@@ -31,16 +34,22 @@ class Trainer:
 
     Adam (Kingma & Ba 2015) with decay in the gradient, G = ∇L + λ_wd w, which is not AdamW.
 
+    A batch is cut into SHARDS parts, each with its own kernel, whatever the number of cores: the sum of their gradients
+    is the same bits with one core or many.
+
     Args:
         run: The run folder with its config.
+        pool: Where shards are computed side by side, see `devsort.threads.workers`; one after the other without it.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, pool: Executor | None = None) -> None:
         self.run, self.config = run, run.config.train
         self.device = resolve_device(run.config.device)
-        self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
-        params = init_params(self.kernel.shape, run.config.model.init_scale, self.config.seed)
-        self.flat = self.kernel.layout.flatten(params).to(self.device)[None].requires_grad_()  # (1, P)
+        shape = model_shape(run.config.task, run.config.model)
+        self.kernels = [SortKernel(shape, self.device) for _ in range(1 if self.device.type == "cuda" else SHARDS)]
+        self.layout, self._map = self.kernels[0].layout, pool.map if pool else map
+        params = init_params(shape, run.config.model.init_scale, self.config.seed)
+        self.flat = self.layout.flatten(params).to(self.device)[None].requires_grad_()  # (1, P)
         c = self.config
         self.adam = torch.optim.Adam([self.flat], c.lr, c.betas, c.eps, c.weight_decay, fused=True)
         self.step, self.loss = 0, float("nan")
@@ -49,20 +58,40 @@ class Trainer:
         """One optimiser step on the batch of the next step number."""
         self.step += 1
         batch = train_batch(self.run.config.task, self.step, self.config.batch_size).to(self.device)
-        rows = self.kernel.pairs.rows(batch[None])
-        losses, self.flat.grad = self.kernel.value_and_grad(self.flat.detach(), rows)
+        weights = [len(shard) / len(batch) for shard in self._split(batch)]
+        parts = list(self._map(self._value_and_grad, self.kernels, self._split(batch)))
+        self.flat.grad = sum(weight * grad for weight, (_, grad) in zip(weights, parts, strict=True))
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.adam.step()
-        self.loss = float(losses.mean())
+        self.loss = sum(weight * loss for weight, (loss, _) in zip(weights, parts, strict=True))
 
     def params(self) -> dict[str, Tensor]:
         """The weights as a state dict of views."""
-        return self.kernel.layout.views(self.flat.detach()[0])
+        return self.layout.views(self.flat.detach()[0])
 
     def evaluate(self, data: Batch) -> tuple[float, float]:
-        """Loss in nats and accuracy per answer on clean lists."""
-        return evaluate(self.params(), data)
+        """Cross-entropy in nats and accuracy, both mean over all answers."""
+        parts = list(self._map(self._score, self.kernels, self._split(data)))
+        return tuple(sum(column) / data.targets.numel() for column in zip(*parts, strict=True))
+
+    def _split(self, batch: Batch) -> list[Batch]:
+        size = -(-len(batch) // len(self.kernels))
+        return [batch[slice(i, i + size)] for i in range(0, len(batch), size)]
+
+    def _value_and_grad(self, kernel: SortKernel, shard: Batch) -> tuple[float, Tensor]:
+        losses, grad = kernel.value_and_grad(self.flat.detach(), kernel.pairs.rows(shard[None]))
+        return float(losses.mean()), grad
+
+    def _score(self, kernel: SortKernel, shard: Batch) -> tuple[float, int]:
+        """Summed cross-entropy and the number of right answers."""
+        loss, right = 0.0, 0
+        for i in range(0, len(shard), EVAL_CHUNK):
+            part = shard[slice(i, i + EVAL_CHUNK)]
+            logp = kernel.log_probs(self.flat.detach(), kernel.pairs.rows(part[None]))[0]  # (B, L, V)
+            loss -= float(logp.gather(2, part.targets[..., None]).sum())
+            right += int((logp.argmax(2) == part.targets).sum())
+        return loss, right
 
     def save(self) -> None:
         """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch."""
@@ -138,17 +167,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.lr_final is None or config.steps == 1:
         return config.lr
     return config.lr + (config.lr_final - config.lr) * (step - 1) / (config.steps - 1)
-
-
-def evaluate(params: dict[str, Tensor], data: Batch) -> tuple[float, float]:
-    """Cross-entropy in nats and accuracy, both mean over all answers."""
-    loss, correct = 0.0, 0
-    with torch.no_grad():
-        for part in _chunks(data):
-            logp = forward(params, part.tokens).log_softmax(-1)  # (B, L, V)
-            loss -= float(logp.gather(-1, part.targets[..., None]).sum())
-            correct += int((logp.argmax(-1) == part.targets).sum())
-    return loss / data.targets.numel(), correct / data.targets.numel()
 
 
 def resolve_device(device: str) -> torch.device:
@@ -229,7 +247,12 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _train_from(run: Run, start: int) -> float:
     """Trains from a saved step to the end; returns the seconds it took."""
-    trainer, config = Trainer(run), run.config.train
+    with workers(SHARDS) as pool:
+        return _run_to_the_end(Trainer(run, pool), start)
+
+
+def _run_to_the_end(trainer: Trainer, start: int) -> float:
+    run, config = trainer.run, trainer.config
     if start:
         trainer.resume(start)
     data = eval_batch(run.config.task).to(trainer.device)
@@ -265,8 +288,3 @@ def _log_line(trainer: Trainer, data: Batch) -> dict:
         "lr": learning_rate(trainer.config, trainer.step),
         "weight_norm": float(trainer.flat.detach().norm()),
     }
-
-
-def _chunks(data: Batch) -> Iterator[Batch]:
-    for i in range(0, len(data), EVAL_CHUNK):
-        yield data[slice(i, i + EVAL_CHUNK)]

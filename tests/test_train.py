@@ -15,10 +15,10 @@ from devsort.config import ScheduleConfig, TrainConfig
 from devsort.errors import UserError
 from devsort.model import losses
 from devsort.task import train_batch
+from devsort.threads import workers
 from devsort.train import (
     Trainer,
     checkpoint_steps,
-    evaluate,
     learning_rate,
     logged_steps,
     read_log,
@@ -91,6 +91,16 @@ def test_the_loss_that_is_logged_is_that_of_the_batch_before_the_step(tiny_run):
     assert trainer.loss == pytest.approx(float(losses(before, batch.tokens, batch.targets).mean()), rel=1e-6)
 
 
+def test_shards_side_by_side_or_one_after_the_other_are_bitwise_the_same(tiny_run):
+    run = configured(tiny_run, "train.batch_size=7")  # an odd batch: shards of four and three
+    alone = trained(run, 5)
+    with workers(2) as pool:
+        together = Trainer(run, pool)
+        for _ in range(5):
+            together.advance()
+        assert all(torch.equal(value, alone[name]) for name, value in together.params().items())
+
+
 def test_the_rate_of_each_step_reaches_the_optimiser(tiny_run):
     slow = configured(tiny_run, "train.lr=0.01", "train.lr_final=0.000000001", "train.steps=2")
     trainer = Trainer(slow)
@@ -153,8 +163,8 @@ def test_a_run_leaves_what_its_config_asks_for(smoke):
 def test_accuracy_and_loss_are_means_over_answers(tiny_run):
     from devsort.task import eval_batch
 
-    params, data = Trainer(tiny_run).params(), eval_batch(tiny_run.config.task)
-    loss, accuracy = evaluate(params, data)
+    trainer, data = Trainer(tiny_run), eval_batch(tiny_run.config.task)
+    params, (loss, accuracy) = trainer.params(), trainer.evaluate(data)
     assert loss == pytest.approx(float(losses(params, data.tokens, data.targets).mean()), rel=1e-6)
     assert accuracy * data.targets.numel() == pytest.approx(round(accuracy * data.targets.numel()), abs=1e-9)
 

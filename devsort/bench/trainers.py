@@ -18,18 +18,20 @@ from devsort.bench.timing import Timed, cores, rate_of, threads
 from devsort.kernels import Rows, SortKernel
 from devsort.model import Shape, init_params, losses, model_shape
 from devsort.task import BLOCK, Batch, train_batch
-from devsort.train import Trainer, learning_rate
+from devsort.threads import workers
+from devsort.train import SHARDS, Trainer, learning_rate
 
 
 def ours(run: Run, steps: int) -> Timed:
     """`Trainer.advance`, optimiser steps per second."""
-    trainer = Trainer(run)
+    with workers(SHARDS) as pool:
+        trainer = Trainer(run, pool)
 
-    def advance(_: int) -> float:
-        trainer.advance()
-        return trainer.loss
+        def advance(_: int) -> float:
+            trainer.advance()
+            return trainer.loss
 
-    return _timed(run, steps, advance)
+        return _timed(run, steps, advance)
 
 
 def plain(run: Run, steps: int) -> Timed:

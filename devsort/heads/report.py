@@ -14,9 +14,7 @@ ROWS = 12  # checkpoints in the table of a run; --json has all
 
 def run(path: Path, overrides: tuple[str, ...], force: bool) -> dict[str, Any]:
     """`devsort heads RUN`."""
-    opened = open_run(path, overrides)
-    with opened.lock():
-        return run_heads(opened, force)
+    return run_heads(open_run(path, overrides), force)
 
 
 def weights(path: Path, list_length: int, numbers: int, overrides: tuple[str, ...]) -> dict[str, Any]:

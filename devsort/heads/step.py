@@ -32,9 +32,10 @@ def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The run was not trained to its end, or a checkpoint is damaged.
     """
-    if force or not _up_to_date(run):
-        with artifacts.replacing_folder(run.heads) as folder:
-            _measured(run).to_zarr(folder, consolidated=False)
+    with run.lock():
+        if force or not _up_to_date(run):
+            with artifacts.replacing_folder(run.heads) as folder:
+                _measured(run).to_zarr(folder, consolidated=False)
     found = load_heads(run)
     return {
         "run": str(run.path),

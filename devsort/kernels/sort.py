@@ -52,13 +52,18 @@ class SortKernel:
         self._embed_backward(g, normalise_backward(dhat, x), dresid, rows)
         return losses, grad
 
-    def losses(self, flat: Tensor, rows: Rows) -> Tensor:
-        """Cross-entropy (G, B, L) of each answer in nats, without a gradient."""
+    def log_probs(self, flat: Tensor, rows: Rows) -> Tensor:
+        """Log-probabilities (G, B, L, V) at the answer positions, without a gradient."""
         p = self.layout.views(flat)
         x = self._embed(p, rows)
         resid = self._direct(p, x, rows)
         attend(p, gains(p, "blocks.0.ln1"), x.hat, rows, (self.buffers, self.mask, resid))
-        return cross_entropy(*fold_unembed(p), normalise(resid, self.shape.layer_norm).hat, rows, self.buffers)[0]
+        logp = log_probs(*fold_unembed(p), normalise(resid, self.shape.layer_norm).hat, self.buffers)
+        return logp.view(*rows.targets.shape, -1)
+
+    def losses(self, flat: Tensor, rows: Rows) -> Tensor:
+        """Cross-entropy (G, B, L) of each answer in nats, without a gradient."""
+        return -self.log_probs(flat, rows).gather(3, rows.targets[..., None])[..., 0]
 
     def _embed(self, p: Params, rows: Rows) -> Normalised:
         """Token plus position for every table row, normalised: (G, U, D)."""
@@ -102,13 +107,17 @@ def fold_unembed(p: Params) -> tuple[Tensor, Tensor]:
     return fold(p["unembed.W_U"], p["unembed.b_U"], gains(p, "ln_final"))
 
 
+def log_probs(W: Tensor, bias: Tensor, yhat: Tensor, buffers: Buffers) -> Tensor:
+    """Log-probabilities (G, B·L, V)."""
+    return torch.log_softmax(torch.baddbmm(bias, yhat, W, out=buffers("logits", *yhat.shape[:2], W.shape[2])), -1)
+
+
 def cross_entropy(W: Tensor, bias: Tensor, yhat: Tensor, rows: Rows, buffers: Buffers) -> tuple[Tensor, Tensor]:
     """Losses (G, B, L) and the gradient of their mean by the logits (G, B·L, V)."""
-    logits = torch.baddbmm(bias, yhat, W, out=buffers("logits", *yhat.shape[:2], W.shape[2]))
-    logp = torch.log_softmax(logits, -1)
+    logp = log_probs(W, bias, yhat, buffers)
     targets = rows.targets.flatten(1)[..., None]  # (G, B·L, 1)
     losses = -logp.gather(2, targets).view(rows.targets.shape)
-    dlogits = torch.exp(logp, out=logits)
+    dlogits = torch.exp(logp, out=buffers("logits", *logp.shape))
     dlogits.scatter_add_(2, targets, targets.new_full((), -1, dtype=logp.dtype).expand(targets.shape))
     return losses, dlogits.mul_(1 / targets.shape[1])
 

@@ -108,22 +108,27 @@ def grid_point(run: Run, n_beta: float, ratio: float, curvature: float) -> Sampl
 
 
 def propose(trials: list[Trial], grid: list[SamplerConfig]) -> dict:
-    """The grid point with the fewest flags over the checkpoints; among equals the one whose loss climbs least."""
+    """The grid point with the fewest flags over the checkpoints.
+
+    Among equals the one with the weakest localization, γ/nβ, which biases λ̂ least; then the one that climbs least.
+    """
 
     def of(point: SamplerConfig) -> list[Trial]:
         return [t for t in trials if (t.n_beta, t.localization) == (point.n_beta, point.localization)]
 
-    def cost(point: SamplerConfig) -> tuple[int, float]:
-        return sum(len(t.flags) for t in of(point)), max(t.climb for t in of(point))
+    def cost(point: SamplerConfig) -> tuple[int, float, float]:
+        flags = sum(len(t.flags) for t in of(point))
+        return flags, point.localization / point.n_beta, max(t.climb for t in of(point))
 
     best = min(grid, key=cost)
-    flags, climb = cost(best)
+    flags, ratio, climb = cost(best)
     gap = max(abs(t.gap) for t in of(best))
     names = ("lr", "n_beta", "localization", "num_burnin_steps")
     chosen = {name: getattr(best, name) for name in names}
     lines = ["llc:", "  sampler:", *(f"    {name}: {value:g}" for name, value in chosen.items())]
     reasons = [
         f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(grid)} settings",
+        f"γ/nβ = {ratio:g}, the weakest localization among these",
         f"the loss climbs at most {climb:.0%} of the way to a uniform guess (flagged at {CHANCE:.0%})",
         f"the equilibrium identity holds to {gap:.0%}",
         "the step is a quarter of the largest stable one where the chain of the sharpest checkpoint moves",

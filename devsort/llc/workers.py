@@ -1,14 +1,11 @@
 """Who samples: threads that each take the restrictions of one checkpoint, with our kernels or with devinterp."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, wait
 from threading import Event, local
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from devsort.artifacts import Run
@@ -23,6 +20,7 @@ from devsort.sampling.restrictions import restriction_mask
 from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
 from devsort.sampling.trace import Trace
 from devsort.task import sampling_set
+from devsort.threads import cores, workers
 from devsort.train import resolve_device
 
 
@@ -58,7 +56,7 @@ class Worker:
         self.device = resolve_device(run.config.device)
         self.shape = model_shape(task, run.config.model)
         self.stop, self.own = Event(), local()
-        self.threads = 1 if self.device.type == "cuda" else len(os.sched_getaffinity(0))
+        self.threads = 1 if self.device.type == "cuda" else cores()
         data = sampling_set(task, config.dataset_size).to(self.device)
         sampler = self.config
         chains = range(sampler.num_chains)
@@ -68,7 +66,6 @@ class Worker:
 
     def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
         """Traces of all restrictions at the checkpoint of a training step."""
-        resolve_device(self.device.type)  # flushing denormals is a setting of each thread
         kernels = self.kernels()
         params = {name: value.to(self.device) for name, value in params.items()}
         reference = Reference(kernels[0], params, self.batches)
@@ -125,7 +122,7 @@ def parallel(work: Callable[[Any], Any], jobs: Sequence, worker: Worker | Refere
 
     Wakes up often, so that Ctrl-C is heard at once; an interruption stops the threads at their next step.
     """
-    with _threads(worker.threads) as pool:
+    with workers(worker.threads) as pool:
         futures = {pool.submit(work, job): job for job in jobs}
         left = set(futures)
         try:
@@ -137,15 +134,3 @@ def parallel(work: Callable[[Any], Any], jobs: Sequence, worker: Worker | Refere
             worker.stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that each compute on their own core."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if count > 1 else before)
-    try:
-        with ThreadPoolExecutor(count) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)

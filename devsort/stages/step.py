@@ -33,6 +33,11 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: llc.zarr or heads.zarr is missing; names the command that makes it.
     """
+    with run.lock():
+        return _found(run, force)
+
+
+def _found(run: Run, force: bool) -> dict[str, Any]:
     from devsort.heads import events
 
     llc, heads, origin = _inputs(run)
