@@ -91,7 +91,7 @@ class TrainConfig(Section):
 class SamplerConfig(Section):
     """SGLD, with devinterp's names and step rule; the table of symbols is in docs/architecture.md."""
 
-    lr: Positive = Field(1e-5, description="ε, step size")
+    lr: Positive = Field(1.3e-5, description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
     localization: NonNegative = Field(1000.0, description="γ, pull to the checkpoint")
     prior: NonNegative | Literal["weight_decay"] = Field(
@@ -100,8 +100,8 @@ class SamplerConfig(Section):
     )
     noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
-    num_draws: int = Field(250, ge=1, le=10**7, description="draws kept per chain")
-    num_burnin_steps: int = Field(200, ge=0, le=10**7, description="steps before the first kept draw")
+    num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
+    num_burnin_steps: int = Field(150, ge=0, le=10**7, description="steps before the first kept draw")
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
     batch_size: PositiveInt = Field(32, description="examples per SGLD step")
     seed: Seed = Field(0, description="seed of minibatches and noise")
@@ -120,7 +120,7 @@ class LLCConfig(Section):
     restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
-    max_checkpoints: PositiveInt = Field(32, description="checkpoints sampled from there, evenly over log step")
+    max_checkpoints: PositiveInt = Field(30, description="checkpoints sampled from there, evenly over log step")
 
 
 class HeadsConfig(Section):
