@@ -20,8 +20,8 @@ VARIANTS = {
     "nβ 300, γ 300, ε 3e-5": {"n_beta": 300.0, "localization": 300.0, "lr": 3e-5},
     "nβ 3000, γ 3000, ε 3e-6": {"n_beta": 3000.0, "localization": 3000.0, "lr": 3e-6},
     "γ 100": {"localization": 100.0},
-    "twice the burn-in": {"num_burnin_steps": 400},
-    "ε / 4, four times the steps": {"lr": 2.5e-6, "num_burnin_steps": 800, "num_draws": 1000},
+    "twice the burn-in": {"num_burnin_steps": 300},
+    "ε / 4, four times the steps": {"lr": 3.25e-6, "num_burnin_steps": 600, "num_draws": 800},
 }
 
 
