@@ -6,12 +6,14 @@ loss goes from 0.1 to 0.04 after a fall from 4.
 
 Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two only after the first:
 
-- initial learning: the LLC rises and the loss makes at least half of its whole fall;
+- initial learning: stages in a row in which the LLC rises and the loss falls, which together make at least half of the
+  loss's whole fall;
 - head overlapping: the loss is flat, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
 - head specialization: the LLC falls, the loss does not rise, and the split or the suppression score gains at least 0.1.
 """
 
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -65,18 +67,27 @@ def loss_shares(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None)
 
 def names(segments: list[Segment], shares: list[float | None], scores: Scores | None) -> list[str]:
     """The paper's name of each segment, or `UNNAMED`."""
-    found: list[str] = []
-    for segment, share in zip(segments, shares, strict=True):
-        found.append(_name(segment, share, scores, LEARNING in found))
-    return found
+    learning = _learning(segments, shares)
+    return [
+        LEARNING if i in learning else _name(segment, share, scores, bool(learning) and i > min(learning))
+        for i, (segment, share) in enumerate(zip(segments, shares, strict=True))
+    ]
+
+
+def _learning(segments: list[Segment], shares: list[float | None]) -> set[int]:
+    """Positions of the segments that are initial learning."""
+    falls = [
+        s is not None and s <= -FLAT_SHARE and g.direction == "rising" for g, s in zip(segments, shares, strict=True)
+    ]
+    for falling, run in groupby(range(len(segments)), key=falls.__getitem__):
+        found = list(run)
+        if falling and sum(shares[i] for i in found) <= -LEARNING_SHARE:
+            return set(found)
+    return set()
 
 
 def _name(segment: Segment, share: float | None, scores: Scores | None, learned: bool) -> str:
-    if share is None:
-        return UNNAMED
-    if segment.direction == "rising" and share <= -LEARNING_SHARE:
-        return LEARNING
-    if scores is None or not learned:
+    if share is None or scores is None or not learned:
         return UNNAMED
     if (
         abs(share) < FLAT_SHARE

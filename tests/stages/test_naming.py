@@ -47,3 +47,11 @@ def test_each_name_needs_all_of_its_evidence():
 def test_the_loss_is_flat_within_five_per_cent_of_its_range(end, direction):
     loss = np.array([4.0, end, 0.0])
     assert naming.loss_directions([segment(0, 1, "flat")], np.array([0.0, 1.0, 2.0]), loss) == [direction]
+
+
+def test_initial_learning_may_come_in_several_stages_that_make_the_fall_together():
+    parts = [STAGES[0], segment(1, 1.5, "rising"), segment(1.5, 2, "rising"), *STAGES[2:]]
+    third = np.interp(X, [0, 1, 1.5, 2, 4], [4.0, 4.0, 2.3, 0.1, 0.04])
+    assert named(stages=parts, loss=third)[1:3] == ["initial learning"] * 2
+    little = np.interp(X, [0, 1, 1.5, 2, 4], [4.0, 4.0, 3.5, 2.5, 0.0])
+    assert named(stages=parts, loss=little)[1:3] == ["unnamed"] * 2
