@@ -53,5 +53,5 @@ def test_initial_learning_may_come_in_several_stages_that_make_the_fall_together
     parts = [STAGES[0], segment(1, 1.5, "rising"), segment(1.5, 2, "rising"), *STAGES[2:]]
     third = np.interp(X, [0, 1, 1.5, 2, 4], [4.0, 4.0, 2.3, 0.1, 0.04])
     assert named(stages=parts, loss=third)[1:3] == ["initial learning"] * 2
-    little = np.interp(X, [0, 1, 1.5, 2, 4], [4.0, 4.0, 3.5, 2.5, 0.0])
+    little = np.interp(X, [0, 1, 1.5, 2, 3, 4], [4.0, 4.0, 3.5, 2.5, 2.5, 0.0])
     assert named(stages=parts, loss=little)[1:3] == ["unnamed"] * 2
