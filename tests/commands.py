@@ -47,6 +47,7 @@ class Process:
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
             try:
                 sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115  open until the process ends
                 code = _exit_code(arguments)

@@ -85,9 +85,11 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     return Smoke(path, values)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
+@pytest.fixture(autouse=True)
+def _plain_torch():
+    """One thread, and denormal floats as hypothesis expects them, whatever the test before has set."""
     torch.set_num_threads(1)
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")
