@@ -57,18 +57,20 @@ def report(name: str, estimates: list[Estimate]) -> None:
 
 
 def of_run(run: Run, repeats: int) -> list[Estimate]:
-    """Repeats at the last checkpoint, each with its own seed of minibatches and noise."""
+    """Repeats at the last checkpoint: chains are independent, so four at a time are a repeat of their own."""
     step = trained_steps(run)[-1]
     params = load_checkpoint(run, step)
-    workers = [Worker(_seeded(run, seed), ("full",)) for seed in range(repeats)]
-    total = repeats * settings(run).num_chains * settings(run).num_steps
-    with progress(total=total, desc=f"coverage {run.path.name}", unit_scale=True) as bar:
-        traces = dict(parallel(lambda i: workers[i](step, params, bar.update)[0], range(repeats), workers[0]))
-    return [estimate(trace, chance_context(run, settings(run))) for trace in traces.values()]
+    halves = [_many(run, seed, CHAINS * count) for seed, count in enumerate((repeats // 2, repeats - repeats // 2))]
+    workers = [Worker(half, ("full",)) for half in halves]
+    total = repeats * CHAINS * settings(run).num_steps
+    with progress(total=total, desc=f"coverage {run.path.name}", unit="chain-step", unit_scale=True) as bar:
+        done = dict(parallel(lambda i: workers[i]({step: params}, bar.update)[step][0], range(2), workers[0]))
+    context = chance_context(run, settings(run))
+    return [estimate(part, context) for trace in done.values() for part in split(trace)]
 
 
-def _seeded(run: Run, seed: int) -> Run:
-    sampler = run.config.llc.sampler.model_copy(update={"seed": seed})
+def _many(run: Run, seed: int, chains: int) -> Run:
+    sampler = run.config.llc.sampler.model_copy(update={"seed": seed, "num_chains": chains})
     llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
     return replace(run, config=run.config.model_copy(update={"llc": llc}))
 

@@ -26,7 +26,8 @@ def trajectory(run: Run, steps: list[int], worker: Worker | ReferenceWorker) -> 
     context = chance_context(run, settings(run))
     sampler = run.config.llc.sampler
     with progress(total=len(steps) * sampler.num_chains * sampler.num_steps, desc=type(worker).__name__) as bar:
-        traces = dict(parallel(lambda step: worker(step, load_checkpoint(run, step), bar.update)[0], steps, worker))
+        done = parallel(lambda step: worker({step: load_checkpoint(run, step)}, bar.update)[step][0], steps, worker)
+        traces = dict(done)
     return np.array([[e.llc, e.se] for e in (estimate(traces[step], context) for step in steps)]).T
 
 

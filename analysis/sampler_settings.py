@@ -45,7 +45,7 @@ def main() -> None:
 
     def work(job: tuple[str, int]):
         name, step = job
-        return workers[name](step, load_checkpoint(run, step), lambda _: None)[0]
+        return workers[name]({step: load_checkpoint(run, step)}, lambda _: None)[step][0]
 
     rows = []
     traces = dict(parallel(work, jobs, workers["default"]))

@@ -165,6 +165,7 @@ class Config(Section):
     heads: HeadsConfig = HeadsConfig()
     stages: StagesConfig = StagesConfig()
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    memory: PositiveInt = Field(2048, description="MiB that the lanes sampled side by side may take, for each worker")
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:

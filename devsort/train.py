@@ -80,7 +80,7 @@ class Trainer:
         return [batch[slice(i, i + size)] for i in range(0, len(batch), size)]
 
     def _value_and_grad(self, kernel: SortKernel, shard: Batch) -> tuple[float, Tensor]:
-        losses, grad = kernel.value_and_grad(self.flat.detach(), kernel.pairs.rows(shard[None]))
+        losses, grad = kernel.value_and_grad(self.flat.detach(), shard[None])
         return float(losses.mean()), grad
 
     def _score(self, kernel: SortKernel, shard: Batch) -> tuple[float, int]:
@@ -88,7 +88,7 @@ class Trainer:
         loss, right = 0.0, 0
         for i in range(0, len(shard), EVAL_CHUNK):
             part = shard[slice(i, i + EVAL_CHUNK)]
-            logp = kernel.log_probs(self.flat.detach(), kernel.pairs.rows(part[None]))[0]  # (B, L, V)
+            logp = kernel.log_probs(self.flat.detach(), part[None])[0]  # (B, L, V)
             loss -= float(logp.gather(2, part.targets[..., None]).sum())
             right += int((logp.argmax(2) == part.targets).sum())
         return loss, right

@@ -132,7 +132,7 @@ def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
     def run(turn: int) -> Run:
         return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=turn)
 
-    flops = floor.step_flops(_shape(run(0)), samplers.typical_rows(run(0)), one_head=name != "full")
+    flops = floor.step_flops(_shape(run(0)), batch, one_head=name != "full")
     return Work(
         what=f"sampler {name}",
         batch=batch,
@@ -152,7 +152,7 @@ def _training(run: Run, steps: int) -> Work:
         what="trainer",
         batch=run.config.train.batch_size,
         unit="steps/s",
-        flops=floor.step_flops(_shape(run), trainers.typical_rows(run)),
+        flops=floor.step_flops(_shape(run), run.config.train.batch_size),
         ours=lambda _: trainers.ours(run, steps),
         peers=peers,
         agreement=same_losses,

@@ -1,39 +1,37 @@
 """Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as devinterp runs them.
 
-Ours takes one checkpoint a core, as `devsort llc` does. devinterp works on one chain at a time with all of torch's
-threads. Both draw their own minibatches from the same data set. What is compared is each chain's mean loss above the
-checkpoint's on the same minibatches.
+Ours takes some checkpoints a core side by side, as `devsort llc` does; here all are the same. devinterp works on one
+chain at a time with all of torch's threads. Both draw their own minibatches from the same data set. What is compared is
+each chain's mean loss above the checkpoint's on the same minibatches.
 """
 
 import time
 
 import numpy as np
-from torch import Tensor
 
 from devsort.artifacts import Run
 from devsort.bench.timing import Timed, cores, rate_of, threads
-from devsort.kernels import Rows
 from devsort.llc.workers import Worker, parallel, settings
 from devsort.model import Params, model_shape
-from devsort.sampling import minibatches
 from devsort.sampling.devinterp import sample_with_devinterp
 from devsort.sampling.restrictions import restriction_mask
-from devsort.sampling.sorting import sort_kernels
 from devsort.task import sampling_set
 
 
 def ours(run: Run, name: str, params: Params) -> Timed:
     """The pipeline's workers, each on its own core, on the restriction `name`; chain-steps per second of all cores."""
     worker = Worker(run, (name,))
-    jobs = range(worker.threads)
-    ticks: list[list[float]] = [[] for _ in jobs]
+    size = worker.checkpoints
+    groups = [range(i * size, (i + 1) * size) for i in range(worker.threads)]
+    ticks: dict[range, list[float]] = {group: [] for group in groups}
 
-    def work(job: int) -> np.ndarray:
-        (trace,) = worker(job, params, lambda _: ticks[job].append(time.perf_counter()))
-        return trace.rise.mean(1)  # (C,)
+    def work(group: range) -> list[np.ndarray]:
+        traces = worker(dict.fromkeys(group, params), lambda _: ticks[group].append(time.perf_counter()))
+        return [trace.rise.mean(1) for (trace,) in traces.values()]  # (C,) each
 
-    rises = [rise for _, rise in parallel(work, jobs, worker)]
-    return Timed(rate_of(ticks, worker.config.num_chains), np.mean(rises, 0))
+    rises = [rise for _, group in parallel(work, groups, worker) for rise in group]
+    lanes = min(worker.lanes, size * worker.config.num_chains)
+    return Timed(rate_of(list(ticks.values()), lanes), np.mean(rises, 0))
 
 
 def devinterp(run: Run, name: str, params: Params) -> Timed:
@@ -45,11 +43,3 @@ def devinterp(run: Run, name: str, params: Params) -> Timed:
         tick = lambda: ticks.append(time.perf_counter())  # noqa: E731
         trace = sample_with_devinterp(params, data, settings(run), mask, run.config.llc.sampler.seed, tick)
     return Timed(rate_of([ticks]), trace.rise.mean(1))
-
-
-def typical_rows(run: Run) -> Rows:
-    """The first minibatch of the first chain."""
-    config, sampler = run.config, run.config.llc.sampler
-    data = sampling_set(config.task, config.llc.dataset_size)
-    index: Tensor = minibatches(sampler.seed, range(1), 1, sampler.batch_size, len(data))
-    return sort_kernels(model_shape(config.task, config.model))[0].pairs.rows(data[index[:, 0]])

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from devsort.artifacts import Run
 from devsort.bench.timing import Timed, cores, rate_of, threads
-from devsort.kernels import Rows, SortKernel
 from devsort.model import Shape, init_params, losses, model_shape
 from devsort.task import BLOCK, Batch, train_batch
 from devsort.threads import workers
@@ -81,12 +80,6 @@ def hooked_transformer(shape: Shape) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it announces its successor
         return HookedTransformer(config)
-
-
-def typical_rows(run: Run) -> Rows:
-    """The first training batch."""
-    kernel = SortKernel(model_shape(run.config.task, run.config.model))
-    return kernel.pairs.rows(train_batch(run.config.task, 1, run.config.train.batch_size)[None])
 
 
 def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Batch], Tensor]) -> Timed:

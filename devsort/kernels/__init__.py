@@ -2,19 +2,20 @@
 
 A *lane* holds its parameters in one row of a flat (G, P) tensor and sees its own minibatch. What makes it fast:
 
-- Queries, keys and values depend on (position, token) alone, so they are computed once for each pair that occurs in the
-  minibatch and gathered, instead of once for each of its B·2L tokens (`pairs`).
-- Layer-norm gains are folded into the projections: LN(x) W = x̂ (w ∘ W) + b W, with x̂ the normalised input (`norm`).
-- Only the L answer positions ask queries (`attention`).
+- Embeddings are sums of a token's and a position's row, and layer norm is linear but for one number r for each token
+  and position (`norm`). So queries, keys, values and what they write are computed for the T = V + 2L rows of a table,
+  never for the B·2L inputs of a minibatch.
+- The minibatch enters as row numbers (`lists`): a key collects two columns of a score table, and attention is spread
+  over the columns of another. All that grows with the minibatch is a few large matrix products (`attention`).
+- Only the L answer positions ask queries.
 - All lanes share batched matrix products, and large buffers are allocated once.
 - A lane restricted to one head (`head.HeadKernel`) touches that head alone: what the rest of the network adds to the
   residual stream is computed once per checkpoint and data set.
 
-Symbols: G lanes, B lists, L list length, H heads, d head width, D residual width, V vocabulary, U pairs, S that query.
+Symbols: G lanes, B lists, L list length, H heads, d head width, D residual width, V vocabulary.
 """
 
-from devsort.kernels.head import Frozen, HeadKernel
-from devsort.kernels.pairs import Pairs, Rows
-from devsort.kernels.sort import SortKernel
+from devsort.kernels.head import Frozen, HeadKernel, stack
+from devsort.kernels.sort import SortKernel, lane_bytes
 
-__all__ = ["Frozen", "HeadKernel", "Pairs", "Rows", "SortKernel"]
+__all__ = ["Frozen", "HeadKernel", "SortKernel", "lane_bytes", "stack"]

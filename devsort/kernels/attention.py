@@ -1,6 +1,14 @@
-"""Attention over the pair tables, forward and backward, for any number of heads.
+"""Attention, forward and backward, for any number of heads, on tables over tokens and positions.
 
-Per-head tensors are laid out head first, (H, G, B, …), so that each head's slice is contiguous.
+Keys and values are r (table row of the token + table row of the position). So the score of a query with every token and
+every position is one matrix product, of which each key collects two columns; and what a head adds to the residual
+stream is one matrix product of the attention, spread over the columns, with the tables' values times W_O:
+
+    score_ij    = r_j (q_i · k[t_j] + q_i · k[V + p_j]) / sqrt(d)
+    head_out_i  = Σ_j pattern_ij r_j (v[t_j] + v[V + p_j]) W_O + (b_V + b W_V) W_O
+
+A bias of the keys shifts all scores of a query alike, so it changes nothing and its gradient is 0.
+Per-head tensors are laid out head first, (H, G, …), so that each head's slice is contiguous.
 """
 
 import math
@@ -9,110 +17,224 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from devsort.kernels.norm import Gains, fold, fold_backward
-from devsort.kernels.pairs import Buffers, Rows
+from devsort.kernels.buffers import Buffers
+from devsort.kernels.lists import Lists, collect, spread
+from devsort.kernels.norm import Inputs, centre_
 from devsort.model import ATTN, Params
 
 
 @dataclass(frozen=True)
 class Attended:
-    """What the backward pass needs of the forward pass."""
+    """What the backward pass needs of the forward pass; K query rows a position, R = K·L.
 
-    fold_kv: Tensor  # (G, D, 2·H·d)
-    fold_q: Tensor  # (G, D, H·d)
-    kv_index: Tensor  # (2·H·G·B·2L)
-    q_index: Tensor  # (H·G·B·L)
-    kv: Tensor  # (2, H·G·B, 2L, d)
-    q: Tensor  # (H·G·B, L, d), scaled by 1/sqrt(d)
-    pattern: Tensor  # (H·G·B, L, 2L)
-    z: Tensor  # (H, G, B·L, d)
+    Attributes:
+        W: (G, D, 3·H·d), W_Q, W_K, W_V side by side.
+        W_O: (H·G, d, D).
+        tables: (3, H, G, T+1, d), queries, keys over sqrt(d), and values of each row of `Inputs`.
+        output: (H, G, T+1, D), values times W_O, centred; the last row is added whatever a head attends to.
+        sums: (H, G, K, L, d), a query before its r and bias.
+        q: (H·G, R, d).
+        scores: (H, G, B, L, 2L), before r.
+        pattern: (H, G, B, L, 2L).
+        weights: (H, G, B·L, T), pattern times r, spread over the columns.
+        r_query: (G or 1, K, L, 1), None without layer norm.
+        r_key: (G or 1, B, 1, 2L), None without layer norm.
+    """
+
+    W: Tensor
+    W_O: Tensor
+    tables: Tensor
+    output: Tensor
+    sums: Tensor
+    q: Tensor
+    scores: Tensor
+    pattern: Tensor
+    weights: Tensor
+    r_query: Tensor | None
+    r_key: Tensor | None
 
 
-def attend(p: Params, norm: Gains, xhat: Tensor, rows: Rows, space: tuple[Buffers, Tensor, Tensor]) -> Attended:
-    """Adds Σ_h head_out_h to the residual stream in place.
+class Attention:
+    """Attention with its buffers.
 
     Args:
-        p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full names.
-        norm: Gains of the layer norm before attention.
-        xhat: (G, U, D) normalised input of every table row.
-        rows: Minibatches.
-        space: Buffers, causal mask (L, 2L) of 0 and −inf, and the residual stream (G, B·L, D) to add to.
+        buffers: Memory.
+        mask: (L, 2L), 0 where a query may look and −inf where the key lies after it.
     """
-    buffers, mask, resid = space
-    (G, H, _, d), (B, L2) = p[ATTN + "W_Q"].shape, rows.keys.shape[1:]
-    folds = {which: fold(*_matrix(p, which), norm) for which in "KVQ"}
-    fold_kv = torch.cat([folds["K"][0], folds["V"][0]], 2)  # (G, D, 2·H·d)
-    bias_kv = torch.cat([folds["K"][1], folds["V"][1]], 2)  # (G, 1, 2·H·d)
-    fold_q, bias_q = (t / math.sqrt(d) for t in folds["Q"])
-    table = torch.baddbmm(bias_kv, xhat, fold_kv, out=buffers("kv_table", G, rows.pairs, 2 * H * d))
-    queries = torch.baddbmm(bias_q, xhat[:, rows.first_query :], fold_q)  # (G, S, H·d)
-    kv_index, q_index = rows.flat(H, 2), rows.flat(H, queries_only=True, query_table=True)
-    kv = torch.index_select(table.view(-1, d), 0, kv_index, out=buffers("kv", kv_index.numel(), d))
-    q = torch.index_select(queries.view(-1, d), 0, q_index, out=buffers("q", q_index.numel(), d))
-    kv, q = kv.view(2, H * G * B, L2, d), q.view(H * G * B, L2 // 2, d)
-    scores = torch.baddbmm(mask, q, kv[0].mT, out=buffers("scores", H * G * B, L2 // 2, L2))
-    pattern = torch.softmax(scores, -1)
-    z = torch.bmm(pattern, kv[1], out=buffers("z", *q.shape)).view(H, G, -1, d)
-    for h in range(H):
-        resid.baddbmm_(z[h], p[ATTN + "W_O"][:, h])
-    return Attended(fold_kv, fold_q, kv_index, q_index, kv, q, pattern, z)
+
+    def __init__(self, buffers: Buffers, mask: Tensor) -> None:
+        self.buffers, self.mask = buffers, mask
+
+    def forward(self, p: Params, x: Inputs, lists: Lists) -> Attended:
+        """Attention patterns and what is needed to add the heads' output to the residual stream.
+
+        Args:
+            p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full names.
+            x: What is read; a leading axis of 1 serves all lanes.
+            lists: Minibatches.
+        """
+        (G, H), (B, L2) = p[ATTN + "b_Q"].shape[:2], lists.tokens.shape[1:]
+        L, T = L2 // 2, x.centred.shape[1]
+        W, tables = self._tables(p, x.rows)
+        r_query, r_key = _norms(x.r, lists)
+        sums, q = self._queries(tables[0], r_query, lists.queries)
+        rows = torch.bmm(q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T))
+        if (index := lists.of_heads(H)) is not None:
+            rows = torch.index_select(rows.view(-1, T), 0, index, out=self.buffers("rows", H * G * B * L, T))
+        scores = collect(rows.view(H, G, B, L, T), lists.tokens, self.buffers("scores", H, G, B, L, L2))
+        pattern, weighted = self._pattern(scores, r_key)
+        weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(H, G, B * L, T)
+        W_O, output = self._output(p, tables[2], x.r is not None)
+        return Attended(W, W_O, tables, output, sums, q, scores, pattern, weights, r_query, r_key)
+
+    def backward(self, g: Params, dresid: Tensor, s: Attended, lists: Lists) -> tuple[Tensor, ...]:
+        """From dL/d(centred residual stream) (G, B·L, D) to the tables; writes the gradients of W_O and all biases.
+
+        Returns:
+            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row (G, K, L), both
+            None without layer norm.
+        """
+        H, G, B, L, _ = s.pattern.shape
+        T, d = s.weights.shape[3], s.q.shape[2]
+        dtables = self.buffers("dtables", *s.tables.shape)
+        dweights = self.buffers("rows", *s.weights.shape)
+        self._output_backward(g, dresid, s, (dweights, dtables[2]))
+        dscores, dr_key = self._pattern_backward(dweights.view(H, G, B, L, T), s, lists.tokens)
+        products = spread(dscores, lists.tokens, self.buffers("rows", H, G, B, L, T))
+        if (index := lists.of_heads(H)) is not None:
+            rows = products.view(-1, T)
+            products = self.buffers("products", H * G * s.q.shape[1], T).zero_().index_add_(0, index, rows)
+        products = products.view(H * G, -1, T)
+        dtables[1, :, :, -1] = 0
+        torch.bmm(products.mT, s.q, out=_columns(dtables[1])).mul_(1 / math.sqrt(d))
+        dq = torch.bmm(products, _columns(s.tables[1]), out=self.buffers("dq", *s.q.shape))
+        dr_query = self._queries_backward(dq.view(s.sums.shape), s, lists.queries, dtables[0])
+        for which, dbias in zip("QKV", dtables[..., -1, :], strict=True):
+            g[f"{ATTN}b_{which}"].copy_(dbias.transpose(0, 1))
+        side = self.buffers("dtables side", G, T + 1, 3, H, d).copy_(dtables.permute(2, 3, 0, 1, 4))
+        return side.view(G, T + 1, -1), dr_key, dr_query
+
+    def _tables(self, p: Params, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """All weights side by side, and queries, keys over sqrt(d), and values of all rows."""
+        G, H, D, d = p[ATTN + "W_Q"].shape
+        W, b = self.buffers("W", G, D, 3, H, d), self.buffers("b", 3, H, G, d)
+        for i, which in enumerate("QKV"):
+            W[:, :, i] = p[f"{ATTN}W_{which}"].transpose(1, 2)
+            b[i] = p[f"{ATTN}b_{which}"].transpose(0, 1)
+        W = W.view(G, D, -1)
+        side = torch.bmm(rows.expand(G, -1, -1), W, out=self.buffers("tables side", G, rows.shape[1], W.shape[2]))
+        tables = self.buffers("tables", 3, H, G, rows.shape[1], d)
+        tables.copy_(side.view(G, -1, 3, H, d).permute(2, 3, 0, 1, 4))
+        tables[..., -1, :] += b
+        tables[1] *= 1 / math.sqrt(d)
+        return W, tables
+
+    def _queries(self, table: Tensor, r: Tensor | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Every query row before its r and bias (H, G, K, L, d), and after (H·G, R, d)."""
+        (H, G, rows, d), (_, K, L) = table.shape, tokens.shape
+        index = _head_rows(tokens, H, rows)
+        sums = torch.index_select(table.view(-1, d), 0, index, out=self.buffers("sums", index.numel(), d))
+        sums = sums.view(H, G, K, L, d)
+        sums += table[:, :, None, rows - 1 - L : rows - 1]
+        q = self.buffers("q", *sums.shape)
+        bias = table[:, :, None, None, -1]
+        torch.add(sums, bias, out=q) if r is None else torch.addcmul(bias, sums, r, out=q)
+        return sums, q.view(H * G, K * L, d)
+
+    def _queries_backward(self, dq: Tensor, s: Attended, tokens: Tensor, dtable: Tensor) -> Tensor | None:
+        """Writes the gradient of the query table; returns that of each row's r (G, K, L)."""
+        (H, _, rows, d), L = dtable.shape, tokens.shape[2]
+        dtable.zero_()
+        dtable[:, :, -1] = dq.sum((2, 3))
+        dr = None
+        if s.r_query is not None:
+            dr = s.sums.mul_(dq).sum(4).sum(0)
+            dq *= s.r_query
+        dtable.view(-1, d).index_add_(0, _head_rows(tokens, H, rows), dq.view(-1, d))
+        dtable[:, :, rows - 1 - L : rows - 1] = dq.sum(2)
+        return dr
+
+    def _pattern(self, scores: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The pattern, and the pattern times r."""
+        shown = self.buffers("weighted", *scores.shape)
+        torch.add(scores, self.mask, out=shown) if r is None else torch.addcmul(self.mask, scores, r, out=shown)
+        pattern = torch.softmax(shown, -1, out=self.buffers("pattern", *scores.shape))
+        return pattern, pattern if r is None else torch.mul(pattern, r, out=shown)
+
+    def _pattern_backward(self, dweights: Tensor, s: Attended, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Gradients of the scores before r, and of the keys' r (G, B, 2L)."""
+        dweighted = collect(dweights, tokens, self.buffers("weighted", *s.pattern.shape))
+        dpattern, dscores = dweighted, self.buffers("dscores", *s.pattern.shape)
+        if s.r_key is not None:
+            dpattern = torch.mul(dweighted, s.r_key, out=self.buffers("dpattern", *s.pattern.shape))
+        backward = torch.ops.aten._softmax_backward_data.out
+        backward(dpattern, s.pattern, -1, torch.float32, grad_input=dscores)
+        if s.r_key is None:
+            return dscores, None
+        dr = dweighted.mul_(s.pattern).addcmul_(dscores, s.scores).sum(0).sum(2)
+        return dscores.mul_(s.r_key), dr
+
+    def _output(self, p: Params, values: Tensor, layer_norm: bool) -> tuple[Tensor, Tensor]:
+        """W_O head first, and what each row of the values writes, centred."""
+        H, G, rows, d = values.shape
+        W_O = self.buffers("W_O", H, G, d, p[ATTN + "W_O"].shape[3]).copy_(p[ATTN + "W_O"].transpose(0, 1))
+        W_O = W_O.view(H * G, d, -1)
+        output = torch.bmm(values.flatten(0, 1), W_O, out=self.buffers("output", H * G, rows, W_O.shape[2]))
+        return W_O, centre_(output, layer_norm).view(H, G, rows, -1)
+
+    def _output_backward(self, g: Params, dresid: Tensor, s: Attended, out: tuple[Tensor, Tensor]) -> None:
+        """Writes the gradient of W_O, and to `out` those of the weights and of the value table."""
+        dweights, dvalues = out
+        doutput = self.buffers("doutput", *s.output.shape)
+        doutput[:, :, -1] = dresid.sum(1)
+        for h in range(len(doutput)):
+            torch.bmm(dresid, s.output[h, :, :-1].mT, out=dweights[h])
+            torch.bmm(s.weights[h].mT, dresid, out=doutput[h, :, :-1])
+        doutput = centre_(doutput, s.r_key is not None).flatten(0, 1)
+        dW_O = torch.bmm(s.tables[2].flatten(0, 1).mT, doutput)
+        g[ATTN + "W_O"].copy_(dW_O.view(*dvalues.shape[:2], *dW_O.shape[1:]).transpose(0, 1))
+        torch.bmm(doutput, s.W_O.mT, out=dvalues.flatten(0, 1))
 
 
-def attend_backward(
-    p: Params, g: Params, dresid: Tensor, s: Attended, space: tuple[Rows, Buffers]
-) -> tuple[Tensor, Tensor]:
-    """From dL/d(resid) (G, B·L, D) to the gradients of the tables; writes the gradient of W_O.
-
-    Returns:
-        dkv (G, U, 2·H·d) and dq (G, S, H·d); dq is by the scaled queries.
-    """
-    rows, buffers = space
-    H, G, _, d = s.z.shape
-    dz = buffers("dz", *s.z.shape)
-    for h in range(H):
-        torch.bmm(dresid, p[ATTN + "W_O"][:, h].mT, out=dz[h])
-        g[ATTN + "W_O"][:, h] = torch.bmm(s.z[h].mT, dresid)
-    dz = dz.view(s.q.shape)
-    dpattern = torch.bmm(dz, s.kv[1].mT, out=buffers("scores", *s.pattern.shape))
-    dscores = torch._softmax_backward_data(dpattern, s.pattern, -1, torch.float32)
-    dkv = buffers("dkv", *s.kv.shape)
-    torch.bmm(dscores.mT, s.q, out=dkv[0])
-    torch.bmm(s.pattern.mT, dz, out=dkv[1])
-    dq = torch.bmm(dscores, s.kv[0], out=buffers("dq", *s.q.shape))
-    dkv_table = buffers("kv_table", G, rows.pairs, 2 * H * d).zero_()
-    dkv_table.view(-1, d).index_add_(0, s.kv_index, dkv.view(-1, d))
-    dq_table = buffers("q_table", G, rows.pairs - rows.first_query, H * d).zero_()
-    dq_table.view(-1, d).index_add_(0, s.q_index, dq.view(-1, d))
-    return dkv_table, dq_table
+def weights_backward(g: Params, rows: Tensor, dtables: Tensor) -> None:
+    """Writes the gradients of W_Q, W_K, W_V, from those of the tables."""
+    H, d = g[ATTN + "b_Q"].shape[1:]
+    dW = torch.bmm(rows.expand(len(dtables), -1, -1).mT, dtables).unflatten(2, (3, H, d))
+    for i, which in enumerate("QKV"):
+        g[f"{ATTN}W_{which}"].copy_(dW[:, :, i].transpose(1, 2))
 
 
-def projections_backward(p: Params, g: Params, norm: Gains, xhat: Tensor, tables: tuple[Tensor, Tensor, int]) -> None:
-    """Writes the gradients of W_Q, W_K, W_V and their biases, and of the layer norm's gains where `g` has them.
-
-    Args:
-        p: Parameters of `attend`.
-        g: Where gradients go, same names and shapes.
-        norm: Gains of the layer norm before attention.
-        xhat: (G, U, D) normalised input of every table row.
-        tables: dkv and dq of `attend_backward`, and the first query row.
-    """
-    dkv, dq, first_query = tables
-    H, d = p[ATTN + "W_Q"].shape[1], p[ATTN + "W_Q"].shape[3]
-    dk, dv = torch.bmm(xhat.mT, dkv).chunk(2, 2)  # (G, D, H·d)
-    dbk, dbv = dkv.sum(1).chunk(2, 1)  # (G, H·d)
-    dq_fold = torch.bmm(xhat[:, first_query:].mT, dq) / math.sqrt(d)
-    grads = {"K": (dk, dbk), "V": (dv, dbv), "Q": (dq_fold, dq.sum(1) / math.sqrt(d))}
-    dnorms = []
-    for which, (dfold, dbias) in grads.items():
-        dW, dnorm = fold_backward(dfold, dbias, _matrix(p, which)[0], norm)
-        g[f"{ATTN}W_{which}"].copy_(dW.unflatten(2, (H, d)).transpose(1, 2))
-        g[f"{ATTN}b_{which}"].copy_(dbias.unflatten(1, (H, d)))
-        dnorms.append(dnorm)
-    if norm is not None and "blocks.0.ln1.w" in g:
-        g["blocks.0.ln1.w"].copy_(sum(dw for dw, _ in dnorms))
-        g["blocks.0.ln1.b"].copy_(sum(db for _, db in dnorms))
+def r_backward(r: Tensor, lists: Lists, dr_key: Tensor, dr_query: Tensor) -> Tensor:
+    """Gradient of `Inputs.r` (G, 2L, V), from those by key (G, B, 2L) and by query row (G, K, L)."""
+    dr = torch.zeros_like(r)
+    dr.flatten(1).scatter_add_(1, _pairs(lists.tokens, r.shape[2]), dr_key.flatten(1))
+    L = dr_query.shape[2]
+    dr[:, L:].flatten(1).scatter_add_(1, _pairs(lists.queries, r.shape[2]), dr_query.flatten(1))
+    return dr
 
 
-def _matrix(p: Params, which: str) -> tuple[Tensor, Tensor]:
-    """W (G, D, H·d) and b (G, H·d) of all heads side by side."""
-    return p[f"{ATTN}W_{which}"].transpose(1, 2).flatten(2), p[f"{ATTN}b_{which}"].flatten(1)
+def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None]:
+    """r of each query row (G, K, L, 1) and of each key (G, B, 1, 2L)."""
+    if r is None:
+        return None, None
+    G, L, V = len(lists.tokens), lists.targets.shape[2], r.shape[2]
+    query = r[:, L:].flatten(1).expand(G, -1).gather(1, _pairs(lists.queries, V))
+    key = r.flatten(1).expand(G, -1).gather(1, _pairs(lists.tokens, V))
+    return query.view(*lists.queries.shape, 1), key.view(*lists.tokens.shape)[:, :, None]
+
+
+def _pairs(tokens: Tensor, vocab: int) -> Tensor:
+    """Flat numbers (G, n·positions) of pairs in a table (positions, V), for tokens (G, n, positions)."""
+    return (tokens + torch.arange(tokens.shape[2], device=tokens.device) * vocab).flatten(1)
+
+
+def _head_rows(tokens: Tensor, heads: int, height: int) -> Tensor:
+    """Flat numbers (H·G·n) of the tokens' rows in stacked tables (H, G, height)."""
+    G = len(tokens)
+    lane = torch.arange(heads * G, device=tokens.device).view(heads, G, 1) * height
+    return (tokens.flatten(1) + lane).flatten()
+
+
+def _columns(table: Tensor) -> Tensor:
+    """All but the last row of each table (H, G, T+1, d), stacked: (H·G, T, d)."""
+    return table.flatten(0, 1)[:, :-1]

@@ -1,35 +1,50 @@
 """Loss and gradient of one head's parameters, the rest of the network held at a checkpoint."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from devsort.kernels.attention import attend, attend_backward, projections_backward
-from devsort.kernels.norm import Gains, gains, normalise, normalise_backward
-from devsort.kernels.pairs import Buffers, Pairs, Rows
-from devsort.kernels.sort import causal_bias, cross_entropy, fold_unembed
+from devsort.kernels.attention import Attention, weights_backward
+from devsort.kernels.buffers import Buffers, Views
+from devsort.kernels.lists import Lists
+from devsort.kernels.norm import Inputs, Unembedding, cross_entropy_backward, inputs, unembed, unembedding
+from devsort.kernels.sort import SortKernel, add_heads, causal_bias
 from devsort.layout import Layout
-from devsort.model import ATTN, Params, Shape, activations, param_shapes
+from devsort.model import ATTN, Params, Shape, param_shapes
+from devsort.task import Batch
 
+CHUNK = 256  # lists per forward pass of the rest of the network
 HEAD_PARAMS = tuple(ATTN + leaf for leaf in ("W_K", "W_O", "W_Q", "W_V", "b_K", "b_Q", "b_V"))
 
 
 @dataclass(frozen=True)
 class Frozen:
-    """What one head needs of the rest of a checkpoint.
+    """What one head needs of the rest of a checkpoint; a leading axis of 1 serves all lanes.
 
     Attributes:
-        xhat: (2L, V, D), normalised input of every position and token.
-        norm: Gains of the layer norm before attention, (1, D) each; a leading axis of 1 serves all lanes.
-        unembed: Folded unembedding, (1, D, V) and (1, 1, V).
-        rest: (n, L, D), for each list of the data set what everything but the head adds to the residual stream.
+        inputs: What attention reads.
+        unembedding: With the final layer norm folded in.
+        rest: (n, L, D), for each list of the data set what all but the head adds to the residual stream, centred.
     """
 
-    xhat: Tensor
-    norm: Gains
-    unembed: tuple[Tensor, Tensor]
+    inputs: Inputs
+    unembedding: Unembedding
     rest: Tensor
+
+
+def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
+    """One `Frozen` for `chains` lanes of each checkpoint; their data sets follow each other in `rest`."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def lanes(values: Sequence[Tensor | None]) -> Tensor | None:
+        return None if values[0] is None else torch.cat(list(values)).repeat_interleave(chains, 0)
+
+    x = Inputs(*(lanes([getattr(part.inputs, name) for part in parts]) for name in ("centred", "rows", "r")))
+    W, bias = (lanes([getattr(part.unembedding, name) for part in parts]) for name in ("W", "bias"))
+    return Frozen(x, Unembedding(W, bias, x.r is not None), torch.cat([part.rest for part in parts]))
 
 
 class HeadKernel:
@@ -44,54 +59,51 @@ class HeadKernel:
         self.shape, self.device = shape, torch.device(device)
         full = param_shapes(shape)
         self.layout = Layout({name: full[name][1:] for name in HEAD_PARAMS})
-        self.pairs = Pairs(shape, self.device)
+        self.views = Views(Layout({name: (1, *full[name][1:]) for name in HEAD_PARAMS}))
         self.buffers = Buffers(self.device)
-        self.mask = causal_bias(shape, self.device)
+        self.attention = Attention(self.buffers, causal_bias(shape, self.device))
 
-    def freeze(self, params: Params, tokens: Tensor, head: int) -> Frozen:
-        """Computes what stays fixed while `head` moves, for the data set's tokens (n, 2L+1)."""
-        positions = params["pos_embed.W_pos"][: 2 * self.shape.list_length]
-        x = params["embed.W_E"] + positions[:, None]  # (2L, V, D)
+    def freeze(self, full: SortKernel, params: Params, data: Batch, head: int) -> Frozen:
+        """Computes what stays fixed while `head` moves.
+
+        Args:
+            full: The kernel of the whole model.
+            params: The checkpoint.
+            data: The data set, n lists.
+            head: Which head.
+        """
         p = {name: value[None] for name, value in params.items()}
-        rest = torch.cat([_rest(params, part, head) for part in tokens.split(1024)])
-        return Frozen(normalise(x, self.shape.layer_norm).hat, gains(p, "blocks.0.ln1"), fold_unembed(p), rest)
+        W_O = params[ATTN + "W_O"].clone()
+        W_O[head] = 0
+        flat = full.layout.flatten(params | {ATTN + "W_O": W_O})[None]
+        parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
+        rest = torch.cat([full.residual(flat, part[None])[0] for part in parts])
+        return Frozen(inputs(p, 2 * self.shape.list_length), unembedding(p), rest)
 
-    def value_and_grad(self, flat: Tensor, rows: Rows, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_grad(self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy and its gradient by one head's parameters.
 
         Args:
             flat: (G, F) parameters of the head, packed by `layout`.
-            rows: Each lane's minibatch.
+            batch: Each lane's minibatch, tokens (G, B, 2L+1).
             frozen: The rest of the checkpoint.
-            index: (G, B) int64, which lists of the data set the minibatches are.
+            index: (G, B) int64, which lists of `frozen.rest` the minibatches are.
 
         Returns:
             losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next call overwrites.
         """
-        G, D = len(flat), self.shape.d_model
-        p, grad = self._one_head(flat), self.buffers("grad", *flat.shape)
-        g, norm = self._one_head(grad), _spread(frozen.norm, G)
-        pairs = (rows.position * self.shape.vocab + rows.token).flatten()
-        xhat = torch.index_select(frozen.xhat.flatten(0, 1), 0, pairs).view(G, -1, D)
+        p, grad = self.views(flat), self.buffers("grad", *flat.shape)
+        g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
+        state = self.attention.forward(p, frozen.inputs, lists)
         resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
-        resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(G, -1, D)  # (G, B·L, D)
-        state = attend(p, norm, xhat, rows, (self.buffers, self.mask, resid))
-        y = normalise(resid, self.shape.layer_norm)
-        W, bias = _spread(frozen.unembed, G)
-        losses, dlogits = cross_entropy(W, bias, y.hat, rows, self.buffers)
-        dresid = normalise_backward(torch.bmm(dlogits, W.mT), y)
-        dkv, dq = attend_backward(p, g, dresid, state, (rows, self.buffers))
-        projections_backward(p, g, norm, xhat, (dkv, dq, rows.first_query))
+        resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(len(flat), -1, self.shape.d_model)
+        resid += state.output[0, :, -1:]
+        add_heads(resid, state)
+        u = frozen.unembedding.expand(len(flat))
+        y = unembed(u, resid, self.buffers)
+        targets = lists.targets.flatten(1)[..., None]  # (G, B·L, 1)
+        losses = -y.logp.gather(2, targets).view(lists.targets.shape)
+        dresid = cross_entropy_backward(u, y, targets, self.buffers)[0]
+        dtables = self.attention.backward(g, dresid, state, lists)[0]
+        weights_backward(g, frozen.inputs.rows, dtables)
         return losses, grad
-
-    def _one_head(self, flat: Tensor) -> Params:
-        return {name: view[:, None] for name, view in self.layout.views(flat).items()}
-
-
-def _rest(params: Params, tokens: Tensor, head: int) -> Tensor:
-    a = activations(params, tokens)
-    return a.resid_pre + params[ATTN + "b_O"] + a.head_out.sum(1) - a.head_out[:, head]
-
-
-def _spread(pair: Gains, lanes: int) -> Gains:
-    return pair and tuple(t.expand(lanes, *t.shape[1:]) for t in pair)

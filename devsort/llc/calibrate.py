@@ -87,7 +87,7 @@ def localizations() -> list[float]:
 
 def typical_curvature(worker: Worker, checkpoints: list[Params], localization: float) -> float:
     """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
-    data = worker.batches.data[slice(0, CURVATURE_LISTS)]
+    data = worker.data[slice(0, CURVATURE_LISTS)]
     kernel = worker.kernels()[0]
 
     def moved(params: Params) -> Params:
@@ -160,15 +160,12 @@ def table(value: dict) -> str:
 
 
 def _trials(run: Run, grid: list[SamplerConfig], params: dict) -> Iterator[tuple[Trial, Trace]]:
-    jobs = [(point, step) for point in grid for step in params]
     workers = {point: Worker(_with(run, point), ("full",)) for point in grid}
-    total = sum(point.num_chains * point.num_steps for point, _ in jobs)
+    total = sum(point.num_chains * point.num_steps * len(params) for point in grid)
     with progress(total=total, desc=f"calibrate {run.path.name}", unit="chain-step", unit_scale=True) as bar:
-        done = dict(
-            parallel(lambda job: workers[job[0]](job[1], params[job[1]], bar.update)[0], jobs, workers[grid[0]])
-        )
-    for point, step in jobs:
-        trace = done[point, step]
+        done = dict(parallel(lambda point: workers[point](params, bar.update), grid, workers[grid[0]]))
+    for point, step in itertools.product(grid, params):
+        (trace,) = done[point][step]
         yield _trial(point, step, estimate(trace, chance_context(run, point))), trace
 
 

@@ -21,12 +21,13 @@ from devsort.errors import UserError
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
 from devsort.llc.table import make_table, rows
 from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, parts_of, settings
-from devsort.model import Params, model_shape
+from devsort.model import model_shape
 from devsort.progress import progress
 from devsort.sampling.restrictions import expand, restriction_mask
 from devsort.sampling.trace import Trace
 
 SECTIONS = ("task", "model", "train", "llc")
+GROUPS = 8  # groups of checkpoints, at least, so that cores share them evenly and an interruption costs little
 
 
 def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
@@ -51,13 +52,13 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         shape = model_shape(run.config.task, run.config.model)
         for name in names:
             restriction_mask(name, shape)
-        origin, checkpoints = _inputs(run)
-        axes = {"checkpoint": list(checkpoints), "restriction": names}
+        origin, steps = _inputs(run)
+        axes = {"checkpoint": steps, "restriction": names}
         parts = tuple(parts_of(run)) if sampler == "devsort" else ()
         store = open_store(path, origin, _command(run, sampler), settings(run), axes, parts)
         if todo := store.todo():
             worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
-            _sample(run, store, todo, worker, checkpoints)
+            _sample(run, store, todo, worker)
         if not table_is_current(store.group):
             write_table(store, make_table(store, chance_context(run, settings(run))))
     return {"run": str(run.path), "trajectory": list(rows(load_llc(run, sampler)))}
@@ -104,25 +105,34 @@ def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
     return picked
 
 
-def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
-    """Provenance of the draws and the verified checkpoints that they are taken around."""
+def _inputs(run: Run) -> tuple[dict[str, str], list[int]]:
+    """Provenance of the draws, and the steps of the verified checkpoints that they are taken around."""
     config, saved = run.config.llc, trained_steps(run)
     late = [step for step in saved if step >= config.first_step]
     steps = chosen_steps(late or saved[-1:], config.max_checkpoints)
-    checkpoints = {step: load_checkpoint(run, step) for step in steps}
-    sums = {step: checksum(params) for step, params in checkpoints.items()}
-    return provenance(run, *SECTIONS, inputs=identity(sums)), checkpoints
+    sums = {step: checksum(load_checkpoint(run, step)) for step in steps}
+    return provenance(run, *SECTIONS, inputs=identity(sums)), steps
 
 
-def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker, checkpoints: dict) -> None:
-    """Runs what is missing; a checkpoint is written when it is whole."""
-    sampler = run.config.llc.sampler
-    total = len(todo) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
+def groups(count: int, most: int) -> list[range]:
+    """Positions of the checkpoints that are sampled side by side: at most `most`, and eight groups or more.
+
+    A function of the config alone: a resumed run stacks the same lanes, so it computes the same bits.
+    """
+    size = max(1, min(most, count // GROUPS))
+    return [range(i, min(i + size, count)) for i in range(0, count, size)]
+
+
+def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
+    """Runs every group that misses a checkpoint; a checkpoint is written when it is whole."""
+    sampler, steps = run.config.llc.sampler, store.steps
+    jobs = [group for group in groups(len(steps), worker.checkpoints) if set(group) & set(todo)]
+    total = sum(map(len, jobs)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
 
-        def work(position: int) -> list[Trace]:
-            step = store.steps[position]
-            return worker(step, checkpoints[step], bar.update)
+        def work(group: range) -> dict[int, list[Trace]]:
+            return worker({steps[i]: load_checkpoint(run, steps[i]) for i in group}, bar.update)
 
-        for position, traces in parallel(work, todo, worker):
-            store.write(position, traces)
+        for group, traces in parallel(work, jobs, worker):
+            for position in set(group) & set(todo):
+                store.write(position, traces[steps[position]])

@@ -1,7 +1,7 @@
 """Who samples: threads that each take the restrictions of one checkpoint, with our kernels or with devinterp."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from threading import Event, local
 from typing import Any
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from devsort.artifacts import Run
 from devsort.config import SamplerConfig
-from devsort.kernels import HeadKernel, SortKernel
+from devsort.kernels import HeadKernel, SortKernel, lane_bytes
 from devsort.llc.flags import Context
-from devsort.model import Params, model_shape
+from devsort.model import Params, Shape, model_shape
 from devsort.rng import name_key
 from devsort.sampling import minibatches, run_chains
 from devsort.sampling.parts import data_parts
@@ -22,6 +22,8 @@ from devsort.sampling.trace import Trace
 from devsort.task import sampling_set
 from devsort.threads import cores, workers
 from devsort.train import resolve_device
+
+STACK = 512  # lists that stacked lanes see at a step on a CPU; beyond it their memory outgrows the caches
 
 
 class Stopped(Exception):
@@ -48,7 +50,7 @@ def parts_of(run: Run) -> dict[str, Tensor]:
 
 
 class Worker:
-    """Samples all restrictions of one checkpoint; every thread has its own kernels."""
+    """Samples all restrictions of some checkpoints side by side; every thread has its own kernels."""
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         config, task = run.config.llc, run.config.task
@@ -57,30 +59,44 @@ class Worker:
         self.shape = model_shape(task, run.config.model)
         self.stop, self.own = Event(), local()
         self.threads = 1 if self.device.type == "cuda" else cores()
-        data = sampling_set(task, config.dataset_size).to(self.device)
-        sampler = self.config
-        chains = range(sampler.num_chains)
-        index = minibatches(sampler.seed, chains, sampler.num_steps, sampler.batch_size, len(data))
-        parts = {name: chosen.to(self.device) for name, chosen in parts_of(run).items()}
-        self.batches = Minibatches(data, index.to(self.device), parts)
+        self.data = sampling_set(task, config.dataset_size).to(self.device)
+        self.parts = {name: chosen.to(self.device) for name, chosen in parts_of(run).items()}
+        self.lanes = lanes_at_once(self.shape, self.config.batch_size, self.device.type, run.config.memory)
+        self.pieces = [range(i, min(i + self.lanes, self._chains)) for i in range(0, self._chains, self.lanes)]
+        self._index = {chains: self._minibatches(chains) for chains in self.pieces[:1]}
 
-    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
-        """Traces of all restrictions at the checkpoint of a training step."""
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints are sampled side by side."""
+        return max(1, self.lanes // self._chains)
+
+    def __call__(self, checkpoints: Mapping[int, Params], advanced: Callable[[int], None]) -> dict[int, list[Trace]]:
+        """Traces of all restrictions at checkpoints.
+
+        Args:
+            checkpoints: Training step → parameters.
+            advanced: Called with the number of chain-steps done since the last call.
+        """
         kernels = self.kernels()
-        params = {name: value.to(self.device) for name, value in params.items()}
-        reference = Reference(kernels[0], params, self.batches)
-        lanes = self.config.num_chains
+        on_device = [{name: value.to(self.device) for name, value in p.items()} for p in checkpoints.values()]
+        references = [Reference(kernels[0], params, self.data) for params in on_device]
 
-        def on_step(_: int) -> None:
-            if self.stop.is_set():
-                raise Stopped
-            advanced(lanes)
+        def traces(name: str, chains: range) -> list[Trace]:
+            streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
+            objective = SortObjective(kernels, references, name, self.batches(chains))
+            trace = run_chains(objective, self.config, streams, self._heard(advanced, len(streams)))
+            return [trace.chains(slice(i, i + len(chains))) for i in range(0, len(streams), len(chains))]
 
-        def trace(name: str) -> Trace:
-            objective = SortObjective(kernels, params, name, self.batches, reference)
-            return run_chains(objective, self.config, [(step, name_key(name), c) for c in range(lanes)], on_step)
+        whole = [
+            [Trace.join(pieces) for pieces in zip(*(traces(name, c) for c in self.pieces), strict=True)]
+            for name in self.names
+        ]
+        return dict(zip(checkpoints, map(list, zip(*whole, strict=True)), strict=True))
 
-        return [trace(name) for name in self.names]
+    def batches(self, chains: range) -> Minibatches:
+        """The minibatches of some chains."""
+        held = self._index.get(chains)
+        return Minibatches(self.data, self._minibatches(chains) if held is None else held, self.parts)
 
     def kernels(self) -> tuple[SortKernel, HeadKernel]:
         """The kernels of the calling thread."""
@@ -88,11 +104,33 @@ class Worker:
             self.own.held = sort_kernels(self.shape, self.device)
         return self.own.held
 
+    @property
+    def _chains(self) -> int:
+        return self.config.num_chains
+
+    def _minibatches(self, chains: range) -> Tensor:
+        c = self.config
+        return minibatches(c.seed, chains, c.num_steps, c.batch_size, len(self.data)).to(self.device)
+
+    def _heard(self, advanced: Callable[[int], None], lanes: int) -> Callable[[int], None]:
+        def on_step(_: int) -> None:
+            if self.stop.is_set():
+                raise Stopped
+            advanced(lanes)
+
+        return on_step
+
+
+def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> int:
+    """How many lanes are stacked: as many as `memory` MiB hold, and on a CPU as many as its caches serve well."""
+    fit = max(1, memory * 2**20 // lane_bytes(shape, batch_size))
+    return fit if device == "cuda" else min(fit, max(1, STACK // batch_size))
+
 
 class ReferenceWorker:
     """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
 
-    threads = 1
+    threads = checkpoints = 1
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         self.config, self.names, self.stop = settings(run), names, Event()
@@ -102,9 +140,11 @@ class ReferenceWorker:
 
         self.sample = sample_with_devinterp
 
-    def __call__(self, step: int, params: Params, advanced) -> list[Trace]:
-        """Traces of all restrictions at the checkpoint of a training step."""
+    def __call__(self, checkpoints: Mapping[int, Params], advanced: Callable[[int], None]) -> dict[int, list[Trace]]:
+        """Traces of all restrictions at checkpoints, see `Worker`."""
+        return {step: self._traces(step, params, advanced) for step, params in checkpoints.items()}
 
+    def _traces(self, step: int, params: Params, advanced: Callable[[int], None]) -> list[Trace]:
         def on_step() -> None:
             if self.stop.is_set():
                 raise Stopped

@@ -18,7 +18,7 @@ def largest_curvature(kernel: SortKernel, params: Params, data: Batch, iteration
     Hessian-vector products are central differences of the gradient, H v ≈ (∇L(w + δv) − ∇L(w − δv)) / 2δ.
     """
     w = kernel.layout.flatten(params)  # (P,)
-    both = kernel.pairs.rows(Batch(data.tokens.expand(2, -1, -1), data.targets.expand(2, -1, -1)))
+    both = Batch(data.tokens.expand(2, -1, -1), data.targets.expand(2, -1, -1))
     v = torch.randn(w.shape, generator=torch_stream(0, "power-iteration")).to(w.device)
     step, value = NUDGE * float(w.norm()), 0.0
     for _ in range(iterations):

@@ -21,7 +21,7 @@ def sgld_step(w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: Samp
     Args:
         w: (G, F) free parameters, updated in place.
         star: (G, F) or broadcastable, w*.
-        grad: (G, F), ∇L.
+        grad: (G, F), ∇L, overwritten by G.
         noise: (G, F) standard normal numbers.
         config: ε, nβ, γ, ρ.
 
@@ -29,7 +29,7 @@ def sgld_step(w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: Samp
         G and w − w*, both (G, F), before the update.
     """
     moved = w - star
-    force = torch.add(moved * config.localization, grad, alpha=config.n_beta)
+    force = grad.mul_(config.n_beta).add_(moved, alpha=config.localization)
     if config.prior:
         force.add_(w, alpha=config.prior)
     w.add_(force, alpha=-config.lr / 2)

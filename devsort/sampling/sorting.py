@@ -4,18 +4,19 @@ The loss of the checkpoint on each answer of the data set is computed once, so t
 chain's own minibatch costs a look-up.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from devsort.kernels import HeadKernel, SortKernel
+from devsort.kernels import HeadKernel, SortKernel, stack
 from devsort.model import Params, Shape
 from devsort.sampling.objective import Groups, free_entries
 from devsort.sampling.restrictions import restriction_mask, whole_head
 from devsort.task import Batch
 
-CHUNK = 512  # lists per forward pass of the reference loss
+CHUNK = 256  # lists per forward pass of the reference loss
 
 
 @dataclass(frozen=True)
@@ -34,63 +35,66 @@ class Minibatches:
 
 
 class Reference:
-    """The checkpoint's loss on every answer of the data set, in nats: (n, L)."""
+    """A checkpoint with its own loss on every answer of the data set, in nats: (n, L)."""
 
-    def __init__(self, kernel: SortKernel, params: Params, batches: Minibatches) -> None:
-        self.flat = kernel.layout.flatten(params)[None]
-        data = batches.data
+    def __init__(self, kernel: SortKernel, params: Params, data: Batch) -> None:
+        self.params = params
+        self.flat = kernel.layout.flatten(params)[None]  # (1, P)
         parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
-        self.losses = torch.cat([kernel.losses(self.flat, kernel.pairs.rows(part[None]))[0] for part in parts])
+        self.losses = torch.cat([kernel.losses(self.flat, part[None])[0] for part in parts])
 
 
 class SortObjective:
-    """All chains of one restriction at one checkpoint; a whole head takes the kernel that touches that head alone.
+    """All chains of one restriction at some checkpoints; a whole head takes the kernel that touches that head alone.
+
+    Lanes are ordered by checkpoint, then by chain.
 
     Args:
         kernels: The kernels for all parameters and for one head, whose buffers are used.
-        params: The checkpoint.
+        references: The checkpoints.
         name: The restriction, see `restrictions`.
-        batches: The chains' minibatches.
-        reference: The checkpoint's own losses.
+        batches: The chains' minibatches, the same at every checkpoint.
     """
 
     def __init__(
         self,
         kernels: tuple[SortKernel, HeadKernel],
-        params: Params,
+        references: Sequence[Reference],
         name: str,
         batches: Minibatches,
-        reference: Reference,
     ) -> None:
         full, one = kernels
-        self.batches, self.reference = batches, reference
+        self.batches, self.checkpoints, chains = batches, len(references), len(batches.index)
+        self.losses = torch.cat([reference.losses for reference in references])  # (checkpoints · n, L)
         mask = restriction_mask(name, full.shape)
         self.free = free_entries(full.layout, mask).to(full.device) if mask else None
-        self.chains = len(batches.index)
-        star = reference.flat[0] if self.free is None else reference.flat[0][self.free]
-        self.center = star.expand(self.chains, -1)
+        self.stack = torch.cat([reference.flat for reference in references]).repeat_interleave(chains, 0)  # (G, P)
+        self.center = self.stack if self.free is None else self.stack[:, self.free]
         head = whole_head(name)
         self.kernel = full if head is None else one
-        self.frozen = None if head is None else one.freeze(params, batches.data.tokens, head)
-        self.stack = None if self.free is None or head is not None else reference.flat.repeat(self.chains, 1)
+        self.frozen = None
+        if head is not None:
+            self.frozen = stack([one.freeze(full, r.params, batches.data, head) for r in references], chains)
+        lane = torch.arange(self.checkpoints, device=full.device).repeat_interleave(chains)
+        self.offset = lane[:, None] * len(batches.data)  # (G, 1)
 
     def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
         """See `objective.Objective`."""
-        index = self.batches.index[:, step]  # (C, B)
-        losses, grad = self._value_and_grad(w, index)  # (C, B, L), (C, F)
-        rise = losses - self.reference.losses[index]
+        index = self.batches.index[:, step].repeat(self.checkpoints, 1)  # (G, B)
+        losses, grad = self._value_and_grad(w, index)  # (G, B, L), (G, F)
+        rise = losses - self.losses[index + self.offset]
         loss = losses.mean((1, 2))
         groups = {name: _mean_of(rise, part[index]) for name, part in self.batches.groups.items()}
         return loss, loss - rise.mean((1, 2)), grad, groups
 
     def _value_and_grad(self, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        rows = self.kernel.pairs.rows(self.batches.data[index])
+        batch = self.batches.data[index]
         if self.frozen is not None:
-            return self.kernel.value_and_grad(w, rows, self.frozen, index)
-        if self.stack is None:
-            return self.kernel.value_and_grad(w, rows)
+            return self.kernel.value_and_grad(w, batch, self.frozen, index + self.offset)
+        if self.free is None:
+            return self.kernel.value_and_grad(w, batch)
         self.stack[:, self.free] = w
-        losses, grad = self.kernel.value_and_grad(self.stack, rows)
+        losses, grad = self.kernel.value_and_grad(self.stack, batch)
         return losses, grad[:, self.free]
 
 

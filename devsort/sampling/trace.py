@@ -1,5 +1,6 @@
 """What sampling writes down: losses first, analysis later."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -46,7 +47,15 @@ class Trace:
         """(C,) bool, chains that are no longer finite; they stay in the trace as they are."""
         return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1))
 
-    def chains(self, chosen: np.ndarray) -> "Trace":
-        """The trace of some chains, given by a (C,) mask or their positions."""
+    @classmethod
+    def join(cls, traces: "Sequence[Trace]") -> "Trace":
+        """One trace of the chains of all."""
+        names = [f.name for f in fields(cls) if f.name not in ("groups", "dimension")]
+        arrays = {name: np.concatenate([getattr(t, name) for t in traces]) for name in names}
+        groups = {name: np.concatenate([t.groups[name] for t in traces]) for name in traces[0].groups}
+        return cls(**arrays, groups=groups, dimension=traces[0].dimension)
+
+    def chains(self, chosen: np.ndarray | slice) -> "Trace":
+        """The trace of some chains, given by a (C,) mask, a slice or their positions."""
         arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name not in ("groups", "dimension")}
         return replace(self, **arrays, groups={name: value[chosen] for name, value in self.groups.items()})

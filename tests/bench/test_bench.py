@@ -96,16 +96,15 @@ def test_the_floor_counts_the_products_that_the_kernels_take(one_head):
     shape = model_shape(task, ModelConfig(heads=2, d_model=24, d_head=12))
     data, params = sampling_set(task, 64), init_params(shape, 0.8, 0)
     full, head = SortKernel(shape), HeadKernel(shape)
-    rows = full.pairs.rows(data[None])
-    frozen = head.freeze(params, data.tokens, 1)
+    frozen = head.freeze(full, params, data, 1)
     counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flop})
     with counter:
         if one_head:
             own = {name: params[name][1] for name in head.layout.shapes}
-            head.value_and_grad(head.layout.flatten(own)[None], rows, frozen, torch.arange(64)[None])
+            head.value_and_grad(head.layout.flatten(own)[None], data[None], frozen, torch.arange(64)[None])
         else:
-            full.value_and_grad(full.layout.flatten(params)[None], rows)
-    assert counter.get_total_flops() == pytest.approx(step_flops(shape, rows, one_head), rel=0.02)
+            full.value_and_grad(full.layout.flatten(params)[None], data[None])
+    assert counter.get_total_flops() == pytest.approx(step_flops(shape, 64, one_head), rel=0.02)
 
 
 def test_a_batch_of_zero_is_refused():

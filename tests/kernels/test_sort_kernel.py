@@ -55,7 +55,7 @@ def test_value_and_gradient_of_every_parameter(heads, norm, length):
     shape, lanes, batches = setting(heads, norm, length)
     kernel = SortKernel(shape)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
-    found, grad = kernel.value_and_grad(flat, kernel.pairs.rows(stacked(batches)))
+    found, grad = kernel.value_and_grad(flat, stacked(batches))
     assert found.shape == (LANES, LISTS, length)
     for g, (params, batch) in enumerate(zip(lanes, batches, strict=True)):
         value, gradient = oracle(params, batch, tuple(param_shapes(shape)))
@@ -68,9 +68,9 @@ def test_losses_alone_equal_those_with_a_gradient(heads, norm, length):
     shape, lanes, batches = setting(heads, norm, length)
     kernel = SortKernel(shape)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
-    rows = kernel.pairs.rows(stacked(batches))
-    with_gradient = kernel.value_and_grad(flat, rows)[0].clone()
-    assert torch.equal(kernel.losses(flat, rows), with_gradient)
+    batch = stacked(batches)
+    with_gradient = kernel.value_and_grad(flat, batch)[0].clone()
+    assert torch.equal(kernel.losses(flat, batch), with_gradient)
 
 
 @every_model
@@ -82,8 +82,8 @@ def test_value_and_gradient_of_each_head_alone(heads, norm, length):
     for head in range(heads):
         moved = [moved_head(params, head, seed) for seed in (5, 6)]
         flat = torch.stack([kernel.layout.flatten(one_head(p, head, kernel.layout)) for p in moved])
-        frozen = kernel.freeze(params, data.tokens, head)
-        found, grad = kernel.value_and_grad(flat, kernel.pairs.rows(data[index]), frozen, index)
+        frozen = kernel.freeze(SortKernel(shape), params, data, head)
+        found, grad = kernel.value_and_grad(flat, data[index], frozen, index)
         for g, p in enumerate(moved):
             value, gradient = oracle(p, data[index[g]], tuple(kernel.layout.shapes))
             assert float(found[g].mean()) == pytest.approx(float(value), abs=2e-6)
@@ -109,9 +109,9 @@ def test_a_lane_does_not_depend_on_its_neighbours():
     shape, lanes, batches = setting(2, True, 4)
     kernel = SortKernel(shape)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
-    together = [t.clone() for t in kernel.value_and_grad(flat, kernel.pairs.rows(stacked(batches)))]
+    together = [t.clone() for t in kernel.value_and_grad(flat, stacked(batches))]
     for g in range(LANES):
-        alone = kernel.value_and_grad(flat[g : g + 1], kernel.pairs.rows(stacked(batches[g : g + 1])))
+        alone = kernel.value_and_grad(flat[g : g + 1], stacked(batches[g : g + 1]))
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a[0], b[g], rtol=1e-5, atol=1e-6)
 
@@ -121,11 +121,9 @@ def test_the_second_call_is_not_touched_by_the_first():
     shape, lanes, batches = setting(3, True, 4)
     kernel = SortKernel(shape)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
-    rows = kernel.pairs.rows(stacked(batches))
-    first = [t.clone() for t in kernel.value_and_grad(flat, rows)]
+    batch = stacked(batches)
+    first = [t.clone() for t in kernel.value_and_grad(flat, batch)]
     big = train_batch(TaskConfig(list_length=4, numbers=9), 5, 40)
-    kernel.value_and_grad(
-        flat.flip(0), kernel.pairs.rows(Batch(*(t.expand(3, -1, -1) for t in (big.tokens, big.targets))))
-    )
-    for a, b in zip(kernel.value_and_grad(flat, rows), first, strict=True):
+    kernel.value_and_grad(flat.flip(0), Batch(*(t.expand(3, -1, -1) for t in (big.tokens, big.targets))))
+    for a, b in zip(kernel.value_and_grad(flat, batch), first, strict=True):
         assert torch.equal(a, b)

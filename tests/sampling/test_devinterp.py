@@ -36,7 +36,7 @@ def ours(run, params, data, config: SamplerConfig, name: str):
     kernels = sort_kernels(model_shape(run.config.task, run.config.model))
     index = torch.arange(len(data)).expand(config.num_chains, config.num_steps, -1)
     batches = Minibatches(data, index, {})
-    objective = SortObjective(kernels, params, name, batches, Reference(kernels[0], params, batches))
+    objective = SortObjective(kernels, [Reference(kernels[0], params, data)], name, batches)
     return run_chains(objective, config, [(c,) for c in range(config.num_chains)])
 
 

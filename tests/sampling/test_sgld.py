@@ -32,7 +32,7 @@ def test_one_step_is_the_rule_of_the_docstring():
     generator = torch.Generator().manual_seed(0)
     w, star, grad, noise = (torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(4))
     before = w.clone()
-    force, moved = sgld_step(w, star, grad, noise, ODD)
+    force, moved = sgld_step(w, star, grad.clone(), noise, ODD)
     for g in range(2):
         for i in range(3):
             u = float(before[g, i] - star[g, i])

@@ -35,8 +35,8 @@ def fast(name: str, norm: bool = True, groups: dict | None = None, heads: int = 
     shape, params, batches = setting(norm, heads)
     batches = Minibatches(batches.data, batches.index, groups or {})
     kernels = sort_kernels(shape)
-    reference = Reference(kernels[0], params, batches)
-    return run_chains(SortObjective(kernels, params, name, batches, reference), CONFIG, [(c,) for c in range(3)])
+    reference = Reference(kernels[0], params, batches.data)
+    return run_chains(SortObjective(kernels, [reference], name, batches), CONFIG, [(c,) for c in range(3)])
 
 
 def plain_loss(params, batch):

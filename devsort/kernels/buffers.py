@@ -1,0 +1,51 @@
+"""Memory that is allocated once, so that large tensors stay where the caches know them."""
+
+import torch
+from torch import Tensor
+
+from devsort.layout import Layout
+
+
+class Buffers:
+    """Memory that grows where it must and is overwritten by every call."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._held: dict[str, Tensor] = {}
+        self._views: dict[tuple, Tensor] = {}
+
+    def __call__(self, name: str, *size: int) -> Tensor:
+        """A tensor of this size in the memory of this name; the same object as long as the memory stays."""
+        view = self._views.get((name, size))
+        if view is None:
+            view = self._views[name, size] = self._view(name, size)
+        return view
+
+    def _view(self, name: str, size: tuple[int, ...]) -> Tensor:
+        numel = torch.Size(size).numel()
+        held = self._held.get(name)
+        if held is None or held.numel() < numel:
+            held = self._held[name] = torch.empty(numel, device=self.device)
+            self._views = {key: view for key, view in self._views.items() if key[0] != name}
+        return held[:numel].view(size)
+
+
+class Views:
+    """Views of the parameters in a flat tensor, made once for a tensor that comes again at every step.
+
+    Args:
+        layout: Where the parameters lie.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self._seen: list[tuple[Tensor, dict[str, Tensor]]] = []
+
+    def __call__(self, flat: Tensor) -> dict[str, Tensor]:
+        """The views of `flat` (G, P)."""
+        for seen, views in self._seen:
+            if seen is flat:
+                return views
+        views = self.layout.views(flat)
+        self._seen = [(flat, views), *self._seen[:1]]
+        return views
