@@ -15,7 +15,9 @@ from devsort.sampling.trace import Trace
 NOISE_STEPS, NOISE_BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once
 
 
-def sgld_step(w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: SamplerConfig) -> tuple[Tensor, Tensor]:
+def sgld_step(
+    w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: SamplerConfig, out: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """One step of w ← w − (ε/2) G + sqrt(ε) noise with G = nβ ∇L + γ (w − w*) + ρ w.
 
     Args:
@@ -24,11 +26,12 @@ def sgld_step(w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: Samp
         grad: (G, F), ∇L, overwritten by G.
         noise: (G, F) standard normal numbers.
         config: ε, nβ, γ, ρ.
+        out: Memory for w − w*.
 
     Returns:
         G and w − w*, both (G, F), before the update.
     """
-    moved = w - star
+    moved = torch.sub(w, star, out=out)
     force = grad.mul_(config.n_beta).add_(moved, alpha=config.localization)
     if config.prior:
         force.add_(w, alpha=config.prior)
@@ -58,10 +61,10 @@ def run_chains(
     star = objective.center
     w = star.clone(memory_format=torch.contiguous_format)
     noise = Noise(config.seed, streams, w)
-    record = _Record(config)
+    record, moved = _Record(config, torch.empty_like(w)), torch.empty_like(w)
     for step in range(config.num_steps):
         loss, init_loss, grad, groups = objective(w, step)
-        force, moved = sgld_step(w, star, grad, noise(), config)
+        force, moved = sgld_step(w, star, grad, noise(), config, moved)
         record(step, loss, init_loss, force, moved, groups)
         if on_step:
             on_step(step)
@@ -90,8 +93,8 @@ class Noise:
 class _Record:
     """Collects the losses of burn-in, then everything at every `num_steps_bw_draws`-th step."""
 
-    def __init__(self, config: SamplerConfig) -> None:
-        self.config = config
+    def __init__(self, config: SamplerConfig, scratch: Tensor) -> None:
+        self.config, self.scratch = config, scratch
         self.burnin: list[tuple[Tensor, ...]] = []
         self.draws: list[tuple[Tensor, ...]] = []
         self.groups: dict[str, list[Tensor]] = {}
@@ -101,7 +104,8 @@ class _Record:
         if after < 0:
             self.burnin.append((loss.detach().clone(), init_loss.detach().clone()))
         elif after % self.config.num_steps_bw_draws == 0:
-            evidence = (_dot(force, moved), _dot(force, force), _dot(moved, moved))
+            work = torch.mul(force, moved, out=self.scratch).sum(1)
+            evidence = (work, _square(force), _square(moved))
             self.draws.append((loss.detach().clone(), init_loss.detach().clone(), *evidence))
             for name, value in groups.items():
                 self.groups.setdefault(name, []).append(value.clone())
@@ -114,8 +118,8 @@ class _Record:
         return Trace(loss, init_loss, work, force, distance, *burnin, groups, dimension)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return torch.linalg.vecdot(a, b)  # (G,)
+def _square(a: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(a, dim=1).square_()  # (G,)
 
 
 def _stack(column: Sequence[Tensor]) -> np.ndarray:
