@@ -1,0 +1,76 @@
+"""Lanes side by side: the same random numbers, results equal to rounding, memory within the budget.
+
+Tolerance: chains of ten steps on losses near 2; other stacks sum in another order, 1e-6 of the loss at each step.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from devsort.config import ModelConfig, TaskConfig
+from devsort.kernels import lane_bytes
+from devsort.llc.step import groups
+from devsort.llc.workers import STACK, Worker, lanes_at_once
+from devsort.model import init_params, model_shape
+
+NAMES = ("full", "h1", "h0.ov")
+
+
+def worker(run, memory: int = 2048, **sampler) -> Worker:
+    settings = run.config.llc.sampler.model_copy(update={"num_chains": 5, "n_beta": 20.0, **sampler})
+    llc = run.config.llc.model_copy(update={"sampler": settings})
+    return Worker(replace(run, config=run.config.model_copy(update={"llc": llc, "memory": memory})), NAMES)
+
+
+def checkpoints(run, count: int) -> dict[int, dict[str, torch.Tensor]]:
+    shape = model_shape(run.config.task, run.config.model)
+    return {10 * (i + 1): init_params(shape, 0.8, seed=i) for i in range(count)}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for step, traces in expected.items():
+        for mine, theirs in zip(found[step], traces, strict=True):
+            np.testing.assert_allclose(mine.loss, theirs.loss, atol=1e-5)
+            np.testing.assert_allclose(mine.distance, theirs.distance, rtol=1e-4)
+            np.testing.assert_allclose(mine.groups["small-gaps"], theirs.groups["small-gaps"], atol=1e-5)
+
+
+@pytest.fixture
+def alone(tiny_run):
+    one = worker(tiny_run)
+    return {step: one({step: params}, lambda _: None)[step] for step, params in checkpoints(tiny_run, 3).items()}
+
+
+def test_checkpoints_side_by_side_are_the_checkpoints_alone(tiny_run, alone):
+    assert_same(worker(tiny_run)(checkpoints(tiny_run, 3), lambda _: None), alone)
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+def test_chains_in_pieces_are_the_chains_together(tiny_run, alone, lanes):
+    cut = worker(tiny_run)
+    cut.lanes, cut.pieces = lanes, [range(i, min(i + lanes, 5)) for i in range(0, 5, lanes)]
+    done = []
+    steps = checkpoints(tiny_run, 3)
+    assert_same({step: cut({step: params}, done.append)[step] for step, params in steps.items()}, alone)
+    assert sum(done) == 3 * 3 * 5 * cut.config.num_steps and max(done) == lanes
+
+
+def test_a_stack_keeps_within_the_memory_and_within_the_caches():
+    shape = model_shape(TaskConfig(), ModelConfig())
+    lane = lane_bytes(shape, 32)
+    assert lanes_at_once(shape, 32, "cuda", 1024) == 2**30 // lane > STACK // 32
+    assert lanes_at_once(shape, 32, "cuda", 1) == 1
+    assert lanes_at_once(shape, 32, "cpu", 1024) == STACK // 32 == 16
+    assert lanes_at_once(shape, 32, "cpu", 2 * lane // 2**20 + 1) == 2
+    assert lanes_at_once(shape, 1024, "cpu", 1024) == 1
+
+
+def test_groups_are_all_checkpoints_once_and_at_least_eight():
+    for count in range(1, 60):
+        for most in (1, 2, 4, 9):
+            found = groups(count, most)
+            assert [i for group in found for i in group] == list(range(count))
+            assert max(map(len, found)) <= most and (len(found) >= 8 or max(map(len, found)) == 1)
