@@ -15,27 +15,26 @@ NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 
 
 def make_table(store: Store, context: Context, allow_dead: bool = False) -> xr.Dataset:
-    """Estimates every checkpoint and restriction from the stored draws.
+    """Estimates every checkpoint and restriction from the stored draws, one checkpoint in memory at a time.
 
     Returns:
         llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint, restriction), llc_chain
         (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and llc_part, se_part (…, part) by parts of the data.
     """
-    rows = [store.traces(i) for i in range(len(store.steps))]
-    estimates = [[estimate(trace, context, allow_dead) for trace in row] for row in rows]
+    cells = [_row(store.traces(i), context, allow_dead) for i in range(len(store.steps))]
+    estimates, parts, losses = (list(column) for column in zip(*cells, strict=True))
     lead = ("checkpoint", "restriction")
     data = {name: (lead, _grid(estimates, lambda e, n=name: getattr(e, n))) for name in SCALARS}
     data |= {name: (lead, _grid(estimates, lambda e, n=name: getattr(e.diagnostics, n))) for name in NUMBERS}
     data["ci95"] = ((*lead, "bound"), _grid(estimates, lambda e: e.ci95))
     data["llc_chain"] = ((*lead, "chain"), _grid(estimates, lambda e: e.llc_chain))
     data["flags"] = ((*lead, "flag"), _grid(estimates, lambda e: [f in e.flags for f in FLAGS]))
-    data["checkpoint_loss"] = (("checkpoint",), [float(np.nanmean(row[0].init_loss)) for row in rows])
+    data["checkpoint_loss"] = (("checkpoint",), losses)
     coordinates = {"checkpoint": store.steps, "restriction": _names(store.restrictions), "flag": _names(FLAGS)}
-    if rows[0][0].groups:
-        parts = [[_parts(trace, context) for trace in row] for row in rows]
-        data["llc_part"] = ((*lead, "part"), np.array([[llc for llc, _ in row] for row in parts]))
-        data["se_part"] = ((*lead, "part"), np.array([[se for _, se in row] for row in parts]))
-        coordinates["part"] = _names(rows[0][0].groups)
+    if names := list(parts[0][0]):
+        of = np.array([[[cell[name] for name in names] for cell in row] for row in parts])  # (…, part, 2)
+        data["llc_part"], data["se_part"] = ((*lead, "part"), of[..., 0]), ((*lead, "part"), of[..., 1])
+        coordinates["part"] = _names(names)
     return xr.Dataset(data, coordinates | {"bound": _names(["low", "high"])})
 
 
@@ -81,11 +80,21 @@ def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
     return {n: {"llc": _number(c["llc_part"]), "se": _number(c["se_part"])} for n, c in of.items()}
 
 
-def _parts(trace: Trace, context: Context) -> tuple[list[float], list[float]]:
+def _row(traces: list[Trace], context: Context, allow_dead: bool) -> tuple[list[Estimate], list[dict], float]:
+    """Of one checkpoint: the estimate and the parts of each restriction, and the checkpoint's own loss."""
+    estimates = [estimate(trace, context, allow_dead) for trace in traces]
+    return estimates, [_parts(trace, context) for trace in traces], float(np.nanmean(traces[0].init_loss))
+
+
+def _parts(trace: Trace, context: Context) -> dict[str, tuple[float, float]]:
     """λ̂ and the standard error between chains on each part of the data, at the same draws."""
-    chains = [context.n_beta * np.nanmean(rise.astype(np.float64), axis=1) for rise in trace.groups.values()]
-    errors = [float(c.std(ddof=1) / np.sqrt(len(c))) if len(c) > 1 else np.nan for c in chains]
-    return [float(c.mean()) for c in chains], errors
+
+    def of(rise: np.ndarray) -> tuple[float, float]:
+        chains = context.n_beta * np.nanmean(rise.astype(np.float64), axis=1)  # (C,)
+        error = float(chains.std(ddof=1) / np.sqrt(len(chains))) if len(chains) > 1 else np.nan
+        return float(chains.mean()), error
+
+    return {name: of(rise) for name, rise in trace.groups.items()}
 
 
 def _names(names: Iterable[str]) -> np.ndarray:
