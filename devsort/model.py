@@ -21,7 +21,7 @@ from torch import Tensor
 
 from devsort.config import ModelConfig, TaskConfig
 from devsort.errors import UserError
-from devsort.rng import name_key, torch_stream
+from devsort.rng import name_key, short_torch_stream
 
 LN_EPS = 1e-5  # HookedTransformer's
 ATTN = "blocks.0.attn."
@@ -94,7 +94,7 @@ def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
     def init(name: str, size: tuple[int, ...]) -> Tensor:
         leaf = name.rsplit(".", 1)[1]
         if leaf.startswith("W_"):
-            generator = torch_stream(seed, "init", name_key(name))
+            generator = short_torch_stream(seed, "init", name_key(name))
             return torch.randn(size, generator=generator) * (init_scale / math.sqrt(shape.d_model))
         return torch.ones(size) if leaf == "w" else torch.zeros(size)
 

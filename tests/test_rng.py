@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.rng import name_key, stream, torch_stream
+from devsort import rng
+from devsort.rng import name_key, short_torch_stream, stream, torch_stream
 
 NAMES = [
     (0, "train"),
@@ -70,9 +71,50 @@ def test_numbers_are_those_of_another_process():
 def test_numbers_are_pinned():
     # published seeds must go on meaning the same data: a change here changes every run
     assert stream(0, "train", 0).integers(1000, size=4).tolist() == [892, 895, 462, 418]
-    assert torch_stream(0, "init", 1).initial_seed() == 8389341889633121962
+    assert short_torch_stream(0, "init", 1).initial_seed() == 8389341889633121962
+    numbers = torch.randint(2**31, (3,), generator=torch_stream(0, "noise", 1))
+    assert numbers.tolist() == [1583048313, 1766322435, 1141591145]
 
 
 def test_a_negative_index_is_refused():
     with pytest.raises(ValueError, match="non-negative"):
         stream(0, "train", -1)
+
+
+# ---- torch's CPU generator keeps 32 bits of its seed
+
+
+class SameLowBits(np.random.SeedSequence):
+    """Stands for two names whose first 64 bits agree in the 32 that torch keeps, and differ elsewhere."""
+
+    def __init__(self, mark: int) -> None:
+        super().__init__(mark)
+        self.mark = mark
+
+    def generate_state(self, n_words, dtype=np.uint32):
+        if n_words == 1:
+            return np.array([(self.mark << 40) + 14], dtype)
+        return super().generate_state(n_words, dtype)
+
+
+def test_streams_whose_seeds_agree_in_the_bits_that_torch_keeps_are_unrelated(monkeypatch):
+    monkeypatch.setattr(rng, "_sequence", lambda seed, purpose, index: SameLowBits(index[0]))
+    a, b = (torch.randn(10_000, generator=short_torch_stream(0, "x", i)) for i in (1, 2))
+    assert torch.equal(a, b)  # what torch's own seeding does
+    a, b = (torch.randn(10_000, generator=torch_stream(0, "x", i)) for i in (1, 2))
+    assert abs(np.corrcoef(a, b)[0, 1]) < 0.06  # six standard errors
+
+
+def test_a_stream_is_the_mersenne_twister_of_its_624_words():
+    """Against numpy's implementation: so the place of the words in torch's state is right."""
+    words = rng._sequence(5, "noise", (1, 2)).generate_state(624, np.uint32)
+    twister = np.random.MT19937()
+    twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
+    expected = twister.random_raw(2000) % 2**20
+    assert torch.randint(2**20, (2000,), generator=torch_stream(5, "noise", 1, 2)).tolist() == expected.tolist()
+
+
+def test_the_noise_of_twenty_thousand_lanes_has_no_two_the_same():
+    lanes = [(step, restriction, chain) for step in range(1250) for restriction in range(4) for chain in range(4)]
+    first = {tuple(torch.randn(4, generator=torch_stream(0, "noise", *lane)).tolist()) for lane in lanes}
+    assert len(first) == len(lanes) == 20_000
