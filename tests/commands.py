@@ -25,12 +25,14 @@ class Result(NamedTuple):
 
 def devsort(*arguments: str | Path) -> Result:
     """Runs `devsort ARGUMENTS` in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    out, err = io.StringIO(), io.StringIO()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with redirect_stdout(out), redirect_stderr(err):
             code = _exit_code(arguments)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return Result(code, out.getvalue(), err.getvalue())
 
 

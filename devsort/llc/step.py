@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import xarray as xr
@@ -14,17 +15,16 @@ from devsort.artifacts import (
     identity,
     load_checkpoint,
     provenance,
-    remove,
     trained_steps,
 )
-from devsort.errors import UserError
+from devsort.errors import Unfinished, UserError, saying
+from devsort.files import remove
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
 from devsort.llc.table import make_table, rows
 from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, parts_of, settings
-from devsort.model import Params, model_shape
+from devsort.model import model_shape
 from devsort.progress import progress
 from devsort.sampling.restrictions import expand, restriction_mask
-from devsort.sampling.trace import Trace
 
 SECTIONS = ("task", "model", "train", "llc")
 
@@ -51,13 +51,14 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         shape = model_shape(run.config.task, run.config.model)
         for name in names:
             restriction_mask(name, shape)
-        origin, checkpoints = _inputs(run)
-        axes = {"checkpoint": list(checkpoints), "restriction": names}
+        origin, steps = _inputs(run)
+        axes = {"checkpoint": steps, "restriction": names}
         parts = tuple(parts_of(run)) if sampler == "devsort" else ()
         store = open_store(path, origin, _command(run, sampler), settings(run), axes, parts)
         if todo := store.todo():
             worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
-            _sample(run, store, todo, worker, checkpoints)
+            with saying(lambda: f"{len(steps) - len(store.todo())} of {len(steps)} checkpoints are sampled and saved"):
+                _sample(run, store, todo, worker)
         if not table_is_current(store.group):
             write_table(store, make_table(store, chance_context(run, settings(run))))
     return {"run": str(run.path), "trajectory": list(rows(load_llc(run, sampler)))}
@@ -74,7 +75,7 @@ def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     check_provenance(group.attrs, _inputs(run)[0], path, command)
     finish = f"run `{command.removesuffix(' --force')}` to finish it"
     if not table_is_current(group):
-        raise UserError(f"{path} is unfinished", finish)
+        raise Unfinished(f"{path} is unfinished", finish)
     if damaged := Store(path, group).todo():
         step = Store(path, group).steps[damaged[0]]
         raise UserError(f"{path} does not match its checksum at step {step}", finish)
@@ -104,25 +105,26 @@ def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
     return picked
 
 
-def _inputs(run: Run) -> tuple[dict[str, str], dict[int, Params]]:
-    """Provenance of the draws and the verified checkpoints that they are taken around."""
+def _inputs(run: Run) -> tuple[dict[str, str], list[int]]:
+    """Provenance of the draws and the verified checkpoints that they are taken around, by step."""
     config, saved = run.config.llc, trained_steps(run)
     late = [step for step in saved if step >= config.first_step]
     steps = chosen_steps(late or saved[-1:], config.max_checkpoints)
-    checkpoints = {step: load_checkpoint(run, step) for step in steps}
-    sums = {step: checksum(params) for step, params in checkpoints.items()}
-    return provenance(run, *SECTIONS, inputs=identity(sums)), checkpoints
+    sums = {step: checksum(load_checkpoint(run, step)) for step in steps}
+    return provenance(run, *SECTIONS, inputs=identity(sums)), steps
 
 
-def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker, checkpoints: dict) -> None:
-    """Runs what is missing; a checkpoint is written when it is whole."""
-    sampler = run.config.llc.sampler
+def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
+    """Runs what is missing; a thread writes its checkpoint when it is whole, before it takes the next."""
+    writing, sampler = Lock(), run.config.llc.sampler
     total = len(todo) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
 
-        def work(position: int) -> list[Trace]:
+        def work(position: int) -> None:
             step = store.steps[position]
-            return worker(step, checkpoints[step], bar.update)
+            traces = worker(step, load_checkpoint(run, step), bar.update)
+            with writing:
+                store.write(position, traces)
 
-        for position, traces in parallel(work, todo, worker):
-            store.write(position, traces)
+        for _ in parallel(work, todo, worker):
+            pass

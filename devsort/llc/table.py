@@ -21,26 +21,31 @@ def make_table(store: Store, context: Context, allow_dead: bool = False) -> xr.D
         llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint, restriction), llc_chain
         (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and llc_part, se_part (…, part) by parts of the data.
     """
-    rows = [store.traces(i) for i in range(len(store.steps))]
-    estimates = [[estimate(trace, context, allow_dead) for trace in row] for row in rows]
+    estimates, losses, parts = [], [], []
+    for i in range(len(store.steps)):  # one checkpoint's draws in memory at a time
+        traces = store.traces(i)
+        estimates.append([estimate(trace, context, allow_dead) for trace in traces])
+        losses.append(float(np.nanmean(traces[0].init_loss)))
+        parts.append([_parts(trace, context) for trace in traces])
     lead = ("checkpoint", "restriction")
     data = {name: (lead, _grid(estimates, lambda e, n=name: getattr(e, n))) for name in SCALARS}
     data |= {name: (lead, _grid(estimates, lambda e, n=name: getattr(e.diagnostics, n))) for name in NUMBERS}
     data["ci95"] = ((*lead, "bound"), _grid(estimates, lambda e: e.ci95))
     data["llc_chain"] = ((*lead, "chain"), _grid(estimates, lambda e: e.llc_chain))
     data["flags"] = ((*lead, "flag"), _grid(estimates, lambda e: [f in e.flags for f in FLAGS]))
-    data["checkpoint_loss"] = (("checkpoint",), [float(np.nanmean(row[0].init_loss)) for row in rows])
+    data["checkpoint_loss"] = (("checkpoint",), losses)
     coordinates = {"checkpoint": store.steps, "restriction": _names(store.restrictions), "flag": _names(FLAGS)}
-    if rows[0][0].groups:
-        parts = [[_parts(trace, context) for trace in row] for row in rows]
+    if traces[0].groups:
         data["llc_part"] = ((*lead, "part"), np.array([[llc for llc, _ in row] for row in parts]))
         data["se_part"] = ((*lead, "part"), np.array([[se for _, se in row] for row in parts]))
-        coordinates["part"] = _names(rows[0][0].groups)
+        coordinates["part"] = _names(traces[0].groups)
     return xr.Dataset(data, coordinates | {"bound": _names(["low", "high"])})
 
 
 def rows(table: xr.Dataset) -> Iterator[dict]:
     """One JSON row for each checkpoint and restriction; a withheld number is null."""
+    drawn = [name for name in table.data_vars if {"draw", "burnin"} & set(table[name].dims)]
+    table = table.drop_vars(drawn).load()
     for step in table["checkpoint"].values:
         for name in table["restriction"].values:
             cell = table.sel(checkpoint=step, restriction=name)
