@@ -161,10 +161,10 @@ def test_provenance_is_compared_key_by_key(tiny_run):
     ("overrides", "changes"),
     [
         (("train.lr=0.5",), " (train.lr was 0.001, is 0.5)"),
-        (("train.betas=[0.5, 0.9]", "model.heads=1"), " (model.heads was 2, is 1; train.betas was [0.9, 0.999], is "
-         "[0.5, 0.9])"),
-        (("task.seed=1", "model.heads=1", "train.seed=1", "train.lr=0.5"), " (task.seed was 0, is 1; model.heads was 2, "
-         "is 1; train.lr was 0.001, is 0.5; and 1 more)"),
+        (("train.betas=[0.5, 0.9]", "model.heads=1"),
+         " (model.heads was 2, is 1; train.betas was [0.9, 0.999], is [0.5, 0.9])"),
+        (("task.seed=1", "model.heads=1", "train.seed=1", "train.lr=0.5"),
+         " (task.seed was 0, is 1; model.heads was 2, is 1; train.lr was 0.001, is 0.5; and 1 more)"),
     ],
 )  # fmt: skip
 def test_what_changed_in_the_config_is_told(tiny_run, overrides, changes):

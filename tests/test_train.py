@@ -226,9 +226,7 @@ def edit_the_log(run) -> None:
 DAMAGE = {
     "a byte of a checkpoint": lambda run: flip(run / "checkpoints" / "step-000000100.safetensors"),
     "the end of a checkpoint": lambda run: os.truncate(run / "checkpoints" / "step-000000100.safetensors", 999),
-    "two checkpoints, swapped": lambda run: swap(
-        *(run / "checkpoints" / f"step-000000{n}00.safetensors" for n in "12")
-    ),
+    "two checkpoints, swapped": lambda run: swap(*sorted((run / "checkpoints").glob("step-000000?00.*"))[:2]),
     "a byte of the resume state": lambda run: flip(run / "checkpoints" / "resume.safetensors"),
     "a number in the log": edit_the_log,
     "a checkpoint in the middle": lambda run: (run / "checkpoints" / "step-000000100.safetensors").unlink(),
