@@ -51,9 +51,10 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def sync_tree(folder: Path) -> None:
-    """Has the operating system put all files and names below a folder on disk."""
-    for found in [folder, *folder.rglob("*")]:
-        _sync(found)
+    """Has the operating system put all files below a folder on disk."""
+    for found in folder.rglob("*"):
+        if found.is_file():
+            _sync(found)
 
 
 def _sync(path: Path) -> None:

@@ -136,8 +136,11 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 def _checksum(found: "xr.Dataset") -> str:
     """Identity of all variables; a store that lost a chunk reads it as zeros and would not be noticed otherwise."""
-    numeric = {str(k): v.values for k, v in found.variables.items() if v.dtype.kind in "fib"}
-    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in numeric.items()})
+    values = {str(k): v.values for k, v in found.variables.items()}
+    names = {
+        k: np.frombuffer(repr(v.tolist()).encode(), np.uint8) for k, v in values.items() if v.dtype.kind not in "fib"
+    }
+    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in (values | names).items()})
 
 
 def _provenance(run: Run) -> dict[str, str]:
