@@ -22,7 +22,7 @@ from torch import Tensor
 from devsort import __version__
 from devsort.config import Config, load_config
 from devsort.errors import Stale, Unfinished, UserError
-from devsort.files import refuse_links, remove_leftovers, write_atomic, writing
+from devsort.files import check_readable, refuse_links, remove_leftovers, write_atomic, writing
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
 
@@ -161,6 +161,7 @@ def load_tensors(path: Path, expected: Mapping[str, str], command: str) -> dict[
     fix = f"run `{command}` to make it again"
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing", fix)
+    check_readable(path)
     try:
         with safe_open(path, "pt") as f:
             metadata = f.metadata() or {}
@@ -216,6 +217,7 @@ def read_json(path: Path, command: str) -> dict[str, Any]:
     """Reads a JSON object; an error names the command that makes it."""
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing", f"run `{command}` first")
+    check_readable(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as e:

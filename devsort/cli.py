@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -276,5 +277,6 @@ def _interrupt(signum: int, _: object) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"devsort: {message}", file=sys.stderr)
+    with suppress(OSError):  # a full disk may hold the log as well
+        print(f"devsort: {message}", file=sys.stderr)
     sys.exit(code)

@@ -83,6 +83,12 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written ({e.strerror or e})", fix) from None
 
 
+def check_readable(path: Path) -> None:
+    """Raises UserError if permission to read a file is refused; the readers of weights say anything then."""
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path} cannot be read (Permission denied)", "give yourself permission to read it")
+
+
 def remove_leftovers(folder: Path) -> None:
     """Clears what killed writers left."""
     for leftover in [found for pattern in LEFTOVERS for found in folder.rglob(pattern)]:

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from devsort.errors import UserError
+from devsort.files import check_readable
 
 SHARED = 4  # times over which the bytes of a file may be shared between its tensors, such as tied embeddings
 TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}  # opcodes of pickle that make a tuple
@@ -28,6 +29,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     path = Path(path)
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing", "give a .safetensors or .pt file")
+    check_readable(path)
     try:
         state = _read_state(path)
     except UserError:

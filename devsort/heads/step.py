@@ -63,6 +63,8 @@ def load_heads(run: Run) -> "xr.Dataset":
         raise UserError(f"{run.heads} is missing", f"run `devsort heads {run.path}` first")
     try:
         found = xr.open_zarr(run.heads, consolidated=False, chunks=None).load()
+    except PermissionError:
+        raise  # told by the command line
     except Exception as e:  # a damaged store can make the reader raise anything
         what = f"{run.heads} is cut short or damaged ({type(e).__name__})"
         raise UserError(what, f"run `{command}` to make it again") from None
@@ -137,10 +139,9 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 def _checksum(found: "xr.Dataset") -> str:
     """Identity of all variables; a store that lost a chunk reads it as zeros and would not be noticed otherwise."""
     values = {str(k): v.values for k, v in found.variables.items()}
-    names = {
-        k: np.frombuffer(repr(v.tolist()).encode(), np.uint8) for k, v in values.items() if v.dtype.kind not in "fib"
-    }
-    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in (values | names).items()})
+    names = [k for k, v in values.items() if v.dtype.kind not in "fib"]
+    values |= {k: np.frombuffer(repr(values[k].tolist()).encode(), np.uint8) for k in names}
+    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in values.items()})
 
 
 def _provenance(run: Run) -> dict[str, str]:

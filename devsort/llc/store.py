@@ -134,6 +134,8 @@ def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
         for name in ("checkpoint", "restriction", "checksum", "dimension"):
             group[name][:]
         return group
+    except PermissionError:
+        raise  # told by the command line
     except Exception as e:  # zarr raises many kinds on a damaged store
         raise UserError(f"{path} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
 

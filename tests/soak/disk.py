@@ -5,10 +5,12 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from commands import Process, last_line
 from soak.kills import INPUTS, difference, leftovers, saved_units
@@ -32,8 +34,8 @@ def full_disks(smoke: Smoke, count: int, seed: int = 0) -> Row:
         with tmpfs() as (disk, resize):
             folder = smoke.copy(disk, *INPUTS[command])
             used = int(subprocess.check_output(["du", "-sk", disk]).split()[0])
-            needed = {"train": 600, "llc": 800, "heads": 1200, "stages": 40}[command]  # kB that the command writes
-            resize(used + int(rng.integers(4, needed // 2)))
+            room = {"train": 300, "llc": 400, "heads": 600, "stages": 8}[command]  # kB, half of what it writes or less
+            resize(used + int(rng.integers(0, room)))
             problem = refused(command, folder, "No space left on device")
             resize(used + 20_000)
             row.count(problem or goes_on(command, folder, smoke))
@@ -144,7 +146,31 @@ def mount(*arguments: str | Path) -> None:
 def limit_files(size: int) -> None:
     """Lets this process write no file beyond `size` bytes."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    sys.stdout = sys.stderr = Unlimited(sys.stderr, size)
+
+
+class Unlimited:
+    """A log to which the limit on the size of files does not apply."""
+
+    def __init__(self, log: TextIO, size: int) -> None:
+        self.log, self.size = log, size
+        self.limit(size)
+
+    def limit(self, size: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def write(self, text: str) -> int:
+        self.limit(resource.RLIM_INFINITY)
+        written = self.log.write(text)
+        self.flush()
+        self.limit(self.size)
+        return written
+
+    def flush(self) -> None:
+        self.log.flush()
+
+    def isatty(self) -> bool:
+        return False
 
 
 def become_nobody() -> None:
