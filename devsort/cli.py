@@ -1,17 +1,19 @@
 """The command line: thin commands over the package. Heavy imports happen inside the commands that need them."""
 
+import errno
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from devsort.errors import UserError, one_line
+from devsort.errors import Interrupted, UserError, one_line
 
 app = typer.Typer(
     add_completion=False,
@@ -20,7 +22,8 @@ app = typer.Typer(
     help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
 )
 
-INTERRUPTED = 130  # exit code of Ctrl-C, 128 + SIGINT
+INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # exit code 128 + signal: 130, 143
+MACHINE = {"ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE"}  # not devsort's doing
 ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
 
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
@@ -36,32 +39,23 @@ class Sampler(StrEnum):
     devinterp = "devinterp"
 
 
-class Terminated(BaseException):
-    """Raised where the work stands when the process is asked to end."""
-
-
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         arguments = sys.argv[1:] if argv is None else argv
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
-        if result == INTERRUPTED:  # what newer typers make of Ctrl-C
-            raise KeyboardInterrupt
-    except UserError as e:
-        _fail(str(e), 2)
-    except ClickException as e:
-        _fail(f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`", 2)
-    except (MemoryError, RuntimeError) as e:
-        if not _out_of_memory(e):
+    except Interrupted as e:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        told = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
+        _fail(told, 128 + e.signum)
+    except Exception as e:
+        if (told := _users_error(e)) is None:
             raise
-        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
-        _fail(str(UserError(f"out of memory ({e})", fix)), 2)
-    except Terminated:
-        _fail("terminated; finished work is saved, the same command goes on from there", 143)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; finished work is saved, the same command goes on from there", INTERRUPTED)
+        _fail(f"error: {told}", 2)
     sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -69,9 +63,11 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
     """Prints a command's result: one JSON object, or the text that `table` makes of it."""
     try:
         typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        if isinstance(e, BrokenPipeError):  # the reader has seen enough
+            sys.exit(141)
+        raise UserError(f"standard output cannot be written ({e.strerror})", "the work itself is saved") from None
 
 
 @app.command()
@@ -204,8 +200,9 @@ def compare(
     as_json: JsonOpt = False,
 ) -> None:
     """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
-    from devsort.artifacts import open_run, write_atomic, write_json
+    from devsort.artifacts import open_run, write_json
     from devsort.charts import compare as chart
+    from devsort.files import write_atomic
     from devsort.stages.compare import compare_runs, markdown
 
     opened = [open_run(run) for run in runs]
@@ -249,6 +246,21 @@ def bench(
     return 0 if value["ok"] else 1
 
 
+def _users_error(e: Exception) -> str | None:
+    """The line that tells an error that a user or the machine has caused; None for a defect of ours."""
+    if isinstance(e, UserError):
+        return str(e)
+    if isinstance(e, ClickException):
+        return f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`"
+    if _out_of_memory(e):
+        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
+        return str(UserError(f"out of memory ({e})", fix))
+    if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
+        fix = "make room or permissions, then run the same command: finished work is kept"
+        return str(UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix))
+    return None
+
+
 def _command_path(e: ClickException) -> str:
     context = getattr(e, "ctx", None)
     return context.command_path if context else "devsort"
@@ -256,13 +268,15 @@ def _command_path(e: ClickException) -> str:
 
 def _out_of_memory(e: Exception) -> bool:
     """numpy raises MemoryError, torch a RuntimeError that differs by device."""
-    return isinstance(e, MemoryError) or "can't allocate memory" in str(e) or "out of memory" in str(e)
+    told = isinstance(e, RuntimeError) and ("can't allocate memory" in str(e) or "out of memory" in str(e))
+    return isinstance(e, MemoryError) or told
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _interrupt(signum: int, _: object) -> None:
+    raise Interrupted(signum)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"devsort: error: {message}" if code == 2 else f"devsort: {message}", file=sys.stderr)
+    with suppress(OSError):  # a full disk may hold the log as well
+        print(f"devsort: {message}", file=sys.stderr)
     sys.exit(code)

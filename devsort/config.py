@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from devsort.errors import UserError
+from devsort.yaml_files import parse_yaml, read_yaml
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -196,40 +196,12 @@ def parse_config(data: dict[str, Any], where: Path | str) -> Config:
         raise UserError(f"{where}: {_problems(e)}", "see `devsort config --help` for keys and ranges") from None
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read ({e})", "check the file") from None
-    try:
-        data = _parse_yaml(text)
-    except ValueError as e:
-        raise UserError(f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise UserError(f"{path} holds a {type(data).__name__}, expected a mapping of sections", "see runs/baseline")
-    return data
-
-
-def _parse_yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise ValueError(str(e)) from None
-    except Exception as e:  # PyYAML's constructors raise KeyError, IndexError and more on scalars like `!!bool x`
-        raise ValueError(f"{type(e).__name__}: {e}") from None
-
-
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not key=value", "write for example --set train.steps=1000")
     try:
-        parsed = _parse_yaml(value)
+        parsed = parse_yaml(value)
     except ValueError:
         raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
     *sections, name = key.strip().split(".")

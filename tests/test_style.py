@@ -13,9 +13,10 @@ MAX_FILE, MAX_BODY, MEDIAN_BODY, MAX_ARGUMENTS = 300, 60, 10, 8
 # The pipeline order of docs/architecture.md. A module imports modules of earlier lines only.
 ORDER = [
     ("errors",),
-    ("rng", "config", "progress", "threads"),
+    ("rng", "progress", "threads", "files", "yaml_files"),
+    ("config", "weights"),
     ("artifacts",),
-    ("task",),
+    ("checkpoints", "task"),
     ("model", "layout"),
     ("kernels",),
     ("train",),

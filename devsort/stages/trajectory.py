@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_POINTS = 3  # a line and one point to judge it by
+MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
 COLUMNS = ("step", "llc", "se")
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
@@ -136,6 +137,8 @@ def rough_noise(value: np.ndarray) -> float:
 def _rows(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         raise UserError(f"{path} is missing", "give a CSV with the columns step, llc, se and optionally loss")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes", "keep the columns step, llc, se and loss alone")
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f)
@@ -152,6 +155,8 @@ def _rows(path: Path) -> list[dict[str, float]]:
     rows = [{c: _number(row, i, c, number, path) for c, i in used.items()} for number, row in lines]
     if len(rows) < MIN_POINTS:
         raise UserError(f"{path} has {len(rows)} points, expected {MIN_POINTS} or more", "add points")
+    if len(rows) > MAX_POINTS:
+        raise UserError(f"{path} has {len(rows)} points, expected {MAX_POINTS} or fewer", "keep some, over log step")
     return rows
 
 

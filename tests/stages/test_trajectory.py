@@ -57,6 +57,18 @@ def test_bad_files_are_refused_in_one_line(tmp_path, text, told):
     assert str(e.value).removeprefix(str(path)).strip() == told.strip()
 
 
+def test_a_file_that_would_take_for_ever_is_refused(tmp_path):
+    path = written(tmp_path, "step,llc\n" + "".join(f"{i},1\n" for i in range(1, 2002)))
+    with pytest.raises(UserError) as e:
+        read_csv(path)
+    assert str(e.value) == f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    with open(path, "r+b") as f:
+        f.truncate(2**24 + 1)  # no byte of it is read
+    with pytest.raises(UserError) as e:
+        read_csv(path)
+    assert str(e.value) == f"{path} is larger than 16,777,216 bytes; keep the columns step, llc, se and loss alone"
+
+
 def test_a_missing_and_a_binary_file_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"nothing.csv is missing; give a CSV with the columns step, llc, se"):
         read_csv(tmp_path / "nothing.csv")
