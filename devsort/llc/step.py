@@ -125,7 +125,7 @@ def groups(count: int, most: int) -> list[range]:
 
 
 def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
-    """Runs every group that misses a checkpoint; a thread writes its group when it is whole, before it takes the next."""
+    """Runs every group that misses a checkpoint; a thread writes a whole group before it takes the next."""
     writing, sampler, steps = Lock(), run.config.llc.sampler, store.steps
     jobs = [group for group in groups(len(steps), worker.checkpoints) if set(group) & set(todo)]
     total = sum(map(len, jobs)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
