@@ -4,7 +4,6 @@ Every artifact carries the config and the identity of the inputs that it was mad
 compares them and names the command that makes the artifact again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -22,9 +21,10 @@ from torch import Tensor
 from devsort import __version__
 from devsort.config import Config, load_config
 from devsort.errors import Stale, Unfinished, UserError
-from devsort.files import check_readable, refuse_links, remove_leftovers, write_atomic, writing
+from devsort.files import check_readable, locked, refuse_links, remove_leftovers, write_atomic, writing
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
+LATER = (("task", "mean_gap"),)  # settings that are null in runs made before they came: no part of an identity then
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Run:
     def identity(self, *sections: str) -> str:
         """Identity of the named sections of the config; of all that training depends on, if none is named."""
         full = self.config.model_dump(mode="json")
+        for section, key in LATER:
+            if full[section][key] is None:
+                del full[section][key]
         return identity({s: full[s] for s in sections or TRAIN_SECTIONS})
 
     def checkpoint(self, step: int) -> Path:
@@ -61,20 +64,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer; the operating system lets go when the process ends, however it ends."""
-        path = self.path / ".lock"
-        with writing(path):
-            f = open(path, "a+b", buffering=0)  # noqa: SIM115  closed below, after the caller's work
-        with f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                f.seek(0)
-                holder = f.read().decode(errors="replace").strip() or "another process"
-                raise UserError(f"{self.path} is in use by {holder}", "wait for it, or stop that process") from None
-            with writing(path):
-                f.truncate(0)
-                f.write(f"process {os.getpid()}".encode())
+        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-written."""
+        with locked(self.path):
+            with writing(self.path):
                 remove_leftovers(self.path)
             yield
 

@@ -37,6 +37,7 @@ class TaskConfig(Section):
 
     list_length: int = Field(10, ge=2, le=100, description="L, numbers in a list")
     numbers: int = Field(51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N")
+    mean_gap: Positive | None = Field(None, description="δ̄, expected gap of a list's neighbours; null: uniform lists")
     label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
     train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
     eval_lists: PositiveInt = Field(4096, description="size of the fixed evaluation set")
@@ -46,6 +47,9 @@ class TaskConfig(Section):
     def _fits(self) -> "TaskConfig":
         if self.list_length > self.numbers:
             raise ValueError(f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from")
+        widest = (self.numbers - 1) / (self.list_length - 1)
+        if self.mean_gap is not None and not 1 < self.mean_gap < widest:
+            raise ValueError(f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}")
         return self
 
 
@@ -193,7 +197,7 @@ def parse_config(data: dict[str, Any], where: Path | str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as e:
-        raise UserError(f"{where}: {_problems(e)}", "see `devsort config --help` for keys and ranges") from None
+        raise UserError(f"{where}: {problems(e)}", "see `devsort config --help` for keys and ranges") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -204,15 +208,26 @@ def _apply(data: dict[str, Any], override: str) -> None:
         parsed = parse_yaml(value)
     except ValueError:
         raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
-    *sections, name = key.strip().split(".")
+    set_key(data, key.strip(), parsed, f"--set {override!r}")
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key of a nested mapping in place; `where` names the source in the error.
+
+    Raises:
+        UserError: A part of the key stands for a value, not for a section.
+    """
+    *sections, name = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UserError(f"--set {override!r}: {section} is not a section", "see `devsort config --help`")
-    data[name] = parsed
+            raise UserError(f"{where}: {section} is not a section", "see `devsort config --help`")
+    data[name] = value
 
 
-def _problems(error: ValidationError) -> str:
+def problems(error: ValidationError) -> str:
+    """All that a validation refuses, in one line: key, what is wrong, what it got."""
+
     def told(e: Any) -> str:
         key = ".".join(str(part) for part in e["loc"]) or "config"
         if e["type"] == "extra_forbidden":

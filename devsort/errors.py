@@ -49,6 +49,10 @@ def saying(saved: Callable[[], str]) -> Iterator[None]:
         raise
 
 
+class InUse(UserError):
+    """Another process holds a run folder."""
+
+
 def one_line(text: str) -> str:
     """Folds white space and escapes what a terminal would act on, whatever a file name or value contains."""
     folded = " ".join(str(text).split())

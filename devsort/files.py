@@ -4,13 +4,14 @@ A file is written to a temporary name, synced and renamed: a reader sees the old
 is killed or the power fails.
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from devsort.errors import UserError
+from devsort.errors import InUse, UserError
 
 TEMPORARY = ".tmp-"  # prefix of files that are being written
 LEFTOVERS = (f"{TEMPORARY}*", "*.partial")  # what a kill leaves of ours and of zarr's
@@ -81,6 +82,29 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as e:
         fix = "make room or permissions, then run the same command: finished work is kept"
         raise UserError(f"{path} cannot be written ({e.strerror or e})", fix) from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for one process; the operating system lets go when the process ends, however it ends.
+
+    Raises:
+        InUse: Another process holds it.
+    """
+    path = folder / ".lock"
+    with writing(path):
+        f = open(path, "a+b", buffering=0)  # noqa: SIM115  closed below, after the caller's work
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            f.seek(0)
+            holder = f.read().decode(errors="replace").strip() or "another process"
+            raise InUse(f"{folder} is in use by {holder}", "wait for it, or stop that process") from None
+        with writing(path):
+            f.truncate(0)
+            f.write(f"process {os.getpid()}".encode())
+        yield
 
 
 def check_readable(path: Path) -> None:
