@@ -17,7 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from devsort import __version__
-from devsort.artifacts import write_atomic, write_json
+from devsort.artifacts import write_json
+from devsort.files import write_atomic
 from devsort.sweep import load_table, load_trajectories
 from devsort.sweep.ablation import ablations
 from devsort.sweep.claims import claims

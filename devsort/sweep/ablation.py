@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devsort.artifacts import Run, open_run
-from devsort.checkpoints import load_checkpoint, trained_steps
+from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
 from devsort.heads import load_heads
 from devsort.heads.function import Condition, head_function
 from devsort.model import model_shape

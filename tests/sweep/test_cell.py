@@ -112,7 +112,7 @@ def test_a_failed_cell_tells_one_line_and_leaves_no_record(done, tmp_path):
     (job,) = jobs_of(study, tmp_path)
     outcome = run_cell(job)
     assert outcome.error == (
-        f"{folder}/checkpoints was trained from another config; "
+        f"{folder}/checkpoints was trained from another config (train.lr was 0.001, is 0.002); "
         f"undo the change, or run `devsort train {folder} --force` to start again"
     )
     assert not outcome.defect and finished(study.cells[0], folder, study.steps) is None

@@ -9,8 +9,7 @@ import pytest
 from commands import devsort, last_line
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.artifacts import open_run
-from devsort.checkpoints import load_checkpoint
+from devsort.artifacts import load_checkpoint, open_run
 from devsort.errors import UserError
 from devsort.llc import load_llc
 from devsort.sweep import cluster as cluster_module

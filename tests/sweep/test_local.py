@@ -10,8 +10,7 @@ import pytest
 from commands import Process
 from sweeps import tiny_jobs, write_study
 
-from devsort.artifacts import open_run
-from devsort.checkpoints import load_checkpoint
+from devsort.artifacts import load_checkpoint, open_run
 from devsort.errors import InUse
 from devsort.files import locked
 from devsort.heads import load_heads, run_heads
