@@ -51,6 +51,7 @@ def _found(run: Run, force: bool) -> dict[str, Any]:
     value = {
         "run": str(run.path),
         **as_json(result, scores(heads, run.config.heads), events(heads)),
+        "notes": list(result.trajectory.notes),
         "provenance": origin,
     }
     artifacts.write_json(run.stages, {**value, "checksum": _checksum(value)})

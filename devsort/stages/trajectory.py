@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MIN_POINTS = 3  # a line and one point to judge it by
 MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
 COLUMNS = ("step", "llc", "se")
+LARGEST = 1e100  # numbers beyond this have no square
+ROUNDING = 1e-12  # of the largest value: a smaller standard error is below the digits that the values are stored with
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
 
@@ -66,8 +68,8 @@ class Trajectory:
 def read_csv(path: Path) -> Trajectory:
     """Reads a trajectory from a CSV with columns step, llc and optionally se and loss; other columns are ignored.
 
-    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), a missing or zero se
-    (the median of the others).
+    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), an se that is missing,
+    zero or below the rounding of llc (the median of the others).
 
     Raises:
         UserError: No such file, no such columns, text where a number belongs, an impossible step, a step twice, or too
@@ -163,9 +165,12 @@ def _rows(path: Path) -> list[dict[str, float]]:
 def _number(row: list[str], column: int, name: str, line: int, path: Path) -> float:
     cell = row[column].strip() if column < len(row) else ""
     try:
-        return float(cell) if cell else np.nan
+        value = float(cell) if cell else np.nan
     except ValueError:
         raise UserError(f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line") from None
+    if LARGEST < abs(value) < np.inf:
+        raise UserError(f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line")
+    return value
 
 
 def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, list[str]]:
@@ -183,16 +188,23 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
         notes.append("rows were sorted by step")
     columns = {k: v[order] for k, v in columns.items()}
     se = columns.get("se", np.full(len(order), np.nan))
-    if not (np.isfinite(se) & (se > 0)).all():
-        notes.append(f"{int((~(np.isfinite(se) & (se > 0))).sum())} points without a positive se were given one")
+    without = int((~_known(se, columns["llc"])).sum())
+    if without:
+        notes.append(f"{without} points without a positive se were given one")
     return Trajectory(columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")), notes
 
 
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors with the median of the known ones, or a share of the range, where there is none."""
-    known = np.isfinite(se) & (se > 0)
+    known = _known(se, llc)
     spare = np.median(se[known]) if known.any() else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
     return np.where(known, se, max(float(spare), 1e-12))
+
+
+def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
+    """(n,) standard errors that are positive, and not below the rounding of the values."""
+    largest = float(np.abs(llc[np.isfinite(llc)]).max(initial=0.0))
+    return np.isfinite(se) & (se > ROUNDING * largest)
 
 
 def _check_steps(step: np.ndarray, path: Path) -> None:

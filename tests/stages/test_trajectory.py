@@ -30,6 +30,11 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
     )
 
 
+def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
+    t = read_csv(written(tmp_path, "step,llc,se\n1,10,1e-200\n2,20,3\n3,30,3\n"))
+    assert t.se.tolist() == [3, 3, 3] and t.notes == ("1 points without a positive se were given one",)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -44,6 +49,7 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
         ),
         ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
         ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
+        ("step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n", " line 3: llc is 1e+300, beyond 1e+100; mend the line"),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
             ": step nan has no logarithm to place it at; start at step 1, all steps finite",
