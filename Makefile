@@ -58,6 +58,14 @@ paper: setup  ## the sweep behind the table of claims, in two hours, and the tab
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
 
+study: setup  ## a small sweep and its table of claims, in ten minutes
+	$(DEVSORT) sweep studies/small.yaml
+	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
+
+paper: setup  ## the sweep behind the table of claims, in two hours, and the table
+	$(DEVSORT) sweep studies/paper.yaml
+	$(BIN)/python analysis/paper_table.py runs/paper
+
 validate: setup  ## check the estimator against known answers
 	$(DEVSORT) validate
 

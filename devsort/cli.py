@@ -1,6 +1,5 @@
 """The command line: thin commands over the package. Heavy imports happen inside the commands that need them."""
 
-import errno
 import json
 import os
 import signal
@@ -13,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from devsort.errors import Interrupted, UserError, one_line
+from devsort.errors import Interrupted, UserError
+from devsort.refusals import users_error
 
 app = typer.Typer(
     add_completion=False,
@@ -23,8 +23,6 @@ app = typer.Typer(
 )
 
 INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # exit code 128 + signal: 130, 143
-MACHINE = {"ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE"}  # not devsort's doing
-ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
 
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
 SetOpt = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")]
@@ -53,7 +51,7 @@ def main(argv: list[str] | None = None) -> None:
         told = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
         _fail(told, 128 + e.signum)
     except Exception as e:
-        if (told := _users_error(e)) is None:
+        if (told := users_error(e)) is None:
             raise
         _fail(f"error: {told}", 2)
     sys.exit(result if isinstance(result, int) else 0)
@@ -269,32 +267,6 @@ def bench(
     write_json(out / "bench.json", value)
     emit(value, as_json, table)
     return 0 if value["ok"] else 1
-
-
-def _users_error(e: Exception) -> str | None:
-    """The line that tells an error that a user or the machine has caused; None for a defect of ours."""
-    if isinstance(e, UserError):
-        return str(e)
-    if isinstance(e, ClickException):
-        return f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`"
-    if _out_of_memory(e):
-        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
-        return str(UserError(f"out of memory ({e})", fix))
-    if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
-        fix = "make room or permissions, then run the same command: finished work is kept"
-        return str(UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix))
-    return None
-
-
-def _command_path(e: ClickException) -> str:
-    context = getattr(e, "ctx", None)
-    return context.command_path if context else "devsort"
-
-
-def _out_of_memory(e: Exception) -> bool:
-    """numpy raises MemoryError, torch a RuntimeError that differs by device."""
-    told = isinstance(e, RuntimeError) and ("can't allocate memory" in str(e) or "out of memory" in str(e))
-    return isinstance(e, MemoryError) or told
 
 
 def _interrupt(signum: int, _: object) -> None:

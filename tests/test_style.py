@@ -26,7 +26,7 @@ ORDER = [
     ("circuits",),
     ("heads", "planted"),
     ("stages",),
-    ("charts", "status"),
+    ("charts", "status", "refusals"),
     ("sweep",),
     ("cli",),
 ]
