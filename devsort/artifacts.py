@@ -27,6 +27,7 @@ from devsort.config import Config, load_config
 from devsort.errors import UserError
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
+LATER = (("task", "mean_gap"),)  # settings that are null in runs made before they came: no part of an identity then
 TEMPORARY = ".tmp-"  # prefix of files that are being written
 
 
@@ -50,6 +51,9 @@ class Run:
     def identity(self, *sections: str) -> str:
         """Identity of the named sections of the config; of all that training depends on, if none is named."""
         full = self.config.model_dump(mode="json")
+        for section, key in LATER:
+            if full[section][key] is None:
+                del full[section][key]
         return identity({s: full[s] for s in sections or TRAIN_SECTIONS})
 
     def checkpoint(self, step: int) -> Path:

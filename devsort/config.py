@@ -37,6 +37,7 @@ class TaskConfig(Section):
 
     list_length: int = Field(10, ge=2, le=100, description="L, numbers in a list")
     numbers: int = Field(51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N")
+    mean_gap: Positive | None = Field(None, description="δ̄, expected gap of a list's neighbours; null: uniform lists")
     label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
     train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
     eval_lists: PositiveInt = Field(4096, description="size of the fixed evaluation set")
@@ -46,6 +47,9 @@ class TaskConfig(Section):
     def _fits(self) -> "TaskConfig":
         if self.list_length > self.numbers:
             raise ValueError(f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from")
+        widest = (self.numbers - 1) / (self.list_length - 1)
+        if self.mean_gap is not None and not 1 < self.mean_gap < widest:
+            raise ValueError(f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}")
         return self
 
 
