@@ -24,7 +24,7 @@ from torch import Tensor
 
 from devsort import __version__
 from devsort.config import Config, load_config
-from devsort.errors import UserError
+from devsort.errors import InUse, UserError
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
 LATER = (("task", "mean_gap"),)  # settings that are null in runs made before they came: no part of an identity then
@@ -67,22 +67,33 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer; the operating system lets go when the process ends, however it ends."""
-        path = self.path / ".lock"
-        with writing(path):
-            f = open(path, "a+")  # noqa: SIM115  closed below, after the caller's work
-        with f:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                f.seek(0)
-                holder = f.read().strip() or "another process"
-                raise UserError(f"{self.path} is in use by {holder}", "wait for it, or stop that process") from None
-            f.truncate(0)
-            f.write(f"process {os.getpid()}")
-            f.flush()
+        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-written."""
+        with locked(self.path):
             _remove_leftovers(self.path)
             yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder for one process; the operating system lets go when the process ends, however it ends.
+
+    Raises:
+        InUse: Another process holds it.
+    """
+    path = folder / ".lock"
+    with writing(path):
+        f = open(path, "a+")  # noqa: SIM115  closed below, after the caller's work
+    with f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            f.seek(0)
+            holder = f.read().strip() or "another process"
+            raise InUse(f"{folder} is in use by {holder}", "wait for it, or stop that process") from None
+        f.truncate(0)
+        f.write(f"process {os.getpid()}")
+        f.flush()
+        yield
 
 
 def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:

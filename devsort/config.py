@@ -197,7 +197,7 @@ def parse_config(data: dict[str, Any], where: Path | str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as e:
-        raise UserError(f"{where}: {_problems(e)}", "see `devsort config --help` for keys and ranges") from None
+        raise UserError(f"{where}: {problems(e)}", "see `devsort config --help` for keys and ranges") from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -236,15 +236,25 @@ def _apply(data: dict[str, Any], override: str) -> None:
         parsed = _parse_yaml(value)
     except ValueError:
         raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
-    *sections, name = key.strip().split(".")
+    set_key(data, key.strip(), parsed, f"--set {override!r}")
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key of a nested mapping in place; `where` names the source in the error.
+
+    Raises:
+        UserError: A part of the key stands for a value, not for a section.
+    """
+    *sections, name = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UserError(f"--set {override!r}: {section} is not a section", "see `devsort config --help`")
-    data[name] = parsed
+            raise UserError(f"{where}: {section} is not a section", "see `devsort config --help`")
+    data[name] = value
 
 
-def _problems(error: ValidationError) -> str:
+def problems(error: ValidationError) -> str:
+    """All that a validation refuses, in one line: key, what is wrong, what it got."""
     def told(e: Any) -> str:
         key = ".".join(str(part) for part in e["loc"]) or "config"
         if e["type"] == "extra_forbidden":

@@ -16,6 +16,10 @@ class UserError(Exception):
         super().__init__(f"{self.what}; {self.fix}" if fix else self.what)
 
 
+class InUse(UserError):
+    """Another process holds a run folder."""
+
+
 def one_line(text: str) -> str:
     """Folds white space and escapes what a terminal would act on, whatever a file name or value contains."""
     folded = " ".join(str(text).split())

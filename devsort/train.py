@@ -22,7 +22,7 @@ from devsort.kernels import SortKernel
 from devsort.model import init_params, model_shape
 from devsort.progress import progress
 from devsort.task import Batch, eval_batch, train_batch
-from devsort.threads import workers
+from devsort.threads import cores, workers
 
 EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
 SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
@@ -247,7 +247,7 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def _train_from(run: Run, start: int) -> float:
     """Trains from a saved step to the end; returns the seconds it took."""
-    with workers(SHARDS) as pool:
+    with workers(min(SHARDS, cores())) as pool:
         return _run_to_the_end(Trainer(run, pool), start)
 
 

@@ -26,6 +26,7 @@ ORDER = [
     ("heads", "planted"),
     ("stages",),
     ("charts", "status"),
+    ("sweep",),
     ("cli",),
 ]
 RANK = {module: rank for rank, line in enumerate(ORDER) for module in line}
