@@ -176,7 +176,7 @@ def _name(group: str, grid: Mapping[str, Any]) -> str:
 def _plain(value: Any) -> str:
     """A value as a part of a folder's name."""
     if isinstance(value, bool) or value is None:
-        return f"-{str(value).lower()}"
+        return {True: "-true", False: "-false", None: "-null"}[value]
     text = re.sub(r"[^A-Za-z0-9.]+", "_", f"{value:g}" if isinstance(value, float) else str(value))
     return text if isinstance(value, int | float) else f"-{text}"
 
