@@ -223,13 +223,15 @@ def sweep(
     workers: Annotated[
         int | None, typer.Option(min=0, max=1024, help="processes; all cores by default; 0 only gathers the table")
     ] = None,
-    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
+    ] = None,
     cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
     gpus: Annotated[float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")] = 0.0,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> int:
-    """Run every cell of a study through the pipeline, with a table at the end. Example: devsort sweep studies/small.yaml"""
+    """Run every cell of a study, with a table at the end. Example: devsort sweep studies/small.yaml"""
     from devsort.sweep import Engine, failure, run_sweep, text_table
 
     value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)

@@ -255,6 +255,7 @@ def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 def problems(error: ValidationError) -> str:
     """All that a validation refuses, in one line: key, what is wrong, what it got."""
+
     def told(e: Any) -> str:
         key = ".".join(str(part) for part in e["loc"]) or "config"
         if e["type"] == "extra_forbidden":

@@ -14,6 +14,7 @@ from devsort.sweep.cell import Job, Outcome, run_cell
 from devsort.sweep.local import Watch
 
 RETRIES = 3  # of a task whose node or process was lost
+POLL = 1.0  # seconds between looks at the cells that are left
 
 
 def run_cluster(jobs: Sequence[Job], address: str, cpus: float, gpus: float, watch: Watch) -> Iterator[Outcome]:
@@ -35,7 +36,7 @@ def run_cluster(jobs: Sequence[Job], address: str, cpus: float, gpus: float, wat
     try:
         while left:
             watch(list(left.values()))
-            done, _ = ray.wait(list(left), num_returns=min(len(left), 64), timeout=1)
+            done, _ = ray.wait(list(left), num_returns=min(len(left), 64), timeout=POLL)
             for reference in done:
                 yield _outcome(ray, reference, left.pop(reference))
     finally:

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from devsort.sweep.cell import Job, Outcome, run_cell
 
 RETRIES = 1  # of a cell whose process died
+POLL = 1.0  # seconds between looks at the cells in flight
 Watch = Callable[[Sequence[Job]], None]
 
 
@@ -45,7 +46,7 @@ def run_local(jobs: Sequence[Job], workers: int, cores: int, watch: Watch) -> It
                 start(None, job)
             while pools:
                 watch([job for _, job, _ in pools.values()])
-                for future in wait(pools, timeout=1, return_when=FIRST_COMPLETED).done:
+                for future in wait(pools, timeout=POLL, return_when=FIRST_COMPLETED).done:
                     pool, job, attempt = pools.pop(future)
                     outcome = _outcome(future, job)
                     if outcome is None and attempt < RETRIES:

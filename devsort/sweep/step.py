@@ -9,7 +9,6 @@ from typing import Any
 from tqdm import tqdm
 
 from devsort.artifacts import locked, write_atomic
-from devsort.errors import UserError
 from devsort.progress import progress
 from devsort.sweep import table
 from devsort.sweep.cell import Job, Outcome, current_step, finished
@@ -73,7 +72,9 @@ def text_table(value: Mapping[str, Any]) -> str:
 def failure(value: Mapping[str, Any]) -> str | None:
     """One line that tells of failed cells; None if there are none."""
     first = next((r for r in value["rows"] if r["error"]), None)
-    return first and f"{value['failed']} of {value['cells']} cells failed, the first is {first['cell']}: {first['error']}"
+    return (
+        first and f"{value['failed']} of {value['cells']} cells failed, the first is {first['cell']}: {first['error']}"
+    )
 
 
 def _finished(study: Study, out: Path) -> dict[str, dict[str, Any]]:

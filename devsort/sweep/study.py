@@ -130,7 +130,9 @@ def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any],
             size *= len(values)
         count += size
     if count > MOST_CELLS:
-        raise UserError(f"{path} asks for {count:,} cells, at most {MOST_CELLS:,} are allowed", "make its grids smaller")
+        raise UserError(
+            f"{path} asks for {count:,} cells, at most {MOST_CELLS:,} are allowed", "make its grids smaller"
+        )
     for name, grid in grids.items():
         group = file.groups.get(name)
         changes = group.set if group else {}

@@ -57,7 +57,7 @@ def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path
     """Writes one of KINDS as NAME.parquet and NAME.csv; the files' paths."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(found)).convert_dtypes()
+    frame = pd.DataFrame(list(found))
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     paths = [out / f"{name}.parquet", out / f"{name}.csv"]
