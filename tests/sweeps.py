@@ -3,11 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+from commands import Result, devsort
 from conftest import TINY
 
 from devsort.sweep import Study, read_study
-from devsort.sweep.cell import Job
+from devsort.sweep import step as step_module
+from devsort.sweep.cell import Job, run_cell
 from devsort.sweep.study import config_text
 
 
@@ -24,3 +27,10 @@ def jobs_of(study: Study, out: Path, force: bool = False) -> list[Job]:
 
 def tiny_jobs(folder: Path, **parts: Any) -> list[Job]:
     return jobs_of(read_study(write_study(folder, **parts)), folder / "out")
+
+
+def sweep_here(*arguments: str | Path) -> Result:
+    """`devsort sweep ARGUMENTS` with its cells in this process, which saves the workers' imports."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "run_local", lambda jobs, *_: map(run_cell, jobs))
+        return devsort("sweep", *arguments)

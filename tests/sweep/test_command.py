@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 from commands import devsort, last_line
-from sweeps import write_study
+from sweeps import sweep_here, write_study
 
 from devsort.sweep import load_table, load_trajectories, read_study, table
 from devsort.sweep import step as step_module
@@ -21,7 +21,7 @@ def done(tmp_path_factory):
         "wild": {"set": {"train.lr": 1e11, "model.layer_norm": False, "train.steps": 200}},
     }
     path = write_study(folder, groups=groups)
-    return devsort("sweep", path, "--out", folder / "out", "--workers", "1", "--json"), path, folder / "out"
+    return sweep_here(path, "--out", folder / "out", "--json"), path, folder / "out"
 
 
 def test_one_json_object_and_one_line_for_what_failed(done):
