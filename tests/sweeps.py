@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from commands import Result, devsort
 from conftest import TINY
@@ -31,6 +32,7 @@ def tiny_jobs(folder: Path, **parts: Any) -> list[Job]:
 
 def sweep_here(*arguments: str | Path) -> Result:
     """`devsort sweep ARGUMENTS` with its cells in this process, which saves the workers' imports."""
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_module, "run_local", lambda jobs, *_: map(run_cell, jobs))
         return devsort("sweep", *arguments)

@@ -13,7 +13,7 @@ import pandas as pd
 from devsort.config import TaskConfig
 from devsort.stages.link import Timeline, permutation_test
 from devsort.sweep.row import EVENTS
-from devsort.sweep.verdicts import Claim, majority, positive, rank_correlation, three
+from devsort.sweep.verdicts import FEWEST, Claim, majority, positive, rank_correlation, three
 from devsort.task import mean_gap
 
 MAIN = ("decay", "no-decay")
@@ -25,7 +25,7 @@ BEYOND = (
 RISE = 0.1  # by which the split score must rise from the peak of the LLC to the end
 LIKE = 0.1  # two losses are alike if their logarithms differ by less
 SIGNIFICANT, CHANCE = 0.01, 0.05  # p below which an association holds, and from which it fails
-EVENTS_NEEDED = 16  # for a permutation test that can fail a claim
+EVENTS_NEEDED = 16  # for a permutation test that decides
 
 
 def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) -> list[Claim]:
@@ -104,7 +104,7 @@ def heads(runs: pd.DataFrame) -> Iterator[Claim]:
 def gap(runs: pd.DataFrame) -> Iterator[Claim]:
     """(f) the mean gap decides which mode emerges."""
     claim, measured = "The mean gap δ̄ decides which mode emerges", "rank correlation of δ̄ and split − suppression score"
-    rule = "holds: p < 0.01 and the commonest labels differ between two δ̄; fails: they are the same at every δ̄"
+    rule = f"with {FEWEST} runs or more, holds: p < {SIGNIFICANT}, commonest labels differ; fails: they are the same"
     group = pd.concat([of(runs, "gap"), of(runs, "decay")])
     if group.empty or of(runs, "gap").empty:
         yield Claim("f", claim, measured, rule, 0)
@@ -114,6 +114,7 @@ def gap(runs: pd.DataFrame) -> Iterator[Claim]:
     common = {d: labels.mode()[0] or "none" for d, labels in group.labels.groupby(delta)}
     same = len(set(common.values())) == 1
     verdict = "fails" if same else "holds" if p < SIGNIFICANT else "undecided"
+    verdict = verdict if len(group) >= FEWEST else "undecided"
     told = ", ".join(f"δ̄ {d:.3g}: {label}" for d, label in common.items())
     yield Claim("f", claim, measured, rule, len(group), rho, ci, verdict, f"p = {p:.2g}; {told}")
 
@@ -220,14 +221,14 @@ def _named(names: str) -> list[str]:
 
 def _linked(key: str, name: str, group: pd.DataFrame) -> Claim:
     """The permutation test of `stages.link` over the runs of a group."""
-    rule = f"holds: p < {SIGNIFICANT}; fails: p ≥ {CHANCE} with {EVENTS_NEEDED} events or more"
+    rule = f"with {EVENTS_NEEDED} events or more, holds: p < {SIGNIFICANT}; fails: p ≥ {CHANCE}"
     claim = f"Head-mode events lie at stage boundaries ({name})"
     found = permutation_test([_timeline(run) for run in group.to_dict("records")])
     measured = "mean distance of an event to the nearest boundary, decades"
     if not found["events"]:
         return Claim(key, claim, measured, rule, 0)
-    chance = found["p"] >= CHANCE and found["events"] >= EVENTS_NEEDED
-    verdict = "holds" if found["p"] < SIGNIFICANT else "fails" if chance else "undecided"
+    verdict = "holds" if found["p"] < SIGNIFICANT else "fails" if found["p"] >= CHANCE else "undecided"
+    verdict = verdict if found["events"] >= EVENTS_NEEDED else "undecided"
     told = f"{found['expected_log10']:.3f} by chance, p = {found['p']:.2g}, {found['runs']} runs"
     return Claim(key, claim, measured, rule, found["events"], found["mean_distance_log10"], None, verdict, told)
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
+from tqdm import tqdm
+
 from devsort.sweep.cell import Job, Outcome, run_cell
 
 RETRIES = 1  # of a cell whose process died
@@ -76,6 +78,7 @@ def _died(job: Job, attempt: int) -> str:
 
 
 def _start(alive: Connection) -> None:
+    tqdm.set_lock(threading.RLock())  # tqdm's own is a semaphore of the system's, which a killed process leaves behind
     threading.Thread(target=_end_with_the_sweep, args=(alive,), daemon=True).start()
 
 
