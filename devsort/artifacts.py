@@ -4,7 +4,6 @@ Files are written to a temporary name, synced and renamed. Every artifact carrie
 inputs that it was made from; a reader compares them and names the command that makes the artifact again.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -24,7 +23,8 @@ from torch import Tensor
 
 from devsort import __version__
 from devsort.config import Config, load_config
-from devsort.errors import InUse, UserError
+from devsort.errors import UserError
+from devsort.files import locked, writing
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
 LATER = (("task", "mean_gap"),)  # settings that are null in runs made before they came: no part of an identity then
@@ -71,29 +71,6 @@ class Run:
         with locked(self.path):
             _remove_leftovers(self.path)
             yield
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process; the operating system lets go when the process ends, however it ends.
-
-    Raises:
-        InUse: Another process holds it.
-    """
-    path = folder / ".lock"
-    with writing(path):
-        f = open(path, "a+")  # noqa: SIM115  closed below, after the caller's work
-    with f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            f.seek(0)
-            holder = f.read().strip() or "another process"
-            raise InUse(f"{folder} is in use by {holder}", "wait for it, or stop that process") from None
-        f.truncate(0)
-        f.write(f"process {os.getpid()}")
-        f.flush()
-        yield
 
 
 def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
@@ -291,16 +268,6 @@ def _read_state(path: Path) -> Any:
         with warnings.catch_warnings(action="ignore"):  # a refusal is told in one line
             return torch.load(path, map_location="cpu", weights_only=True)
     raise UserError(f"{path} ends in {path.suffix or 'nothing'}", "give a .safetensors or .pt file")
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a refused permission into a one-line error that names `path`."""
-    try:
-        yield
-    except OSError as e:
-        fix = "make room or permissions, then run the same command: finished work is kept"
-        raise UserError(f"{path} cannot be written ({e.strerror or e})", fix) from None
 
 
 def _remove_leftovers(folder: Path) -> None:

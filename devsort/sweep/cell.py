@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from devsort import __version__
-from devsort.artifacts import Run, identity, locked, open_run, read_json, write_atomic, write_json
+from devsort.artifacts import Run, identity, open_run, read_json, write_atomic, write_json
 from devsort.errors import InUse, UserError, one_line
+from devsort.files import locked
 from devsort.sweep.row import results
 from devsort.sweep.study import Cell
 

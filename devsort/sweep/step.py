@@ -8,7 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from devsort.artifacts import locked, write_atomic
+from devsort.artifacts import write_atomic
+from devsort.files import locked
 from devsort.progress import progress
 from devsort.sweep import table
 from devsort.sweep.cell import Job, Outcome, current_step, finished

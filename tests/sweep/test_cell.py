@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.artifacts import locked, open_run, remove
+from devsort.artifacts import open_run, remove
+from devsort.files import locked
 from devsort.heads import load_heads
 from devsort.llc import load_llc
 from devsort.stages import load_stages

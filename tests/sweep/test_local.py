@@ -10,8 +10,9 @@ import pytest
 from commands import Process
 from sweeps import tiny_jobs, write_study
 
-from devsort.artifacts import load_checkpoint, locked, open_run
+from devsort.artifacts import load_checkpoint, open_run
 from devsort.errors import InUse
+from devsort.files import locked
 from devsort.heads import load_heads, run_heads
 from devsort.llc import load_llc, run_llc
 from devsort.sweep import load_table, local
