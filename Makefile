@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/baseline runs/no-decay
 DEVSORT := $(BIN)/devsort
 
-.PHONY: all help setup train llc heads stages chart compare validate bench test lint clean
+.PHONY: all help setup train llc heads stages chart compare study paper validate bench test lint clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -49,6 +49,22 @@ chart: setup  ## draw the figures
 
 compare: setup  ## put the runs side by side
 	@$(DEVSORT) compare $(if $(filter 1,$(words $(RUN))),$(RUN) runs/no-decay,$(RUN))
+
+study: setup  ## a small sweep and its table of claims, in ten minutes
+	$(DEVSORT) sweep studies/small.yaml
+	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
+
+paper: setup  ## the sweep behind the table of claims, in two hours, and the table
+	$(DEVSORT) sweep studies/paper.yaml
+	$(BIN)/python analysis/paper_table.py runs/paper
+
+study: setup  ## a small sweep and its table of claims, in ten minutes
+	$(DEVSORT) sweep studies/small.yaml
+	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
+
+paper: setup  ## the sweep behind the table of claims, in two hours, and the table
+	$(DEVSORT) sweep studies/paper.yaml
+	$(BIN)/python analysis/paper_table.py runs/paper
 
 validate: setup  ## check the estimator against known answers
 	$(DEVSORT) validate

@@ -9,13 +9,14 @@ import argparse
 from pathlib import Path
 
 from devsort import planted
-from devsort.artifacts import load_checkpoint, load_weights, open_run, trained_steps
+from devsort.artifacts import load_checkpoint, open_run, trained_steps
 from devsort.charts import calibration
 from devsort.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.heads import analyse
 from devsort.heads.function import head_function
 from devsort.model import infer_shape
 from devsort.task import eval_batch
+from devsort.weights import load_weights
 
 
 def main():

@@ -2,7 +2,10 @@
 
     python analysis/stage_benchmark.py                      the detector by shape and noise
     python analysis/stage_benchmark.py --approaches         three approaches and ruptures side by side
-    python analysis/stage_benchmark.py --calibrate          false stages and F1 against the penalty of a joint
+    python analysis/stage_benchmark.py --calibrate          what the settings of the detector change, on other seeds
+
+Settings were chosen on seeds from CALIBRATION_SEED on; the tables are of seeds from REPORT_SEED on (--first-seed),
+which no setting was chosen on.
 
 A planted boundary is matched by a found one within 0.05 log10 steps or within the found one's 95 % interval, one to
 one. Coverage counts, over planted boundaries with a found one within 0.3 log10 steps, how often its interval holds the
@@ -18,6 +21,7 @@ from functools import partial
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.stats import binomtest
 
 from devsort.config import StagesConfig
 from devsort.stages import Trajectory, detect
@@ -27,7 +31,33 @@ from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant
 TOLERANCE = 0.05  # log10 steps
 NEAR = 0.3  # log10 steps within which a found boundary is taken to mean the planted one
 RELATIVE = 0.03  # standard error as a share of the LLC, of our trajectories
+CALIBRATION_SEED, REPORT_SEED = 1000, 5000
+VARIED = ({}, {"penalty": 8}, {"penalty": 14}, {"bend_margin": 2}, {"bend_margin": 6}, {"widen": 1.35}, {"widen": 1.7})
 Finder = Callable[[Trajectory], list[Boundary]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which trajectories are planted.
+
+    Attributes:
+        seeds: Trajectories of each shape with boundaries.
+        flat_seeds: Trajectories of each shape without.
+        first_seed: The first one's seed.
+        points: Checkpoints.
+        workers: Processes.
+    """
+
+    seeds: int
+    flat_seeds: int
+    first_seed: int = REPORT_SEED
+    points: int = 40
+    workers: int = 1
+
+    def jobs(self) -> list[tuple[str, int]]:
+        """Shapes and seeds."""
+        many = {**dict.fromkeys(SHAPES, self.seeds), **dict.fromkeys(FLAT_SHAPES, self.flat_seeds)}
+        return [(shape, self.first_seed + i) for shape, count in many.items() for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -75,13 +105,12 @@ def one(job: tuple[str, int], finder: Finder, points: int, noise: Noise) -> tupl
     return shape, score(finder(truth.trajectory), truth.boundaries)
 
 
-def table(finder: Finder, seeds: int, points: int = 40, times: float = 1.0, workers: int = 1) -> dict[str, Score]:
-    """Scores by shape over many seeds."""
-    jobs = [(shape, seed) for shape in (*SHAPES, *FLAT_SHAPES) for seed in range(seeds)]
-    work = partial(one, finder=finder, points=points, noise=Noise(relative=RELATIVE * times))
+def table(finder: Finder, plan: Plan, times: float = 1.0) -> dict[str, Score]:
+    """Scores by shape, at so many times the noise."""
+    work = partial(one, finder=finder, points=plan.points, noise=Noise(relative=RELATIVE * times))
     scores = dict.fromkeys((*SHAPES, *FLAT_SHAPES), Score())
-    with ProcessPoolExecutor(workers) as pool:
-        for shape, result in pool.map(work, jobs, chunksize=4):
+    with ProcessPoolExecutor(plan.workers) as pool:
+        for shape, result in pool.map(work, plan.jobs(), chunksize=4):
             scores[shape] = scores[shape] + result
     return scores
 
@@ -103,59 +132,78 @@ def with_ruptures(trajectory: Trajectory) -> list[Boundary]:
     return [Boundary(float(trajectory.x[i - 1]), *[float(trajectory.x[i - 1])] * 2) for i in ends[:-1]]
 
 
-def line(name: str, s: Score, flat: Score) -> str:
-    coverage = "–" if not s.near else f"{s.coverage:.2f}"
-    return f"| {name} | {s.f1:.3f} | {coverage} | {flat.false / max(flat.trajectories, 1):.3f} |"
+def false_stages(s: Score) -> str:
+    """Trajectories in which a stage was invented, with the exact (Clopper-Pearson) 95 % interval of their share."""
+    low, high = binomtest(s.false, s.trajectories).proportion_ci(method="exact")
+    return f"{s.false} of {s.trajectories} ({100 * low:.1f} to {100 * high:.1f} %)"
 
 
-def report(options: argparse.Namespace) -> None:
+def report(plan: Plan) -> None:
     finder = partial(shipped, config=StagesConfig())
-    seeds, points = options.seeds, options.points
     for times in (1.0, 3.0):
         began = time.perf_counter()
-        scores = table(finder, seeds, points, times, options.workers)
-        seconds = (time.perf_counter() - began) * options.workers / (seeds * len(scores))
-        print(f"\n{points} checkpoints, {times:g} x the noise, {seeds} trajectories a shape, {seconds:.2f} s each\n")
-        print("| shape | precision | recall | F1 | coverage | false stages |\n|---|---|---|---|---|---|")
-        for name, s in {**{k: scores[k] for k in SHAPES}, "**all**": total(scores, SHAPES)}.items():
+        scores = table(finder, plan, times)
+        seconds = (time.perf_counter() - began) * plan.workers / len(plan.jobs())
+        print(
+            f"\n{plan.points} checkpoints, {times:g} x the noise, seeds from {plan.first_seed}, {seconds:.2f} s each\n"
+        )
+        print("| shape | trajectories | precision | recall | F1 | coverage |\n|---|---|---|---|---|---|")
+        for name, s in {**{k: scores[k] for k in SHAPES}, "all": total(scores, SHAPES)}.items():
             precision, recall = s.hits / max(s.found, 1), s.hits / s.planted
-            print(f"| {name} | {precision:.2f} | {recall:.2f} | {s.f1:.3f} | {s.coverage:.2f} | |")
-        for name, s in {**{k: scores[k] for k in FLAT_SHAPES}, "**no boundary**": total(scores, FLAT_SHAPES)}.items():
-            print(f"| {name} | | | | | {s.false / s.trajectories:.3f} |", flush=True)
+            print(f"| {name} | {s.trajectories} | {precision:.3f} | {recall:.3f} | {s.f1:.3f} | {s.coverage:.3f} |")
+        print("\n| without a boundary | with a false stage (95 % interval) |\n|---|---|")
+        for name, s in {**{k: scores[k] for k in FLAT_SHAPES}, "all": total(scores, FLAT_SHAPES)}.items():
+            print(f"| {name} | {false_stages(s)} |", flush=True)
 
 
-def approaches(options: argparse.Namespace) -> None:
+def approaches(plan: Plan) -> None:
     rows = {
         a: partial(shipped, config=StagesConfig(approach=a)) for a in ("piecewise", "gaussian-process", "prominence")
     }
     for times in (1.0, 3.0):
-        print(f"\n{times:g} x the noise, 40 checkpoints, {options.seeds} trajectories a shape\n")
+        print(f"\n{plan.points} checkpoints, {times:g} x the noise, {plan.seeds} trajectories a shape\n")
         print("| approach | F1 | F1 on dips | coverage | false stages |\n|---|---|---|---|---|")
         for name, finder in {**rows, "ruptures (PELT, clinear)": with_ruptures}.items():
-            scores = table(finder, options.seeds, times=times, workers=options.workers)
+            scores = table(finder, plan, times)
             s, turns, flat = (total(scores, group) for group in (SHAPES, ("dip",), FLAT_SHAPES))
             coverage = "–" if name.startswith("ruptures") else f"{s.coverage:.2f}"
-            rate = flat.false / flat.trajectories
-            print(f"| {name} | {s.f1:.3f} | {turns.f1:.3f} | {coverage} | {rate:.3f} |", flush=True)
+            print(
+                f"| {name} | {s.f1:.3f} | {turns.f1:.3f} | {coverage} | {flat.false} of {flat.trajectories} |",
+                flush=True,
+            )
 
 
-def calibrate(options: argparse.Namespace) -> None:
-    print("| penalty | F1 | coverage | false stages |\n|---|---|---|---|")
-    for penalty in (7, 9, 11, 13, 15):
-        config = StagesConfig(penalty=penalty, jump_penalty=2 * penalty - 2, bootstrap=100)
-        scores = table(partial(shipped, config=config), options.seeds, workers=options.workers)
-        print(line(str(penalty), total(scores, SHAPES), total(scores, FLAT_SHAPES)), flush=True)
+def calibrate(plan: Plan) -> None:
+    print(f"{plan.points} checkpoints, seeds from {plan.first_seed}; the other settings as shipped\n")
+    print("| setting | F1 | coverage | false stages | F1 at 3 x the noise | coverage | false stages |")
+    print("|---|---|---|---|---|---|---|")
+    for changed in VARIED:
+        finder = partial(shipped, config=StagesConfig(bootstrap=100, **changed))
+        cells = [cell for times in (1.0, 3.0) for cell in _cells(table(finder, plan, times))]
+        name = ", ".join(f"{key} {value}" for key, value in changed.items()) or "as shipped"
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def _cells(scores: dict[str, Score]) -> list[str]:
+    s, flat = total(scores, SHAPES), total(scores, FLAT_SHAPES)
+    return [f"{s.f1:.3f}", f"{s.coverage:.3f}", f"{flat.false} of {flat.trajectories}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--approaches", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
-    parser.add_argument("--seeds", type=int, default=50, help="trajectories a shape")
+    parser.add_argument("--seeds", type=int, default=40, help="trajectories of each shape with boundaries")
+    parser.add_argument("--flat-seeds", type=int, default=80, help="trajectories of each shape without")
+    parser.add_argument("--first-seed", type=int, help="seed of the first trajectory of each shape")
     parser.add_argument("--points", type=int, default=40, help="checkpoints of a trajectory")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
-    (approaches if options.approaches else calibrate if options.calibrate else report)(options)
+    first = options.first_seed
+    if first is None:
+        first = CALIBRATION_SEED if options.calibrate else REPORT_SEED
+    plan = Plan(options.seeds, options.flat_seeds, first, options.points, options.workers)
+    (approaches if options.approaches else calibrate if options.calibrate else report)(plan)
 
 
 if __name__ == "__main__":

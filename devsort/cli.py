@@ -5,13 +5,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from devsort.errors import UserError, one_line
+from devsort.errors import Interrupted, UserError
+from devsort.refusals import users_error
 
 app = typer.Typer(
     add_completion=False,
@@ -20,8 +22,7 @@ app = typer.Typer(
     help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
 )
 
-INTERRUPTED = 130  # exit code of Ctrl-C, 128 + SIGINT
-ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
+INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # exit code 128 + signal: 130, 143
 
 RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
 SetOpt = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")]
@@ -36,32 +37,23 @@ class Sampler(StrEnum):
     devinterp = "devinterp"
 
 
-class Terminated(BaseException):
-    """Raised where the work stands when the process is asked to end."""
-
-
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
-    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         arguments = sys.argv[1:] if argv is None else argv
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
-        if result == INTERRUPTED:  # what newer typers make of Ctrl-C
-            raise KeyboardInterrupt
-    except UserError as e:
-        _fail(str(e), 2)
-    except ClickException as e:
-        _fail(f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`", 2)
-    except (MemoryError, RuntimeError) as e:
-        if not _out_of_memory(e):
+    except Interrupted as e:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        told = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
+        _fail(told, 128 + e.signum)
+    except Exception as e:
+        if (told := users_error(e)) is None:
             raise
-        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
-        _fail(str(UserError(f"out of memory ({e})", fix)), 2)
-    except Terminated:
-        _fail("terminated; finished work is saved, the same command goes on from there", 143)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; finished work is saved, the same command goes on from there", INTERRUPTED)
+        _fail(f"error: {told}", 2)
     sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -69,9 +61,11 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
     """Prints a command's result: one JSON object, or the text that `table` makes of it."""
     try:
         typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
-    except BrokenPipeError:  # the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        if isinstance(e, BrokenPipeError):  # the reader has seen enough
+            sys.exit(141)
+        raise UserError(f"standard output cannot be written ({e.strerror})", "the work itself is saved") from None
 
 
 @app.command()
@@ -204,8 +198,9 @@ def compare(
     as_json: JsonOpt = False,
 ) -> None:
     """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
-    from devsort.artifacts import open_run, write_atomic, write_json
+    from devsort.artifacts import open_run, write_json
     from devsort.charts import compare as chart
+    from devsort.files import write_atomic
     from devsort.stages.compare import compare_runs, markdown
 
     opened = [open_run(run) for run in runs]
@@ -214,6 +209,31 @@ def compare(
     write_atomic(out / "compare.md", markdown(value).encode())
     paths = [out / "compare.json", out / "compare.md", *chart.draw(opened, out)]
     emit({**value, "files": [str(p) for p in paths]}, as_json, markdown)
+
+
+@app.command()
+def sweep(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")],
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="processes; all cores by default; 0 only gathers the table")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")] = 0.0,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run every cell of a study, with a table at the end. Example: devsort sweep studies/small.yaml"""
+    from devsort.sweep import Engine, failure, run_sweep, text_table
+
+    value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
+    emit(value, as_json, text_table)
+    if told := failure(value):
+        print(f"devsort: error: {told}", file=sys.stderr)
+    return 1 if value["defects"] else 2 if value["failed"] else 0
 
 
 @app.command()
@@ -249,20 +269,11 @@ def bench(
     return 0 if value["ok"] else 1
 
 
-def _command_path(e: ClickException) -> str:
-    context = getattr(e, "ctx", None)
-    return context.command_path if context else "devsort"
-
-
-def _out_of_memory(e: Exception) -> bool:
-    """numpy raises MemoryError, torch a RuntimeError that differs by device."""
-    return isinstance(e, MemoryError) or "can't allocate memory" in str(e) or "out of memory" in str(e)
-
-
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _interrupt(signum: int, _: object) -> None:
+    raise Interrupted(signum)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"devsort: error: {message}" if code == 2 else f"devsort: {message}", file=sys.stderr)
+    with suppress(OSError):  # a full disk may hold the log as well
+        print(f"devsort: {message}", file=sys.stderr)
     sys.exit(code)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from devsort.errors import UserError
+from devsort.yaml_files import parse_yaml, read_yaml
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -37,6 +37,7 @@ class TaskConfig(Section):
 
     list_length: int = Field(10, ge=2, le=100, description="L, numbers in a list")
     numbers: int = Field(51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N")
+    mean_gap: Positive | None = Field(None, description="δ̄, expected gap of a list's neighbours; null: uniform lists")
     label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
     train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
     eval_lists: PositiveInt = Field(4096, description="size of the fixed evaluation set")
@@ -46,6 +47,9 @@ class TaskConfig(Section):
     def _fits(self) -> "TaskConfig":
         if self.list_length > self.numbers:
             raise ValueError(f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from")
+        widest = (self.numbers - 1) / (self.list_length - 1)
+        if self.mean_gap is not None and not 1 < self.mean_gap < widest:
+            raise ValueError(f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}")
         return self
 
 
@@ -146,13 +150,13 @@ class StagesConfig(Section):
     signals: tuple[str, ...] = Field((), description="signals that share the boundaries besides llc: loss, h0, h1, …")
     bootstrap: PositiveInt = Field(200, description="resamples behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
-    widen: Positive = Field(1.35, description="factor on the bootstrap intervals of boundaries; set by simulation")
+    widen: Positive = Field(1.5, description="factor on the bootstrap intervals of boundaries; set by simulation")
     penalty: Positive = Field(11.0, description="log-likelihood units a joint must earn; set by simulation")
     jump_penalty: Positive = Field(20.0, description="the same for a jump between two checkpoints")
-    bend_margin: NonNegative = Field(1.0, description="log-likelihood units by which joints must beat a smooth bend")
+    bend_margin: NonNegative = Field(4.0, description="log-likelihood units by which joints must beat a smooth bend")
     rate_factor: float = Field(2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction")
     min_points: int = Field(3, ge=1, le=1000, description="checkpoints in a segment, at least")
-    outlier: Positive = Field(4.5, description="standard deviations beyond which a checkpoint is an outlier")
+    outlier: Positive = Field(3.5, description="standard deviations beyond which a checkpoint may be an outlier")
 
 
 class Config(Section):
@@ -193,35 +197,7 @@ def parse_config(data: dict[str, Any], where: Path | str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as e:
-        raise UserError(f"{where}: {_problems(e)}", "see `devsort config --help` for keys and ranges") from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path} cannot be read ({e})", "check the file") from None
-    try:
-        data = _parse_yaml(text)
-    except ValueError as e:
-        raise UserError(f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml") from None
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise UserError(f"{path} holds a {type(data).__name__}, expected a mapping of sections", "see runs/baseline")
-    return data
-
-
-def _parse_yaml(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise ValueError(str(e)) from None
-    except Exception as e:  # PyYAML's constructors raise KeyError, IndexError and more on scalars like `!!bool x`
-        raise ValueError(f"{type(e).__name__}: {e}") from None
+        raise UserError(f"{where}: {problems(e)}", "see `devsort config --help` for keys and ranges") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -229,18 +205,29 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not equals or not key.strip():
         raise UserError(f"--set {override!r} is not key=value", "write for example --set train.steps=1000")
     try:
-        parsed = _parse_yaml(value)
+        parsed = parse_yaml(value)
     except ValueError:
         raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
-    *sections, name = key.strip().split(".")
+    set_key(data, key.strip(), parsed, f"--set {override!r}")
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key of a nested mapping in place; `where` names the source in the error.
+
+    Raises:
+        UserError: A part of the key stands for a value, not for a section.
+    """
+    *sections, name = key.split(".")
     for section in sections:
         data = data.setdefault(section, {})
         if not isinstance(data, dict):
-            raise UserError(f"--set {override!r}: {section} is not a section", "see `devsort config --help`")
-    data[name] = parsed
+            raise UserError(f"{where}: {section} is not a section", "see `devsort config --help`")
+    data[name] = value
 
 
-def _problems(error: ValidationError) -> str:
+def problems(error: ValidationError) -> str:
+    """All that a validation refuses, in one line: key, what is wrong, what it got."""
+
     def told(e: Any) -> str:
         key = ".".join(str(part) for part in e["loc"]) or "config"
         if e["type"] == "extra_forbidden":

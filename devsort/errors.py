@@ -1,4 +1,7 @@
-"""Errors that a user can cause. Anything else that is raised is a defect of devsort."""
+"""Errors that a user can cause, and interruptions. Anything else that is raised is a defect of devsort."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -14,6 +17,40 @@ class UserError(Exception):
     def __init__(self, what: str, fix: str = "") -> None:
         self.what, self.fix = one_line(what), one_line(fix)
         super().__init__(f"{self.what}; {self.fix}" if fix else self.what)
+
+
+class Stale(UserError):
+    """An artifact is whole, but was made from another config or from other inputs."""
+
+
+class Unfinished(UserError):
+    """An artifact is whole as far as it goes; its command has not come to the end."""
+
+
+class Interrupted(BaseException):
+    """The process is asked to end by SIGINT or SIGTERM; raised where the work stands.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum, self.saved = signum, "finished work is saved"
+
+
+@contextmanager
+def saying(saved: Callable[[], str]) -> Iterator[None]:
+    """Has an interruption of the block say what is saved, such as `steps 1 to 150 of 300 are saved`."""
+    try:
+        yield
+    except Interrupted as e:
+        e.saved = saved()
+        raise
+
+
+class InUse(UserError):
+    """Another process holds a run folder."""
 
 
 def one_line(text: str) -> str:

@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 
-from devsort.artifacts import Run, load_checkpoint, trained_steps
-from devsort.errors import UserError
-from devsort.train import checkpoint_steps
+from devsort.artifacts import Run, trained_steps
+from devsort.checkpoints import check_training, load_resume_step
+from devsort.errors import Stale, Unfinished, UserError
+
+STATES = {Stale: "stale", Unfinished: "unfinished"}
 
 
 def status(run: Run) -> dict:
     """Verifies every artifact of a run.
 
     Returns:
-        run, and parts: name, state (`done`, `missing` or `broken`, which is stale, unfinished or damaged) and detail.
+        run, and parts: name, detail and state: `done`; `missing`; `unfinished`: its command goes on from there;
+        `stale`: made from another config or other inputs; or `broken`: damaged, or without an input that it needs.
     """
     return {"run": str(run.path), "parts": [_part(run, name, check) for name, check in _checks().items()]}
 
 
 def table(value: dict) -> str:
     """The status for a reader."""
-    return "\n".join(f"{p['part']:12} {p['state']:8} {p['detail']}".rstrip() for p in value["parts"])
+    return "\n".join(f"{p['part']:12} {p['state']:10} {p['detail']}".rstrip() for p in value["parts"])
 
 
 def _checks() -> dict[str, Callable[[Run], str]]:
@@ -40,13 +43,12 @@ def _part(run: Run, name: str, check: Callable[[Run], str]) -> dict:
     try:
         return {"part": name, "state": "done", "detail": check(run)}
     except UserError as e:
-        return {"part": name, "state": "broken" if path.exists() else "missing", "detail": str(e)}
+        state = STATES.get(type(e), "broken") if path.exists() else "missing"
+        return {"part": name, "state": state, "detail": str(e)}
 
 
 def _verified_checkpoints(run: Run) -> int:
-    steps, config = trained_steps(run), run.config.train
-    if missing := sorted(set(checkpoint_steps(config.checkpoints, config.steps)) - set(steps)):
-        raise UserError(f"{run.checkpoint(missing[0])} is missing", f"run `devsort train {run.path}` to make it again")
-    for step in steps:
-        load_checkpoint(run, step)
-    return len(steps)
+    last, steps = trained_steps(run)[-1], load_resume_step(run)
+    if 0 < steps < last:
+        raise Unfinished(f"{run.path} is made again as far as step {steps}", f"run `devsort train {run.path}` first")
+    return check_training(run, last)

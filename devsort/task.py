@@ -2,6 +2,15 @@
 
 A sequence is `[a_1 … a_L, SEP, b_1 … b_L]`; the model answers `b_1` at SEP, `b_2` at `b_1`, and so on. Positions are
 counted from 0: SEP stands at position L, and the answers are predicted at positions L … 2L−1.
+
+Lists are drawn uniformly, or with a chosen mean gap δ̄ (`task.mean_gap`). The gaps of a list add up to its span
+s = b_L − b_1, so δ̄ = E[s] / (L − 1). Of all distributions over lists with that δ̄, the one of largest entropy is
+the uniform one tilted by the span,
+
+    P(list) ∝ exp(θ s),    P(s) ∝ (N − s) · C(s − 1, L − 2) · exp(θ s),    s = L−1 … N−1,
+
+with the θ that gives δ̄: negative for small gaps, 0 for uniform lists, positive for large gaps. Given its span, a list
+is uniform: its lowest number is any of the N − s that fit, its L − 2 inner numbers any of the s − 1 between the ends.
 """
 
 from dataclasses import dataclass
@@ -9,11 +18,14 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+from scipy.special import gammaln, softmax
 from torch import Tensor
 
 from devsort.config import TaskConfig
 from devsort.rng import stream
 
+TILT = 60.0  # |θ| at which all lists have the smallest or the largest span, to within 1e-20
 BLOCK = 64  # training steps whose lists are drawn together: one generator and one sort serve them all
 
 
@@ -41,19 +53,50 @@ class Batch:
 
 
 def draw_lists(rng: np.random.Generator, count: int, task: TaskConfig) -> np.ndarray:
-    """Draws lists uniformly without repetition, by the first L swaps of a Fisher–Yates shuffle.
+    """Draws lists without repetition: uniformly, or with the mean gap of the task.
 
     Returns:
-        (count, L) int64 in 0…N−1, each row without repetition, every ordered list equally likely.
+        (count, L) int64 in 0…N−1, each row without repetition; all orders of a list's numbers are equally likely.
     """
-    deck = np.tile(np.arange(task.numbers), (count, 1))
+    if task.mean_gap is None:
+        return _distinct(rng, task.numbers, task.list_length, count)
+    L, spans = task.list_length, np.arange(task.numbers)
+    span = rng.choice(spans, count, p=span_probabilities(task.numbers, L, task.mean_gap))  # (B,)
+    lowest = rng.integers(0, task.numbers - span)[:, None]  # (B, 1)
+    inner = 1 + _distinct(rng, span - 1, L - 2, count)  # (B, L−2), in 1 … span − 1
+    lists = lowest + np.column_stack([np.zeros(count, np.int64), inner, span])  # (B, L)
+    return rng.permuted(lists, axis=1)
+
+
+def _distinct(rng: np.random.Generator, below: int | np.ndarray, length: int, count: int) -> np.ndarray:
+    """The first `length` swaps of a Fisher–Yates shuffle of 0 … below − 1, in each of `count` rows: (count, length)."""
+    deck = np.tile(np.arange(np.max(below)), (count, 1))
     row = np.arange(count)
-    for i in range(task.list_length):
-        j = rng.integers(i, task.numbers, count)
+    for i in range(length):
+        j = rng.integers(i, below, count)
         picked = deck[row, j]
         deck[row, j] = deck[:, i]
         deck[:, i] = picked
-    return deck[:, : task.list_length]
+    return deck[:, :length]
+
+
+@lru_cache(maxsize=16)
+def span_probabilities(numbers: int, length: int, gap: float) -> np.ndarray:
+    """P(span = s) for s = 0 … N−1 of lists with mean gap `gap`; see the equation above.
+
+    Args:
+        numbers: N.
+        length: L.
+        gap: δ̄, between 1 and (N − 1) / (L − 1), both excluded.
+    """
+    s = np.arange(length - 1, numbers)
+    log_count = np.log(numbers - s) + gammaln(s) - gammaln(length - 1) - gammaln(s - length + 2)
+
+    def excess(tilt: float) -> float:
+        return float(softmax(log_count + tilt * s) @ s) / (length - 1) - gap
+
+    tilt = brentq(excess, -TILT, TILT, xtol=1e-14)
+    return np.concatenate([np.zeros(length - 1), softmax(log_count + tilt * s)])
 
 
 def make_batch(lists: np.ndarray, task: TaskConfig) -> Batch:
@@ -100,8 +143,8 @@ def gaps(lists: np.ndarray) -> np.ndarray:
 
 
 def mean_gap(task: TaskConfig) -> float:
-    """δ̄ expected under uniform sampling without repetition: (N + 1) / (L + 1)."""
-    return (task.numbers + 1) / (task.list_length + 1)
+    """δ̄ that lists are drawn with; (N + 1) / (L + 1) under uniform sampling without repetition."""
+    return (task.numbers + 1) / (task.list_length + 1) if task.mean_gap is None else task.mean_gap
 
 
 @lru_cache(maxsize=2)

@@ -7,26 +7,31 @@ the optimiser's state, so a resumed run computes exactly what the uninterrupted 
 import json
 import math
 import time
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from devsort.artifacts import Run, load_tensors, remove, save_checkpoint, save_tensors, write_atomic
-from devsort.config import ScheduleConfig, TrainConfig
-from devsort.errors import UserError
+from devsort.artifacts import Run, identity, origin_of_step, save_checkpoint, save_tensors
+from devsort.checkpoints import (
+    checkpoint_steps,
+    load_resume_state,
+    load_resume_step,
+    logged_steps,
+    read_log,
+    resume_step,
+)
+from devsort.config import TrainConfig
+from devsort.errors import UserError, saying
+from devsort.files import remove, write_atomic
 from devsort.kernels import SortKernel
 from devsort.model import init_params, model_shape
 from devsort.progress import progress
 from devsort.task import Batch, eval_batch, train_batch
-from devsort.threads import workers
+from devsort.threads import cores, workers
 
 EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
 SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
-LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
 
 
 class Trainer:
@@ -93,18 +98,20 @@ class Trainer:
             right += int((logp.argmax(2) == part.targets).sum())
         return loss, right
 
-    def save(self) -> None:
-        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch."""
+    def save(self, log: str) -> None:
+        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch.
+
+        Args:
+            log: Identity of the log's lines up to here, by which a reader knows them whole.
+        """
         save_checkpoint(self.run, self.step, self.params())
         state = self.adam.state[self.flat]
         tensors = {"flat": self.flat, "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
-        metadata = {"step": str(self.step), "config": self.run.identity()}
-        save_tensors(self.run.resume_state, tensors, metadata)
+        save_tensors(self.run.resume_state, tensors, {**origin_of_step(self.run, self.step), "log": log})
 
     def resume(self, step: int) -> None:
         """Takes up the state saved at `step`."""
-        expected = {"step": str(step), "config": self.run.identity()}
-        saved = load_tensors(self.run.resume_state, expected, f"devsort train {self.run.path} --force")
+        saved = load_resume_state(self.run, step)
         self.flat.data.copy_(saved["flat"])
         moments = {k: saved[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
         self.adam.state[self.flat] = {"step": torch.tensor(float(step), device=self.device), **moments}
@@ -112,7 +119,7 @@ class Trainer:
 
 
 def train(run: Run, force: bool = False) -> dict:
-    """Trains a run to its last step, from where it stands.
+    """Trains a run to its last step, from where it stands; from the start if something of it is damaged or missing.
 
     Args:
         run: The run folder.
@@ -128,13 +135,14 @@ def train(run: Run, force: bool = False) -> dict:
         if force:
             remove(run.checkpoints)
             remove(run.training_log)
-        start = _resume_step(run)
-        seconds = _train_from(run, start) if start < run.config.train.steps else 0.0
-    done = run.config.train.steps - start
+        start, steps = resume_step(run), run.config.train.steps
+        with saying(lambda: f"steps up to {load_resume_step(run)} of {steps} are saved"):
+            seconds = _train_from(run, start) if start < steps else 0.0
+    done = steps - start
     last = read_log(run)[-1]
     return {
         "run": str(run.path),
-        "steps": run.config.train.steps,
+        "steps": steps,
         "checkpoints": len(run.steps()),
         "val_loss": last["val_loss"],
         "val_accuracy": last["val_accuracy"],
@@ -149,17 +157,6 @@ def table(value: dict) -> str:
         f"validation loss {value['val_loss']:.4f} nats, accuracy {value['val_accuracy']:.4f}, "
         f"{value['steps_per_second']:.1f} steps/s"
     )
-
-
-def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
-    """Steps that are saved: 10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last."""
-    saved, i, step = {steps}, 0, 1
-    while step <= min(schedule.linear_from, steps):
-        saved.add(step)
-        i += 1
-        step = round(10 ** (i / schedule.per_decade))
-    saved.update(range(schedule.linear_from, steps + 1, schedule.linear_every))
-    return sorted(saved)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -185,69 +182,9 @@ def resolve_device(device: str) -> torch.device:
     return torch.device(chosen)
 
 
-def read_log(run: Run) -> list[dict]:
-    """The lines of training.jsonl, up to the first that is damaged."""
-    if not run.training_log.is_file():
-        raise UserError(f"{run.training_log} is missing", f"run `devsort train {run.path}` first")
-    lines = run.training_log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return list(_parsed(lines))
-
-
-def _parsed(lines: list[str]) -> Iterator[dict]:
-    for line in lines:
-        try:
-            value = json.loads(line)
-        except ValueError:
-            return
-        if not isinstance(value, dict) or not value.keys() >= LOG_KEYS:
-            return
-        yield value
-
-
-def logged_steps(config: TrainConfig) -> list[int]:
-    """Steps with a line in training.jsonl: the saved ones and every `log_every`-th."""
-    every = range(config.log_every, config.steps + 1, config.log_every)
-    return sorted({*checkpoint_steps(config.checkpoints, config.steps), *every})
-
-
-def _resume_step(run: Run) -> int:
-    """The step to go on from: that of the resume state, or 0 if a checkpoint or a line of the log is missing."""
-    _refuse_another_config(run)
-    saved, config = load_resume_step(run), run.config.train
-    if not saved or not run.training_log.is_file():
-        return 0
-    checkpoints = {s for s in checkpoint_steps(config.checkpoints, config.steps) if s <= saved}
-    lines = {s for s in logged_steps(config) if s <= saved}
-    whole = checkpoints <= set(run.steps()) and lines <= {line["step"] for line in read_log(run)}
-    return saved if whole else 0
-
-
-def _refuse_another_config(run: Run) -> None:
-    """Raises UserError if a file in checkpoints/ says that it was made from another config."""
-    found = (_metadata(path).get("config") for path in [run.resume_state, *map(run.checkpoint, run.steps())])
-    if any(config not in (None, run.identity()) for config in found):
-        fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
-        raise UserError(f"{run.checkpoints} was trained from another config", fix)
-
-
-def load_resume_step(run: Run) -> int:
-    """The step of the resume state; 0 where there is none."""
-    step = _metadata(run.resume_state).get("step", "0")
-    return int(step) if step.isdecimal() else 0
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """The header of a safetensors file; empty where there is none that can be read."""
-    try:
-        with safe_open(path, "pt") as f:
-            return f.metadata() or {}
-    except (SafetensorError, OSError, ValueError):
-        return {}
-
-
 def _train_from(run: Run, start: int) -> float:
     """Trains from a saved step to the end; returns the seconds it took."""
-    with workers(SHARDS) as pool:
+    with workers(min(SHARDS, cores())) as pool:
         return _run_to_the_end(Trainer(run, pool), start)
 
 
@@ -259,7 +196,6 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
     saved = set(checkpoint_steps(config.checkpoints, config.steps))
     logged = set(logged_steps(config))
     log = [line for line in read_log(run) if line["step"] <= start] if start else []
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
     begun = time.perf_counter()
     with progress(total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step") as bar:
         while trainer.step < config.steps:
@@ -269,7 +205,7 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
                 bar.set_postfix(loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}")
             if trainer.step in saved:
                 write_atomic(run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode())
-                trainer.save()
+                trainer.save(identity(log))
             bar.update()
     return time.perf_counter() - begun
 

@@ -25,12 +25,14 @@ class Result(NamedTuple):
 
 def devsort(*arguments: str | Path) -> Result:
     """Runs `devsort ARGUMENTS` in this process."""
-    out, err, before = io.StringIO(), io.StringIO(), signal.getsignal(signal.SIGTERM)
+    out, err = io.StringIO(), io.StringIO()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with redirect_stdout(out), redirect_stderr(err):
             code = _exit_code(arguments)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return Result(code, out.getvalue(), err.getvalue())
 
 
@@ -40,9 +42,10 @@ class Process:
     Args:
         log: File for its standard error.
         arguments: Of the command line.
+        prepare: Called in the process before the command.
     """
 
-    def __init__(self, log: Path, *arguments: str | Path) -> None:
+    def __init__(self, log: Path, *arguments: str | Path, prepare: Callable[[], None] | None = None) -> None:
         self.log = log
         self.pid = os.fork()
         if self.pid == 0:
@@ -50,6 +53,8 @@ class Process:
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
             try:
                 sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115  open until the process ends
+                if prepare:
+                    prepare()
                 code = _exit_code(arguments)
             finally:
                 os._exit(code)

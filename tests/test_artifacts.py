@@ -1,21 +1,14 @@
 """Run folders: nothing half-written is seen, nothing unverified is read, and every refusal names its remedy."""
 
-import errno
 import fcntl
 import json
 import os
-import pickle
 import resource
-import signal
 import struct
 import subprocess
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -27,19 +20,16 @@ from devsort.artifacts import (
     identity,
     load_checkpoint,
     load_tensors,
-    load_weights,
     open_run,
     provenance,
     read_json,
-    remove,
-    replacing_folder,
     save_checkpoint,
     save_tensors,
     trained_steps,
-    write_atomic,
     write_json,
 )
-from devsort.errors import UserError
+from devsort.errors import Stale, UserError
+from devsort.weights import load_weights
 
 AGAIN = "; run `devsort train x` to make it again"
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
@@ -57,19 +47,6 @@ def told(function, *args) -> str:
 def names(folder: Path) -> list[str]:
     """All paths below a folder, relative to it."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
-
-
-@contextmanager
-def small_disk(limit: int) -> Iterator[None]:
-    """Lets no file grow beyond `limit` bytes: a write fails half-way, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 # --- opening a run ---------------------------------------------------------------------------------------------------
@@ -160,6 +137,8 @@ def test_checksum_sees_names_shapes_types_and_bytes(change):
 
 def test_provenance_is_compared_key_by_key(tiny_run):
     made = provenance(tiny_run, "llc", inputs="abc")
+    resolved = made.pop("resolved")
+    assert json.loads(resolved) == {"llc": tiny_run.config.llc.model_dump(mode="json")}
     assert made == {"devsort": __version__, "config": tiny_run.identity("llc"), "inputs": "abc"}
     path, command = tiny_run.llc, "devsort llc x"
     check_provenance(made | {"devsort": "0.0.1"}, made, path, command)
@@ -176,6 +155,26 @@ def test_provenance_is_compared_key_by_key(tiny_run):
         told(check_provenance, {}, made, path, command)
         == f"{path} was made from another config and other inputs{again}"
     )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (("train.lr=0.5",), " (train.lr was 0.001, is 0.5)"),
+        (("train.betas=[0.5, 0.9]", "model.heads=1"),
+         " (model.heads was 2, is 1; train.betas was [0.9, 0.999], is [0.5, 0.9])"),
+        (("task.seed=1", "model.heads=1", "train.seed=1", "train.lr=0.5"),
+         " (task.seed was 0, is 1; model.heads was 2, is 1; train.lr was 0.001, is 0.5; and 1 more)"),
+    ],
+)  # fmt: skip
+def test_what_changed_in_the_config_is_told(tiny_run, overrides, changes):
+    made, now = provenance(tiny_run), provenance(open_run(tiny_run.path, overrides))
+    with pytest.raises(Stale) as e:
+        check_provenance(made, now, tiny_run.llc, "c")
+    assert str(e.value) == f"{tiny_run.llc} was made from another config{changes}; run `c` to make it again"
+    for unknown in ({}, {"resolved": "["}, {"resolved": "[1]"}, {"resolved": 3}, {"resolved": "3"}):
+        message = told(check_provenance, {**made, "resolved": None, **unknown}, now, tiny_run.llc, "c")
+        assert message == f"{tiny_run.llc} was made from another config; run `c` to make it again"
 
 
 # --- tensors and checkpoints -----------------------------------------------------------------------------------------
@@ -272,62 +271,15 @@ def test_a_checkpoint_comes_back_for_its_own_config_alone(tiny_run):
     assert torch.equal(load_checkpoint(tiny_run, 5)["w"], TENSORS["w"])
     other = open_run(tiny_run.path, ("train.lr=0.5",))
     message = told(load_checkpoint, other, 5)
-    path, fix = tiny_run.checkpoint(5), f"run `devsort train {tiny_run.path} --force` to make it again"
-    assert message == f"{path} has config {tiny_run.identity()}, expected {other.identity()}; {fix}"
+    path, fix = tiny_run.checkpoint(5), f"run `devsort train {tiny_run.path}` to make it again"
+    force = f"run `devsort train {tiny_run.path} --force` to make it again"
+    assert message == f"{path} was made from another config (train.lr was 0.001, is 0.5); {force}"
     tiny_run.checkpoint(5).rename(tiny_run.checkpoint(6))
     assert told(load_checkpoint, tiny_run, 6) == f"{tiny_run.checkpoint(6)} has step 5, expected 6; {fix}"
     assert told(load_checkpoint, tiny_run, 7) == f"{tiny_run.checkpoint(7)} is missing; {fix}"
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_write_replaces_the_whole_file_and_leaves_nothing_else(tmp_path):
-    path = tmp_path / "new" / "folder" / "file"
-    write_atomic(path, b"old and longer")
-    write_atomic(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert names(path.parent) == ["file"]
-
-
-def test_a_write_that_fails_half_way_keeps_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomic(path, b"old")
-    with small_disk(4096):
-        message = told(write_atomic, path, b"n" * 1_000_000)
-    assert message == f"{path} cannot be written (File too large){KEPT}"
-    assert path.read_bytes() == b"old"
-    assert 0 < (tmp_path / ".tmp-file").stat().st_size <= 4096  # it did fail half-way
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize(
-    ("code", "reason"),
-    [
-        (errno.ENOSPC, "No space left on device"),
-        (errno.EACCES, "Permission denied"),
-        (errno.EROFS, "Read-only file system"),
-    ],
-)
-def test_a_full_disk_or_refused_permission_is_told(tmp_path, monkeypatch, call, code, reason):
-    path = tmp_path / "file"
-    write_atomic(path, b"old")
-
-    def fail(*_):
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(os, call, fail)
-    assert told(write_atomic, path, b"new") == f"{path} cannot be written ({reason}){KEPT}"
-    assert path.read_bytes() == b"old"
-
-
-def test_data_are_on_disk_before_the_name_is(tmp_path, monkeypatch):
-    order = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda f: (order.append(os.fstat(f).st_size), fsync(f)))
-    monkeypatch.setattr(os, "replace", lambda *a: (order.append("replace"), replace(*a)))
-    write_atomic(tmp_path / "file", b"12345")
-    assert order == [5, "replace"]
+# --- JSON and the lock ----------------------------------------------------------------------------------------------
 
 
 def test_json_comes_back_and_damage_is_named(tmp_path):
@@ -349,70 +301,6 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
 def fill(folder: Path, text: str) -> None:
     (folder / "inner").mkdir(parents=True)
     (folder / "inner" / "file").write_text(text)
-
-
-def test_a_folder_is_replaced_whole(tmp_path):
-    path = tmp_path / "llc.zarr"
-    for text in ("old", "new"):
-        with replacing_folder(path) as folder:
-            fill(folder, text)
-        assert (path / "inner" / "file").read_text() == text
-        assert names(tmp_path) == ["llc.zarr", "llc.zarr/inner", "llc.zarr/inner/file"]
-
-
-def test_a_folder_stays_as_it_was_if_the_work_fails(tmp_path):
-    path = tmp_path / "llc.zarr"
-    fill(path, "old")
-
-    def work(error: Exception) -> None:
-        with replacing_folder(path) as folder:
-            fill(folder, "new")
-            raise error
-
-    with pytest.raises(ZeroDivisionError):
-        work(ZeroDivisionError())
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert told(work, full) == f"{path} cannot be written (No space left on device){KEPT}"
-    assert (path / "inner" / "file").read_text() == "old"
-    with replacing_folder(path) as folder:  # what the failures left does not get in
-        fill(folder, "new")
-    assert names(tmp_path) == ["llc.zarr", "llc.zarr/inner", "llc.zarr/inner/file"]
-
-
-def test_no_part_of_an_old_folder_is_ever_seen_under_its_name(tmp_path, monkeypatch):
-    path = tmp_path / "llc.zarr"
-    fill(path, "old")
-    seen = []
-
-    def look(call):
-        def looked(*args, **kwargs):
-            seen.append(names(path) if path.exists() else None)
-            return call(*args, **kwargs)
-
-        return looked
-
-    for module, name in ((os, "replace"), (os, "unlink"), (os, "rmdir")):
-        monkeypatch.setattr(module, name, look(getattr(module, name)))
-    with replacing_folder(path) as folder:
-        fill(folder, "new")
-    assert len(seen) >= 4
-    assert all(found in (None, ["inner", "inner/file"]) for found in seen)
-
-
-def test_remove_takes_files_folders_links_and_nothing(tmp_path):
-    target, link = tmp_path / "target", tmp_path / "link"
-    fill(target, "kept")
-    link.symlink_to(target)
-    remove(link)
-    assert names(tmp_path) == ["target", "target/inner", "target/inner/file"]
-    remove(target)
-    (tmp_path / "file").write_text("")
-    remove(tmp_path / "file")
-    remove(tmp_path / "absent")
-    assert names(tmp_path) == []
-
-
-# --- the lock --------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_writer_is_told_who_holds_the_folder(tiny_run):
@@ -472,96 +360,6 @@ def test_the_lock_clears_what_killed_writers_left(tiny_run):
 def test_a_folder_that_cannot_be_locked_is_named(tiny_run):
     gone = Run(tiny_run.path / "gone", tiny_run.config)
     assert told(gone.lock().__enter__) == f"{gone.path}/.lock cannot be written (No such file or directory){KEPT}"
-
-
-# --- weights of strangers --------------------------------------------------------------------------------------------
-
-
-class Exploit:
-    """An object whose unpickling runs a shell command."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".pth"])
-@pytest.mark.parametrize("write", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))], ids=["zip", "bare pickle"])
-def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, suffix, write):
-    path, canary = tmp_path / f"w{suffix}", tmp_path / "canary"
-    write({"embed.W_E": torch.zeros(2), "x": Exploit(canary)}, path)
-    message = f"{path} holds more than tensors, or is no weight file; save `model.state_dict()`"
-    with warnings.catch_warnings(action="error"):
-        assert told(load_weights, path) == message
-    assert not canary.exists()
-    pickle.loads(pickle.dumps(Exploit(canary)))
-    assert canary.exists()  # the exploit works where it is obeyed
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_of_both_kinds_come_back_as_float32(tmp_path, suffix):
-    path = tmp_path / f"w{suffix}"
-    state = {"a": torch.tensor([1.5, -2.0]).half(), "b": torch.tensor([0.1]).double(), "mask": torch.ones(2).bool()}
-    if suffix == ".pt":
-        torch.save(state, path)
-    else:
-        save_tensors(path, state, {})
-    found = load_weights(path)
-    assert found["a"].tolist() == [1.5, -2.0]
-    assert [found[k].dtype for k in ("a", "b", "mask")] == [torch.float32, torch.float32, torch.bool]
-
-
-NOT_PLAIN = {
-    "a list": [torch.zeros(1)],
-    "a tensor": torch.zeros(1),
-    "nested": {"model": {"w": torch.zeros(1)}},
-    "a number": {"w": torch.zeros(1), "step": 3},
-    "sparse": {"w": torch.eye(3).to_sparse()},
-    "no data": {"w": torch.zeros(3, device="meta")},
-    "terabytes by stride 0": {"w": torch.zeros(1).expand(10**6, 10**6)},
-    "terabytes by stride 0, half": {"w": torch.zeros(1).half().expand(10**6, 10**6)},
-}
-
-
-@pytest.mark.parametrize("case", NOT_PLAIN)
-def test_what_is_no_plain_state_dict_is_refused(tmp_path, case):
-    path = tmp_path / "w.pt"
-    torch.save(NOT_PLAIN[case], path)
-    expected = f"{path} does not hold a plain mapping of names to tensors; save `model.state_dict()`"
-    assert told(load_weights, path) == expected
-
-
-def test_files_that_are_no_weights_are_named(tmp_path):
-    fix = "give a .safetensors or .pt file"
-    assert told(load_weights, tmp_path / "w.pt") == f"{tmp_path}/w.pt is missing; {fix}"
-    assert told(load_weights, tmp_path / ("x" * 5000)) == f"{tmp_path / ('x' * 5000)} is missing; {fix}"
-    for name, ending in (("w.ckpt", ".ckpt"), ("weights", "nothing")):
-        (tmp_path / name).write_text("")
-        assert told(load_weights, tmp_path / name) == f"{tmp_path / name} ends in {ending}; {fix}"
-    for suffix in (".pt", ".safetensors"):
-        for content in (b"", b"hello", bytes(1000)):
-            (tmp_path / f"w{suffix}").write_bytes(content)
-            assert told(load_weights, tmp_path / f"w{suffix}").startswith(f"{tmp_path}/w{suffix} ")
-
-
-@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_a_mutated_weight_file_loads_or_is_refused_in_one_line(tmp_path, suffix):
-    path, rng = tmp_path / f"w{suffix}", np.random.default_rng(0)
-    if suffix == ".pt":
-        torch.save(TENSORS, path)
-    else:
-        save_tensors(path, TENSORS, {})
-    whole = np.frombuffer(path.read_bytes(), np.uint8)
-    for _ in range(300):
-        mutated = whole.copy()
-        mutated[rng.integers(len(whole), size=3)] = rng.integers(256, size=3)
-        path.write_bytes(mutated[: rng.integers(len(whole) // 2, 2 * len(whole))].tobytes())
-        try:
-            assert all(isinstance(v, torch.Tensor) for v in load_weights(path).values())
-        except UserError as e:
-            assert len(str(e).splitlines()) == 1
 
 
 def test_a_run_folder_with_a_tag_in_its_config_runs_nothing(tmp_path):

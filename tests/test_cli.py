@@ -11,6 +11,7 @@ import pytest
 from commands import HANG, Process, devsort, last_line
 
 from devsort.artifacts import open_run
+from devsort.checkpoints import load_resume_step
 
 COMMANDS = ("train", "llc", "heads", "stages", "chart", "compare", "status", "config", "validate")
 ON_A_RUN = ("train", "llc", "heads", "stages", "chart", "status", "config")
@@ -165,7 +166,7 @@ def test_a_truncated_checkpoint(smoke, tmp_path, command):
     file.write_bytes(file.read_bytes()[:1000])
     told = error(command, folder)
     assert told.startswith(f"{file} is cut short or damaged (")
-    assert told.endswith(f"; run `devsort train {folder} --force` to make it again")
+    assert told.endswith(f"; run `devsort train {folder}` to make it again")
 
 
 PARSER = {
@@ -256,7 +257,8 @@ def test_readers_are_not_held_up(smoke, tmp_path):
 def test_terminated_is_one_line_and_143(tiny_run, tmp_path):
     process = Process(tmp_path / "log", "train", tiny_run.path, "--set", "train.steps=1000000")
     assert process.stop_when(tiny_run.resume_state.exists, signal.SIGTERM) == 143
-    told = "devsort: terminated; finished work is saved, the same command goes on from there"
+    saved = load_resume_step(tiny_run)
+    told = f"devsort: terminated; steps up to {saved} of 1000000 are saved, the same command goes on from there"
     log = process.log.read_text()
     assert last_line(log) == told and "Traceback" not in log
 

@@ -156,6 +156,12 @@ NOT_YAML = {
     "float overflow": "device: " + ":".join(["1"] + ["00"] * 200) + ".0",
     "too deep": "[" * 5000,
     "unknown anchor": "device: *a",
+    "a key twice": "device: cpu\ntrain: {steps: 3}\ndevice: cuda",
+    "a key twice inside": "train: {steps: 3, 'steps': 4}",
+    "merges without end": "\n".join(
+        ["a0: &a0 {" + ", ".join(f"k{i}: 0" for i in range(10)) + "}"]
+        + [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 12)]
+    ),
 }
 
 
@@ -164,6 +170,25 @@ def test_text_that_is_no_yaml_is_named(path, case):
     message = refused(path, NOT_YAML[case])
     assert message.startswith(f"{path} is not valid YAML (")
     assert message.endswith("); mend it, or start from runs/baseline/config.yaml")
+
+
+def test_a_key_that_is_there_twice_is_told_with_its_place(path):
+    message = refused(path, "train:\n  steps: 5\n  steps: 6")
+    assert "key 'steps' is there twice in \"<unicode string>\", line 3, column 3" in message
+    told = "; quote it or write a plain value"
+    assert refused(path, "", "train={steps: 1, steps: 2}").endswith(f"the value is not valid YAML{told}")
+
+
+def test_a_merge_may_repeat_a_key(path):
+    path.write_text("heads: {<<: &a {seed: 7, bootstrap: 3}, seed: 8}\nstages: {<<: *a, seed: 5}")
+    config = load_config(path)
+    assert (config.heads.seed, config.heads.bootstrap) == (8, 3)
+    assert (config.stages.seed, config.stages.bootstrap) == (5, 3)
+
+
+def test_a_config_that_cannot_be_one_is_not_parsed(path):
+    told = f"{path} is larger than 100,000 bytes; give a config as in runs/baseline"
+    assert refused(path, "# " + "x" * 100_000) == told
 
 
 def test_a_file_that_is_no_mapping_is_named(path):

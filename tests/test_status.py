@@ -66,16 +66,16 @@ def test_damage_is_found_and_the_remedy_named(smoke, tmp_path, what):
 def test_what_another_config_made_is_stale(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
     assert states(open_run(folder, ("llc.sampler.lr=0.00002",))) == {
-        "checkpoints": "done", "llc": "broken", "heads": "done", "stages": "broken",
+        "checkpoints": "done", "llc": "stale", "heads": "done", "stages": "stale",
     }  # fmt: skip
-    assert states(open_run(folder, ("train.lr=0.5",))) == dict.fromkeys(ALL, "broken")
+    assert states(open_run(folder, ("train.lr=0.5",))) == dict.fromkeys(ALL, "stale")
 
 
-def test_a_half_trained_run_is_broken_and_nothing_is_written(tiny_run):
+def test_a_half_trained_run_is_unfinished_and_nothing_is_written(tiny_run):
     train(tiny_run)
     tiny_run.checkpoint(20).unlink()
     before = sorted(tiny_run.path.rglob("*"))
-    assert states(tiny_run)["checkpoints"] == "broken"
+    assert states(tiny_run)["checkpoints"] == "unfinished"
     assert detail(tiny_run, "checkpoints").startswith(f"{tiny_run.path} was trained to step 15 of 20; ")
     assert sorted(tiny_run.path.rglob("*")) == before
     shutil.rmtree(tiny_run.checkpoints)

@@ -13,9 +13,10 @@ MAX_FILE, MAX_BODY, MEDIAN_BODY, MAX_ARGUMENTS = 300, 60, 10, 8
 # The pipeline order of docs/architecture.md. A module imports modules of earlier lines only.
 ORDER = [
     ("errors",),
-    ("rng", "config", "progress", "threads"),
+    ("rng", "progress", "threads", "files", "yaml_files"),
+    ("config", "weights"),
     ("artifacts",),
-    ("task",),
+    ("checkpoints", "task"),
     ("model", "layout"),
     ("kernels",),
     ("train",),
@@ -25,7 +26,8 @@ ORDER = [
     ("circuits",),
     ("heads", "planted"),
     ("stages",),
-    ("charts", "status"),
+    ("charts", "status", "refusals"),
+    ("sweep",),
     ("cli",),
 ]
 RANK = {module: rank for rank, line in enumerate(ORDER) for module in line}

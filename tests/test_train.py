@@ -10,6 +10,7 @@ from commands import Process, devsort, last_line
 from safetensors import safe_open
 
 from devsort.artifacts import open_run
+from devsort.checkpoints import load_resume_step
 from devsort.cli import main
 from devsort.config import ScheduleConfig, TrainConfig
 from devsort.errors import UserError
@@ -196,7 +197,8 @@ def test_ctrl_c_is_told_in_one_line_and_loses_nothing(smoke, tmp_path):
     process = Process(tmp_path / "log", "train", run)
     saved = run / "checkpoints" / "step-000000032.safetensors"
     assert process.stop_when(saved.exists, signal.SIGINT) == 130
-    told = "devsort: interrupted; finished work is saved, the same command goes on from there"
+    step = load_resume_step(open_run(run))
+    told = f"devsort: interrupted; steps up to {step} of 300 are saved, the same command goes on from there"
     assert last_line(process.log.read_text()) == told
     kept = run / "checkpoints" / "step-000000022.safetensors"
     written = kept.stat().st_mtime_ns
@@ -204,7 +206,29 @@ def test_ctrl_c_is_told_in_one_line_and_loses_nothing(smoke, tmp_path):
     assert files(run) == files(smoke.path) and kept.stat().st_mtime_ns == written
 
 
+def flip(path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+
+
+def swap(a, b) -> None:
+    a.rename(a.with_name("aside"))
+    b.rename(a)
+    a.with_name("aside").rename(b)
+
+
+def edit_the_log(run) -> None:
+    log = (run / "training.jsonl").read_text()
+    (run / "training.jsonl").write_text(log.replace('"val_loss": 0', '"val_loss": 1', 1))
+
+
 DAMAGE = {
+    "a byte of a checkpoint": lambda run: flip(run / "checkpoints" / "step-000000100.safetensors"),
+    "the end of a checkpoint": lambda run: os.truncate(run / "checkpoints" / "step-000000100.safetensors", 999),
+    "two checkpoints, swapped": lambda run: swap(*sorted((run / "checkpoints").glob("step-000000?00.*"))[:2]),
+    "a byte of the resume state": lambda run: flip(run / "checkpoints" / "resume.safetensors"),
+    "a number in the log": edit_the_log,
     "a checkpoint in the middle": lambda run: (run / "checkpoints" / "step-000000100.safetensors").unlink(),
     "the resume state": lambda run: (run / "checkpoints" / "resume.safetensors").unlink(),
     "the log": lambda run: (run / "training.jsonl").unlink(),
@@ -213,7 +237,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("what", DAMAGE)
-def test_what_is_missing_is_made_again(smoke, tmp_path, what):
+def test_what_is_missing_or_damaged_is_made_again(smoke, tmp_path, what):
     run = smoke.copy(tmp_path, "checkpoints", "training.jsonl")
     DAMAGE[what](run)
     assert devsort("train", run).code == 0
@@ -243,7 +267,7 @@ def test_another_config_is_refused_and_nothing_lost(tiny_run, lost):
         (tiny_run.checkpoints / lost).unlink()
     before = files(tiny_run.path)
     told = (
-        f"{tiny_run.checkpoints} was trained from another config; "
+        f"{tiny_run.checkpoints} was trained from another config (train.lr was 0.001, is 0.5); "
         f"undo the change, or run `devsort train {tiny_run.path} --force` to start again"
     )
     assert refused(configured(tiny_run, "train.lr=0.5")) == told
@@ -257,11 +281,11 @@ def test_a_flipped_byte_in_the_resume_state_names_the_remedy(tiny_run):
     state = bytearray(tiny_run.resume_state.read_bytes())
     state[-1] ^= 1
     tiny_run.resume_state.write_bytes(state)
-    remedy = f"run `devsort train {tiny_run.path} --force` to make it again"
+    remedy = f"run `devsort train {tiny_run.path}` to make it again"
     with pytest.raises(UserError) as e:
         Trainer(tiny_run).resume(20)
     assert str(e.value) == f"{tiny_run.resume_state} does not match its checksum; {remedy}"
-    train(tiny_run, force=True)
+    train(tiny_run)
     assert files(tiny_run.path) == before
 
 

@@ -10,5 +10,6 @@ def draw_all(run: Run) -> Iterator[Path]:
     """Draws every figure of a run and yields the files as they are written."""
     from devsort.charts import circuits, ownership, stage_chart, traces
 
-    for module in (stage_chart, circuits, ownership, traces):
-        yield from module.draw(run)
+    with run.lock():
+        for module in (stage_chart, circuits, ownership, traces):
+            yield from module.draw(run)

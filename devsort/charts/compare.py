@@ -6,12 +6,14 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from devsort.artifacts import Run
 from devsort.charts import ribbon, style
 from devsort.charts.stage_chart import Z95, Story, of_run
 
 NAME = "compare"
+ROW = 0.36  # inches of a ribbon: two lines of a name
 LINES = ("-", "--", "-.", ":")
 RUN_COLOURS = (0, 1, 2, 4, 5, 7, 8, 9)  # of the palette; its red marks flags
 
@@ -25,7 +27,7 @@ def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
 def figure(stories: Mapping[str, Story]) -> Figure:
     """The overlay of named runs."""
     style.use_style()
-    strips = 0.32 * len(stories) + 0.1
+    strips = ROW * len(stories) + 0.1
     fig = Figure(figsize=(style.WIDTH, 4.6 + strips), layout="constrained")
     axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
     axes[-1].set_xscale("log")
@@ -38,6 +40,7 @@ def figure(stories: Mapping[str, Story]) -> Figure:
     for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
         ax.set_ylabel(label)
     axes[1].set_yscale("log")
+    axes[1].yaxis.set_minor_locator(NullLocator())
     axes[2].set_ylim(bottom=min(0.0, *(1.1 * float(s.llc.value.min()) for s in stories.values())))
     axes[2].legend(loc="best")
     axes[3].set_ylim(-0.04, 1.04)

@@ -45,14 +45,17 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
 
 
 def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
-    """Writes the title of each stage at height y where it fits between the stage's ends."""
+    """Writes the title of each stage at height y between the stage's ends, on two lines where one is too long."""
     ax.figure.draw_without_rendering()
     for stage in stages:
-        text = ax.text(
-            _middle(stage), y, title(stage), ha="center", va="center_baseline", fontsize=6.5, color=EDGE[stage["llc"]]
-        )
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
-        if text.get_window_extent().width > 0.95 * (high - low):
+        for words in (title(stage), title(stage).replace(" ", "\n", 1)):
+            text = ax.text(
+                _middle(stage), y, words, ha="center", va="center_baseline", fontsize=6.5, color=EDGE[stage["llc"]],
+                linespacing=1.0,
+            )  # fmt: skip
+            if text.get_window_extent().width <= high - low:
+                break
             text.remove()
 
 

@@ -76,7 +76,7 @@ def draw_csv(path: Path, config: StagesConfig, folder: Path) -> dict[str, Any]:
 
     t = read_csv(path)
     value = {"trajectory": str(path), **as_json(detect(t, config)), "notes": list(t.notes)}
-    loss = None if t.loss is None else positive(Curve(t.step, t.loss))
+    loss = positive(Curve(t.step, t.loss)) if t.loss is not None and (t.loss > 0).any() else None
     story = Story(value, Curve(t.step, t.llc, t.se), loss)
     value = {**value, "files": [str(p) for p in style.save_figure(figure(story), folder, NAME)]}
     write_json(folder / "stages.json", value)

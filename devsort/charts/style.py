@@ -1,5 +1,6 @@
 """One look for all figures: fonts, colours and how a figure is saved."""
 
+import io
 from pathlib import Path
 
 import matplotlib
@@ -10,7 +11,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from devsort.artifacts import writing
+from devsort.files import write_atomic
 
 PALETTE = sns.color_palette("colorblind").as_hex()  # safe for colour-blind readers, distinct in grey
 INK = "#333333"
@@ -53,10 +54,9 @@ RC = {
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Saves PNG and SVG side by side, closes the figure, and returns both paths."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, bbox_inches="tight", metadata=metadata)
+    for path in paths:
+        data, metadata = io.BytesIO(), {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(data, format=path.suffix[1:], bbox_inches="tight", metadata=metadata)
+        write_atomic(path, data.getvalue())
     plt.close(figure)
     return paths

@@ -13,12 +13,15 @@ from safetensors import safe_open
 from devsort import artifacts
 from devsort.artifacts import TRAIN_SECTIONS, Run
 from devsort.config import Config, TaskConfig
-from devsort.errors import UserError
+from devsort.errors import UserError, saying
+from devsort.files import remove, replacing_folder
+from devsort.heads import parts
 from devsort.heads.analysis import Analysis, analyse, dataset, describe
 from devsort.heads.events import events
 from devsort.model import infer_shape, model_shape
 from devsort.progress import progress
 from devsort.task import eval_batch
+from devsort.weights import load_weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,9 +36,12 @@ def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
         UserError: The run was not trained to its end, or a checkpoint is damaged.
     """
     with run.lock():
+        if force:
+            remove(run.heads_parts)
         if force or not _up_to_date(run):
-            with artifacts.replacing_folder(run.heads) as folder:
+            with replacing_folder(run.heads) as folder:
                 _measured(run).to_zarr(folder, consolidated=False)
+        remove(run.heads_parts)
     found = load_heads(run)
     return {
         "run": str(run.path),
@@ -57,6 +63,8 @@ def load_heads(run: Run) -> "xr.Dataset":
         raise UserError(f"{run.heads} is missing", f"run `devsort heads {run.path}` first")
     try:
         found = xr.open_zarr(run.heads, consolidated=False, chunks=None).load()
+    except PermissionError:
+        raise  # told by the command line
     except Exception as e:  # a damaged store can make the reader raise anything
         what = f"{run.heads} is cut short or damaged ({type(e).__name__})"
         raise UserError(what, f"run `{command}` to make it again") from None
@@ -80,7 +88,7 @@ def analyse_weights(path: Path, list_length: int, numbers: int, config: Config |
     """
     config = config or Config()
     task = TaskConfig(list_length=list_length, numbers=numbers, eval_lists=config.heads.lists, seed=config.task.seed)
-    params = artifacts.load_weights(path)
+    params = load_weights(path)
     shape = infer_shape(params, list_length, numbers, str(path))
     result = analyse(params, shape, eval_batch(task), config.heads)
     value = describe(dataset([result], [0], config.heads).isel(checkpoint=0))
@@ -99,17 +107,20 @@ def _up_to_date(run: Run) -> bool:
 
 def _measured(run: Run) -> "xr.Dataset":
     config, steps = run.config, artifacts.trained_steps(run)
-    origin = _provenance(run)
     shape = model_shape(config.task, config.model)
     batch = eval_batch(config.task.model_copy(update={"eval_lists": config.heads.lists}))
 
     def one(step: int) -> Analysis:
-        return analyse(artifacts.load_checkpoint(run, step), shape, batch, config.heads)
+        origin = artifacts.provenance(run, *SECTIONS, inputs=checkpoints_identity(run, [step]))
+        return parts.kept(
+            run, step, origin, lambda: analyse(artifacts.load_checkpoint(run, step), shape, batch, config.heads)
+        )
 
-    with _workers() as pool:
+    said = saying(lambda: f"{parts.count(run)} of {len(steps)} checkpoints are measured and saved")
+    with said, _workers() as pool:
         bar = progress(pool.map(one, steps), desc="heads", unit="checkpoint", total=len(steps))
         found = dataset(list(bar), steps, config.heads)
-    return found.assign_attrs(origin, checksum=_checksum(found))
+    return found.assign_attrs(_provenance(run), checksum=_checksum(found))
 
 
 @contextmanager
@@ -127,8 +138,10 @@ def _workers() -> Iterator[ThreadPoolExecutor]:
 
 def _checksum(found: "xr.Dataset") -> str:
     """Identity of all variables; a store that lost a chunk reads it as zeros and would not be noticed otherwise."""
-    numeric = {str(k): v.values for k, v in found.variables.items() if v.dtype.kind in "fib"}
-    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in numeric.items()})
+    values = {str(k): v.values for k, v in found.variables.items()}
+    names = [k for k, v in values.items() if v.dtype.kind not in "fib"]
+    values |= {k: np.frombuffer(repr(values[k].tolist()).encode(), np.uint8) for k in names}
+    return artifacts.checksum({k: torch.from_numpy(np.array(v)) for k, v in values.items()})
 
 
 def _provenance(run: Run) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import xarray as xr
@@ -14,17 +15,16 @@ from devsort.artifacts import (
     identity,
     load_checkpoint,
     provenance,
-    remove,
     trained_steps,
 )
-from devsort.errors import UserError
+from devsort.errors import Unfinished, UserError, saying
+from devsort.files import remove
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
 from devsort.llc.table import make_table, rows
 from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, parts_of, settings
 from devsort.model import model_shape
 from devsort.progress import progress
 from devsort.sampling.restrictions import expand, restriction_mask
-from devsort.sampling.trace import Trace
 
 SECTIONS = ("task", "model", "train", "llc")
 GROUPS = 8  # groups of checkpoints, at least, so that cores share them evenly and an interruption costs little
@@ -58,7 +58,8 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         store = open_store(path, origin, _command(run, sampler), settings(run), axes, parts)
         if todo := store.todo():
             worker = (Worker if sampler == "devsort" else ReferenceWorker)(run, names)
-            _sample(run, store, todo, worker)
+            with saying(lambda: f"{len(steps) - len(store.todo())} of {len(steps)} checkpoints are sampled and saved"):
+                _sample(run, store, todo, worker)
         if not table_is_current(store.group):
             write_table(store, make_table(store, chance_context(run, settings(run))))
     return {"run": str(run.path), "trajectory": list(rows(load_llc(run, sampler)))}
@@ -75,7 +76,7 @@ def load_llc(run: Run, sampler: str = "devsort") -> xr.Dataset:
     check_provenance(group.attrs, _inputs(run)[0], path, command)
     finish = f"run `{command.removesuffix(' --force')}` to finish it"
     if not table_is_current(group):
-        raise UserError(f"{path} is unfinished", finish)
+        raise Unfinished(f"{path} is unfinished", finish)
     if damaged := Store(path, group).todo():
         step = Store(path, group).steps[damaged[0]]
         raise UserError(f"{path} does not match its checksum at step {step}", finish)
@@ -124,15 +125,17 @@ def groups(count: int, most: int) -> list[range]:
 
 
 def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
-    """Runs every group that misses a checkpoint; a checkpoint is written when it is whole."""
-    sampler, steps = run.config.llc.sampler, store.steps
+    """Runs every group that misses a checkpoint; a thread writes a whole group before it takes the next."""
+    writing, sampler, steps = Lock(), run.config.llc.sampler, store.steps
     jobs = [group for group in groups(len(steps), worker.checkpoints) if set(group) & set(todo)]
     total = sum(map(len, jobs)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
 
-        def work(group: range) -> dict[int, list[Trace]]:
-            return worker({steps[i]: load_checkpoint(run, steps[i]) for i in group}, bar.update)
+        def work(group: range) -> None:
+            traces = worker({steps[i]: load_checkpoint(run, steps[i]) for i in group}, bar.update)
+            with writing:
+                for position in sorted(set(group) & set(todo)):
+                    store.write(position, traces[steps[position]])
 
-        for group, traces in parallel(work, jobs, worker):
-            for position in set(group) & set(todo):
-                store.write(position, traces[steps[position]])
+        for _ in parallel(work, jobs, worker):
+            pass

@@ -14,9 +14,10 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from devsort.artifacts import check_provenance, replacing_folder, writing
+from devsort.artifacts import check_provenance
 from devsort.config import SamplerConfig
 from devsort.errors import UserError
+from devsort.files import replacing_folder, sync_tree, writing
 from devsort.sampling.trace import Trace
 
 DRAWN = ("loss", "init_loss", "work", "force", "distance")  # (checkpoint, restriction, chain, draw)
@@ -52,8 +53,10 @@ class Store:
         with writing(self.path):
             for name, value in arrays.items():
                 self.group[name][position] = value
+                sync_tree(self.path / name / "c" / str(position))
             self.group["dimension"][position] = [t.dimension for t in traces]
             self.group["checksum"][position] = _checksum(self._read(position))
+            sync_tree(self.path / "checksum")
 
     def traces(self, position: int) -> list[Trace]:
         """The traces of all restrictions of one checkpoint."""
@@ -131,6 +134,8 @@ def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
         for name in ("checkpoint", "restriction", "checksum", "dimension"):
             group[name][:]
         return group
+    except PermissionError:
+        raise  # told by the command line
     except Exception as e:  # zarr raises many kinds on a damaged store
         raise UserError(f"{path} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
 
@@ -169,7 +174,7 @@ def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequen
 
 
 def _empty(arrays: Mapping[str, tuple], axes: Mapping[str, Sequence]) -> xr.Dataset:
-    data = {name: (dims, np.full(size, np.nan, np.float32)) for name, (dims, size) in arrays.items()}
+    data = {name: (dims, np.broadcast_to(np.float32(np.nan), size)) for name, (dims, size) in arrays.items()}
     checkpoints, restrictions, chains = arrays["loss"][1][:3]
     data["dimension"] = (("checkpoint", "restriction"), np.zeros((checkpoints, restrictions), np.int64))
     data["checksum"] = (("checkpoint",), np.zeros(checkpoints, np.int64))

@@ -40,6 +40,8 @@ def make_table(store: Store, context: Context, allow_dead: bool = False) -> xr.D
 
 def rows(table: xr.Dataset) -> Iterator[dict]:
     """One JSON row for each checkpoint and restriction; a withheld number is null."""
+    drawn = [name for name in table.data_vars if {"draw", "burnin"} & set(table[name].dims)]
+    table = table.drop_vars(drawn).load()
     for step in table["checkpoint"].values:
         for name in table["restriction"].values:
             cell = table.sel(checkpoint=step, restriction=name)

@@ -92,7 +92,7 @@ def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
     """Rows of stages that correspond: same direction of the LLC, in the same order, overlapping most.
 
     Returns:
-        Rows of {"name", "llc", "runs": [stage of each run, or None]}.
+        Rows of {"name", "llc", "runs": [stage of each run, or None]}; the name holds each run's, where they differ.
     """
     rows = [[s, *[None] * (len(stages) - 1)] for s in stages[0]]
     for i, others in enumerate(stages[1:], 1):
@@ -174,8 +174,8 @@ def _ends_inside(*stages: Mapping[str, Any]) -> bool:
 
 def _row(row: list) -> dict[str, Any]:
     known = [s for s in row if s]
-    named = [s["name"] for s in known if s["name"] != "unnamed"]
-    return {"name": named[0] if named else "unnamed", "llc": known[0]["llc"], "runs": row}
+    names = list(dict.fromkeys(s["name"] for s in known))
+    return {"name": " / ".join(names), "llc": known[0]["llc"], "runs": row}
 
 
 def _timeline(stages: Mapping[str, Any]) -> link.Timeline:
@@ -235,7 +235,7 @@ def _stages(value: Mapping[str, Any]) -> str:
 
 def _differences(differences: Sequence[Mapping[str, Any]]) -> str:
     def cell(d: Mapping[str, Any]) -> str:
-        return f"{d['difference']:+.3g} ({d['ci95'][0]:+.3g} to {d['ci95'][1]:+.3g})"
+        return f"{d['difference']:+.4g} ({d['ci95'][0]:+.4g} to {d['ci95'][1]:+.4g})"
 
     rows = []
     for d in differences:

@@ -1,17 +1,21 @@
 """Linear splines with free joints under correlated noise: the arithmetic behind `piecewise`.
 
-    f(x) = a + b x + Σ_k c_k φ_k(x),   φ(x) = max(x − ψ, 0) for a hinge,  1(x > ψ) for a jump
+    f(x) = a + b x + Σ_k c_k φ_k(x),   φ(x) = max(x − ψ, 0) for a hinge,  1(x > ψ) for a jump,  1(x = x_i) for a spike
     y_i = f(x_i) + φ s_i η_i,          corr(η_i, η_j) = exp(−|x_i − x_j| / ℓ)
 
-x is log10(step), y and s are in nats, ψ and ℓ in decades. With ℓ and s given, multiplying by a bidiagonal matrix
-makes the noise white, and each candidate joint can be scored by one inner product (orthogonal matching pursuit).
+x is log10(step), y and s are in nats, ψ and ℓ in decades. A spike takes point i out of the fit: it is an outlier. With
+ℓ and s given, multiplying by a bidiagonal matrix makes the noise white, and each candidate can be scored by one inner
+product (orthogonal matching pursuit).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 GRID = 400  # candidate hinges over the whole window: 0.01 decades in a window of four
+SPARSE, FEWEST = 20, 2  # one point in 20 may be a spike, and two in any case: what is more frequent is no outlier
+PATIENCE = 3  # joints in a row that may cost more than they earn before the search ends
 SWEEPS = 2  # times that each joint is placed anew while the others stay
 
 
@@ -20,8 +24,9 @@ class Dictionary:
     """Candidate joints and their columns, whitened for S signals.
 
     Attributes:
-        position: (M,) ψ in decades, hinges first, then jumps.
+        position: (M,) ψ in decades, hinges first, then jumps, then spikes.
         jump: (M,) true for a jump.
+        spike: (M,) true for a spike.
         rank: (M,) how many points lie to the left.
         columns: (S, n, M) whitened φ.
         base: (S, n, 2) whitened constant and line.
@@ -31,6 +36,7 @@ class Dictionary:
 
     position: np.ndarray
     jump: np.ndarray
+    spike: np.ndarray
     rank: np.ndarray
     columns: np.ndarray
     base: np.ndarray
@@ -86,15 +92,15 @@ def raw_base(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x], 1)
 
 
-def dictionary(x: np.ndarray, s: np.ndarray, length: float, min_points: int, costs: tuple[float, float]) -> Dictionary:
-    """Candidate joints: hinges on a fine grid, jumps in the middle of each gap between points.
+def dictionary(x: np.ndarray, s: np.ndarray, length: float, min_points: int, costs: Sequence[float]) -> Dictionary:
+    """Candidates: hinges on a fine grid, jumps in the middle of each gap between points, a spike at each point.
 
     Args:
         x: (n,) positions in decades.
         s: (S, n) standard errors of each signal.
         length: ℓ in decades.
         min_points: See `Dictionary`.
-        costs: What a hinge and what a jump must earn.
+        costs: What a hinge, a jump and a spike must earn; no spikes if the third is left out.
     """
     hinges, jumps = np.linspace(x[0], x[-1], GRID), (x[1:] + x[:-1]) / 2
     position = np.concatenate([hinges, jumps])
@@ -102,14 +108,19 @@ def dictionary(x: np.ndarray, s: np.ndarray, length: float, min_points: int, cos
     rank = np.searchsorted(x, position)
     inside = (rank > min_points) & (rank < len(x) - min_points)
     position, jump, rank = position[inside], jump[inside], rank[inside]
-    raw = raw_columns(x, position, jump)
+    raw, cost = raw_columns(x, position, jump), np.where(jump, costs[1], costs[0])
+    spikes = np.arange(len(x) if len(costs) > 2 else 0)
+    raw = np.concatenate([raw, np.eye(len(x))[:, spikes]], 1)
     return Dictionary(
-        position, jump, rank,
+        np.concatenate([position, x[spikes]]),
+        np.pad(jump, (0, len(spikes))),
+        np.arange(raw.shape[1]) >= len(position),
+        np.concatenate([rank, spikes]),
         np.stack([whiten(raw, x, one, length) for one in s]),
         np.stack([whiten(raw_base(x), x, one, length) for one in s]),
-        np.where(jump, costs[1], costs[0]),
+        np.concatenate([cost, np.full(len(spikes), costs[-1])]),
         min_points,
-    )  # fmt: skip
+    )
 
 
 def chi2(d: Dictionary, z: np.ndarray, chosen: list[int]) -> np.ndarray:
@@ -147,10 +158,11 @@ def best_candidate(d: Dictionary, z: np.ndarray, chosen: list[int], allowed: np.
 
 
 def allowed(d: Dictionary, chosen: list[int]) -> np.ndarray:
-    """(M,) candidates with enough points between them and every chosen joint."""
-    ok = np.ones(len(d.position), bool)
+    """(M,) candidates with enough points between joints; spikes only where there may be more of them."""
+    ok = ~d.spike | (d.spike[chosen].sum() < max(FEWEST, d.points // SPARSE))
     for j in chosen:
-        ok &= np.abs(d.rank - d.rank[j]) >= d.min_points
+        if not d.spike[j]:
+            ok &= d.spike | (np.abs(d.rank - d.rank[j]) >= d.min_points)
     return ok
 
 
@@ -194,6 +206,8 @@ def path(d: Dictionary, z: np.ndarray, most: int) -> list[list[int]]:
         if j < 0 or gain <= 0:
             break
         sets.append(sweep(d, z, [*sets[-1], j]))
+        if len(sets) > PATIENCE and penalised(d, z, sets[-1]) > penalised(d, z, sets[-1 - PATIENCE]):
+            break
     chosen = sets[-1]
     for k in range(len(sets) - 2, 0, -1):
         trials = [chosen[:i] + chosen[i + 1 :] for i in range(len(chosen))]

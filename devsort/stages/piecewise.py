@@ -11,6 +11,7 @@ do by a factor of two with intervals apart; where a smooth bend explains a run o
 do, they are bends and no boundaries.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,9 +24,8 @@ from devsort.stages.trajectory import Trajectory
 
 LENGTHS = (0.0, 0.05, 0.12, 0.25)  # ℓ in decades
 PRIOR_POINTS = 10.0  # ν: points that the reported standard errors count for
-ROUNDS = 3  # of dropping outliers
 MOST = 8  # joints
-CALIBRATED = 40  # checkpoints at which the penalties hold; they grow with the logarithm of the number
+CALIBRATED = 40  # checkpoints at which the penalties hold
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Fit:
         chosen: Indices of the joints, in order of position.
         length: ℓ in decades.
         scale: φ, factor on the standard errors.
+        score: The objective with its penalties; the least is best.
         used: (N,) which points of the trajectory were used; the others are outliers.
     """
 
@@ -52,6 +53,7 @@ class Fit:
     chosen: list[int]
     length: float
     scale: float
+    score: float
     used: np.ndarray
 
     @property
@@ -89,45 +91,22 @@ def segments_at(trajectory: Trajectory, boundaries: list[Boundary], config: Stag
 
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
-    """Chooses joints and noise, dropping points that lie far off the curve of their neighbours."""
-    used = ~outliers(trajectory, running_median(trajectory.llc), config.outlier)
-    for _ in range(ROUNDS):
-        model = _best(trajectory, used, config)
-        raw = design(trajectory.x, model.position, model.jump)
-        fitted = raw @ coefficients(model, model.z, model.chosen)[0]
-        again = ~outliers(trajectory, fitted, config.outlier)
-        if (again == used).all() or again.sum() < max(6, 0.8 * len(used)):
-            break
-        used = again
-    return model
+    """Chooses joints and noise, without the points that are better explained as outliers than by joints."""
+    every = np.ones(len(trajectory), bool)
+    plain, spiked = (_best(trajectory, every, config, spikes) for spikes in (False, True))
+    return _best(trajectory, ~outliers(spiked), config) if spiked.score < plain.score else plain
 
 
-def running_median(values: np.ndarray) -> np.ndarray:
-    """Median over five neighbours."""
-    return np.median(np.lib.stride_tricks.sliding_window_view(np.pad(values, 2, mode="edge"), 5), -1)
+def outliers(model: Fit) -> np.ndarray:
+    """(n,) points that the fit takes out as spikes."""
+    d = model.candidates
+    return np.isin(np.arange(len(model.x)), d.rank[[j for j in model.chosen if d.spike[j]]])
 
 
 def smoothed_errors(se: np.ndarray) -> np.ndarray:
     """Each standard error drawn towards its running median: those of few chains are uncertain by tens of per cent."""
-    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="edge"), 7)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
     return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
-
-
-def outliers(trajectory: Trajectory, fitted: np.ndarray, threshold: float) -> np.ndarray:
-    """(n,) points that lie more than `threshold` robust standard deviations off a curve and are no sharp turn."""
-    r = np.abs(trajectory.llc - fitted) / smoothed_errors(trajectory.se)
-    return (r > threshold * max(1.4826 * float(np.median(r)), 0.7)) & ~_is_a_turn(trajectory.x, trajectory.llc)
-
-
-def _is_a_turn(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n,) points between the lines carried on from the two neighbours on either side: the top of a sharp peak."""
-    turn = np.zeros(len(x), bool)
-    for i in range(2, len(x) - 2):
-        left, right = (
-            y[a] + (y[a] - y[b]) / (x[a] - x[b]) * (x[i] - x[a]) for a, b in ((i - 1, i - 2), (i + 1, i + 2))
-        )
-        turn[i] = min(left, right) <= y[i] <= max(left, right)
-    return turn
 
 
 def curve(model: Fit) -> np.ndarray:
@@ -192,27 +171,38 @@ def _resampled_chains(chains: np.ndarray, count: int, rng: np.random.Generator) 
     return np.sqrt((number + 1) / (number - 1)) * weights @ (chains - chains.mean(1, keepdims=True)).T
 
 
-def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> Fit:
+def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig, spikes: bool = False) -> Fit:
+    """The fit with the best correlation length, with or without spikes among the candidates."""
     part = trajectory.select(used)
-    x = part.x
     y, s = part.llc[None], smoothed_errors(part.se)[None]
     if part.others is not None:
         y, s = np.concatenate([y, part.others[..., 0]]), np.concatenate([s, part.others[..., 1]])
-    fits = [_best_at(x, y, s, length, config) for length in LENGTHS]
-    return replace(min(fits, key=lambda pair: pair[0])[1], used=used)
+    price = costs(len(part), config)[: 3 if spikes else 2]
+    fits = [_best_at(part.x, y, s, length, (config.min_points, price)) for length in LENGTHS]
+    return replace(min(fits, key=lambda fit: fit.score), used=used)
 
 
-def _best_at(x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, config: StagesConfig) -> tuple[float, Fit]:
-    more = max(1.0, np.log(len(x)) / np.log(CALIBRATED))  # with more points, chance has more places to find a joint
-    costs = (more * config.penalty, more * config.jump_penalty)
-    d = hinges.dictionary(x, s, length, config.min_points, costs)
+def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
+    """What a hinge, a jump and a spike must earn on n points.
+
+    Chance has about log n independent places for a hinge and n for a jump or a spike; the largest of m values of χ²
+    grows by 2 log m. The penalties are those at `CALIBRATED` points.
+    """
+    more = max(1.0, n / CALIBRATED)
+    places = 2 * np.log(more)
+    hinge = 2 * np.log(np.log(more * CALIBRATED) / np.log(CALIBRATED))
+    return config.penalty + hinge, config.jump_penalty + places, config.outlier**2 + places
+
+
+def _best_at(x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, search: tuple[int, Sequence[float]]) -> Fit:
+    d = hinges.dictionary(x, s, length, *search)
     z = np.stack([hinges.whiten(v, x, e, length) for v, e in zip(y, s, strict=True)])
-    most = min(MOST, max(0, (len(x) - 4) // 4))
+    most = min(MOST, max(0, (len(x) - 4) // 4)) + (max(hinges.FEWEST, len(x) // hinges.SPARSE) if d.spike.any() else 0)
     sets = hinges.path(d, z, most)
     scores = [objective(hinges.chi2(d, z, chosen), len(x), length, x) + d.cost[chosen].sum() for chosen in sets]
     best = int(np.argmin(scores))
     variance = (hinges.chi2(d, z, sets[best]).mean() + PRIOR_POINTS) / (len(x) - 2 - 2 * best + PRIOR_POINTS)
-    return scores[best], Fit(x, s, y, z, d, sets[best], length, float(np.sqrt(variance)), np.ones(len(x), bool))
+    return Fit(x, s, y, z, d, sets[best], length, float(np.sqrt(variance)), scores[best], np.ones(len(x), bool))
 
 
 def objective(chi2: np.ndarray, n: int, length: float, x: np.ndarray) -> float:

@@ -17,7 +17,8 @@ Direction = Literal["rising", "falling", "flat"]
 Draws = list[tuple[list[int], np.ndarray]]
 INTERVAL = (0.025, 0.975)
 INSIDE = 1e-9  # decades
-CENTRES, WIDTHS = np.linspace(0, 1, 9), (0.15, 0.2, 0.28, 0.4)  # of logistic rises, in widths of the run
+CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 31), (0.2, 0.23, 0.26, 0.3, 0.35, 0.4)  # of logistic rises, in windows
+RATES = (*np.arange(-3, 0, 0.2), *np.arange(0.2, 3.2, 0.2))  # of exponential rises, per window
 
 
 @dataclass(frozen=True)
@@ -157,58 +158,40 @@ def _contrasts(model: "Fit", run: Stretches, kept: list[int], config: StagesConf
 
 
 def _without_bends(model: "Fit", draws: Draws, kept: list[int], config: StagesConfig) -> list[int]:
-    """Drops the joints inside a run of one direction that a smooth curve explains as well."""
+    """No joints, if the whole trajectory goes one way without a jump and a smooth curve explains it as well."""
     sign = stretches(model, draws, kept).directions()[0]
-    out = []
-    for first, last in _monotone_runs(sign, model.jump):
-        inner = kept[first:last]
-        if inner and (last - first < len(sign) - 1 or not _smooth_is_as_good(model, inner, kept, first, last, config)):
-            out += inner
-        if last < len(kept):
-            out.append(kept[last])
-    return out
+    one_way = not ((sign > 0).any() and (sign < 0).any())
+    return [] if kept and one_way and not model.jump.any() and _smooth_is_as_good(model, kept, config) else kept
 
 
-def _monotone_runs(sign: np.ndarray, jump: np.ndarray) -> list[tuple[int, int]]:
-    """Runs of segments first…last whose directions do not contradict each other, cut at jumps; flat fits either."""
-    runs, first, seen = [], 0, sign[0]
-    for i in range(1, len(sign)):
-        if jump[i - 1] or sign[i] * seen < 0:
-            runs.append((first, i - 1))
-            first, seen = i, sign[i]
-        seen = seen or sign[i]
-    return [*runs, (first, len(sign) - 1)]
+def _smooth_is_as_good(model: "Fit", inner: list[int], config: StagesConfig) -> bool:
+    """Whether a smooth curve describes the whole trajectory as well as the joints `inner`, to a margin.
 
-
-def _smooth_is_as_good(
-    model: "Fit", inner: list[int], kept: list[int], first: int, last: int, config: StagesConfig
-) -> bool:
-    """Whether a smooth curve comes within a margin in χ² of the joints `inner` on the stretch of their run."""
-    position = model.position
-    low = position[kept[first - 1]] if first else -np.inf
-    high = position[kept[last]] if last < len(kept) else np.inf
-    at = (model.x >= low) & (model.x <= high)
-    x, signals = model.x[at], len(model.y)
-    span, cost = float(x[-1] - x[0]), np.log(len(x))  # cost of a parameter, as in the Bayesian information criterion
-    lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position[inner], model.jump[inner])], 1)
-    kinked = _chi2(lines, model, at) + model.candidates.cost[0] * len(inner)
-    smooth = [_chi2(c, model, at) + cost * signals * bends for c, bends in _smooth_curves((x - x[0]) / span)]
-    return min(smooth) < kinked + config.bend_margin
+    Both pay log n for each parameter beyond a line's (the Bayesian information criterion); a joint has two.
+    """
+    x, cost = model.x, np.log(len(model.x)) * len(model.y)
+    lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, model.position[inner], model.jump[inner])], 1)
+    kinked = _chi2(lines, model) + 2 * cost * len(inner)
+    smooth = min(_chi2(c, model) + cost * more for c, more in _smooth_curves((x - x[0]) / (x[-1] - x[0])))
+    return smooth < kinked + config.bend_margin
 
 
 def _smooth_curves(t: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
     """Columns of curves without a joint on 0…1, and how many parameters they have beyond a line's."""
+    one = np.ones_like(t)
     for degree in (2, 3):
         yield np.vander(t, degree + 1), degree - 1
+    for rate in RATES:
+        yield np.stack([one, np.exp(rate * t)], 1), 1
     for centre, width in product(CENTRES, WIDTHS):
-        yield np.stack([np.ones_like(t), 1 / (1 + np.exp(-(t - centre) / width))], 1), 2
+        yield np.stack([one, 1 / (1 + np.exp(-(t - centre) / width))], 1), 2
 
 
-def _chi2(columns: np.ndarray, model: "Fit", at: np.ndarray) -> float:
-    """Residual sum of squares of all signals at some of the points, in units of the estimated noise."""
+def _chi2(columns: np.ndarray, model: "Fit") -> float:
+    """Residual sum of squares of all signals, in units of the estimated noise."""
     total = 0.0
-    for y, s in zip(model.y[:, at], model.s[:, at], strict=True):
-        white, z = (hinges.whiten(v, model.x[at], s, model.length) for v in (columns, y))
+    for y, s in zip(model.y, model.s, strict=True):
+        white, z = (hinges.whiten(v, model.x, s, model.length) for v in (columns, y))
         residual = z - white @ np.linalg.lstsq(white, z, rcond=None)[0]
         total += float(residual @ residual)
     return total / model.scale**2

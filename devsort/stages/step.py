@@ -51,9 +51,10 @@ def _found(run: Run, force: bool) -> dict[str, Any]:
     value = {
         "run": str(run.path),
         **as_json(result, scores(heads, run.config.heads), events(heads)),
+        "notes": list(result.trajectory.notes),
         "provenance": origin,
     }
-    artifacts.write_json(run.stages, value)
+    artifacts.write_json(run.stages, {**value, "checksum": _checksum(value)})
     return value
 
 
@@ -137,7 +138,14 @@ def _checked(run: Run, origin: Mapping[str, str]) -> dict[str, Any]:
     if not isinstance(found, dict) or not {"boundaries", "stages", "events"} <= value.keys():
         raise UserError(f"{run.stages} is not what devsort wrote", f"run `{command} --force` to make it again")
     artifacts.check_provenance(found, origin, run.stages, f"{command} --force")
-    return value
+    if value.pop("checksum", None) != _checksum(value):
+        raise UserError(f"{run.stages} does not match its checksum", f"run `{command} --force` to make it again")
+    return {**value, "run": str(run.path)}  # the folder may have another name by now
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """Identity of everything but the folder's name."""
+    return artifacts.identity({key: part for key, part in value.items() if key != "run"})
 
 
 def _flagged(t: Trajectory, low: float, high: float) -> int:

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_POINTS = 3  # a line and one point to judge it by
+MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
 COLUMNS = ("step", "llc", "se")
+LARGEST = 1e100  # numbers beyond this have no square
+ROUNDING = 1e-12  # of the largest value: a smaller standard error is below the digits that the values are stored with
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
 
@@ -65,8 +68,8 @@ class Trajectory:
 def read_csv(path: Path) -> Trajectory:
     """Reads a trajectory from a CSV with columns step, llc and optionally se and loss; other columns are ignored.
 
-    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), a missing or zero se
-    (the median of the others).
+    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), an se that is missing,
+    zero or below the rounding of llc (the median of the others).
 
     Raises:
         UserError: No such file, no such columns, text where a number belongs, an impossible step, a step twice, or too
@@ -136,6 +139,8 @@ def rough_noise(value: np.ndarray) -> float:
 def _rows(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         raise UserError(f"{path} is missing", "give a CSV with the columns step, llc, se and optionally loss")
+    if path.stat().st_size > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes", "keep the columns step, llc, se and loss alone")
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f)
@@ -152,15 +157,20 @@ def _rows(path: Path) -> list[dict[str, float]]:
     rows = [{c: _number(row, i, c, number, path) for c, i in used.items()} for number, row in lines]
     if len(rows) < MIN_POINTS:
         raise UserError(f"{path} has {len(rows)} points, expected {MIN_POINTS} or more", "add points")
+    if len(rows) > MAX_POINTS:
+        raise UserError(f"{path} has {len(rows)} points, expected {MAX_POINTS} or fewer", "keep some, over log step")
     return rows
 
 
 def _number(row: list[str], column: int, name: str, line: int, path: Path) -> float:
     cell = row[column].strip() if column < len(row) else ""
     try:
-        return float(cell) if cell else np.nan
+        value = float(cell) if cell else np.nan
     except ValueError:
         raise UserError(f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line") from None
+    if LARGEST < abs(value) < np.inf:
+        raise UserError(f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line")
+    return value
 
 
 def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, list[str]]:
@@ -178,16 +188,23 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
         notes.append("rows were sorted by step")
     columns = {k: v[order] for k, v in columns.items()}
     se = columns.get("se", np.full(len(order), np.nan))
-    if not (np.isfinite(se) & (se > 0)).all():
-        notes.append(f"{int((~(np.isfinite(se) & (se > 0))).sum())} points without a positive se were given one")
+    without = int((~_known(se, columns["llc"])).sum())
+    if without:
+        notes.append(f"{without} points without a positive se were given one")
     return Trajectory(columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")), notes
 
 
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors with the median of the known ones, or a share of the range, where there is none."""
-    known = np.isfinite(se) & (se > 0)
+    known = _known(se, llc)
     spare = np.median(se[known]) if known.any() else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
     return np.where(known, se, max(float(spare), 1e-12))
+
+
+def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
+    """(n,) standard errors that are positive, and not below the rounding of the values."""
+    largest = float(np.abs(llc[np.isfinite(llc)]).max(initial=0.0))
+    return np.isfinite(se) & (se > ROUNDING * largest)
 
 
 def _check_steps(step: np.ndarray, path: Path) -> None:

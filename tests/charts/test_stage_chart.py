@@ -1,3 +1,4 @@
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -81,6 +82,23 @@ def test_the_overlay_shows_each_run(story):
     figure = compare.figure({"a": story, "b": story})
     assert [t.get_text() for t in figure.axes[2].get_legend().get_texts()] == ["a", "b"]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["a", "b"]
+
+
+def test_a_narrow_stage_of_the_overlay_has_its_name_on_two_lines(story):
+    first, second, *rest = story.stages["stages"]
+    narrow = [{**first, "to": 80}, {**second, "name": "head overlapping", "from": 80, "to": 190}, *rest]
+    figure = compare.figure({"a": stage_chart.Story({**story.stages, "stages": narrow}, story.llc)})
+    assert "head\noverlapping" in {t.get_text() for t in figure.axes[0].texts}
+
+
+def test_a_csv_whose_loss_no_log_axis_can_show_gets_no_loss_panel(tmp_path, story):
+    rows = [f"{s},{v},{e},-1" for s, v, e in zip(story.llc.step, story.llc.value, story.llc.se, strict=True)]
+    path = tmp_path / "t.csv"
+    path.write_text("step,llc,se,loss\n" + "\n".join(rows), encoding="utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = stage_chart.draw_csv(path, StagesConfig(bootstrap=20), tmp_path / "out")
+    assert {s["loss"] for s in value["stages"]} == {"flat"} and (tmp_path / "out" / "stages.png").is_file()
 
 
 def test_training_log_is_read_or_refused(tiny_run):

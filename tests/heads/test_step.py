@@ -75,7 +75,9 @@ def test_other_thresholds_are_other_work(trained):
     heads.run_heads(trained)
     changed = open_run(trained.path, ("heads.need=0.3",))
     fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert refused(heads.load_heads, changed) == f"{trained.heads} was made from another config; {fix}"
+    assert refused(heads.load_heads, changed) == (
+        f"{trained.heads} was made from another config (heads.need was 0.7, is 0.3); {fix}"
+    )
     heads.run_heads(changed)
     heads.load_heads(changed)
 

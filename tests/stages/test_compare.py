@@ -65,3 +65,9 @@ def test_stages_of_different_direction_are_not_alike():
     assert compare.likeness(a, {**a, "llc": "falling"}) == 0
     assert compare.likeness(a, a) == pytest.approx(3)
     assert compare.likeness({**a, "name": "unnamed"}, {**a, "name": "unnamed", "from": 10}) == pytest.approx(1.5)
+
+
+def test_a_shared_stage_that_only_one_run_earns_a_name_for_shows_both():
+    a = {"name": "head specialization", "llc": "falling", "from": 10, "to": 100}
+    rows = compare.aligned([[a], [{**a, "name": "unnamed"}], [a]])
+    assert [r["name"] for r in rows] == ["head specialization / unnamed"]

@@ -10,11 +10,12 @@ import pytest
 
 from devsort.config import StagesConfig
 from devsort.stages import Trajectory, detect
-from devsort.stages.piecewise import outliers
+from devsort.stages.piecewise import costs, fit, smoothed_errors
+from devsort.stages.segments import _smooth_curves
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant, strengths
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
-from stage_benchmark import score, shipped, table, total
+from stage_benchmark import CALIBRATION_SEED, REPORT_SEED, Plan, score, shipped, table, total
 
 CONFIG = StagesConfig(bootstrap=80)
 QUIET = Noise(relative=0.002, outliers=0.0, missing=0.0, se_spread=0.0)
@@ -29,11 +30,24 @@ def test_nearly_without_noise_every_planted_boundary_is_found_and_no_other(shape
 
 
 @pytest.mark.slow
-def test_the_fast_subset_of_the_benchmark():
-    scores = table(partial(shipped, config=CONFIG), seeds=4)
+@pytest.mark.parametrize(("times", "least"), [(1.0, 0.9), (3.0, 0.72)])  # the full tables hold 0.95 and 0.80
+def test_the_fast_subset_of_the_benchmark(times, least):
+    scores = table(partial(shipped, config=CONFIG), Plan(seeds=4, flat_seeds=6), times)
     s, flat = total(scores, SHAPES), total(scores, FLAT_SHAPES)
-    assert s.planted == 4 * 14 and flat.trajectories == 12
-    assert s.f1 >= 0.9 and s.coverage >= 0.85 and flat.false <= 1  # the full table holds 0.95, 0.90 and 5 %
+    assert s.planted == 4 * 14 and flat.trajectories == 18
+    assert s.f1 >= least and s.coverage >= 0.85 and flat.false <= 2
+
+
+@pytest.mark.slow
+def test_a_few_trajectories_of_200_checkpoints():
+    scores = table(partial(shipped, config=CONFIG), Plan(seeds=1, flat_seeds=2, points=200))
+    s, flat = total(scores, SHAPES), total(scores, FLAT_SHAPES)
+    assert s.f1 >= 0.85 and s.coverage >= 0.85 and flat.false <= 1
+
+
+def test_the_tables_and_the_settings_use_different_seeds():
+    seeds = [{seed for _, seed in Plan(400, 400, first).jobs()} for first in (CALIBRATION_SEED, REPORT_SEED)]
+    assert not seeds[0] & seeds[1] and len(Plan(3, 5).jobs()) == 3 * len(SHAPES) + 5 * len(FLAT_SHAPES)
 
 
 def test_segments_have_the_planted_rates_and_directions():
@@ -113,8 +127,42 @@ def test_a_found_boundary_counts_once():
 
 def test_the_top_of_a_sharp_peak_is_no_outlier_and_a_spike_is():
     x = np.linspace(0, 3, 31)
-    t = Trajectory(10**x, 100 - 90 * np.abs(x - 1.5), np.full(31, 1.0))
-    assert not outliers(t, np.full(31, 70.0), 4.5)[15]
-    spike = np.full(31, 70.0)
-    spike[15] = 100
-    assert np.flatnonzero(outliers(dataclasses.replace(t, llc=spike), np.full(31, 70.0), 4.5)).tolist() == [15]
+    noise = np.random.default_rng(0).standard_normal(31)
+    t = Trajectory(10**x, 100 - 50 * np.abs(x - 1.5) + noise, np.full(31, 1.0))
+    assert fit(t, CONFIG).used.all()
+    spike = np.where(x == x[8], 30.0, 0.0)
+    model = fit(dataclasses.replace(t, llc=t.llc + spike), CONFIG)
+    assert np.flatnonzero(~model.used).tolist() == [8] and model.position == pytest.approx([1.5], abs=0.03)
+
+
+def test_outliers_on_dense_checkpoints_make_no_stage():
+    x = np.linspace(0, 3.8, 200)
+    rng = np.random.default_rng(1)
+    noise = rng.standard_normal(200)
+    for i in range(1, 200):  # neighbours agree, as those of common random numbers do
+        noise[i] = 0.7 * noise[i - 1] + np.sqrt(1 - 0.7**2) * noise[i]
+    off = np.array([20, 21, 90, 150])
+    noise[off] += np.array([7, -8, 9, 7])
+    model = fit(Trajectory(10**x, 100 + 5 * x + noise, np.ones(200)), CONFIG)
+    assert np.flatnonzero(~model.used).tolist() == off.tolist() and len(model.position) == 0
+
+
+def test_the_errors_at_the_ends_are_drawn_towards_their_neighbours():
+    se = np.full(20, 4.0)
+    se[[0, -1]] = 1.0
+    assert smoothed_errors(se)[[0, -1]] == pytest.approx(np.exp((np.log(1) + 3 * np.log(4)) / 4))
+    assert smoothed_errors(np.full(3, 2.0)) == pytest.approx(2.0)
+
+
+def test_penalties_hold_at_40_points_and_grow_as_the_largest_of_many_chances():
+    few, many = costs(40, CONFIG), costs(200, CONFIG)
+    assert few == pytest.approx((CONFIG.penalty, CONFIG.jump_penalty, CONFIG.outlier**2)) and costs(20, CONFIG) == few
+    assert np.subtract(many, few) == pytest.approx([2 * np.log(np.log(200) / np.log(40)), 2 * np.log(5), 2 * np.log(5)])
+
+
+@pytest.mark.parametrize("rate", [-2.4, 1.5])
+def test_a_smooth_rise_is_among_the_curves_without_a_boundary(rate):
+    t = np.linspace(0, 1, 60)
+    for y in (np.exp(rate * t), 1 / (1 + np.exp(-(t - 0.47) / 0.24))):
+        residual = [y - c @ np.linalg.lstsq(c, y, rcond=None)[0] for c, _ in _smooth_curves(t)]
+        assert min(np.abs(r).max() for r in residual) < 0.01 * np.ptp(y)

@@ -58,3 +58,18 @@ def test_joints_keep_their_distance_in_points():
     for chosen in hinges.path(d, z, 4):
         ranks = np.sort(d.rank[chosen])
         assert (np.diff(ranks) >= 3).all() and ((ranks >= 4) & (ranks <= 21)).all()
+
+
+def test_spikes_take_points_out_and_are_few():
+    d = hinges.dictionary(X, S[None], 0.1, 3, (5.0, 9.0, 12.0))
+    spikes = np.flatnonzero(d.spike)
+    assert d.rank[spikes].tolist() == list(range(25)) and set(d.cost[spikes]) == {12.0}
+    z = np.random.default_rng(5).standard_normal((1, 25))
+    index = np.delete(np.arange(25), 7)
+    y = hinges.colour(z.T, X, S, 0.1)[:, 0]
+    base = hinges.raw_base(X)[index]
+    white, left = (hinges.whiten(v[index] if v is y else base, X[index], S[index], 0.1) for v in (y, base))
+    rest = white - left @ np.linalg.lstsq(left, white, rcond=None)[0]
+    assert hinges.chi2(d, z, [spikes[7]]) == pytest.approx(rest @ rest)  # as if the point were not there
+    assert hinges.allowed(d, [spikes[7]])[d.spike].all() and not hinges.allowed(d, spikes[:2].tolist())[d.spike].any()
+    assert hinges.allowed(d, [0])[d.spike].all() and not hinges.allowed(d, [0])[0]

@@ -1,12 +1,14 @@
 import json
+from unittest.mock import ANY
 
 import pytest
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort import artifacts
+from devsort.artifacts import open_run
 from devsort.cli import main
 from devsort.errors import UserError
-from devsort.stages import load_stages, run_stages, stages_of_csv
+from devsort.stages import load_stages, run_stages, stages_of_csv, step
+from devsort.stages.detector import detect
 from devsort.stages.step import table
 
 STAGE_KEYS = {"name", "from", "to", "llc", "loss"}
@@ -37,24 +39,39 @@ def test_the_json_of_a_run(measured_run):
     assert [a["to"] == b["from"] for a, b in zip(value["stages"], value["stages"][1:], strict=False)] == [True, True]
     assert value["events"][0]["stage"] == "head specialization"
     assert value["events"][0]["boundary_distance_log10"] == pytest.approx(0.37, abs=0.05)
-    assert json.loads(run.stages.read_text()) == value == load_stages(run)
+    assert load_stages(run) == value
+    assert {**value, "checksum": ANY} == json.loads(run.stages.read_text())
     assert "initial learning" in table(value) and "split_onset at step 700: in stage 3" in table(value)
 
 
-def test_done_work_is_kept_and_stale_work_redone(measured_run):
+def test_done_work_is_kept_and_stale_work_redone(measured_run, monkeypatch):
     run, store = measured_run
-    value = run_stages(run)
-    artifacts.write_json(run.stages, {**value, "mark": 1})
-    assert run_stages(run)["mark"] == 1
-    assert "mark" not in run_stages(run, force=True)
-    artifacts.write_json(run.stages, {**value, "mark": 1})
+    value, work = run_stages(run), []
+    monkeypatch.setattr(step, "detect", lambda *args: work.append(1) or detect(*args))
+    assert run_stages(run) == value and work == []
+    assert run_stages(run, force=True) == value and len(work) == 1
     store["llc"] = llc_table(seed=1)
     with pytest.raises(UserError) as e:
         load_stages(run)
     assert str(e.value).endswith(
         f"was made from other inputs; run `devsort stages {run.path} --force` to make it again"
     )
-    assert "mark" not in run_stages(run)
+    run_stages(run)
+    assert len(work) == 2 and load_stages(run)["provenance"] != value["provenance"]
+
+
+def test_a_number_that_is_edited_and_a_folder_that_is_renamed(measured_run):
+    run, _ = measured_run
+    value = run_stages(run)
+    text = run.stages.read_text()
+    run.stages.write_text(text.replace('"flagged": ', '"flagged": 1', 1))
+    with pytest.raises(UserError) as e:
+        load_stages(run)
+    fix = f"run `devsort stages {run.path} --force` to make it again"
+    assert str(e.value) == f"{run.stages} does not match its checksum; {fix}"
+    assert run_stages(run) == value and run.stages.read_text() == text
+    renamed = open_run(run.path.rename(run.path.with_name("renamed")))
+    assert load_stages(renamed) == run_stages(renamed) == {**value, "run": str(renamed.path)}
 
 
 def test_missing_and_foreign_stages_name_the_command(measured_run):

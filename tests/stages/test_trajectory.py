@@ -30,6 +30,11 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
     )
 
 
+def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
+    t = read_csv(written(tmp_path, "step,llc,se\n1,10,1e-200\n2,20,3\n3,30,3\n"))
+    assert t.se.tolist() == [3, 3, 3] and t.notes == ("1 points without a positive se were given one",)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -44,6 +49,7 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
         ),
         ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
         ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
+        ("step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n", " line 3: llc is 1e+300, beyond 1e+100; mend the line"),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
             ": step nan has no logarithm to place it at; start at step 1, all steps finite",
@@ -55,6 +61,18 @@ def test_bad_files_are_refused_in_one_line(tmp_path, text, told):
     with pytest.raises(UserError) as e:
         read_csv(path)
     assert str(e.value).removeprefix(str(path)).strip() == told.strip()
+
+
+def test_a_file_that_would_take_for_ever_is_refused(tmp_path):
+    path = written(tmp_path, "step,llc\n" + "".join(f"{i},1\n" for i in range(1, 2002)))
+    with pytest.raises(UserError) as e:
+        read_csv(path)
+    assert str(e.value) == f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    with open(path, "r+b") as f:
+        f.truncate(2**24 + 1)  # no byte of it is read
+    with pytest.raises(UserError) as e:
+        read_csv(path)
+    assert str(e.value) == f"{path} is larger than 16,777,216 bytes; keep the columns step, llc, se and loss alone"
 
 
 def test_a_missing_and_a_binary_file_are_refused(tmp_path):

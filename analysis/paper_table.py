@@ -1,0 +1,78 @@
+"""The paper's claims over many seeds: what was measured, with intervals, and what the rules say of each claim.
+
+devsort sweep studies/paper.yaml
+python analysis/paper_table.py runs/paper
+python analysis/paper_table.py runs/paper --claim c
+
+Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py, both written before the sweep was run.
+Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study file, so that the
+verdicts can be had again without the runs.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from devsort import __version__
+from devsort.artifacts import write_json
+from devsort.files import write_atomic
+from devsort.sweep import load_table, load_trajectories
+from devsort.sweep.ablation import ablations
+from devsort.sweep.claims import claims
+from devsort.sweep.verdicts import Claim
+
+COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict", "more", "again with")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the sweep, for example runs/paper")
+    parser.add_argument("--claim", help="only the rows whose key begins so")
+    parser.add_argument("--out", type=Path, default=Path("analysis/results"))
+    parser.add_argument("--name", default="claims")
+    arguments = parser.parse_args()
+    runs, points = load_table(arguments.folder), load_trajectories(arguments.folder)
+    done = runs[runs.error.isna()]
+    changes = pd.DataFrame(ablations([arguments.folder / cell for cell in done.cell]))
+    found = claims(runs, points, changes)
+    shown = [claim for claim in found if claim.key.startswith(arguments.claim or "")]
+    print(markdown(shown, arguments.folder))
+    if arguments.claim is None:
+        save(arguments, found, {"runs": runs, "trajectories": points, "ablations": changes})
+
+
+def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None:
+    """Writes the claims and what they were made from."""
+    out, name = arguments.out, arguments.name
+    kept = tables["runs"]
+    head = f"{len(kept)} runs of {arguments.folder}, devsort {', '.join(sorted(set(kept.devsort.dropna())))}.\n\n"
+    write_atomic(out / f"{name}.md", (head + markdown(found, arguments.folder) + "\n").encode())
+    rows = [asdict(claim) | {"command": command(claim, arguments.folder)} for claim in found]
+    write_json(out / f"{name}.json", {"devsort": __version__, "claims": json.loads(json.dumps(rows))})
+    frames = {name: pd.DataFrame(rows)} | {f"{name}-{part}": table for part, table in tables.items()}
+    for part, table in frames.items():
+        write_atomic(out / f"{part}.csv", table.to_csv(index=False).encode())
+    write_atomic(out / f"{name}-study.yaml", (arguments.folder / "study.yaml").read_bytes())
+
+
+def markdown(found: list[Claim], folder: Path) -> str:
+    rows = [COLUMNS, ["---"] * len(COLUMNS), *(cells(claim, folder) for claim in found)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def cells(claim: Claim, folder: Path) -> list[str]:
+    estimate = "–" if claim.estimate is None else f"{claim.estimate:.3g}"
+    interval = "–" if claim.ci95 is None else f"{claim.ci95[0]:.3g} to {claim.ci95[1]:.3g}"
+    told = [claim.key, claim.claim, claim.measured, str(claim.n), estimate, interval, f"**{claim.verdict}**"]
+    return [*told, claim.detail.replace("|", "/") or "–", f"`{command(claim, folder)}`"]
+
+
+def command(claim: Claim, folder: Path) -> str:
+    return f"python analysis/paper_table.py {folder} --claim {claim.key}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Which exceptions are a user's or the machine's doing, and the one line that tells each; all others are defects."""
+
+import errno
+
+import typer
+
+from devsort.errors import UserError, one_line
+
+MACHINE = {"ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE"}
+ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
+
+
+def users_error(e: Exception) -> str | None:
+    """The line that tells an error that a user or the machine has caused; None for a defect of ours."""
+    if isinstance(e, UserError):
+        return str(e)
+    if isinstance(e, ClickException):
+        return f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`"
+    if _out_of_memory(e):
+        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
+        return str(UserError(f"out of memory ({e})", fix))
+    if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
+        fix = "make room or permissions, then run the same command: finished work is kept"
+        return str(UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix))
+    return None
+
+
+def _command_path(e: ClickException) -> str:
+    context = getattr(e, "ctx", None)
+    return context.command_path if context else "devsort"
+
+
+def _out_of_memory(e: Exception) -> bool:
+    """numpy raises MemoryError, torch a RuntimeError that differs by device."""
+    told = isinstance(e, RuntimeError) and ("can't allocate memory" in str(e) or "out of memory" in str(e))
+    return isinstance(e, MemoryError) or told

@@ -1,0 +1,186 @@
+"""One cell: a run folder taken through the pipeline, and the record that says so.
+
+The record, cell.json, holds the cell's row of the table. It is written last, when all steps are done, and it names the
+config that it belongs to: a cell with a record and its artifacts in place is finished and is not opened again.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devsort import __version__
+from devsort.artifacts import Run, identity, open_run, read_json, write_json
+from devsort.errors import InUse, UserError, one_line
+from devsort.files import locked, write_atomic
+from devsort.sweep.row import results
+from devsort.sweep.study import Cell
+
+PATIENCE = 60.0  # seconds to wait for a folder that a worker on a lost node may still hold
+ARTIFACTS = {"train": "resume_state", "llc": "llc", "heads": "heads", "stages": "stages", "chart": "figures"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to know of a cell.
+
+    Attributes:
+        folder: Its run folder.
+        config: Text of its config.yaml.
+        identity: Of its config, see `Cell.identity`.
+        steps: Of the pipeline, in order.
+        force: Do them again.
+    """
+
+    folder: Path
+    config: str
+    identity: str
+    steps: tuple[str, ...]
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a cell ended.
+
+    Attributes:
+        name: The cell's.
+        seconds: It took.
+        error: One line if it failed.
+        defect: The failure is none that a user can cause.
+    """
+
+    name: str
+    seconds: float = 0.0
+    error: str | None = None
+    defect: bool = False
+
+
+def run_cell(job: Job) -> Outcome:
+    """Takes a cell through its steps and writes its record; a failure is told, not raised."""
+    begun = time.perf_counter()
+    error, defect = None, False
+    try:
+        _prepare(job)
+        with _logged(job.folder):
+            _run_steps(job)
+    except UserError as e:
+        error = str(e)
+    except Exception as e:  # one cell's defect must not stop the others; the traceback is in the cell's log
+        error, defect = one_line(f"{type(e).__name__}: {e}"), True
+    return Outcome(job.folder.name, time.perf_counter() - begun, error, defect)
+
+
+def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any] | None:
+    """The record of a cell that is done with these steps, or None. Artifacts are looked for, not read."""
+    try:
+        record = read_json(folder / "cell.json", "")
+    except UserError:
+        return None
+    run = Run(folder, cell.config)
+    known = {"identity", "config", "steps", "seconds", "row", "trajectory"} <= record.keys()
+    if not known or record.pop("identity") != identity(record) or record["config"] != cell.identity:
+        return None
+    there = set(steps) <= set(record["steps"]) and all(getattr(run, ARTIFACTS[s]).exists() for s in steps)
+    return record if there else None
+
+
+def current_step(folder: Path) -> str | None:
+    """What a worker is doing in a folder, as it says itself."""
+    try:
+        return (folder / ".step").read_text()
+    except OSError:
+        return None
+
+
+def _prepare(job: Job) -> None:
+    path = job.folder / "config.yaml"
+    if not path.is_file() or path.read_text(encoding="utf-8") != job.config:
+        write_atomic(path, job.config.encode())
+
+
+def _run_steps(job: Job) -> None:
+    run, seconds = open_run(job.folder), {}
+    _wait_for(job.folder)
+    (job.folder / "cell.json").unlink(missing_ok=True)
+    try:
+        for step in job.steps:
+            (job.folder / ".step").write_text(step)
+            begun = time.perf_counter()
+            STEPS[step](run, job.force)
+            seconds[step] = round(time.perf_counter() - begun, 3)
+        row, trajectory = results(run, job.steps)
+        record = {
+            "devsort": __version__,
+            "config": job.identity,
+            "steps": list(job.steps),
+            "seconds": seconds,
+            "row": row,
+            "trajectory": trajectory,
+        }
+        write_json(job.folder / "cell.json", record | {"identity": identity(record)})
+    finally:
+        (job.folder / ".step").unlink(missing_ok=True)
+
+
+def _wait_for(folder: Path) -> None:
+    """Waits until nobody holds the folder; who still does after PATIENCE is told by the first step."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with suppress(InUse), locked(folder):
+            return
+        time.sleep(0.2)
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Sends progress bars, warnings and a defect's traceback to sweep.log of the cell."""
+    with open(folder / "sweep.log", "a", buffering=1, encoding="utf-8") as log, redirect_stderr(log):
+        try:
+            yield
+        except Exception:
+            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n{traceback.format_exc()}")
+            raise
+
+
+def _train(run: Run, force: bool) -> None:
+    from devsort.train import train
+
+    train(run, force)
+
+
+def _llc(run: Run, force: bool) -> None:
+    from devsort.llc import run_llc
+
+    run_llc(run, force)
+
+
+def _heads(run: Run, force: bool) -> None:
+    from devsort.heads import run_heads
+
+    run_heads(run, force)
+
+
+def _stages(run: Run, force: bool) -> None:
+    from devsort.stages import run_stages
+
+    run_stages(run, force)
+
+
+def _chart(run: Run, _: bool) -> None:
+    from devsort.charts import draw_all
+
+    draw_all(run)
+
+
+STEPS: dict[str, Callable[[Run, bool], None]] = {
+    "train": _train,
+    "llc": _llc,
+    "heads": _heads,
+    "stages": _stages,
+    "chart": _chart,
+}

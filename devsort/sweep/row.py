@@ -1,0 +1,129 @@
+"""What came of a run: one row of the table, and its trajectory."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from devsort.artifacts import Run
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+EVENTS = ("split_onset", "suppression_onset", "overlap_end", "rank_drop")
+SCORES = {
+    "split_score": "vocabulary_splitting",
+    "suppression_score": "copy_suppression",
+    "overlap_score": "overlap",
+}
+
+
+def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of a run and its trajectory; a number that is not known is None.
+
+    Args:
+        run: A run whose steps are done.
+        steps: The steps whose results belong into the row.
+
+    Returns:
+        The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC with standard
+        errors, and the share of flagged estimates; with `heads` scores, labels and regions at the last checkpoint; with
+        `stages` the stages, boundaries and events (steps) and the window that they lie in; lists are joined by
+        semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores and labels of each
+        sampled checkpoint.
+    """
+    llc = _load_llc(run) if "llc" in steps else None
+    heads = _load_heads(run) if "heads" in steps else None
+    row = _trained(run)
+    row |= _llc(llc) if llc is not None else {}
+    row |= _heads(heads) if heads is not None else {}
+    row |= _stages(run) if "stages" in steps else {}
+    return row, _trajectory(llc, heads) if llc is not None else []
+
+
+def _trajectory(llc: "xr.Dataset", heads: "xr.Dataset | None") -> list[dict[str, Any]]:
+    first = llc.isel(restriction=0)
+    columns = (llc.checkpoint, first.llc, first.se, first.flags.any("flag"), llc.checkpoint_loss)
+    points = [
+        {"step": int(step), "llc": number(value), "se": number(se), "flagged": bool(flagged), "loss": number(loss)}
+        for step, value, se, flagged, loss in zip(*(c.values for c in columns), strict=True)
+    ]
+    if heads is None:
+        return points
+    return [p | _modes(heads.sel(checkpoint=p["step"])) for p in points]
+
+
+def number(value: Any) -> float | None:
+    """A float, or None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
+
+
+def _trained(run: Run) -> dict[str, Any]:
+    from devsort.train import read_log
+
+    last = read_log(run)[-1]
+    return {"steps": last["step"], "loss": last["val_loss"], "accuracy": last["val_accuracy"]}
+
+
+def _llc(table: "xr.Dataset") -> dict[str, Any]:
+    """Peak, final value and fall of the first restriction; final values of all."""
+    step = table.checkpoint.values
+    value, se = (table[name].isel(restriction=0).values for name in ("llc", "se"))
+    top = int(np.nanargmax(value)) if np.isfinite(value).any() else 0
+    found = {
+        "llc_peak": number(value[top]), "llc_peak_se": number(se[top]), "llc_peak_step": int(step[top]),
+        "llc_final": number(value[-1]), "llc_final_se": number(se[-1]),
+        "llc_fall": number(value[top] - value[-1]),
+        "llc_fall_se": number(np.hypot(se[top], se[-1])) if top < len(step) - 1 else 0.0,
+        "llc_flagged": float(table.flags.isel(restriction=0).values.any(-1).mean()),
+    }  # fmt: skip
+    for name in table.restriction.values[1:]:
+        last = table.isel(checkpoint=-1).sel(restriction=name)
+        found |= {f"llc_final_{name}": number(last.llc), f"llc_final_{name}_se": number(last.se)}
+    return found
+
+
+def _heads(heads: "xr.Dataset") -> dict[str, Any]:
+    last = heads.isel(checkpoint=-1)
+    return {**_modes(last), "regions": int(last.regions)}
+
+
+def _modes(one: "xr.Dataset") -> dict[str, Any]:
+    """Scores, labels and accuracy at one checkpoint."""
+    labels = one.label.values[one.labels.values.astype(bool)]
+    scores = {column: number(one.scores.sel(score=name)) for column, name in SCORES.items()}
+    return {**scores, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
+
+
+def _stages(run: Run) -> dict[str, Any]:
+    from devsort.stages import load_stages
+
+    found = load_stages(run)
+    stages: list[Mapping[str, Any]] = found["stages"]
+    first = {e["event"]: e["step"] for e in reversed(found["events"])}
+    return {
+        "stages": len(stages),
+        "stage_names": joined(s["name"] for s in stages),
+        "stage_llc": joined(s["llc"] for s in stages),
+        "boundaries": joined(f"{b['step']:g}" for b in found["boundaries"]),
+        "window_from": stages[0]["from"],
+        "window_to": stages[-1]["to"],
+        **{name: first.get(name) for name in EVENTS},
+    }
+
+
+def joined(parts: Iterable[Any]) -> str:
+    """A list in one field of a table."""
+    return ";".join(map(str, parts))
+
+
+def _load_llc(run: Run) -> "xr.Dataset":
+    from devsort.llc import load_llc
+
+    return load_llc(run)
+
+
+def _load_heads(run: Run) -> "xr.Dataset":
+    from devsort.heads import load_heads
+
+    return load_heads(run)

@@ -1,0 +1,198 @@
+"""The study file: a base config, changes common to all cells, and grids of changes; every cell is one run.
+
+    base: ../runs/baseline        # a run folder or a YAML file, from the study file's folder; or settings in place
+    steps: [train, llc]           # of the pipeline; all but chart if left out
+    set: {train.steps: 2000}      # changes for every cell, dotted keys as in --set
+    grid: {seed: 0..15}           # every value of every key with every other
+    groups:                       # each with changes and a grid of its own; without groups there is one
+      decay: {}
+      no-decay: {set: {train.weight_decay: 0}}
+
+`seed` stands for task.seed, train.seed and llc.sampler.seed at once: runs that differ in it share nothing by chance.
+"""
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from devsort.artifacts import Run, identity
+from devsort.config import Config, Section, parse_config, problems, read_yaml, set_key
+from devsort.errors import UserError
+
+SEEDS = ("task.seed", "train.seed", "llc.sampler.seed")  # what the key `seed` stands for
+MOST_CELLS = 100_000  # of a study; more is a slip of the pen
+LONGEST_NAME = 120  # characters of a cell's name, which is a folder's
+StepName = Literal["train", "llc", "heads", "stages", "chart"]
+Values = list[Any] | str
+
+
+class Group(Section):
+    """Cells that differ from the others in the same way."""
+
+    set: dict[str, Any] = Field({}, description="changes for every cell of the group")
+    grid: dict[str, Values] = Field({}, description="key → values, or FROM..TO for whole numbers")
+
+
+class StudyFile(Section):
+    """What a study file holds."""
+
+    base: str | dict[str, Any] = Field({}, description="run folder, YAML file or settings that all cells start from")
+    steps: tuple[StepName, ...] = Field(("train", "llc", "heads", "stages"), description="steps of the pipeline")
+    set: dict[str, Any] = Field({}, description="changes for every cell")
+    grid: dict[str, Values] = Field({}, description="grid of every group")
+    groups: dict[str, Group | None] = Field({}, description="name → changes and grid")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        name: Of its folder.
+        group: Its group; empty where the study has none.
+        values: What each changed key of the study is in this cell.
+        settings: What its config.yaml holds.
+        config: The same with defaults filled in.
+    """
+
+    name: str
+    group: str
+    values: dict[str, Any]
+    settings: dict[str, Any]
+    config: Config
+
+    @property
+    def identity(self) -> str:
+        """Identity of everything that defines the run."""
+        return Run(Path(), self.config).identity("task", "model", "train", "llc", "heads", "stages")
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, read.
+
+    Attributes:
+        path: The file.
+        steps: What is done with each cell.
+        cells: In the order of the file.
+    """
+
+    path: Path
+    steps: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def read_study(path: Path) -> Study:
+    """Reads a study file and makes its cells.
+
+    Raises:
+        UserError: The file or its base cannot be read, a setting is refused, or two cells have one name or one config.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist", "name a study file, such as studies/small.yaml")
+    try:
+        file = StudyFile.model_validate(read_yaml(path))
+    except ValidationError as e:
+        raise UserError(f"{path}: {problems(e)}", "see docs/sweeps.md for the form of a study") from None
+    base = file.base if isinstance(file.base, dict) else read_yaml(_base_path(path.parent / file.base))
+    planned = list(_planned(file, path))
+    keys = list(dict.fromkeys(key for _, changes, _ in planned for key in changes))
+    names = [_name(group, grid) for group, _, grid in planned]
+    cells = tuple(
+        _cell(path, name, group, base, file.set | changes, keys)
+        for name, (group, changes, _) in zip(names, planned, strict=True)
+    )
+    _refuse_twins(path, cells)
+    return Study(path, tuple(s for s in StepName.__args__ if s in file.steps), cells)
+
+
+def _base_path(path: Path) -> Path:
+    return path / "config.yaml" if path.is_dir() else path
+
+
+def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Group, its changes with the grid's, and the grid's alone, of each cell."""
+    grids, count = {}, 0
+    for name, group in (file.groups or {"": Group()}).items():
+        if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name):
+            raise UserError(f"{path}: {name!r} cannot name a group", "use letters, digits, dots, dashes, at most 60")
+        grid = file.grid | (group.grid if group else {})
+        grids[name] = {key: _values(values, f"{path}: grid: {key}") for key, values in grid.items()}
+        size = 1
+        for values in grids[name].values():
+            size *= len(values)
+        count += size
+    if count > MOST_CELLS:
+        raise UserError(
+            f"{path} asks for {count:,} cells, at most {MOST_CELLS:,} are allowed", "make its grids smaller"
+        )
+    for name, grid in grids.items():
+        group = file.groups.get(name)
+        changes = group.set if group else {}
+        for point in product(*grid.values()):
+            chosen = dict(zip(grid, point, strict=True))
+            yield name, changes | chosen, chosen
+
+
+def _values(values: Values, where: str) -> list[Any] | range:
+    if isinstance(values, list) and values:
+        return values
+    found = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", values) if isinstance(values, str) else None
+    if not found or int(found[1]) > int(found[2]):
+        raise UserError(f"{where} has no values (got {str(values)[:60]!r})", "write a list, or FROM..TO such as 0..15")
+    return range(int(found[1]), int(found[2]) + 1)
+
+
+def _cell(path: Path, name: str, group: str, base: Mapping, changes: Mapping[str, Any], keys: list[str]) -> Cell:
+    settings, where = copy.deepcopy(dict(base)), f"{path}: cell {name}"
+    for key, value in changes.items():
+        for full in SEEDS if key == "seed" else (key,):
+            set_key(settings, full, value, f"{where}: {key}")
+    config = parse_config(settings, where)
+    return Cell(name, group, {key: _value(config, key) for key in keys}, settings, config)
+
+
+def _value(config: Config, key: str) -> Any:
+    value: Any = config
+    for part in (SEEDS[0] if key == "seed" else key).split("."):
+        value = getattr(value, part)
+    return value.model_dump(mode="json") if isinstance(value, Section) else value
+
+
+def _name(group: str, grid: Mapping[str, Any]) -> str:
+    """Group and values, as in no-decay-seed3; with whole keys where their last parts are not unique."""
+    last = [key.rpartition(".")[2] for key in grid]
+    labels = last if len(set(last)) == len(last) else list(grid)
+    parts = [f"{label}{_plain(value)}" for label, value in zip(labels, grid.values(), strict=True)]
+    name = "-".join(filter(None, [group, *parts])) or "run"
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}-{identity(name)}"
+
+
+def _plain(value: Any) -> str:
+    """A value as a part of a folder's name."""
+    if isinstance(value, bool) or value is None:
+        return {True: "-true", False: "-false", None: "-null"}[value]
+    text = re.sub(r"[^A-Za-z0-9.]+", "_", f"{value:g}" if isinstance(value, float) else str(value))
+    return text if isinstance(value, int | float) else f"-{text}"
+
+
+def _refuse_twins(path: Path, cells: tuple[Cell, ...]) -> None:
+    for what, key in (("name", lambda c: c.name), ("config", lambda c: c.identity)):
+        seen: dict[str, str] = {}
+        for cell in cells:
+            if twin := seen.get(key(cell)):
+                raise UserError(f"{path}: cells {twin} and {cell.name} have one {what}", "drop or change one of them")
+            seen[key(cell)] = cell.name
+
+
+def config_text(cell: Cell, study: Path) -> str:
+    """The config.yaml of a cell."""
+    head = f"# Cell {cell.name} of {study.name}, written by `devsort sweep`: change the study, not this file.\n"
+    return head + yaml.safe_dump(cell.settings, sort_keys=False)

@@ -1,0 +1,111 @@
+"""The tables of a study: one row a run, and one row a sampled checkpoint; Parquet and CSV hold the same."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devsort.errors import UserError
+from devsort.files import write_atomic
+from devsort.sweep.study import Cell
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+KINDS = {"table": "one row a run", "trajectories": "one row a sampled checkpoint"}
+SHOWN = {
+    "loss": "{:.4f}",
+    "accuracy": "{:.4f}",
+    "llc_peak": "{:.0f}",
+    "llc_final": "{:.0f}",
+    "split_score": "{:.2f}",
+    "suppression_score": "{:.2f}",
+    "overlap_score": "{:.2f}",
+    "stages": "{:.0f}",
+    "labels": "{}",
+}  # columns of the text table, and their form
+
+
+def rows(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]) -> list[dict]:
+    """The row of each cell that is done or has failed: cell, group, changed keys, results, seconds, error."""
+    return [
+        {
+            "cell": cell.name,
+            "group": cell.group,
+            **{key: _plain(value) for key, value in cell.values.items()},
+            **(records[cell.name]["row"] if cell.name in records else {}),
+            "seconds": sum(records[cell.name]["seconds"].values()) if cell.name in records else None,
+            "devsort": records[cell.name]["devsort"] if cell.name in records else None,
+            "error": errors.get(cell.name),
+        }
+        for cell in cells
+        if cell.name in records or cell.name in errors
+    ]
+
+
+def points(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> list[dict]:
+    """Each sampled checkpoint of each finished cell."""
+    return [
+        {"cell": cell.name, "group": cell.group, **{k: _plain(v) for k, v in cell.values.items()}, **point}
+        for cell in cells
+        if cell.name in records
+        for point in records[cell.name]["trajectory"]
+    ]
+
+
+def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Writes one of KINDS as NAME.parquet and NAME.csv; the files' paths."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(found))
+    parquet = io.BytesIO()
+    frame.to_parquet(parquet, index=False)
+    paths = [out / f"{name}.parquet", out / f"{name}.csv"]
+    for path, data in zip(paths, (parquet.getvalue(), frame.to_csv(index=False).encode()), strict=True):
+        write_atomic(path, data)
+    return paths
+
+
+def load_table(out: Path) -> "pd.DataFrame":
+    """One row a run.
+
+    Raises:
+        UserError: The sweep has written no table into the folder, or it is damaged.
+    """
+    return _load(out / "table.parquet")
+
+
+def load_trajectories(out: Path) -> "pd.DataFrame":
+    """One row a sampled checkpoint; see `load_table`."""
+    return _load(out / "trajectories.parquet")
+
+
+def text(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """The rows for a reader: changed keys, the main results, and what failed."""
+    done = [r for r in found if not r["error"]]
+    columns = [c for c in (*keys, *SHOWN) if any(r.get(c) is not None for r in done)]
+    grid = [["cell", *columns]]
+    grid += [[r["cell"], *(_told(r.get(c), SHOWN.get(c, "{}")) for c in columns)] for r in done]
+    widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
+    lines = ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in grid if done]
+    return "\n".join([*lines, *(f"{r['cell']} failed: {r['error']}" for r in found if r["error"])])
+
+
+def _load(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    if not path.is_file():
+        raise UserError(f"{path} is missing", "run `devsort sweep STUDY` first")
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as e:  # pyarrow's errors are kinds of these
+        raise UserError(f"{path} is damaged ({type(e).__name__})", "run `devsort sweep STUDY` again") from None
+
+
+def _plain(value: Any) -> Any:
+    """A value that one column of a table can hold."""
+    return value if isinstance(value, bool | int | float | str | None) else str(value)
+
+
+def _told(value: Any, form: str) -> str:
+    return "–" if value is None else form.format(value)

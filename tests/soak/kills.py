@@ -1,0 +1,261 @@
+"""Kills and interruptions at random moments: what is there at the end is bitwise that of the run never stopped.
+
+A trial copies the inputs of a command into a new folder, starts the command as a process of its own, stops it one to
+three times at moments that are uniform over the time it takes when nobody stops it, and lets it come to its end.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from pkgutil import resolve_name
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import zarr
+from commands import Process, last_line
+from safetensors import safe_open
+from soak.report import Row
+
+from devsort.artifacts import Run, open_run
+from devsort.checkpoints import checkpoint_steps, load_resume_step
+from devsort.errors import UserError
+from devsort.files import LEFTOVERS
+from devsort.heads import load_heads
+from devsort.llc.store import Store
+from devsort.rng import stream
+from devsort.threads import cores
+from runs import Smoke
+
+INPUTS = {
+    "train": ("config.yaml",),
+    "llc": ("checkpoints", "training.jsonl"),
+    "heads": ("checkpoints", "training.jsonl"),
+    "stages": ("checkpoints", "training.jsonl", "llc.zarr", "heads.zarr"),
+}
+UNITS = {  # where a command takes up a unit of its work: a step of training, a checkpoint, all of it
+    "train": "devsort.train.Trainer.advance",
+    "llc": "devsort.llc.step.Worker.__call__",
+    "heads": "devsort.artifacts.load_checkpoint",
+    "stages": "devsort.stages.step.detect",
+}
+UNIT_OF = {
+    "train": lambda trainer: trainer.step + 1,
+    "llc": lambda worker, step, *_: step,
+    "heads": lambda run, step: step,
+    "stages": lambda *_: 0,
+}
+STAGES = "stages.json"
+CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
+SAID = re.compile(r"devsort: (interrupted|terminated); .* (is|are) .*saved, the same command goes on from there")
+
+
+@dataclass
+class Trials:
+    """The trials of one signal on all commands.
+
+    Args:
+        smoke: The run never stopped.
+        with_signal: SIGKILL, SIGINT or SIGTERM.
+        patience: Seconds within which an interruption must end the process.
+    """
+
+    smoke: Smoke
+    with_signal: signal.Signals
+    patience: float = 2.0
+    slowest: float = 0.0
+    inside_writes: int = 0
+    durations: dict[str, float] = field(default_factory=dict)
+
+    def run(self, count: int, seed: int = 0) -> list[Row]:
+        """One row for each command; `count` is how often processes are stopped in all."""
+        rows = [Row(f"{self.with_signal.name} during {command}") for command in INPUTS]
+        for row, command, share in zip(rows, INPUTS, np.array_split(range(count), len(INPUTS)), strict=True):
+            self.inside_writes = 0
+            trial = 0
+            while row.tried < len(share):
+                rng = stream(seed, f"soak {self.with_signal.name} {command}", trial)
+                self.trial(command, rng, row, len(share) - row.tried)
+                trial += 1
+            killed = self.with_signal is signal.SIGKILL
+            row.note = f"{self.inside_writes} with a file half-written" if killed else f"slowest {self.slowest:.2f} s"
+        return rows
+
+    def trial(self, command: str, rng: np.random.Generator, row: Row, at_most: int) -> None:
+        """Stops a command up to three times and lets it end; counts each stop in the row."""
+        if command not in self.durations:
+            self.durations[command] = self._duration(command)
+        with self._folder(command) as folder:
+            problem, stops = None, 0
+            for _ in range(min(int(rng.integers(1, 4)), at_most)):
+                code, found = self._stopped(command, folder, rng.uniform(0, self.durations[command]))
+                if code == 0:  # it was done before its time
+                    break
+                problem, stops = problem or found, stops + 1
+            if stops:
+                problem = problem or self._ends_as_never_stopped(command, folder)
+                row.count(problem)
+                for _ in range(stops - 1):
+                    row.count(None)
+
+    def _stopped(self, command: str, folder: Path, delay: float) -> tuple[int, str | None]:
+        """Exit code, and what is wrong with the way the process ended or with what it had repeated."""
+        before = saved_units(command, folder)
+        with counted(command, folder) as units:
+            process = Process(folder.parent / "log", command, folder)
+            time.sleep(delay)
+            os.kill(process.pid, self.with_signal)
+            sent = time.monotonic()
+            code = process.wait()
+        if code == 0:
+            return code, None
+        took = time.monotonic() - sent
+        self.slowest = max(self.slowest, took)
+        self.inside_writes += bool(leftovers(folder, LEFTOVERS))
+        wrong = self._wrong_end(code, took, process.log.read_text())
+        return code, wrong or wasted(command, folder, before, units())
+
+    def _wrong_end(self, code: int, took: float, log: str) -> str | None:
+        if code != CODES[self.with_signal]:
+            return f"exit code {code}: {last_line(log)[-300:]}"
+        if self.with_signal is signal.SIGKILL:
+            return None
+        if not SAID.fullmatch(last_line(log)) or "Traceback" in log:
+            return f"it said {last_line(log)!r}"
+        return f"it went on for {took:.2f} s" if took > self.patience else None
+
+    def _ends_as_never_stopped(self, command: str, folder: Path) -> str | None:
+        before = saved_units(command, folder)
+        with counted(command, folder) as units:
+            process = Process(folder.parent / "log", command, folder)
+            code = process.wait()
+        if code:
+            return f"{command} did not go on: {last_line(process.log.read_text())[-300:]}"
+        if again := before & set(units()):
+            return f"{command} did {sorted(again)[:3]} again, which was saved"
+        if left := leftovers(folder):
+            return f"{command} left {left[0]}"
+        return difference(folder, self.smoke.path)
+
+    def _duration(self, command: str) -> float:
+        """Seconds that the command takes when nobody stops it."""
+        with self._folder(command) as folder:
+            begun = time.monotonic()
+            assert Process(folder.parent / "log", command, folder).wait() == 0
+            return time.monotonic() - begun
+
+    @contextmanager
+    def _folder(self, command: str) -> Iterator[Path]:
+        scratch = Path(tempfile.mkdtemp(prefix="devsort-soak-"))
+        try:
+            yield self.smoke.copy(scratch, *INPUTS[command])
+        finally:
+            shutil.rmtree(scratch)
+
+
+# ---- units of work
+
+
+@contextmanager
+def counted(command: str, folder: Path) -> Iterator[Callable[[], list[int]]]:
+    """Has processes that start in the block write down each unit that they take up; yields a reader of the list."""
+    path, target = folder.parent / "units", UNITS[command]
+    original = resolve_name(target)
+    path.write_bytes(b"")
+    file = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    def noting(*args, **options):
+        os.write(file, f"{UNIT_OF[command](*args)}\n".encode())
+        return original(*args, **options)
+
+    with patch(target, noting):
+        yield lambda: [int(line) for line in path.read_text().split()]
+    os.close(file)
+
+
+def saved_units(command: str, folder: Path) -> set[int]:
+    """Units of a command whose result is in the folder."""
+    run = open_run(folder)
+    if command == "train":
+        return set(range(1, load_resume_step(run) + 1))
+    if command == "stages":
+        return {0} if run.stages.exists() else set()
+    return sampled(run) if command == "llc" else measured(run)
+
+
+def sampled(run: Run) -> set[int]:
+    """Checkpoints whose draws are whole in llc.zarr."""
+    if not run.llc.exists():
+        return set()
+    store = Store(run.llc, zarr.open_group(run.llc, mode="r"))
+    return set(store.steps) - {store.steps[position] for position in store.todo()}
+
+
+def measured(run: Run) -> set[int]:
+    """Checkpoints whose measures are whole, in heads.zarr or beside it."""
+    try:
+        return {int(step) for step in load_heads(run).checkpoint}
+    except UserError:
+        return {int(path.stem.removeprefix("step-")) for path in run.heads_parts.glob("step-*.safetensors")}
+
+
+def wasted(command: str, folder: Path, before: set[int], units: list[int]) -> str | None:
+    """What a process did that was saved before, or more of what it did in vain than was in flight."""
+    if again := before & set(units):
+        return f"{command} did {sorted(again)[:3]} again, which was saved"
+    lost = sorted(set(units) - saved_units(command, folder))
+    allowed = {"train": stretch(folder), "llc": cores(), "heads": torch.get_num_threads(), "stages": 1}[command]
+    if len(lost) > allowed or len(units) > len(set(units)):
+        return f"{command} lost units {lost[:3]} … {lost[-1]}, {len(lost)} where {allowed} may be in flight"
+    return None
+
+
+def stretch(folder: Path) -> int:
+    """Steps of training from the last that is saved to the next that is to be."""
+    run = open_run(folder)
+    saved, config = load_resume_step(run), run.config.train
+    later = [step for step in checkpoint_steps(config.checkpoints, config.steps) if step > saved]
+    return later[0] - saved if later else 0
+
+
+# ---- what there is at the end
+
+
+def leftovers(folder: Path, patterns: tuple[str, ...] = (*LEFTOVERS, "heads.parts")) -> list[Path]:
+    """Files that are no artifact."""
+    return [path for pattern in patterns for path in folder.rglob(pattern)]
+
+
+def difference(folder: Path, expected: Path) -> str | None:
+    """The first artifact of a folder that is not bitwise that of another, of those that it has."""
+    for path in sorted((folder / "checkpoints").iterdir()):
+        if tensors(path) != tensors(expected / "checkpoints" / path.name):
+            return f"{path.name} differs"
+    if (folder / "training.jsonl").read_bytes() != (expected / "training.jsonl").read_bytes():
+        return "training.jsonl differs"
+    for name in ("llc.zarr", "heads.zarr"):
+        if (folder / name).exists() and arrays(folder / name) != arrays(expected / name):
+            return f"{name} differs"
+    value, other = (json.loads(p.read_bytes()) if p.exists() else {} for p in (folder / STAGES, expected / STAGES))
+    return f"{STAGES} differs" if value and {**value, "run": ""} != {**other, "run": ""} else None
+
+
+def tensors(path: Path) -> tuple:
+    """Metadata and bytes of a safetensors file, whose order in the file may differ."""
+    with safe_open(path, "pt") as f:
+        return sorted(f.metadata().items()), [(n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())]
+
+
+def arrays(path: Path) -> dict[str, tuple]:
+    """Type and content of every array of a zarr group."""
+    group = zarr.open_group(path, mode="r")
+    found = {name: np.asarray(group[name][:]) for name in sorted(group.array_keys())}
+    return {n: (a.dtype.kind, a.tobytes() if a.dtype.kind in "bif" else a.tolist()) for n, a in found.items()}
