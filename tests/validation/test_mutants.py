@@ -24,9 +24,9 @@ ORIGINAL_NOISE = sgld.Noise.__call__
 def step(**change: Callable[[SamplerConfig], float]):
     """The step rule with other settings than those asked for."""
 
-    def mutant(w, star, grad, noise, config):
+    def mutant(w, star, grad, noise, config, out):
         update = {name: value(config) for name, value in change.items()}
-        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update))
+        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update), out)
 
     return patch.object(sgld, "sgld_step", mutant)
 
@@ -37,16 +37,16 @@ def no_half():
 
 
 def other_center(shift: Callable[[torch.Tensor], torch.Tensor]):
-    def mutant(w, star, grad, noise, config):
-        return ORIGINAL_STEP(w, shift(star), grad, noise, config)
+    def mutant(w, star, grad, noise, config, out):
+        return ORIGINAL_STEP(w, shift(star), grad, noise, config, out)
 
     return patch.object(sgld, "sgld_step", mutant)
 
 
 def prior_at_the_start():
-    def mutant(w, star, grad, noise, config):
+    def mutant(w, star, grad, noise, config, out):
         update = {"localization": config.localization + config.prior, "prior": 0.0}
-        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update))
+        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update), out)
 
     return patch.object(sgld, "sgld_step", mutant)
 
