@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MIN_POINTS = 3  # a line and one point to judge it by
 MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
+LARGEST = 1e12  # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as well
 COLUMNS = ("step", "llc", "se")
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
@@ -178,21 +179,30 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
             f"{path} has {int(kept.sum())} points with a finite llc, expected {MIN_POINTS} or more", "add points"
         )
     columns = {k: v[kept] for k, v in columns.items()}
+    _check_size(columns, path)
     order = np.argsort(columns["step"], kind="stable")
     if (np.diff(order) < 0).any():
         notes.append("rows were sorted by step")
     columns = {k: v[order] for k, v in columns.items()}
     se = columns.get("se", np.full(len(order), np.nan))
-    if not (np.isfinite(se) & (se > 0)).all():
-        notes.append(f"{int((~(np.isfinite(se) & (se > 0))).sum())} points without a positive se were given one")
+    known = np.isfinite(se) & (se > 1 / LARGEST)
+    if not known.all():
+        notes.append(f"{int((~known).sum())} points without a positive se were given one")
     return Trajectory(columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")), notes
 
 
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors with the median of the known ones, or a share of the range, where there is none."""
-    known = np.isfinite(se) & (se > 0)
+    known = np.isfinite(se) & (se > 1 / LARGEST)
     spare = np.median(se[known]) if known.any() else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
     return np.where(known, se, max(float(spare), 1e-12))
+
+
+def _check_size(columns: dict[str, np.ndarray], path: Path) -> None:
+    for name, values in columns.items():
+        huge = values[np.isfinite(values) & (np.abs(values) > LARGEST)]
+        if len(huge):
+            raise UserError(f"{path}: {name} is {huge[0]:g}, expected at most {LARGEST:g}", "give steps and nats")
 
 
 def _check_steps(step: np.ndarray, path: Path) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import yaml
 from commands import devsort, last_line
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from safetensors.torch import save as safetensors_bytes
@@ -31,7 +31,13 @@ from devsort.model import init_params, model_shape
 CASES = {"test": 500, "soak": 10_000}
 HANG = 120  # seconds after which a case counts as hanging
 MEMORY = 1_000_000  # kB by which all cases together may raise the peak
-quiet = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+quiet = {
+    "phases": [Phase.generate],
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "suppress_health_check": list(HealthCheck),
+}
 for name, cases in CASES.items():
     settings.register_profile(name, max_examples=cases, **quiet)
 
@@ -312,7 +318,8 @@ def rows_of(profile: str) -> list[Row]:
         try:
             settings(settings.get_profile(profile), max_examples=row.tried)(holds)()
         except BaseException as e:  # hypothesis tells the smallest case it found, several of them as a group
-            row.losses.append(f"{type(e).__name__}: {e} {getattr(e, '__notes__', '')}"[:1500])
+            for one in getattr(e, "exceptions", [e]):
+                row.losses.append(f"{type(one).__name__}: {one} {getattr(one, '__notes__', '')}"[:1500])
         found.append(row)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     found[-1].note = f"all of them: {grown / 1000:.0f} MB more memory"

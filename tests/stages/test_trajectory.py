@@ -42,6 +42,10 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
             "step,llc,se\n0,1,1\n2,2,1\n3,3,1\n",
             ": step 0 has no logarithm to place it at; start at step 1, all steps finite",
         ),
+        (
+            "step,llc,se\n1,1,1\n2,-1e150,1\n3,3,1\n",
+            ": llc is -1e+150, expected at most 1e+12; give steps and nats",
+        ),
         ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
         ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
         (
