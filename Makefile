@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/baseline runs/no-decay
 DEVSORT := $(BIN)/devsort
 
-.PHONY: all help setup train llc heads stages chart compare study paper validate bench test lint clean
+.PHONY: all help setup train llc heads stages chart compare study paper validate bench test soak lint clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -58,14 +58,6 @@ paper: setup  ## the sweep behind the table of claims, in two hours, and the tab
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
 
-study: setup  ## a small sweep and its table of claims, in ten minutes
-	$(DEVSORT) sweep studies/small.yaml
-	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
-
-paper: setup  ## the sweep behind the table of claims, in two hours, and the table
-	$(DEVSORT) sweep studies/paper.yaml
-	$(BIN)/python analysis/paper_table.py runs/paper
-
 validate: setup  ## check the estimator against known answers
 	$(DEVSORT) validate
 
@@ -73,7 +65,10 @@ bench: $(BIN)/.test  ## measure speed beside the peers
 	$(DEVSORT) bench
 
 test: $(BIN)/.test  ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
+
+soak: $(BIN)/.test  ## kill, fill the disk, damage and mistreat it, in half an hour, with a table of what was lost
+	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test  ## check style and format
 	$(BIN)/ruff check .

@@ -121,7 +121,9 @@ class LLCConfig(Section):
 
     sampler: SamplerConfig = Field(SamplerConfig(), description="SGLD settings")
     dataset_size: PositiveInt = Field(8192, description="lists that minibatches are drawn from")
-    restrictions: tuple[str, ...] = Field(("full", "heads"), description="parameter groups; heads: each head alone")
+    restrictions: tuple[str, ...] = Field(
+        ("full", "heads"), min_length=1, description="parameter groups; heads: each head alone"
+    )
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
     max_checkpoints: PositiveInt = Field(30, description="checkpoints sampled from there, evenly over log step")

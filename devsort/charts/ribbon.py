@@ -49,9 +49,9 @@ def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
     ax.figure.draw_without_rendering()
     for stage in stages:
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
-        for words in (title(stage), title(stage).replace(" ", "\n", 1)):
+        for words, size in ((title(stage), 6.5), (title(stage).replace(" ", "\n", 1), 6)):
             text = ax.text(
-                _middle(stage), y, words, ha="center", va="center_baseline", fontsize=6.5, color=EDGE[stage["llc"]],
+                _middle(stage), y, words, ha="center", va="center_baseline", fontsize=size, color=EDGE[stage["llc"]],
                 linespacing=1.0,
             )  # fmt: skip
             if text.get_window_extent().width <= high - low:

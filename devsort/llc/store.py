@@ -5,7 +5,7 @@ checksum after them, so what a kill leaves half-written does not count and is sa
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,13 +14,15 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from devsort.artifacts import check_provenance
+from devsort.artifacts import check_provenance, identity
 from devsort.config import SamplerConfig
 from devsort.errors import UserError
-from devsort.files import replacing_folder, sync_tree, writing
+from devsort.files import remove, replacing_folder, sync_tree, writing
 from devsort.sampling.trace import Trace
 
 DRAWN = ("loss", "init_loss", "work", "force", "distance")  # (checkpoint, restriction, chain, draw)
+FIXED = ("checksum", "dimension")  # (checkpoint), (checkpoint, restriction)
+AXES = ("checkpoint", "restriction")
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
 
 
@@ -84,7 +86,7 @@ class Store:
 
     @cached_property
     def _drawn(self) -> dict[str, zarr.Array]:
-        return {name: self.group[name] for name in sorted(self.group.array_keys()) if _is_drawn(name)}
+        return {name: self.group[name] for name in sorted(self.group.attrs["layout"]) if _is_drawn(name)}
 
 
 def _is_drawn(name: str) -> bool:
@@ -120,6 +122,8 @@ def open_store(
     with replacing_folder(path) as folder:
         empty = _empty(arrays, axes).assign_attrs(origin)
         empty.to_zarr(folder, zarr_format=3, consolidated=False, encoding=_chunks(arrays))
+        group = zarr.open_group(folder, mode="r+")
+        group.update_attributes({"layout": _layout(folder, (*arrays, *FIXED)), "axes": _axes(group)})
     return Store(path, open_group(path, command, mode="r+"))
 
 
@@ -129,9 +133,10 @@ def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
         raise UserError(f"{path} is missing", f"run `{command.removesuffix(' --force')}` first")
     try:
         group = zarr.open_group(path, mode=mode)
-        for name in (*DRAWN, *BURNIN):
-            group[name]
-        for name in ("checkpoint", "restriction", "checksum", "dimension"):
+        layout = group.attrs["layout"]
+        if layout != _layout(path, layout) or group.attrs["axes"] != _axes(group):
+            raise ValueError("metadata or coordinates are not those that were written")
+        for name in FIXED:
             group[name][:]
         return group
     except PermissionError:
@@ -143,8 +148,11 @@ def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
 def write_table(store: Store, table: xr.Dataset) -> None:
     """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
     origin = {key: value for key, value in store.group.attrs.items() if key != "table"}
+    kept = {*origin["layout"], *AXES}
     with writing(store.path):
         store.group.attrs.put(origin)
+        for old in [child for child in store.path.iterdir() if child.is_dir() and child.name not in kept]:
+            remove(old)  # whatever its state
         table.assign_attrs(origin).to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
         store.group.update_attributes({"table": _table_identity(store.group)})
 
@@ -163,6 +171,16 @@ def _table_identity(group: zarr.Group) -> str:
     numbers = {n: a for n, a in arrays.items() if a.dtype.kind in "bif"}
     names = {n: np.frombuffer(repr(a.tolist()).encode(), np.uint8) for n, a in arrays.items() if n not in numbers}
     return f"{_checksum(numbers | names):08x}"
+
+
+def _layout(path: Path, names: Iterable[str]) -> dict[str, int]:
+    """For each array the checksum of its metadata, by which shapes, types and codecs are known to be those written."""
+    return {name: zlib.crc32((path / name / "zarr.json").read_bytes()) for name in sorted(names)}
+
+
+def _axes(group: zarr.Group) -> str:
+    """Identity of the training steps and of the names of the restrictions."""
+    return identity([group[name][:].tolist() for name in AXES])
 
 
 def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict[str, tuple]:

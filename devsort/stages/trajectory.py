@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MIN_POINTS = 3  # a line and one point to judge it by
 MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
+LARGEST = 1e12  # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as well
 COLUMNS = ("step", "llc", "se")
-LARGEST = 1e100  # numbers beyond this have no square
 ROUNDING = 1e-12  # of the largest value: a smaller standard error is below the digits that the values are stored with
 SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
 
@@ -204,7 +204,7 @@ def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
 def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """(n,) standard errors that are positive, and not below the rounding of the values."""
     largest = float(np.abs(llc[np.isfinite(llc)]).max(initial=0.0))
-    return np.isfinite(se) & (se > ROUNDING * largest)
+    return np.isfinite(se) & (se > max(ROUNDING * largest, 1 / LARGEST))
 
 
 def _check_steps(step: np.ndarray, path: Path) -> None:

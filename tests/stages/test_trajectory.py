@@ -47,9 +47,13 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
             "step,llc,se\n0,1,1\n2,2,1\n3,3,1\n",
             ": step 0 has no logarithm to place it at; start at step 1, all steps finite",
         ),
+        (
+            "step,llc,se\n1,1,1\n2,-1e150,1\n3,3,1\n",
+            " line 3: llc is -1e+150, beyond 1e+12; mend the line",
+        ),
         ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
         ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
-        ("step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n", " line 3: llc is 1e+300, beyond 1e+100; mend the line"),
+        ("step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n", " line 3: llc is 1e+300, beyond 1e+12; mend the line"),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
             ": step nan has no logarithm to place it at; start at step 1, all steps finite",

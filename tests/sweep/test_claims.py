@@ -142,6 +142,16 @@ def test_networks_of_unlike_loss_are_not_compared():
     assert (found["c1"].n, found["c1"].detail) == (0, "0 of 16 runs have such pairs")
 
 
+def test_seeds_that_end_overlapping_are_compared_with_those_that_end_split():
+    runs = [run(group, seed) for group in ("decay", "no-decay") for seed in range(8)]
+    points = pd.DataFrame([p for r in runs for p in trajectory(r)])
+    overlapping = points.cell.isin([r["cell"] for r in runs if r["seed"] % 2]) & (points.step == 3000)
+    points.loc[overlapping, ["labels", "llc"]] = [OVERLAP, 800.0]
+    found = {c.key: c for c in claims(pd.DataFrame(runs), points, pd.DataFrame())}
+    assert (found["c3"].n, found["c3"].verdict) == (8, "holds")
+    assert found["c3"].estimate == pytest.approx(1 - 600 / 800)
+
+
 def test_gaps_that_change_the_scores_but_not_the_mode_fail_the_claim():
     runs = as_the_paper_says()
     runs = [r | {"labels": SPLIT} if r["group"] == "gap" else r for r in runs]

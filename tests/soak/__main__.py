@@ -1,0 +1,52 @@
+"""The soak: faults by the hundred against the commands, and one table of what was tried, survived and lost.
+
+make soak, or PYTHONPATH=tests python -m soak. Exit code 1 if anything was lost.
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes are forked, which threads of torch do not survive
+
+import torch
+from soak import damage, disk, hostile, inputs, kills, lanes
+from soak.report import Row, table
+
+from runs import smoke_run
+
+
+def main() -> None:
+    """Runs every part, prints the table as it grows on standard error and whole on standard output."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    begun, rows = time.monotonic(), []
+    with tempfile.TemporaryDirectory(prefix="devsort-soak-") as folder:
+        smoke = smoke_run(Path(folder))
+        parts: list[Callable[[], list[Row]]] = [
+            lambda: kills.Trials(smoke, signal.SIGKILL).run(100),
+            lambda: kills.Trials(smoke, signal.SIGINT).run(20),
+            lambda: kills.Trials(smoke, signal.SIGTERM).run(20),
+            lambda: [damage.two_at_once(smoke, 6)],
+            lambda: [disk.full_disks(smoke, 16), disk.size_limits(smoke, 16), disk.permissions(smoke)],
+            lambda: damage.damages(smoke, 10),
+            lambda: [hostile.refusals(smoke)],
+            lambda: inputs.rows_of("soak"),
+            lambda: [lanes.long_run(20_000)],
+        ]
+        for part in parts:
+            found = part()
+            rows += found
+            print(table(found), file=sys.stderr, flush=True)
+    print(table(rows))
+    print(f"\n{(time.monotonic() - begun) / 60:.0f} minutes")
+    sys.exit(any(row.losses for row in rows))
+
+
+if __name__ == "__main__":
+    main()
