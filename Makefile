@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN ?= runs/baseline runs/no-decay
 DEVSORT := $(BIN)/devsort
 
-.PHONY: all help setup train llc heads stages chart compare validate bench test lint clean
+.PHONY: all help setup train llc heads stages chart compare validate bench test soak lint clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -58,6 +58,9 @@ bench: $(BIN)/.test  ## measure speed beside the peers
 
 test: $(BIN)/.test  ## run the tests
 	$(BIN)/python -m pytest
+
+soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, under an hour
+	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test  ## check style and format
 	$(BIN)/ruff check .
