@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devsort.errors import UserError
-from devsort.files import remove, replacing_folder, write_atomic
+from devsort.files import refuse_links, remove, remove_leftovers, replacing_folder, write_atomic
 
 KEPT = "; make room or permissions, then run the same command: finished work is kept"
 
