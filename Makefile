@@ -67,7 +67,7 @@ bench: $(BIN)/.test  ## measure speed beside the peers
 test: $(BIN)/.test  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-soak: $(BIN)/.test  ## kill, fill the disk, damage and mistreat it, in half an hour, with a table of what was lost
+soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, under an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test  ## check style and format

@@ -1,5 +1,6 @@
 """The command line as a user meets it: JSON on standard output alone, exit codes, and errors in one line."""
 
+import errno
 import json
 import os
 import signal
@@ -268,3 +269,28 @@ def test_a_reader_that_leaves_ends_it_quietly():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(timeout=HANG) == 141
+
+
+def test_a_full_standard_output_is_told(tiny_run):
+    """The work is done and saved; only its report has no room."""
+    code = f"from devsort.cli import main; main(['config', {str(tiny_run.path)!r}])"
+    with open("/dev/full", "w") as full:
+        found = subprocess.run(
+            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG
+        )
+    told = "standard output cannot be written (No space left on device); the work itself is saved"
+    assert (found.returncode, found.stderr) == (2, f"devsort: error: {told}\n")
+
+
+@pytest.mark.parametrize(("code", "users"), [(errno.EMFILE, True), (errno.EIO, True), (errno.ENOENT, False)])
+def test_what_the_machine_refuses_is_no_defect_of_ours(tiny_run, monkeypatch, code, users):
+    def fail(*_):
+        raise OSError(code, os.strerror(code), "some/file")
+
+    monkeypatch.setattr("devsort.artifacts.refuse_links", fail)
+    if users:
+        fix = "make room or permissions, then run the same command: finished work is kept"
+        assert error("config", tiny_run.path) == f"some/file cannot be read or written ({os.strerror(code)}); {fix}"
+    else:
+        with pytest.raises(OSError):
+            devsort("config", tiny_run.path)

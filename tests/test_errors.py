@@ -2,7 +2,7 @@
 
 import pytest
 
-from devsort.errors import UserError, one_line
+from devsort.errors import Interrupted, UserError, one_line, saying
 
 
 def test_message_is_what_and_fix():
@@ -33,3 +33,14 @@ def test_what_a_terminal_would_act_on_is_escaped(text, shown):
 
 def test_letters_of_any_language_stay():
     assert one_line("δ̄ größer 数字 λ̂") == "δ̄ größer 数字 λ̂"
+
+
+def test_an_interruption_says_what_is_saved():
+    with pytest.raises(Interrupted) as e, saying(lambda: "half is saved"):
+        raise Interrupted(15)
+    assert (e.value.signum, e.value.saved) == (15, "half is saved")
+    assert Interrupted(2).saved == "finished work is saved"
+
+
+def test_no_handler_of_errors_swallows_an_interruption():
+    assert not issubclass(Interrupted, Exception)

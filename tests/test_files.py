@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devsort.errors import UserError
-from devsort.files import remove, replacing_folder, write_atomic
+from devsort.files import refuse_links, remove, remove_leftovers, replacing_folder, write_atomic
 
 KEPT = "; make room or permissions, then run the same command: finished work is kept"
 
@@ -156,3 +156,37 @@ def test_remove_takes_files_folders_links_and_nothing(tmp_path):
     remove(tmp_path / "file")
     remove(tmp_path / "absent")
     assert names(tmp_path) == []
+
+
+# --- links, pipes and leftovers --------------------------------------------------------------------------------------
+
+
+def test_a_write_never_goes_through_a_link(tmp_path):
+    (tmp_path / "canary").write_text("the user's own")
+    for name in (".tmp-file", "file"):
+        (tmp_path / name).symlink_to(tmp_path / "canary")
+    write_atomic(tmp_path / "file", b"new")
+    assert (tmp_path / "canary").read_text() == "the user's own"
+    assert (tmp_path / "file").read_bytes() == b"new" and not (tmp_path / "file").is_symlink()
+
+
+@pytest.mark.parametrize("place", ["link", "deep/inside/link"])
+def test_links_and_pipes_are_named(tmp_path, place):
+    path = tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_links(tmp_path)
+    fix = "put the file or folder itself in its place"
+    path.symlink_to("/nowhere")
+    assert told(refuse_links, tmp_path) == f"{path} is a symbolic link; {fix}"
+    path.unlink()
+    os.mkfifo(path)
+    assert told(refuse_links, tmp_path) == f"{path} is no regular file; {fix}"
+
+
+def test_leftovers_of_killed_writers_are_cleared_and_nothing_else(tmp_path):
+    fill(tmp_path / ".tmp-llc.zarr" / ".tmp-inside", "half")
+    fill(tmp_path / "llc.zarr", "whole")
+    for name in ("llc.zarr/c.0.partial", ".tmp-stages.json"):
+        (tmp_path / name).write_text("half")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["llc.zarr", "llc.zarr/inner", "llc.zarr/inner/file"]

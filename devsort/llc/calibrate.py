@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from devsort.artifacts import Run, identity, load_checkpoint, provenance, trained_steps, write_json
+from devsort.artifacts import Run, checksum, identity, load_checkpoint, provenance, trained_steps, write_json
 from devsort.config import SamplerConfig
 from devsort.llc.estimate import Estimate, estimate
 from devsort.llc.flags import CHANCE
@@ -68,7 +68,7 @@ def calibrate(run: Run) -> tuple[dict, dict[tuple[float, float, int], Trace]]:
         results = list(_trials(run, grid, params))
         trials = [trial for trial, _ in results]
         value = {
-            **provenance(run, *SECTIONS, inputs=identity(steps)),
+            **provenance(run, *SECTIONS, inputs=identity({s: checksum(p) for s, p in params.items()})),
             "run": str(run.path),
             "checkpoints": steps,
             "curvature": curvature,

@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes are forked, which threads of torch do not survive
 
 import torch
-from soak import damage, disk, hostile, inputs, kills, lanes
+from soak import damage, disk, hostile, inputs, kills, lanes, numbers
 from soak.report import Row, table
 
 from runs import smoke_run
@@ -36,6 +36,7 @@ def main() -> None:
             lambda: [disk.full_disks(smoke, 16), disk.size_limits(smoke, 16), disk.permissions(smoke)],
             lambda: damage.damages(smoke, 10),
             lambda: [hostile.refusals(smoke)],
+            lambda: numbers.same_numbers(smoke),
             lambda: inputs.rows_of("soak"),
             lambda: [lanes.long_run(20_000)],
         ]

@@ -1,15 +1,22 @@
 """The short form of the soak: a few faults of each kind, which may cost nothing; and proof that it can fail."""
 
 import signal
+import tempfile
 
 import pytest
-from soak import damage, disk, hostile, inputs, kills, lanes
+from soak import damage, disk, hostile, inputs, kills, lanes, numbers
 from soak.report import Row, table
 
 from devsort.train import Trainer
 
 SLOW = pytest.mark.slow
 HOURS = 10_000.0  # patience where time is not what is tested
+
+
+@pytest.fixture(autouse=True)
+def _in_memory(monkeypatch):
+    """Scratch folders in memory where there is room for it: syncing to a disk takes most of the time."""
+    monkeypatch.setattr(tempfile, "tempdir", inputs.MEMORY_DISK)
 
 
 def nothing_lost(*rows: Row) -> None:
@@ -73,6 +80,10 @@ def test_two_at_once(smoke):
 @SLOW
 def test_hostile_files(smoke):
     nothing_lost(hostile.refusals(smoke))
+
+
+def test_the_same_numbers(smoke):
+    nothing_lost(*numbers.same_numbers(smoke))
 
 
 @SLOW
