@@ -12,10 +12,11 @@ import torch
 
 from devsort.artifacts import Run
 from devsort.bench import floor, samplers, trainers
-from devsort.bench.timing import Timed, cores, threads
+from devsort.bench.timing import Timed, threads
 from devsort.config import default_config
 from devsort.model import Params, Shape, model_shape
 from devsort.progress import progress
+from devsort.threads import cores
 from devsort.train import Trainer
 
 LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss

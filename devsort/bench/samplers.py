@@ -10,12 +10,13 @@ import time
 import numpy as np
 
 from devsort.artifacts import Run
-from devsort.bench.timing import Timed, cores, rate_of, threads
+from devsort.bench.timing import Timed, rate_of, threads
 from devsort.llc.workers import Worker, parallel, settings
 from devsort.model import Params, model_shape
 from devsort.sampling.devinterp import sample_with_devinterp
 from devsort.sampling.restrictions import restriction_mask
 from devsort.task import sampling_set
+from devsort.threads import cores
 
 
 def ours(run: Run, name: str, params: Params) -> Timed:

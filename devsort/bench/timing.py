@@ -1,6 +1,5 @@
 """What one contender's turn gives, and how many cores it had."""
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,11 +30,6 @@ def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:
     """
     done = sum(len(own) - 1 for own in ticks)
     return per_tick * done / (max(own[-1] for own in ticks) - min(own[0] for own in ticks))
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @contextmanager

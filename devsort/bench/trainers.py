@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from devsort.artifacts import Run
-from devsort.bench.timing import Timed, cores, rate_of, threads
+from devsort.bench.timing import Timed, rate_of, threads
 from devsort.model import Shape, init_params, losses, model_shape
 from devsort.task import BLOCK, Batch, train_batch
-from devsort.threads import workers
+from devsort.threads import cores, workers
 from devsort.train import SHARDS, Trainer, learning_rate
 
 
