@@ -35,7 +35,7 @@ def full_disks(smoke: Smoke, count: int, seed: int = 0) -> Row:
             folder = smoke.copy(disk, *INPUTS[command])
             disk_now = os.statvfs(disk)
             used = (disk_now.f_blocks - disk_now.f_bfree) * disk_now.f_frsize // 1024
-            room = {"train": 300, "llc": 400, "heads": 600, "stages": 8}[command]  # kB, half of what it writes or less
+            room = {"train": 300, "llc": 400, "heads": 600, "stages": 5}[command]  # kB, half of what it writes or less
             resize(used + int(rng.integers(0, room)))
             problem = refused(command, folder, "No space left on device")
             resize(used + 20_000)
