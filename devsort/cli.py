@@ -1,6 +1,7 @@
 """The command line: thin commands over the package. Heavy imports happen inside the commands that need them."""
 
 import json
+import math
 import os
 import signal
 import sys
@@ -58,9 +59,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
-    """Prints a command's result: one JSON object, or the text that `table` makes of it."""
+    """Prints a command's result: one JSON object, in which a number that is not finite is null, or the text of `table`."""
     try:
-        typer.echo(json.dumps(value, allow_nan=False) if as_json else table(value))
+        typer.echo(json.dumps(_finite(value), allow_nan=False) if as_json else table(value))
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
         if isinstance(e, BrokenPipeError):  # the reader has seen enough
@@ -267,6 +268,15 @@ def bench(
     write_json(out / "bench.json", value)
     emit(value, as_json, table)
     return 0 if value["ok"] else 1
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for every number that is not finite, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _interrupt(signum: int, _: object) -> None:

@@ -49,7 +49,7 @@ UNITS = {  # where a command takes up a unit of its work: a step of training, a 
 }
 UNIT_OF = {
     "train": lambda trainer: trainer.step + 1,
-    "llc": lambda worker, step, *_: step,
+    "llc": lambda worker, checkpoints, *_: " ".join(map(str, checkpoints)),
     "heads": lambda run, step: step,
     "stages": lambda *_: 0,
 }
