@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
-    """Prints a command's result: one JSON object, in which a number that is not finite is null, or the text of `table`."""
+    """Prints a result: one JSON object, where a number that is not finite is null, or the text of `table`."""
     try:
         typer.echo(json.dumps(_finite(value), allow_nan=False) if as_json else table(value))
     except OSError as e:
