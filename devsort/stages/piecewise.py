@@ -7,8 +7,8 @@ The number of joints k and the correlation length ℓ minimise
 the profile of a Gaussian likelihood whose noise is φ times the reported standard errors, φ² having a prior of weight
 ν at 1: errors that are honest add power, errors that are not are found out. The penalty is set by simulation
 (analysis/stage_benchmark.py --calibrate). A joint is a boundary if the directions on both sides differ, or the rates
-do by a factor of two with intervals apart; where a smooth bend explains a run of one direction as well as its joints
-do, they are bends and no boundaries.
+do by a factor of two with intervals apart; where the whole trajectory goes one way and a smooth curve explains it as
+well as its joints do, they are bends and no boundaries.
 """
 
 from collections.abc import Sequence
