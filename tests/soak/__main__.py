@@ -28,22 +28,26 @@ def main() -> None:
     begun, rows = time.monotonic(), []
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as folder:
         smoke = smoke_run(Path(folder))
-        parts: list[Callable[[], list[Row]]] = [
+        on_disk: list[Callable[[], list[Row]]] = [
             lambda: kills.Trials(smoke, signal.SIGKILL).run(100),
             lambda: kills.Trials(smoke, signal.SIGINT).run(20),
             lambda: kills.Trials(smoke, signal.SIGTERM).run(20),
             lambda: [damage.two_at_once(smoke, 6)],
             lambda: [disk.full_disks(smoke, 16), disk.size_limits(smoke, 16), disk.permissions(smoke)],
+        ]
+        in_memory: list[Callable[[], list[Row]]] = [
             lambda: damage.damages(smoke, 10),
             lambda: [hostile.refusals(smoke)],
             lambda: numbers.same_numbers(smoke),
             lambda: inputs.rows_of("soak"),
             lambda: [lanes.long_run(20_000)],
         ]
-        for part in parts:
-            found = part()
-            rows += found
-            print(table(found), file=sys.stderr, flush=True)
+        for folder, parts in ((None, on_disk), (inputs.MEMORY_DISK, in_memory)):  # what does not need a disk is quicker
+            tempfile.tempdir = folder
+            for part in parts:
+                found = part()
+                rows += found
+                print(table(found), file=sys.stderr, flush=True)
     print(table(rows))
     print(f"\n{(time.monotonic() - begun) / 60:.0f} minutes")
     sys.exit(any(row.losses for row in rows))
