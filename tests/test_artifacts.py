@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from folders import KEPT, names, told
 
 from devsort import __version__
 from devsort.artifacts import (
@@ -28,25 +29,11 @@ from devsort.artifacts import (
     trained_steps,
     write_json,
 )
-from devsort.errors import Stale, UserError
+from devsort.errors import Stale
 from devsort.weights import load_weights
 
 AGAIN = "; run `devsort train x` to make it again"
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
-KEPT = "; make room or permissions, then run the same command: finished work is kept"
-
-
-def told(function, *args) -> str:
-    """The one line of the user's error that a call must raise."""
-    with pytest.raises(UserError) as e:
-        function(*args)
-    assert len(str(e.value).splitlines()) == 1
-    return str(e.value)
-
-
-def names(folder: Path) -> list[str]:
-    """All paths below a folder, relative to it."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
 # --- opening a run ---------------------------------------------------------------------------------------------------

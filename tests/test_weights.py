@@ -8,20 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from folders import told
 
 from devsort.artifacts import save_tensors
 from devsort.errors import UserError
 from devsort.weights import load_weights
 
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
-
-
-def told(function, *args) -> str:
-    """The one line of the user's error that a call must raise."""
-    with pytest.raises(UserError) as e:
-        function(*args)
-    assert len(str(e.value).splitlines()) == 1
-    return str(e.value)
 
 
 class Exploit:

@@ -3,8 +3,8 @@
 A *lane* holds its parameters in one row of a flat (G, P) tensor and sees its own minibatch. What makes it fast:
 
 - Embeddings are sums of a token's and a position's row, and layer norm is linear but for one number r for each token
-  and position (`norm`). So queries, keys, values and what they write are computed for the T = V + 2L rows of a table,
-  never for the B·2L inputs of a minibatch.
+  and position (`embed`, `unembed`). So queries, keys, values and what they write are computed for the T = V + 2L rows
+  of a table, never for the B·2L inputs of a minibatch.
 - The minibatch enters as row numbers (`lists`): a key collects two columns of a score table, and attention is spread
   over the columns of another. All that grows with the minibatch is a few large matrix products (`attention`).
 - Only the L answer positions ask queries.

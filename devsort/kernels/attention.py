@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from devsort.kernels.buffers import Buffers
+from devsort.kernels.embed import Inputs, centre_
 from devsort.kernels.lists import Lists, collect, spread
-from devsort.kernels.norm import Inputs, centre_
 from devsort.model import ATTN, Params
 
 

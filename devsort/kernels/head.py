@@ -8,9 +8,10 @@ from torch import Tensor
 
 from devsort.kernels.attention import Attention, weights_backward
 from devsort.kernels.buffers import Buffers, Views
+from devsort.kernels.embed import Inputs, inputs
 from devsort.kernels.lists import Lists
-from devsort.kernels.norm import Inputs, Unembedding, cross_entropy_backward, inputs, unembed, unembedding
 from devsort.kernels.sort import SortKernel, add_heads, causal_bias
+from devsort.kernels.unembed import Unembedding, cross_entropy, unembed, unembedding
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, param_shapes
 from devsort.task import Batch
@@ -99,11 +100,8 @@ class HeadKernel:
         resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(len(flat), -1, self.shape.d_model)
         resid += state.output[0, :, -1:]
         add_heads(resid, state)
-        u = frozen.unembedding.expand(len(flat))
-        y = unembed(u, resid, self.buffers)
-        targets = lists.targets.flatten(1)[..., None]  # (G, B·L, 1)
-        losses = -y.logp.gather(2, targets).view(lists.targets.shape)
-        dresid = cross_entropy_backward(u, y, targets, self.buffers)[0]
+        y = unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)
+        losses, dresid, *_ = cross_entropy(y, lists.targets, self.buffers)
         dtables = self.attention.backward(g, dresid, state, lists)[0]
         weights_backward(g, frozen.inputs.rows, dtables)
         return losses, grad

@@ -15,7 +15,7 @@ from devsort.task import Batch
 class Lists:
     """One minibatch a lane.
 
-    A query is a pair (token, answer position). There are as many tables rows as queries that can differ: one for each
+    A query is a pair (token, answer position). There are as many table rows as queries that can differ: one for each
     answer of the minibatch, or, where that is fewer, one for each token and answer position.
 
     Attributes:

@@ -5,18 +5,9 @@ from torch import Tensor
 
 from devsort.kernels.attention import Attended, Attention, r_backward, weights_backward
 from devsort.kernels.buffers import Buffers, Views
+from devsort.kernels.embed import Inputs, centre, inputs, inputs_backward
 from devsort.kernels.lists import Lists
-from devsort.kernels.norm import (
-    Inputs,
-    Output,
-    centre,
-    cross_entropy_backward,
-    inputs,
-    inputs_backward,
-    unembed,
-    unembedding,
-    unembedding_backward,
-)
+from devsort.kernels.unembed import Output, cross_entropy, unembed, unembedding, unembedding_backward
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, future_mask, param_shapes
 from devsort.task import Batch
@@ -51,9 +42,7 @@ class SortKernel:
         p, grad = self.views(flat), self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
         x, state, y = self._forward(p, lists)
-        targets = lists.targets.flatten(1)[..., None]  # (G, B·L, 1)
-        losses = -y.logp.gather(2, targets).view(lists.targets.shape)
-        dresid, *by_output = cross_entropy_backward(unembedding(p), y, targets, self.buffers)
+        losses, dresid, *by_output = cross_entropy(y, lists.targets, self.buffers)
         unembedding_backward(p, g, y, by_output)
         dtables, dr_key, dr_query = self.attention.backward(g, dresid, state, lists)
         weights_backward(g, x.rows, dtables)
