@@ -4,6 +4,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN ?= runs/baseline runs/no-decay
 DEVSORT := $(BIN)/devsort
+CORES := $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+JOBS := $(shell n=$(words $(RUN)); echo $$((n < $(CORES) ? n : $(CORES))))
+
+# The command of a target's name for every run, as many at once as there are cores; each bar of progress has its own line.
+define for_each_run
+@i=0; for run in $(RUN); do echo $$i $$run; i=$$((i + 1)); done | OMP_NUM_THREADS=$$(($(CORES) / $(JOBS))) \
+	xargs -P $(JOBS) -n 2 sh -c 'if [ -t 2 ]; then export TQDM_POSITION=$$0; fi; exec $(DEVSORT) $@ "$$1"'
+endef
 
 .PHONY: all help setup train llc heads stages chart compare study paper validate bench test soak lint clean
 .DEFAULT_GOAL := all
@@ -33,19 +41,19 @@ $(BIN)/.test: $(BIN)/.done
 	touch $@
 
 train: setup  ## train and save dense checkpoints
-	@for run in $(RUN); do $(DEVSORT) train $$run || exit; done
+	$(for_each_run)
 
 llc: setup  ## estimate the LLC trajectories
-	@for run in $(RUN); do $(DEVSORT) llc $$run || exit; done
+	$(for_each_run)
 
 heads: setup  ## say what the heads do
-	@for run in $(RUN); do $(DEVSORT) heads $$run || exit; done
+	$(for_each_run)
 
 stages: setup  ## find the stages
-	@for run in $(RUN); do $(DEVSORT) stages $$run || exit; done
+	$(for_each_run)
 
 chart: setup  ## draw the figures
-	@for run in $(RUN); do $(DEVSORT) chart $$run || exit; done
+	$(for_each_run)
 
 compare: setup  ## put the runs side by side
 	@$(DEVSORT) compare $(if $(filter 1,$(words $(RUN))),$(RUN) runs/no-decay,$(RUN))

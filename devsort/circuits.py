@@ -111,19 +111,34 @@ def effective_rank(singular_values: Tensor) -> Tensor:
 
 def ov_rank(params: Mapping[str, Tensor]) -> Tensor:
     """Effective rank of each head's W_V W_O: (H,)."""
-    return effective_rank(torch.linalg.svdvals(params[ATTN + "W_V"] @ params[ATTN + "W_O"]))
+    return effective_rank(_singular_values(params[ATTN + "W_V"], params[ATTN + "W_O"]))
 
 
 def qk_rank(params: Mapping[str, Tensor]) -> Tensor:
     """Effective rank of each head's W_Q W_Kᵀ: (H,)."""
-    return effective_rank(torch.linalg.svdvals(params[ATTN + "W_Q"] @ params[ATTN + "W_K"].mT))
+    return effective_rank(_singular_values(params[ATTN + "W_Q"], params[ATTN + "W_K"].mT))
 
 
 def residual_rank(resid: Tensor) -> Tensor:
     """Effective rank of a cloud of residual vectors (…, D) about their mean: the square roots of its PCA spectrum."""
-    x = resid.flatten(0, -2)
+    x = _to_unit(resid.flatten(0, -2), (0, 1))
     x = x - x.mean(0)
+    if not x.isfinite().all():
+        return x.new_full((), torch.nan)
     return effective_rank(torch.linalg.eigvalsh(x.T @ x).clamp_min(0).sqrt())
+
+
+def _singular_values(a: Tensor, b: Tensor) -> Tensor:
+    """Of each product a b, up to its scale: (H, min(n, m)); NaN where a weight is not finite."""
+    product = _to_unit(a, (1, 2)) @ _to_unit(b, (1, 2))
+    finite = product.isfinite().all((1, 2))
+    values = torch.linalg.svdvals(product.where(finite[:, None, None], 0.0))
+    return values.where(finite[:, None], torch.nan)
+
+
+def _to_unit(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """x over its largest entry along `dims`: ranks do not depend on scale, but squares of huge numbers overflow."""
+    return x / x.abs().amax(dims, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
 def head_norms(params: Mapping[str, Tensor]) -> Tensor:

@@ -104,7 +104,7 @@ class SamplerConfig(Section):
     )
     noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
-    num_draws: int = Field(400, ge=1, le=10**7, description="draws kept per chain")
+    num_draws: int = Field(240, ge=1, le=10**7, description="draws kept per chain")
     num_burnin_steps: int = Field(150, ge=0, le=10**7, description="steps before the first kept draw")
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
     batch_size: PositiveInt = Field(32, description="examples per SGLD step")

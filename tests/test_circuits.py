@@ -130,3 +130,25 @@ def test_norms():
     total = math.sqrt(sum(float(p.double().square().sum()) for p in params.values()))
     buffers = {"blocks.0.attn.mask": torch.ones(7, 7), "blocks.0.attn.IGNORE": torch.tensor(-1e5)}
     assert circuits.weight_norm(params | buffers) == pytest.approx(total, rel=1e-6)
+
+
+def test_ranks_do_not_depend_on_the_scale_of_weights():
+    generator = torch.Generator().manual_seed(0)
+    params = {ATTN + f"W_{m}": torch.randn(2, 6, 3, generator=generator) for m in "QKV"}
+    params[ATTN + "W_O"] = torch.randn(2, 3, 6, generator=generator)
+    huge = {name: weight * 1e30 for name, weight in params.items()}
+    assert circuits.ov_rank(huge).tolist() == pytest.approx(circuits.ov_rank(params).tolist(), rel=1e-5)
+    assert circuits.qk_rank(huge).tolist() == pytest.approx(circuits.qk_rank(params).tolist(), rel=1e-5)
+    cloud = torch.randn(20, 1, 6, generator=generator)
+    assert circuits.residual_rank(1e30 * cloud).item() == pytest.approx(circuits.residual_rank(cloud).item(), rel=1e-4)
+
+
+def test_a_weight_that_is_not_finite_has_no_rank_and_leaves_the_other_head_alone():
+    params = {ATTN + f"W_{m}": torch.eye(6)[:, :3].repeat(2, 1, 1) for m in "QKV"}
+    params[ATTN + "W_O"] = torch.eye(6)[:3].repeat(2, 1, 1)
+    for name in ("W_Q", "W_V"):
+        params[ATTN + name][0, 0, 0] = torch.inf
+    for rank in (circuits.ov_rank(params), circuits.qk_rank(params)):
+        assert rank[0].isnan()
+        assert rank[1].item() == pytest.approx(3, rel=1e-5)
+    assert circuits.residual_rank(torch.full((4, 1, 6), torch.nan)).isnan()
