@@ -202,7 +202,9 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
             trainer.advance()
             if trainer.step in logged:
                 log.append(_log_line(trainer, data))
-                bar.set_postfix(loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}", refresh=False)
+                bar.set_postfix(
+                    loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}", refresh=False
+                )
             if trainer.step in saved:
                 write_atomic(run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode())
                 trainer.save(identity(log))

@@ -27,7 +27,6 @@ from devsort.progress import progress
 from devsort.sampling.restrictions import expand, restriction_mask
 
 SECTIONS = ("task", "model", "train", "llc")
-GROUPS = 8  # groups of checkpoints, at least, so that cores share them evenly and an interruption costs little
 
 
 def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
@@ -115,19 +114,19 @@ def _inputs(run: Run) -> tuple[dict[str, str], list[int]]:
     return provenance(run, *SECTIONS, inputs=identity(sums)), steps
 
 
-def groups(count: int, most: int) -> list[range]:
-    """Positions of the checkpoints that are sampled side by side: at most `most`, and eight groups or more.
+def groups(count: int, most: int, fewest: int) -> list[range]:
+    """Positions of the checkpoints that are sampled side by side: at most `most`, and `fewest` groups or more.
 
     A function of the config alone: a resumed run stacks the same lanes, so it computes the same bits.
     """
-    size = max(1, min(most, count // GROUPS))
+    size = max(1, min(most, count // fewest))
     return [range(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
     """Runs every group that misses a checkpoint; a thread writes a whole group before it takes the next."""
     writing, sampler, steps = Lock(), run.config.llc.sampler, store.steps
-    jobs = [group for group in groups(len(steps), worker.checkpoints) if set(group) & set(todo)]
+    jobs = [group for group in groups(len(steps), worker.checkpoints, worker.groups) if set(group) & set(todo)]
     total = sum(map(len, jobs)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
 

@@ -1,4 +1,4 @@
-"""Who samples: threads that each take the restrictions of one checkpoint, with our kernels or with devinterp."""
+"""Who samples: threads that each take the restrictions of some checkpoints, with our kernels or with devinterp."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +24,7 @@ from devsort.threads import cores, workers
 from devsort.train import resolve_device
 
 STACK = 512  # lists that stacked lanes see at a step on a CPU; beyond it their memory outgrows the caches
+GROUPS = 8  # groups of checkpoints on a CPU, at least, so that cores share them evenly and an interruption costs little
 
 
 class Stopped(Exception):
@@ -58,7 +59,7 @@ class Worker:
         self.device = resolve_device(run.config.device)
         self.shape = model_shape(task, run.config.model)
         self.stop, self.own = Event(), local()
-        self.threads = 1 if self.device.type == "cuda" else cores()
+        self.threads, self.groups = (1, 1) if self.device.type == "cuda" else (cores(), GROUPS)
         self.data = sampling_set(task, config.dataset_size).to(self.device)
         self.parts = {name: chosen.to(self.device) for name, chosen in parts_of(run).items()}
         self.lanes = lanes_at_once(self.shape, self.config.batch_size, self.device.type, run.config.memory)
@@ -130,7 +131,7 @@ def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> in
 class ReferenceWorker:
     """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
 
-    threads = checkpoints = 1
+    threads = checkpoints = groups = 1
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         self.config, self.names, self.stop = settings(run), names, Event()

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from devsort.config import SamplerConfig
-from devsort.rng import torch_stream
+from devsort.sampling.noise import noise
 from devsort.sampling.objective import Objective
 from devsort.sampling.trace import Trace
-
-NOISE_STEPS, NOISE_BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once
 
 
 def sgld_step(
@@ -60,34 +58,15 @@ def run_chains(
     """
     star = objective.center
     w = star.clone(memory_format=torch.contiguous_format)
-    noise = Noise(config.seed, streams, w)
+    drawn = noise(config.seed, streams, w)
     record, moved = _Record(config, torch.empty_like(w)), torch.empty_like(w)
     for step in range(config.num_steps):
         loss, init_loss, grad, groups = objective(w, step)
-        force, moved = sgld_step(w, star, grad, noise(), config, moved)
+        force, moved = sgld_step(w, star, grad, drawn(), config, moved)
         record(step, loss, init_loss, force, moved, groups)
         if on_step:
             on_step(step)
     return record.trace(w.shape[1])
-
-
-class Noise:
-    """Standard normal numbers, each lane from its own stream, so that lanes do not depend on their grouping."""
-
-    def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
-        self.generators = [torch_stream(seed, "noise", *index, device=like.device) for index in streams]
-        steps = min(NOISE_STEPS, max(1, NOISE_BLOCK // like.shape[1]))  # a function of F alone, never of the lanes
-        self.block = like.new_empty(len(like), steps, like.shape[1])
-        self.used = steps
-
-    def __call__(self) -> Tensor:
-        """The next (G, F) numbers, a view of memory that is used again."""
-        if self.used == self.block.shape[1]:
-            for lane, generator in zip(self.block, self.generators, strict=True):
-                lane.normal_(generator=generator)
-            self.used = 0
-        self.used += 1
-        return self.block[:, self.used - 1]
 
 
 class _Record:

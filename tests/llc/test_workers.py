@@ -12,7 +12,7 @@ import torch
 from devsort.config import ModelConfig, TaskConfig
 from devsort.kernels import lane_bytes
 from devsort.llc.step import groups
-from devsort.llc.workers import STACK, Worker, lanes_at_once
+from devsort.llc.workers import GROUPS, STACK, Worker, lanes_at_once
 from devsort.model import init_params, model_shape
 
 NAMES = ("full", "h1", "h0.ov")
@@ -68,9 +68,11 @@ def test_a_stack_keeps_within_the_memory_and_within_the_caches():
     assert lanes_at_once(shape, 1024, "cpu", 1024) == 1
 
 
-def test_groups_are_all_checkpoints_once_and_at_least_eight():
+@pytest.mark.parametrize("fewest", [1, GROUPS])
+def test_groups_are_all_checkpoints_once(fewest):
     for count in range(1, 60):
-        for most in (1, 2, 4, 9):
-            found = groups(count, most)
+        for most in (1, 2, 4, 9, 100):
+            found = groups(count, most, fewest)
             assert [i for group in found for i in group] == list(range(count))
-            assert max(map(len, found)) <= most and (len(found) >= 8 or max(map(len, found)) == 1)
+            assert max(map(len, found)) <= most and (len(found) >= fewest or max(map(len, found)) == 1)
+    assert groups(30, 100, 1) == [range(30)]

@@ -9,7 +9,8 @@ import torch
 from devsort.config import SamplerConfig
 from devsort.rng import torch_stream
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
-from devsort.sampling.sgld import NOISE_BLOCK, NOISE_STEPS, Noise, sgld_step
+from devsort.sampling.noise import BLOCK, STEPS
+from devsort.sampling.sgld import sgld_step
 
 ODD = SamplerConfig(
     lr=3e-3, n_beta=17, localization=4, prior=2.5, noise_level=0.6, num_chains=3, num_draws=5, num_burnin_steps=4,
@@ -60,9 +61,7 @@ def test_the_trace_is_that_of_a_scalar_loop():
 def loop_chain(generator, rows):
     """[loss, loss at w*, (w − w*)·G, |G|², |w − w*|²] of each step, before its update, in Python floats."""
     table, star = ROWS.double().tolist(), STAR["w"].double().tolist()
-    noise = (
-        torch.empty(min(NOISE_STEPS, NOISE_BLOCK // 2), 2, dtype=torch.float64).normal_(generator=generator).tolist()
-    )
+    noise = torch.empty(min(STEPS, BLOCK // 2), 2, dtype=torch.float64).normal_(generator=generator).tolist()
     w, steps = list(star), []
     for step, batch in enumerate(rows):
         u = [a - b for a, b in zip(w, star, strict=True)]
@@ -168,33 +167,6 @@ def test_lanes_do_not_depend_on_their_grouping():
         part = run_chains(objective_of(group, config), config, [(7, c) for c in group])
         for name in ("loss", "init_loss", "work", "force", "distance"):
             np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[group], rtol=2e-4, atol=2e-5)
-
-
-@pytest.mark.parametrize("width", [1, 30, 50_000])
-def test_noise_of_a_lane_is_bitwise_its_own(width):
-    steps = 3 if width > 1000 else 600
-    streams = [(0, 1), (5, 2), (3, 3)]
-    together = Noise(1, streams, torch.zeros(3, width))
-    alone = Noise(1, streams[1:2], torch.zeros(1, width))
-    seen = []
-    for _ in range(steps):
-        row = together()
-        assert torch.equal(alone()[0], row[1])
-        seen.append(row[:, 0].clone())
-    draws = torch.stack(seen)  # (steps, 3)
-    assert len(draws.unique()) == draws.numel()
-
-
-def test_noise_is_standard_normal_and_independent():
-    noise = Noise(0, [(c,) for c in range(50)], torch.zeros(50, 4))
-    x = torch.stack([noise().clone() for _ in range(1000)])  # (T, lanes, F), four blocks
-    n = x.numel()
-    assert abs(float(x.mean())) < 5 / math.sqrt(n)
-    assert abs(float(x.var()) - 1) < 5 * math.sqrt(2 / n)
-    for lag in (1, 2, NOISE_STEPS):
-        assert abs(float((x[lag:] * x[:-lag]).mean())) < 5 / math.sqrt(n / 2)
-    assert abs(float((x[:, 1:] * x[:, :-1]).mean())) < 5 / math.sqrt(n / 2)
-    assert abs(float((x[..., 1:] * x[..., :-1]).mean())) < 5 / math.sqrt(n / 2)
 
 
 def test_the_key_names_the_noise_and_not_the_minibatches():

@@ -14,11 +14,12 @@ import torch
 
 from devsort.config import SamplerConfig
 from devsort.sampling import api, sgld
+from devsort.sampling.noise import GeneratorNoise
 from devsort.sampling.objective import LossObjective
 from devsort.validation.validate import check, chosen
 
 ORIGINAL_STEP, ORIGINAL_CALL, ORIGINAL_RECORD = sgld.sgld_step, LossObjective.__call__, sgld._Record.__call__
-ORIGINAL_NOISE = sgld.Noise.__call__
+ORIGINAL_NOISE = GeneratorNoise.__call__
 
 
 def step(**change: Callable[[SamplerConfig], float]):
@@ -109,7 +110,7 @@ def one_noise_for_all():
     def mutant(self):
         return ORIGINAL_NOISE(self)[:1].expand(len(self.block), -1)
 
-    return patch.object(sgld.Noise, "__call__", mutant)
+    return patch.object(GeneratorNoise, "__call__", mutant)
 
 
 def noise_used_twice():
@@ -119,7 +120,7 @@ def noise_used_twice():
             self.last = ORIGINAL_NOISE(self).clone()
         return self.last
 
-    return patch.object(sgld.Noise, "__call__", mutant)
+    return patch.object(GeneratorNoise, "__call__", mutant)
 
 
 MUTANTS = {  # name → (mutant, cases that must fail)
