@@ -40,7 +40,7 @@ class TaskConfig(Section):
     mean_gap: Positive | None = Field(None, description="δ̄, expected gap of a list's neighbours; null: uniform lists")
     label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
     train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
-    eval_lists: PositiveInt = Field(4096, description="size of the fixed evaluation set")
+    eval_lists: PositiveInt = Field(2048, description="size of the fixed evaluation set")
     seed: Seed = Field(0, description="seed of training and evaluation lists")
 
     @model_validator(mode="after")
@@ -126,13 +126,13 @@ class LLCConfig(Section):
     )
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
-    max_checkpoints: PositiveInt = Field(30, description="checkpoints sampled from there, evenly over log step")
+    max_checkpoints: PositiveInt = Field(25, description="checkpoints sampled from there, evenly over log step")
 
 
 class HeadsConfig(Section):
     """What the heads do; equations and reasons in docs/head-modes.md."""
 
-    lists: PositiveInt = Field(4096, description="evaluation lists used for attention and ablation")
+    lists: PositiveInt = Field(2048, description="evaluation lists used for attention and ablation")
     copy_share: float = Field(0.25, gt=0, le=1, description="effect that counts, relative to the strongest copier")
     copy_floor: Positive = Field(1.0, description="logits that a head must add to a number to copy it")
     need: Positive = Field(0.7, description="nats of loss that make a head needed: the answer's odds about halve")

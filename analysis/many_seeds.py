@@ -1,0 +1,97 @@
+"""Two figures over the seeds of a study: LLC and scores over training, and what the heads of each variation ended as.
+
+python analysis/many_seeds.py analysis/results --out docs/figures
+
+Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from devsort.charts import style
+from devsort.config import HeadsConfig
+
+MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
+ROWS = {"llc": "LLC (nats)", "split_score": "split score", "overlap_score": "overlap score"}
+SCORES = {"split_score": "split score", "overlap_score": "overlap score", "suppression_score": "suppression score"}
+LEVELS = {"split_score": HeadsConfig().split, "overlap_score": HeadsConfig().overlap}  # from which a label is given
+CHANGED = {
+    "heads": ("model.heads", "heads: {:.0f}"),
+    "gap": ("task.mean_gap", "mean gap {:g}"),
+    "noise": ("task.label_noise", "{:.0%} label noise"),
+}  # group → what its grid changes
+NAMES = {"decay": "baseline", "no-decay": "no decay", "no-norm": "no layer norm", "neither": "no norm, no decay"}
+
+
+def development(points: pd.DataFrame) -> Figure:
+    """LLC and scores of every seed of the two main groups, with the median over seeds."""
+    style.use_style()
+    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
+    axes = figure.subplots(len(ROWS), 2, sharex=True, height_ratios=[2, 1, 1])
+    for column, (group, title) in zip(axes.T, MAIN.items(), strict=True):
+        part = points[points.group == group]
+        column[0].set_title(f"{title}, {part.cell.nunique()} seeds")
+        for ax, (name, label) in zip(column, ROWS.items(), strict=True):
+            seeds(ax, part, name)
+            ax.set_ylabel(label)
+            if name in LEVELS:
+                ax.axhline(LEVELS[name], color=style.PALETTE[3], lw=0.8, ls=":")
+                ax.set_ylim(-0.03, 1.03 if name == "split_score" else 0.63)
+        column[0].axhline(0, color="0.8", lw=0.6, zorder=0)
+        column[-1].set(xscale="log", xlabel="training step")
+    figure.align_ylabels(axes)
+    return figure
+
+
+def seeds(ax: Axes, points: pd.DataFrame, name: str) -> None:
+    """One line a seed, and their median."""
+    table = points.pivot_table(index="step", columns="cell", values=name)
+    ax.plot(table.index, table, color=style.PALETTE[0], lw=0.5, alpha=0.5)
+    ax.plot(table.index, table.median(axis=1), color=style.INK, lw=1.4)
+
+
+def ends(runs: pd.DataFrame) -> Figure:
+    """The three scores of every run at its end, a row a variation."""
+    style.use_style()
+    runs = runs.assign(variation=[variation(run) for run in runs.to_dict("records")])
+    names = list(dict.fromkeys(runs.variation))
+    figure = Figure(figsize=(style.WIDTH, 0.55 + 0.2 * len(names)), layout="constrained")
+    axes = figure.subplots(1, len(SCORES), sharey=True)
+    jitter = 0.22 * np.sin(2.4 * np.arange(len(runs)))  # so that dots of equal scores stay apart
+    for ax, (score, label) in zip(axes, SCORES.items(), strict=True):
+        row = runs.variation.map(names.index) + jitter
+        ax.scatter(runs[score], row, s=9, color=style.PALETTE[0], alpha=0.75, lw=0)
+        if score in LEVELS:
+            ax.axvline(LEVELS[score], color=style.PALETTE[3], lw=0.8, ls=":")
+        ax.set(xlabel=label, xlim=(-0.03, 1.03))
+        ax.hlines(np.arange(len(names)) + 0.5, *ax.get_xlim(), color="0.9", lw=0.6, zorder=0)
+    counts = runs.variation.value_counts()
+    axes[0].set_yticks(range(len(names)), [f"{name} ({counts[name]})" for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    return figure
+
+
+def variation(run: dict) -> str:
+    """What is different about a run, in words."""
+    key, form = CHANGED.get(run["group"], ("group", "{}"))
+    return NAMES.get(run["group"], form.format(run[key]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("analysis/results"))
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    arguments = parser.parse_args()
+    runs = pd.read_csv(arguments.folder / "claims-runs.csv", keep_default_na=False, na_values=[""])
+    points = pd.read_csv(arguments.folder / "claims-trajectories.csv")
+    for figure, name in ((development(points), "seeds-llc"), (ends(runs[runs.error.isna()]), "seeds-modes")):
+        print("\n".join(map(str, style.save_figure(figure, arguments.out, name))))
+
+
+if __name__ == "__main__":
+    main()
