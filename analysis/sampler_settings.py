@@ -21,7 +21,9 @@ VARIANTS = {
     "nβ 3000, γ 3000, ε 3e-6": {"n_beta": 3000.0, "localization": 3000.0, "lr": 3e-6},
     "γ 100": {"localization": 100.0},
     "twice the burn-in": {"num_burnin_steps": 300},
-    "ε / 4, four times the steps": {"lr": 3.25e-6, "num_burnin_steps": 600, "num_draws": 800},
+    "400 draws": {"num_draws": 400},
+    "ε / 4, four times the steps": {"lr": 3.25e-6, "num_burnin_steps": 600, "num_draws": 960},
+    "2 ε, half the steps": {"lr": 2.6e-5, "num_burnin_steps": 75, "num_draws": 120},
 }
 
 

@@ -126,7 +126,7 @@ class LLCConfig(Section):
     )
     parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
     first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
-    max_checkpoints: PositiveInt = Field(25, description="checkpoints sampled from there, evenly over log step")
+    max_checkpoints: PositiveInt = Field(24, description="checkpoints sampled from there, evenly over log step")
 
 
 class HeadsConfig(Section):
