@@ -7,13 +7,9 @@ DEVSORT := $(BIN)/devsort
 CORES := $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
 JOBS := $(shell n=$(words $(RUN)); echo $$((n < $(CORES) ? n : $(CORES))))
 
-# The command of a target's name for every run, as many at once as there are cores; each bar of progress has its own line.
-define for_each_run
-@i=0; for run in $(RUN); do echo $$i $$run; i=$$((i + 1)); done | OMP_NUM_THREADS=$$(($(CORES) / $(JOBS))) \
-	xargs -P $(JOBS) -n 2 sh -c 'if [ -t 2 ]; then export TQDM_POSITION=$$0; fi; exec $(DEVSORT) $@ "$$1"'
-endef
+STEPS := train llc heads stages chart
 
-.PHONY: all help setup train llc heads stages chart compare study paper validate bench test soak lint clean
+.PHONY: all help setup $(STEPS) compare study paper validate bench test soak lint clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -22,7 +18,7 @@ all: setup  ## the main job: both runs through the whole pipeline, compared
 	  begun=$$SECONDS; $(MAKE) --no-print-directory $$step || exit; \
 	  times="$$times$$(printf '  %-8s %4d s' $$step $$((SECONDS - begun)))\n"; \
 	done; \
-	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: runs/baseline/figures, runs/no-decay/figures, comparison\n" total $$((SECONDS - start))
+	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: $(RUN:%=%/figures) comparison\n" total $$((SECONDS - start))
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -41,22 +37,23 @@ $(BIN)/.test: $(BIN)/.done
 	touch $@
 
 train: setup  ## train and save dense checkpoints
-	$(for_each_run)
-
 llc: setup  ## estimate the LLC trajectories
-	$(for_each_run)
-
 heads: setup  ## say what the heads do
-	$(for_each_run)
-
 stages: setup  ## find the stages
-	$(for_each_run)
-
 chart: setup  ## draw the figures
-	$(for_each_run)
+$(STEPS):
+	@$(MAKE) --no-print-directory -j$(JOBS) $(RUN:%=%.$@)
 
-compare: setup  ## put the runs side by side
-	@$(DEVSORT) compare $(if $(filter 1,$(words $(RUN))),$(RUN) runs/no-decay,$(RUN))
+# A step of one run, as many at once as there are cores; each bar of progress has its own line.
+define step_of_each_run
+$(RUN:%=%.$(1)):
+	@if [ -t 2 ]; then export TQDM_POSITION=$$$$(($$$$(printf '%s\n' $(RUN) | grep -nxF $$(basename $$@) | cut -d: -f1) - 1)); fi; \
+	OMP_NUM_THREADS=$$$$(($(CORES) / $(JOBS))) exec $(DEVSORT) $(1) $$(basename $$@)
+endef
+$(foreach step,$(STEPS),$(eval $(call step_of_each_run,$(step))))
+
+compare: setup  ## put the runs side by side; a single one beside runs/no-decay
+	@$(DEVSORT) compare $(RUN) $(if $(filter 1,$(words $(RUN))),$(firstword $(filter-out $(RUN),runs/no-decay runs/baseline)))
 
 study: setup  ## a small sweep and its table of claims, in ten minutes
 	$(DEVSORT) sweep studies/small.yaml
@@ -75,13 +72,13 @@ bench: $(BIN)/.test  ## measure speed beside the peers
 test: $(BIN)/.test  ## run the tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, under an hour
+soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, in about half an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test  ## check style and format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-clean:  ## remove what the runs computed (config.yaml stays)
+clean:  ## remove what the runs, compare and bench computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done
 	rm -rf comparison benchmark

@@ -2,7 +2,8 @@
 
 python analysis/many_seeds.py analysis/results --out docs/figures
 
-Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes.
+Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes. Dotted lines are the default
+levels from which a network is labelled.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def development(points: pd.DataFrame) -> Figure:
             ax.set_ylabel(label)
             if name in LEVELS:
                 ax.axhline(LEVELS[name], color=style.PALETTE[3], lw=0.8, ls=":")
-                ax.set_ylim(-0.03, 1.03 if name == "split_score" else 0.63)
+                ax.set_ylim(-0.03, 1.03)
         column[0].axhline(0, color="0.8", lw=0.6, zorder=0)
         column[-1].set(xscale="log", xlabel="training step")
     figure.align_ylabels(axes)
@@ -87,8 +88,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("analysis/results"))
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
-    runs = pd.read_csv(arguments.folder / "claims-runs.csv", keep_default_na=False, na_values=[""])
-    points = pd.read_csv(arguments.folder / "claims-trajectories.csv")
+    runs, points = (pd.read_csv(arguments.folder / f"claims-{name}.csv") for name in ("runs", "trajectories"))
     for figure, name in ((development(points), "seeds-llc"), (ends(runs[runs.error.isna()]), "seeds-modes")):
         print("\n".join(map(str, style.save_figure(figure, arguments.out, name))))
 

@@ -3,6 +3,7 @@
 devsort sweep studies/paper.yaml
 python analysis/paper_table.py runs/paper
 python analysis/paper_table.py runs/paper --claim c
+python analysis/paper_table.py runs/paper --brief
 
 Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py, both written before the sweep was run.
 Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study file, so that the
@@ -25,12 +26,14 @@ from devsort.sweep.claims import claims
 from devsort.sweep.verdicts import Claim
 
 COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict", "more", "again with")
+BRIEF = COLUMNS[:-2]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of the sweep, for example runs/paper")
     parser.add_argument("--claim", help="only the rows whose key begins so")
+    parser.add_argument("--brief", action="store_true", help="leave out the last two columns on standard output")
     parser.add_argument("--out", type=Path, default=Path("analysis/results"))
     parser.add_argument("--name", default="claims")
     arguments = parser.parse_args()
@@ -39,7 +42,7 @@ def main():
     changes = pd.DataFrame(ablations([arguments.folder / cell for cell in done.cell]))
     found = claims(runs, points, changes)
     shown = [claim for claim in found if claim.key.startswith(arguments.claim or "")]
-    print(markdown(shown, arguments.folder))
+    print(markdown(shown, arguments.folder, BRIEF if arguments.brief else COLUMNS))
     if arguments.claim is None:
         save(arguments, found, {"runs": runs, "trajectories": points, "ablations": changes})
 
@@ -58,8 +61,8 @@ def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None
     write_atomic(out / f"{name}-study.yaml", (arguments.folder / "study.yaml").read_bytes())
 
 
-def markdown(found: list[Claim], folder: Path) -> str:
-    rows = [COLUMNS, ["---"] * len(COLUMNS), *(cells(claim, folder) for claim in found)]
+def markdown(found: list[Claim], folder: Path, columns: tuple[str, ...] = COLUMNS) -> str:
+    rows = [columns, ["---"] * len(columns), *(cells(claim, folder)[: len(columns)] for claim in found)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 

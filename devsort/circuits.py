@@ -3,7 +3,7 @@
 Layer norm is folded in exactly where that can be done. Before attention the residual stream is one token plus one
 position, so LN_1 of it is known exactly for each pair, its scale included; circuits average over positions. Before the
 unembedding the centring and the gain fold into W_U exactly; the scale 1/σ depends on the list and is left out here,
-so OV is in logits times σ and its signs are exact. `heads.measures` multiplies by the σ of each answer.
+so OV is in logits times σ and its signs are exact. `heads.measures` divides by the σ of each answer.
 
 What the softmaxes cannot see is removed: OV is centred over outputs (logits matter up to a constant) and over sources
 (attention sums to one, so a constant in all values is a bias); QK is centred over keys. Notation follows Elhage et al.
@@ -89,8 +89,9 @@ def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 def query_positions(shape: Shape) -> np.ndarray:
     """Where a token asks: P(answer position L + i | current token v), for uniform lists without repetition.
 
-    Number v is the (i+1)-th smallest with a hypergeometric probability and asks from position L + i + 1, unless it is
-    the last; SEP always asks from position L. A token that never asks has a row of zeros.
+    Column i is position L + i. SEP always asks from the first. A number has the rank r (from 0) in its list with a
+    hypergeometric probability and then asks from column r + 1, unless it is the last. A token that never asks has a
+    row of zeros.
 
     Returns:
         (V, L), rows sum to one.
@@ -120,7 +121,7 @@ def qk_rank(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def residual_rank(resid: Tensor) -> Tensor:
-    """Effective rank of a cloud of residual vectors (…, D) about their mean: the square roots of its PCA spectrum."""
+    """Effective rank of a cloud of vectors (…, D) about their mean, from the roots of its PCA eigenvalues, or NaN."""
     x = _to_unit(resid.flatten(0, -2), (0, 1))
     x = x - x.mean(0)
     if not x.isfinite().all():
@@ -143,7 +144,7 @@ def _to_unit(x: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 def head_norms(params: Mapping[str, Tensor]) -> Tensor:
     """Frobenius norm of all weights of each head, Q, K, V and O together: (H,)."""
-    return sum(params[f"{ATTN}W_{m}"].square().sum((1, 2)) for m in "QKVO").sqrt()
+    return sum(params[f"{ATTN}W_{m}"].double().square().sum((1, 2)) for m in "QKVO").sqrt().float()
 
 
 def weight_norm(params: Mapping[str, Tensor]) -> float:

@@ -93,7 +93,7 @@ class TrainConfig(Section):
 
 
 class SamplerConfig(Section):
-    """SGLD, with devinterp's names and step rule; the table of symbols is in docs/architecture.md."""
+    """SGLD, with devinterp's names and step rule; the table of symbols is in docs/sampling.md."""
 
     lr: Positive = Field(1.3e-5, description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")

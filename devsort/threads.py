@@ -10,7 +10,8 @@ import torch
 
 def cores() -> int:
     """Cores that this process may use: those that it is bound to, and at most OMP_NUM_THREADS where that is set."""
-    bound, asked = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "")
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has none
+    asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(bound, max(int(asked), 1)) if asked.isdecimal() else bound
 
 

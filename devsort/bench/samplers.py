@@ -1,8 +1,9 @@
 """Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as devinterp runs them.
 
-Ours takes some checkpoints a core side by side, as `devsort llc` does; here all are the same. devinterp works on one
-chain at a time with all of torch's threads. Both draw their own minibatches from the same data set. What is compared is
-each chain's mean loss above the checkpoint's on the same minibatches.
+Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where there are enough;
+here all are the same. devinterp works on one chain at a time with all of torch's threads. Both draw their own
+minibatches from the same data set. What is compared is each chain's mean loss above the checkpoint's on the same
+minibatches.
 """
 
 import time

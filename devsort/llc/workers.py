@@ -24,7 +24,7 @@ from devsort.threads import cores, workers
 from devsort.train import resolve_device
 
 STACK = 512  # lists that stacked lanes see at a step on a CPU; beyond it their memory outgrows the caches
-GROUPS = 8  # groups of checkpoints on a CPU, at least, so that cores share them evenly and an interruption costs little
+GROUPS = 8  # groups of checkpoints on a CPU, at least: so many cores share them, and an interruption costs little
 
 
 class Stopped(Exception):

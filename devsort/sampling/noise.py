@@ -10,7 +10,7 @@ where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g ha
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,11 +19,11 @@ from torch import Tensor
 from devsort.rng import stream, torch_stream
 
 STEPS, BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once from its generator
-AT_ONCE = 2**24  # numbers that are computed at once from their indices: bounds the memory in between
+AT_ONCE = 2**24  # numbers that are computed at once from their indices, in some temporaries of 64 MiB
 GOLDEN, FIRST, SECOND = (x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
 
 
-def noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> "GeneratorNoise | IndexNoise":
+def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> Callable[[], Tensor]:
     """The noise of lanes whose parameters (G, F) are `like`, on its device.
 
     Args:

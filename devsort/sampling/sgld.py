@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from devsort.config import SamplerConfig
-from devsort.sampling.noise import noise
+from devsort.sampling.noise import lane_noise
 from devsort.sampling.objective import Objective
 from devsort.sampling.trace import Trace
 
@@ -58,11 +58,11 @@ def run_chains(
     """
     star = objective.center
     w = star.clone(memory_format=torch.contiguous_format)
-    drawn = noise(config.seed, streams, w)
+    noise = lane_noise(config.seed, streams, w)
     record, moved = _Record(config, torch.empty_like(w)), torch.empty_like(w)
     for step in range(config.num_steps):
         loss, init_loss, grad, groups = objective(w, step)
-        force, moved = sgld_step(w, star, grad, drawn(), config, moved)
+        force, moved = sgld_step(w, star, grad, noise(), config, moved)
         record(step, loss, init_loss, force, moved, groups)
         if on_step:
             on_step(step)

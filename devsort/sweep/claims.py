@@ -19,9 +19,7 @@ from devsort.task import mean_gap
 MAIN = ("decay", "no-decay")
 SPLIT, SUPPRESSION, OVERLAP = "vocabulary-splitting", "copy-suppression", "overlapping"
 STAGES = ["initial learning", "head overlapping", "head specialization"]
-BEYOND = (
-    3.0  # standard errors by which a fall from the peak must exceed noise: the peak is the largest of many estimates
-)
+BEYOND = 3.0  # standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
 RISE = 0.1  # by which the split score must rise from the peak of the LLC to the end
 LIKE = 0.1  # two losses are alike if their logarithms differ by less
 SIGNIFICANT, CHANCE = 0.01, 0.05  # p below which an association holds, and from which it fails
@@ -34,7 +32,7 @@ def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) ->
     Args:
         runs: One row a run, see `devsort.sweep.load_table`; runs that failed are left out.
         points: One row a sampled checkpoint, see `load_trajectories`.
-        ablations: One row a suppressing head and condition, see `ablation.suppressing_heads`.
+        ablations: One row a run and condition, for the head that suppresses most, see `ablation.ablations`.
     """
     runs = runs[runs.error.isna()]
     parts = (falls(runs, points), splits(runs), simpler(points), variations(runs), heads(runs))

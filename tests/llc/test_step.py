@@ -1,11 +1,13 @@
 """The llc step: which checkpoints are sampled, and what is refused before any work is done."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from devsort.artifacts import open_run
 from devsort.errors import UserError
-from devsort.llc import load_llc, run_llc
+from devsort.llc import load_llc, run_llc, workers
 from devsort.llc.step import chosen_steps
 from devsort.llc.workers import parallel
 
@@ -93,3 +95,24 @@ def test_what_a_worker_raises_reaches_the_caller_and_stops_the_others():
     with pytest.raises(MemoryError, match="no room"):
         list(parallel(work, [0, 1], Work))
     assert Work.stop.is_set()
+
+
+def test_a_group_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(smoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "GROUPS", 2)  # of the six checkpoints, three side by side
+    run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
+    run_llc(run)
+    before = load_llc(run).load()
+    shutil.rmtree(run.llc / "loss" / "c" / "4")
+    sampled = []
+    monkeypatch.setattr(workers.Worker, "__call__", spied(workers.Worker.__call__, sampled))
+    run_llc(run)
+    assert sampled == [before.checkpoint.values[3:].tolist()]
+    assert load_llc(run).load().identical(before)
+
+
+def spied(call, sampled):
+    def one(self, checkpoints, advanced):
+        sampled.append(list(checkpoints))
+        return call(self, checkpoints, advanced)
+
+    return one
