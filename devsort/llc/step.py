@@ -117,8 +117,8 @@ def _inputs(run: Run) -> tuple[dict[str, str], list[int]]:
 def groups(count: int, most: int, fewest: int) -> list[range]:
     """Positions of the checkpoints that are sampled side by side: at most `most`, in `fewest` groups or more.
 
-    Fewer checkpoints than `fewest` are each a group of their own. A function of the config and the kind of device, never of the cores or of what is left to do: a resumed run stacks
-    the same lanes, so it computes the same bits.
+    Fewer checkpoints than `fewest` are each a group of their own. A function of the config and the kind of device,
+    never of the cores or of what is left to do: a resumed run stacks the same lanes, so it computes the same bits.
     """
     size = max(1, min(most, count // fewest))
     return [range(i, min(i + size, count)) for i in range(0, count, size)]
