@@ -158,6 +158,13 @@ def test_gaps_that_change_the_scores_but_not_the_mode_fail_the_claim():
     assert decided(runs)["f"].verdict == "fails"
 
 
+def test_a_tie_of_modes_at_one_gap_decides_nothing():
+    runs = [r | {"labels": SPLIT} if r["group"] == "gap" and r["seed"] % 2 else r for r in as_the_paper_says()]
+    found = decided(runs)["f"]
+    assert found.verdict == "undecided"
+    assert f"δ̄ 2: {SUPPRESSION} or {SPLIT}" in found.detail
+
+
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     """A sweep of four small cells with the groups of the study."""
