@@ -59,7 +59,7 @@ study: setup  ## a small sweep and its table of claims, in ten minutes
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
 
-paper: setup  ## the sweep behind the table of claims, in two hours, and the table
+paper: setup  ## the sweep behind the table of claims, in about 75 minutes on two cores, and the table
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
 
