@@ -5,7 +5,8 @@ python analysis/paper_table.py runs/paper
 python analysis/paper_table.py runs/paper --claim c
 python analysis/paper_table.py runs/paper --brief
 
-Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py; docs/sweeps.md says when they were written.
+Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py; docs/sweeps.md says when they were
+written.
 Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study file, so that the
 verdicts can be had again without the runs.
 """
