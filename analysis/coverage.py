@@ -8,6 +8,7 @@ chains are one run of 800 chains, whose own error is added to the interval's.
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from scipy.stats import binomtest
 from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
 from devsort.config import SamplerConfig
 from devsort.llc import Context, Estimate, estimate
-from devsort.llc.workers import Worker, chance_context, parallel, settings
+from devsort.llc.workers import Worker, chance_context, settings
+from devsort.model import Params
+from devsort.processes import Advanced, run_jobs
 from devsort.progress import progress
 from devsort.sampling import sample
 from devsort.sampling.trace import Trace
+from devsort.threads import cores
 
 CHAINS = 4
 SETTINGS = SamplerConfig(lr=1e-3, n_beta=145.0, localization=1.0, num_draws=600, num_burnin_steps=400)
@@ -61,12 +65,15 @@ def of_run(run: Run, repeats: int) -> list[Estimate]:
     step = trained_steps(run)[-1]
     params = load_checkpoint(run, step)
     halves = [_many(run, seed, CHAINS * count) for seed, count in enumerate((repeats // 2, repeats - repeats // 2))]
-    workers = [Worker(half, ("full",)) for half in halves]
     total = repeats * CHAINS * settings(run).num_steps
     with progress(total=total, desc=f"coverage {run.path.name}", unit="chain-step", unit_scale=True) as bar:
-        done = dict(parallel(lambda i: workers[i]({step: params}, bar.update)[step][0], range(2), workers[0]))
+        done = dict(run_jobs(partial(_trace, halves, step, params), range(2), min(2, cores()), bar.update))
     context = chance_context(run, settings(run))
-    return [estimate(part, context) for trace in done.values() for part in split(trace)]
+    return [estimate(part, context) for _, trace in sorted(done.items()) for part in split(trace)]
+
+
+def _trace(halves: list[Run], step: int, params: Params, i: int, advanced: Advanced) -> Trace:
+    return Worker(halves[i], ("full",))({step: params}, advanced)[step][0]
 
 
 def _many(run: Run, seed: int, chains: int) -> Run:

@@ -6,6 +6,7 @@ Both average the draws after burn-in, and both take the loss of the starting poi
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -15,8 +16,10 @@ from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
 from devsort.charts.style import INK, PALETTE, save_figure, use_style
 from devsort.llc import estimate
 from devsort.llc.step import chosen_steps
-from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, settings
+from devsort.llc.workers import ReferenceWorker, Worker, chance_context, settings
+from devsort.processes import Advanced, run_jobs
 from devsort.progress import progress
+from devsort.sampling.trace import Trace
 
 CHECKPOINTS = 8
 
@@ -26,9 +29,13 @@ def trajectory(run: Run, steps: list[int], worker: Worker | ReferenceWorker) -> 
     context = chance_context(run, settings(run))
     sampler = run.config.llc.sampler
     with progress(total=len(steps) * sampler.num_chains * sampler.num_steps, desc=type(worker).__name__) as bar:
-        done = parallel(lambda step: worker({step: load_checkpoint(run, step)}, bar.update)[step][0], steps, worker)
-        traces = dict(done)
+        count = worker.processes(bar.total)
+        traces = dict(run_jobs(partial(_trace, run, worker), steps, count, bar.update))
     return np.array([[e.llc, e.se] for e in (estimate(traces[step], context) for step in steps)]).T
+
+
+def _trace(run: Run, worker: Worker | ReferenceWorker, step: int, advanced: Advanced) -> Trace:
+    return worker({step: load_checkpoint(run, step)}, advanced)[step][0]
 
 
 def main() -> None:

@@ -19,7 +19,6 @@ from devsort.artifacts import load_checkpoint, open_run, trained_steps
 from devsort.llc import estimate
 from devsort.llc.workers import Worker, chance_context, settings
 from devsort.sampling import sgld, sorting
-from devsort.threads import workers
 
 
 @contextmanager
@@ -62,8 +61,7 @@ def main() -> None:
     steps = trained_steps(run)[-worker.checkpoints :]
     checkpoints = {step: load_checkpoint(run, step) for step in steps}
     context = chance_context(run, settings(run))
-    with workers(2) as pool:  # one of them works: torch keeps to one core
-        turns = [pool.submit(shares, worker, checkpoints, context).result() for _ in range(arguments.repeats)]
+    turns = [shares(worker, checkpoints, context) for _ in range(arguments.repeats)]
     whole, record, parts, estimates = np.median(np.array(turns), 0)
     total = whole + estimates
     print(f"{len(steps)} checkpoints, whole model and one head: {total:.2f} s")

@@ -20,7 +20,6 @@ from devsort.charts.style import INK, PALETTE, save_figure, use_style
 from devsort.config import default_config
 from devsort.llc.workers import Worker
 from devsort.model import init_params, model_shape
-from devsort.threads import workers
 
 LANES = (1, 4, 16, 64, 256, 1024, 4096)
 STEPS = 8
@@ -33,11 +32,10 @@ def measure(lanes: int, memory: int) -> tuple[float, float]:
     worker = Worker(Run(Path("growth"), config), ("full",))
     params = init_params(model_shape(config.task, config.model), config.model.init_scale, 0)
     ticks: list[float] = []
-    with workers(2) as pool:  # one of them works: torch keeps to one core
-        if lanes:
-            start = time.perf_counter()
-            pool.submit(worker, {1: params}, lambda _: ticks.append(time.perf_counter())).result()
-            ticks[:0] = [start]
+    if lanes:
+        start = time.perf_counter()
+        worker({1: params}, lambda _: ticks.append(time.perf_counter()))
+        ticks[:0] = [start]
     seconds = ticks[-1] - ticks[0] if lanes else 0.0
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

@@ -6,12 +6,16 @@ python analysis/sampler_settings.py runs/baseline
 import argparse
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
 from devsort.llc import estimate
 from devsort.llc.step import chosen_steps
-from devsort.llc.workers import Worker, chance_context, parallel, settings
+from devsort.llc.workers import Worker, chance_context, settings
+from devsort.processes import Advanced, run_jobs
+from devsort.sampling.trace import Trace
+from devsort.threads import cores
 
 VARIANTS = {
     "default": {},
@@ -34,6 +38,11 @@ def variant(run: Run, changes: dict) -> Run:
     return replace(run, config=run.config.model_copy(update={"llc": llc}))
 
 
+def _trace(run: Run, job: tuple[str, int], advanced: Advanced) -> Trace:
+    name, step = job
+    return Worker(variant(run, VARIANTS[name]), ("full",))({step: load_checkpoint(run, step)}, advanced)[step][0]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
@@ -42,15 +51,9 @@ def main() -> None:
     run = open_run(arguments.run)
     saved = [s for s in trained_steps(run) if s >= run.config.llc.first_step]
     steps = chosen_steps(saved, 4)[1:]
-    workers = {name: Worker(variant(run, changes), ("full",)) for name, changes in VARIANTS.items()}
     jobs = [(name, step) for name in VARIANTS for step in steps]
-
-    def work(job: tuple[str, int]):
-        name, step = job
-        return workers[name]({step: load_checkpoint(run, step)}, lambda _: None)[step][0]
-
     rows = []
-    traces = dict(parallel(work, jobs, workers["default"]))
+    traces = dict(run_jobs(partial(_trace, run), jobs, cores(), lambda _: None))
     print(f"{'setting':30} {'step':>6} {'LLC':>8} {'± SE':>6} {'R-hat':>6} {'climb':>6}  flags")
     for name, step in jobs:
         changed = variant(run, VARIANTS[name])

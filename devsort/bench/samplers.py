@@ -1,19 +1,21 @@
 """Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as devinterp runs them.
 
 Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where there are enough;
-here all are the same. devinterp works on one chain at a time with all of torch's threads. Both draw their own
-minibatches from the same data set. What is compared is each chain's mean loss above the checkpoint's on the same
-minibatches.
+here all are the same. Each core has its process, and they begin together. devinterp works on one chain at a time with
+all of torch's threads. Both draw their own minibatches from the same data set. What is compared is each chain's mean
+loss above the checkpoint's on the same minibatches.
 """
 
 import time
+from functools import partial
 
 import numpy as np
 
 from devsort.artifacts import Run
 from devsort.bench.timing import Timed, rate_of, threads
-from devsort.llc.workers import Worker, parallel, settings
+from devsort.llc.workers import Worker, settings
 from devsort.model import Params, model_shape
+from devsort.processes import Advanced, run_jobs
 from devsort.sampling.devinterp import sample_with_devinterp
 from devsort.sampling.restrictions import restriction_mask
 from devsort.task import sampling_set
@@ -24,16 +26,19 @@ def ours(run: Run, name: str, params: Params) -> Timed:
     """The pipeline's workers, each on its own core, on the restriction `name`; chain-steps per second of all cores."""
     worker = Worker(run, (name,))
     size = worker.checkpoints
-    groups = [range(i * size, (i + 1) * size) for i in range(worker.threads)]
-    ticks: dict[range, list[float]] = {group: [] for group in groups}
-
-    def work(group: range) -> list[np.ndarray]:
-        traces = worker(dict.fromkeys(group, params), lambda _: ticks[group].append(time.perf_counter()))
-        return [trace.rise.mean(1) for (trace,) in traces.values()]  # (C,) each
-
-    rises = [rise for _, group in parallel(work, groups, worker) for rise in group]
+    groups = [range(i * size, (i + 1) * size) for i in range(cores())]
+    done = [turn for _, turn in run_jobs(partial(_ticked, worker, params), groups, cores(), lambda _: None)]
     lanes = min(worker.lanes, size * worker.config.num_chains)
-    return Timed(rate_of(list(ticks.values()), lanes), np.mean(rises, 0))
+    return Timed(
+        rate_of([ticks for ticks, _ in done], lanes), np.mean([rise for _, rises in done for rise in rises], 0)
+    )
+
+
+def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[list[float], list[np.ndarray]]:
+    """When each step of a group ended, and the mean rise of each chain (C,) at each checkpoint."""
+    ticks: list[float] = []
+    traces = worker(dict.fromkeys(group, params), lambda _: ticks.append(time.perf_counter()))
+    return ticks, [trace.rise.mean(1) for (trace,) in traces.values()]
 
 
 def devinterp(run: Run, name: str, params: Params) -> Timed:

@@ -7,8 +7,9 @@ chain stays on.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,8 +20,9 @@ from devsort.config import SamplerConfig
 from devsort.llc.estimate import Estimate, estimate
 from devsort.llc.flags import CHANCE
 from devsort.llc.step import SECTIONS, chosen_steps
-from devsort.llc.workers import Worker, chance_context, parallel, settings
+from devsort.llc.workers import Worker, chance_context, settings
 from devsort.model import Params
+from devsort.processes import run_jobs
 from devsort.progress import progress
 from devsort.rng import torch_stream
 from devsort.sampling.curvature import largest_curvature
@@ -88,7 +90,7 @@ def localizations() -> list[float]:
 def typical_curvature(worker: Worker, checkpoints: list[Params], localization: float) -> float:
     """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
     data = worker.data[slice(0, CURVATURE_LISTS)]
-    kernel = worker.kernels()[0]
+    kernel = worker.kernels[0]
 
     def moved(params: Params) -> Params:
         generator = torch_stream(0, "calibrate", device=worker.device)
@@ -160,13 +162,17 @@ def table(value: dict) -> str:
 
 
 def _trials(run: Run, grid: list[SamplerConfig], params: dict) -> Iterator[tuple[Trial, Trace]]:
-    workers = {point: Worker(_with(run, point), ("full",)) for point in grid}
     total = sum(point.num_chains * point.num_steps * len(params) for point in grid)
+    count = Worker(_with(run, grid[0]), ("full",)).processes(total)
     with progress(total=total, desc=f"calibrate {run.path.name}", unit="chain-step", unit_scale=True) as bar:
-        done = dict(parallel(lambda point: workers[point](params, bar.update), grid, workers[grid[0]]))
+        done = dict(run_jobs(partial(_at_point, run, params), grid, count, bar.update))
     for point, step in itertools.product(grid, params):
         (trace,) = done[point][step]
         yield _trial(point, step, estimate(trace, chance_context(run, point))), trace
+
+
+def _at_point(run: Run, params: dict, point: SamplerConfig, advanced: Callable[[int], None]) -> dict[int, list[Trace]]:
+    return Worker(_with(run, point), ("full",))(params, advanced)
 
 
 def _with(run: Run, sampler: SamplerConfig) -> Run:

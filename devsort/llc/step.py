@@ -1,9 +1,10 @@
 """The `llc` step: checkpoints in, draws and the trajectory out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import xarray as xr
@@ -21,10 +22,12 @@ from devsort.errors import Unfinished, UserError, saying
 from devsort.files import remove
 from devsort.llc.store import Store, open_group, open_store, table_is_current, write_table
 from devsort.llc.table import make_table, rows
-from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parallel, parts_of, settings
+from devsort.llc.workers import ReferenceWorker, Worker, chance_context, parts_of, settings
 from devsort.model import model_shape
+from devsort.processes import run_jobs
 from devsort.progress import progress
 from devsort.sampling.restrictions import expand, restriction_mask
+from devsort.sampling.trace import Trace
 
 SECTIONS = ("task", "model", "train", "llc")
 
@@ -125,17 +128,21 @@ def groups(count: int, most: int, fewest: int) -> list[range]:
 
 
 def _sample(run: Run, store: Store, todo: list[int], worker: Worker | ReferenceWorker) -> None:
-    """Runs every group that misses a checkpoint; a thread writes a whole group before it takes the next."""
-    writing, sampler, steps = Lock(), run.config.llc.sampler, store.steps
-    jobs = [group for group in groups(len(steps), worker.checkpoints, worker.groups) if set(group) & set(todo)]
-    total = sum(map(len, jobs)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
+    """Runs every group that misses a checkpoint, and writes each when it is done."""
+    sampler, steps = run.config.llc.sampler, store.steps
+    chosen = [group for group in groups(len(steps), worker.checkpoints, worker.groups) if set(group) & set(todo)]
+    total = sum(map(len, chosen)) * len(store.restrictions) * sampler.num_chains * sampler.num_steps
     with progress(total=total, desc=f"llc {run.path.name}", unit="chain-step", unit_scale=True) as bar:
+        work = partial(_traces, worker, run)
+        jobs = [[steps[i] for i in group] for group in chosen]
+        with closing(run_jobs(work, jobs, worker.processes(total), bar.update)) as done:
+            for group, traces in done:
+                for step in group:
+                    if (position := steps.index(step)) in todo:
+                        store.write(position, traces[step])
 
-        def work(group: range) -> None:
-            traces = worker({steps[i]: load_checkpoint(run, steps[i]) for i in group}, bar.update)
-            with writing:
-                for position in sorted(set(group) & set(todo)):
-                    store.write(position, traces[steps[position]])
 
-        for _ in parallel(work, jobs, worker):
-            pass
+def _traces(
+    worker: Worker | ReferenceWorker, run: Run, steps: list[int], advanced: Callable[[int], None]
+) -> dict[int, list[Trace]]:
+    return worker({step: load_checkpoint(run, step) for step in steps}, advanced)

@@ -1,16 +1,13 @@
-"""Who samples: threads that each take the restrictions of some checkpoints, with our kernels or with devinterp."""
+"""Who samples: workers that each take the restrictions of some checkpoints, with our kernels or with devinterp."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, wait
-from threading import Event, local
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
 from devsort.artifacts import Run
 from devsort.config import SamplerConfig
-from devsort.kernels import HeadKernel, SortKernel, lane_bytes
+from devsort.kernels import lane_bytes
 from devsort.llc.flags import Context
 from devsort.model import Params, Shape, model_shape
 from devsort.rng import name_key
@@ -20,15 +17,12 @@ from devsort.sampling.restrictions import restriction_mask
 from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
 from devsort.sampling.trace import Trace
 from devsort.task import sampling_set
-from devsort.threads import cores, workers
+from devsort.threads import cores, one_core
 from devsort.train import resolve_device
 
 STACK = 512  # lists that stacked lanes see at a step on a CPU; beyond it their memory outgrows the caches
 GROUPS = 8  # groups of checkpoints on a CPU, at least: so many cores share them, and an interruption costs little
-
-
-class Stopped(Exception):
-    """Raised inside a worker when the user interrupts."""
+ALONE = 200_000  # lists that chains may see in all before more processes pay for their start, which takes seconds
 
 
 def settings(run: Run) -> SamplerConfig:
@@ -51,20 +45,30 @@ def parts_of(run: Run) -> dict[str, Tensor]:
 
 
 class Worker:
-    """Samples all restrictions of some checkpoints side by side; every thread has its own kernels."""
+    """Samples all restrictions of some checkpoints side by side, on a CPU on one core."""
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
         config, task = run.config.llc, run.config.task
-        self.config, self.names = settings(run), names
+        self.run, self.config, self.names = run, settings(run), names
         self.device = resolve_device(run.config.device)
         self.shape = model_shape(task, run.config.model)
-        self.stop, self.own = Event(), local()
-        self.threads, self.groups = (1, 1) if self.device.type == "cuda" else (cores(), GROUPS)
+        self.groups = 1 if self.device.type == "cuda" else GROUPS
         self.data = sampling_set(task, config.dataset_size).to(self.device)
         self.parts = {name: chosen.to(self.device) for name, chosen in parts_of(run).items()}
         self.lanes = lanes_at_once(self.shape, self.config.batch_size, self.device.type, run.config.memory)
         self.pieces = [range(i, min(i + self.lanes, self._chains)) for i in range(0, self._chains, self.lanes)]
         self._index = {chains: self._minibatches(chains) for chains in self.pieces[:1]}
+        self.kernels = sort_kernels(self.shape, self.device)
+
+    def __reduce__(self) -> tuple:
+        """Another process makes its own."""
+        return Worker, (self.run, self.names)
+
+    def processes(self, chain_steps: int) -> int:
+        """How many processes so many steps of chains are worth."""
+        if self.device.type == "cuda" or chain_steps * self.config.batch_size < ALONE:
+            return 1
+        return cores()
 
     @property
     def checkpoints(self) -> int:
@@ -78,32 +82,26 @@ class Worker:
             checkpoints: Training step → parameters.
             advanced: Called with the number of chain-steps done since the last call.
         """
-        kernels = self.kernels()
-        on_device = [{name: value.to(self.device) for name, value in p.items()} for p in checkpoints.values()]
-        references = [Reference(kernels[0], params, self.data) for params in on_device]
+        with one_core():
+            on_device = [{name: value.to(self.device) for name, value in p.items()} for p in checkpoints.values()]
+            references = [Reference(self.kernels[0], params, self.data) for params in on_device]
 
-        def traces(name: str, chains: range) -> list[Trace]:
-            streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
-            objective = SortObjective(kernels, references, name, self.batches(chains))
-            trace = run_chains(objective, self.config, streams, self._heard(advanced, len(streams)))
-            return [trace.chains(slice(i, i + len(chains))) for i in range(0, len(streams), len(chains))]
+            def traces(name: str, chains: range) -> list[Trace]:
+                streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
+                objective = SortObjective(self.kernels, references, name, self.batches(chains))
+                trace = run_chains(objective, self.config, streams, lambda _: advanced(len(streams)))
+                return [trace.chains(slice(i, i + len(chains))) for i in range(0, len(streams), len(chains))]
 
-        whole = [
-            [Trace.join(pieces) for pieces in zip(*(traces(name, c) for c in self.pieces), strict=True)]
-            for name in self.names
-        ]
+            whole = [
+                [Trace.join(pieces) for pieces in zip(*(traces(name, c) for c in self.pieces), strict=True)]
+                for name in self.names
+            ]
         return dict(zip(checkpoints, map(list, zip(*whole, strict=True)), strict=True))
 
     def batches(self, chains: range) -> Minibatches:
         """The minibatches of some chains."""
         held = self._index.get(chains)
         return Minibatches(self.data, self._minibatches(chains) if held is None else held, self.parts)
-
-    def kernels(self) -> tuple[SortKernel, HeadKernel]:
-        """The kernels of the calling thread."""
-        if not hasattr(self.own, "held"):
-            self.own.held = sort_kernels(self.shape, self.device)
-        return self.own.held
 
     @property
     def _chains(self) -> int:
@@ -112,14 +110,6 @@ class Worker:
     def _minibatches(self, chains: range) -> Tensor:
         c = self.config
         return minibatches(c.seed, chains, c.num_steps, c.batch_size, len(self.data)).to(self.device)
-
-    def _heard(self, advanced: Callable[[int], None], lanes: int) -> Callable[[int], None]:
-        def on_step(_: int) -> None:
-            if self.stop.is_set():
-                raise Stopped
-            advanced(lanes)
-
-        return on_step
 
 
 def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> int:
@@ -131,47 +121,28 @@ def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> in
 class ReferenceWorker:
     """Samples all restrictions of one checkpoint with devinterp, which works on one at a time."""
 
-    threads = checkpoints = groups = 1
+    checkpoints = groups = 1
 
     def __init__(self, run: Run, names: Sequence[str]) -> None:
-        self.config, self.names, self.stop = settings(run), names, Event()
+        self.config, self.names = settings(run), names
         self.shape = model_shape(run.config.task, run.config.model)
         self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
-        from devsort.sampling.devinterp import sample_with_devinterp  # slow, and Ctrl-C is heard in this thread alone
+        from devsort.sampling.devinterp import sample_with_devinterp  # slow
 
         self.sample = sample_with_devinterp
+
+    def processes(self, chain_steps: int) -> int:
+        """One: devinterp has all cores work on each product."""
+        return 1
 
     def __call__(self, checkpoints: Mapping[int, Params], advanced: Callable[[int], None]) -> dict[int, list[Trace]]:
         """Traces of all restrictions at checkpoints, see `Worker`."""
         return {step: self._traces(step, params, advanced) for step, params in checkpoints.items()}
 
     def _traces(self, step: int, params: Params, advanced: Callable[[int], None]) -> list[Trace]:
-        def on_step() -> None:
-            if self.stop.is_set():
-                raise Stopped
-
         traces = []
         for name in self.names:
             mask, seed = restriction_mask(name, self.shape), name_key(f"{self.config.seed} {step} {name}")
-            traces.append(self.sample(params, self.data, self.config, mask, seed % 2**31, on_step))
+            traces.append(self.sample(params, self.data, self.config, mask, seed % 2**31))
             advanced(self.config.num_chains * self.config.num_steps)
         return traces
-
-
-def parallel(work: Callable[[Any], Any], jobs: Sequence, worker: Worker | ReferenceWorker) -> Iterator[tuple[Any, Any]]:
-    """Yields (job, work(job)) as they finish, on the worker's threads.
-
-    Wakes up often, so that Ctrl-C is heard at once; an interruption stops the threads at their next step.
-    """
-    with workers(worker.threads) as pool:
-        futures = {pool.submit(work, job): job for job in jobs}
-        left = set(futures)
-        try:
-            while left:
-                done, left = wait(left, timeout=0.5, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield futures[future], future.result()
-        except BaseException:
-            worker.stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise

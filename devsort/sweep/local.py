@@ -5,17 +5,16 @@ again. Workers end when their pipe to the sweep closes, also when the sweep itse
 """
 
 import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from tqdm import tqdm
 
+from devsort.processes import environment, uninterrupted
 from devsort.sweep.cell import Job, Outcome, run_cell
 
 RETRIES = 1  # of a cell whose process died
@@ -38,12 +37,12 @@ def run_local(jobs: Sequence[Job], workers: int, cores: int, watch: Watch) -> It
 
     def start(pool: ProcessPoolExecutor | None, job: Job, attempt: int = 0) -> None:
         pool = pool or ProcessPoolExecutor(1, context, _start, (listener,))
-        with _uninterrupted():
+        with uninterrupted():
             pools[pool.submit(run_cell, job)] = (pool, job, attempt)
 
     left = iter(jobs)
     try:
-        with _environment(OMP_NUM_THREADS=str(cores)):
+        with environment(OMP_NUM_THREADS=str(cores)):
             for _, job in zip(range(workers), left):  # noqa: B905  the shorter ends it
                 start(None, job)
             while pools:
@@ -88,28 +87,3 @@ def _end_with_the_sweep(alive: Connection) -> None:
         alive.poll(None)
     finally:
         os._exit(1)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """A process started here does not hear Ctrl-C, which the terminal sends to all: the sweep alone answers it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    """Sets environment variables for processes that are started here."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,6 +1,7 @@
 """The machinery of the bench at tiny size: rows, agreement, the floor's count. Never a time."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,13 +9,16 @@ import torch
 from commands import devsort
 from torch.utils.flop_counter import FlopCounterMode
 
-from devsort.bench import Settings, run_bench, table, timing
+from devsort.bench import Settings, run_bench, samplers, table, timing
 from devsort.bench.floor import step_flops
 from devsort.bench.report import same_losses, same_means
 from devsort.config import ModelConfig, TaskConfig
 from devsort.kernels import HeadKernel, SortKernel
+from devsort.llc.workers import Worker
 from devsort.model import init_params, model_shape
+from devsort.processes import environment, run_jobs
 from devsort.task import sampling_set
+from devsort.threads import cores
 
 TINY = Settings(
     batches=(8,),
@@ -38,7 +42,8 @@ KEYS = {"what", "batch", "devsort", "peer", "ratio", "floor", "unit", "peer_name
 
 @pytest.fixture(scope="module")
 def value():
-    return run_bench(TINY)
+    with environment(OMP_NUM_THREADS="1"):  # no processes to be started
+        return run_bench(TINY)
 
 
 def test_a_row_for_each_kind_of_work_and_peer(value):
@@ -65,6 +70,16 @@ def test_the_trainers_have_the_same_losses(value):
 def test_the_table_has_all_rows(value):
     text = table(value)
     assert text.count("trainer") == 2 and text.count("sampler h1") == 1 and "GFLOP/s" in text
+
+
+def test_a_process_a_core_computes_what_one_does(tiny_run):
+    params = init_params(model_shape(tiny_run.config.task, tiny_run.config.model), 0.8, 0)
+    worker = Worker(tiny_run, ("h0",))
+    groups = [range(i * worker.checkpoints, (i + 1) * worker.checkpoints) for i in range(cores())]
+    alone = run_jobs(partial(samplers._ticked, worker, params), groups, 1, lambda _: None)
+    timed = samplers.ours(tiny_run, "h0", params)
+    assert timed.rate > 0
+    assert np.array_equal(timed.values, np.mean([rise for _, (_, rises) in alone for rise in rises], 0))
 
 
 def test_other_losses_are_told():

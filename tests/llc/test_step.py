@@ -9,7 +9,6 @@ from devsort.artifacts import open_run
 from devsort.errors import UserError
 from devsort.llc import load_llc, run_llc, workers
 from devsort.llc.step import chosen_steps
-from devsort.llc.workers import parallel
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (2, 2), (5, 5), (32, 32), (400, 300)])
@@ -75,26 +74,6 @@ def test_a_gpu_that_is_not_there_is_told(smoke, tmp_path, monkeypatch):
     run = open_run(smoke.copy(tmp_path, "checkpoints"), ("device=cuda",))
     with pytest.raises(UserError, match="torch sees no GPU"):
         run_llc(run)
-
-
-def test_what_a_worker_raises_reaches_the_caller_and_stops_the_others():
-    import time
-    from threading import Event
-
-    class Work:
-        threads, stop = 2, Event()
-
-    def work(position):
-        if position == 0:
-            raise MemoryError("no room")
-        deadline = time.monotonic() + 60
-        while not Work.stop.is_set():
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-
-    with pytest.raises(MemoryError, match="no room"):
-        list(parallel(work, [0, 1], Work))
-    assert Work.stop.is_set()
 
 
 def test_a_group_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(smoke, tmp_path, monkeypatch):

@@ -30,9 +30,9 @@ from devsort.checkpoints import checkpoint_steps, load_resume_step
 from devsort.errors import UserError
 from devsort.files import LEFTOVERS
 from devsort.heads import load_heads
+from devsort.llc import workers
 from devsort.llc.store import Store
 from devsort.rng import stream
-from devsort.threads import cores
 from runs import Smoke
 
 INPUTS = {
@@ -41,15 +41,19 @@ INPUTS = {
     "heads": ("checkpoints", "training.jsonl"),
     "stages": ("checkpoints", "training.jsonl", "llc.zarr", "heads.zarr"),
 }
+SPREAD = "llc by processes"  # as it samples where there is more to do
+STOPPED = INPUTS | {SPREAD: INPUTS["llc"]}
 UNITS = {  # where a command takes up a unit of its work: a step of training, a checkpoint, all of it
     "train": "devsort.train.Trainer.advance",
     "llc": "devsort.llc.step.Worker.__call__",
+    SPREAD: "devsort.llc.step.Store.write",  # in the process that starts the others
     "heads": "devsort.artifacts.load_checkpoint",
     "stages": "devsort.stages.step.detect",
 }
 UNIT_OF = {
     "train": lambda trainer: trainer.step + 1,
     "llc": lambda worker, checkpoints, *_: " ".join(map(str, checkpoints)),
+    SPREAD: lambda store, position, *_: store.steps[position],
     "heads": lambda run, step: step,
     "stages": lambda *_: 0,
 }
@@ -77,8 +81,8 @@ class Trials:
 
     def run(self, count: int, seed: int = 0) -> list[Row]:
         """One row for each command; `count` is how often processes are stopped in all."""
-        rows = [Row(f"{self.with_signal.name} during {command}") for command in INPUTS]
-        for row, command, share in zip(rows, INPUTS, np.array_split(range(count), len(INPUTS)), strict=True):
+        rows = [Row(f"{self.with_signal.name} during {command}") for command in STOPPED]
+        for row, command, share in zip(rows, STOPPED, np.array_split(range(count), len(rows)), strict=True):
             self.inside_writes = 0
             trial = 0
             while row.tried < len(share):
@@ -110,7 +114,7 @@ class Trials:
         """Exit code, and what is wrong with the way the process ended or with what it had repeated."""
         before = saved_units(command, folder)
         with counted(command, folder) as units:
-            process = Process(folder.parent / "log", command, folder)
+            process = started(command, folder)
             time.sleep(delay)
             os.kill(process.pid, self.with_signal)
             sent = time.monotonic()
@@ -135,7 +139,7 @@ class Trials:
     def _ends_as_never_stopped(self, command: str, folder: Path) -> str | None:
         before = saved_units(command, folder)
         with counted(command, folder) as units:
-            process = Process(folder.parent / "log", command, folder)
+            process = started(command, folder)
             code = process.wait()
         if code:
             return f"{command} did not go on: {last_line(process.log.read_text())[-300:]}"
@@ -149,16 +153,27 @@ class Trials:
         """Seconds that the command takes when nobody stops it."""
         with self._folder(command) as folder:
             begun = time.monotonic()
-            assert Process(folder.parent / "log", command, folder).wait() == 0
+            assert started(command, folder).wait() == 0
             return time.monotonic() - begun
 
     @contextmanager
     def _folder(self, command: str) -> Iterator[Path]:
         scratch = Path(tempfile.mkdtemp(prefix="devsort-soak-"))
         try:
-            yield self.smoke.copy(scratch, *INPUTS[command])
+            yield self.smoke.copy(scratch, *STOPPED[command])
         finally:
             shutil.rmtree(scratch)
+
+
+def started(command: str, folder: Path) -> Process:
+    """The command at work on the folder."""
+    prepare = by_processes if command == SPREAD else None
+    return Process(folder.parent / "log", command.split()[0], folder, prepare=prepare)
+
+
+def by_processes() -> None:
+    """Has `devsort llc` take a process a core, however little there is to do."""
+    workers.ALONE = 0
 
 
 # ---- units of work
@@ -188,7 +203,7 @@ def saved_units(command: str, folder: Path) -> set[int]:
         return set(range(1, load_resume_step(run) + 1))
     if command == "stages":
         return {0} if run.stages.exists() else set()
-    return sampled(run) if command == "llc" else measured(run)
+    return sampled(run) if command in ("llc", SPREAD) else measured(run)
 
 
 def sampled(run: Run) -> set[int]:
@@ -212,7 +227,7 @@ def wasted(command: str, folder: Path, before: set[int], units: list[int]) -> st
     if again := before & set(units):
         return f"{command} did {sorted(again)[:3]} again, which was saved"
     lost = sorted(set(units) - saved_units(command, folder))
-    allowed = {"train": stretch(folder), "llc": cores(), "heads": torch.get_num_threads(), "stages": 1}[command]
+    allowed = {"train": stretch(folder), "llc": 1, SPREAD: 1, "heads": torch.get_num_threads(), "stages": 1}[command]
     if len(lost) > allowed or len(units) > len(set(units)):
         return f"{command} lost units {lost[:3]} … {lost[-1]}, {len(lost)} where {allowed} may be in flight"
     return None

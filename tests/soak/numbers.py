@@ -2,11 +2,12 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from commands import Process, devsort, last_line
-from soak.kills import difference
+from soak.kills import by_processes, difference
 from soak.report import Row
 
 from devsort.artifacts import open_run
@@ -29,15 +30,20 @@ def same_numbers(smoke: Smoke) -> list[Row]:
 
 
 def one_core(smoke: Smoke) -> Row:
-    """Every step on one core, against the run on all."""
-    row = Row("one core instead of all, bitwise")
+    """Every step on one core, against the run on all; and sampling on a process a core."""
+    row = Row("one core, or a process a core, bitwise")
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
         run = smoke.copy(Path(scratch), "config.yaml")
         core = min(os.sched_getaffinity(0))
-        for command in ("train", "llc", "heads", "stages"):
-            process = Process(Path(scratch) / "log", command, run, prepare=lambda: os.sched_setaffinity(0, {core}))
+
+        def trial(prepare: Callable[[], None], command: str, *options: str) -> None:
+            process = Process(Path(scratch) / "log", command, run, *options, prepare=prepare)
             code = process.wait()
             row.count(last_line(process.log.read_text()) if code else difference(run, smoke.path))
+
+        for command in ("train", "llc", "heads", "stages"):
+            trial(lambda: os.sched_setaffinity(0, {core}), command)
+        trial(by_processes, "llc", "--force")
     return row
 
 

@@ -1,0 +1,174 @@
+"""Processes that each compute on one core, and end with the process that started them.
+
+Threads of one process take turns at Python's lock, which costs more the more cores there are. A process here is told
+its work once and then its jobs, one after the other, through a pipe; through the same pipe come its progress and its
+results. It writes nothing to disk. When the pipe closes, also because the other end was killed, it ends.
+"""
+
+import os
+import pickle
+import signal
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from devsort.errors import UserError
+
+Advanced = Callable[[int], None]
+Work = Callable[[Any, Advanced], Any]
+TELL = 0.1  # seconds between two messages about progress
+DIED = "for want of memory or by a signal: run the command again, it goes on; OMP_NUM_THREADS=1 keeps to one process"
+
+
+def run_jobs(work: Work, jobs: Sequence, count: int, advanced: Advanced) -> Iterator[tuple[Any, Any]]:
+    """Yields (job, work(job, advanced)) as they finish.
+
+    Close the iterator (`contextlib.closing`) where the loop may end early: that ends the processes.
+
+    Args:
+        work: What is done; with more than one process it is pickled, as are jobs and results.
+        jobs: In the order in which they are begun.
+        count: Processes, at most as many as there are jobs. 1 works here, in this thread.
+        advanced: Called in this process with the amount of work done since the last call.
+
+    Raises:
+        UserError: A process died.
+        Exception: What the work raised, with the traceback of its process as a note.
+    """
+    if min(count, len(jobs)) < 2:
+        for job in jobs:
+            yield job, work(job, advanced)
+        return
+    crew = {}
+    try:
+        with uninterrupted(), environment(OMP_NUM_THREADS="1"):
+            for _ in range(min(count, len(jobs))):
+                connection, process = _start()
+                crew[connection] = process
+        yield from _serve(crew, work, jobs, advanced)
+    finally:
+        for connection, process in crew.items():
+            connection.close()
+            process.kill()
+        for process in crew.values():
+            process.join()
+
+
+def _serve(crew: dict, work: Work, jobs: Sequence, advanced: Advanced) -> Iterator[tuple[Any, Any]]:
+    left, busy = deque(jobs), {}
+
+    def begin(connection: Connection) -> None:
+        if left:
+            busy[connection] = left.popleft()
+            _send(connection, busy[connection])
+
+    for connection in crew:
+        _send(connection, work)
+    for connection, process in crew.items():  # all begin together, so that the bench can time them
+        _heard(connection, process, "a script that calls it needs `if __name__ == '__main__':`")
+    for connection in crew:
+        begin(connection)
+    while busy:
+        for connection in wait(list(busy)):
+            kind, value = _heard(connection, crew[connection], DIED)
+            if kind == "advanced":
+                advanced(value)
+            elif kind == "raised":
+                raise value
+            else:
+                job = busy.pop(connection)
+                begin(connection)
+                yield job, value
+
+
+def _heard(connection: Connection, process: Any, advice: str) -> tuple[str, Any]:
+    try:
+        return _receive(connection)
+    except (EOFError, ConnectionResetError):
+        process.join()
+        raise UserError(
+            f"a process that was to compute on one core ended with exit code {process.exitcode}", advice
+        ) from None
+
+
+def _start() -> tuple[Connection, Any]:
+    """Starts a process; its end of the pipe stays open in it alone."""
+    context = get_context("spawn")
+    mine, its = context.Pipe()
+    process = context.Process(target=_work, args=(its,), daemon=True)
+    process.start()
+    its.close()
+    return mine, process
+
+
+def _work(connection: Connection) -> None:
+    """The life of a process."""
+    with suppress(EOFError, ConnectionError):
+        work, told = _receive(connection), _Progress(connection)
+        told.send()
+        while True:
+            job = _receive(connection)
+            try:
+                message = "done", work(job, told)
+            except ConnectionError:
+                raise
+            except Exception as e:
+                e.add_note(traceback.format_exc())
+                message = "raised", e
+            told.send()
+            _send(connection, message)
+
+
+class _Progress:
+    """Sends on what advances, not too often."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.done, self.sent = connection, 0, time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        self.done += done
+        if time.monotonic() - self.sent > TELL:
+            self.send()
+
+    def send(self) -> None:
+        _send(self.connection, ("advanced", self.done))
+        self.done, self.sent = 0, time.monotonic()
+
+
+def _send(connection: Connection, value: Any) -> None:
+    """Plain pickle: the one of multiprocessing would keep a file open for each tensor."""
+    connection.send_bytes(pickle.dumps(value))
+
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())  # what this program itself has sent
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A process started here does not hear Ctrl-C, which the terminal sends to all: the one that starts it answers."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Sets environment variables for processes that are started here."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
