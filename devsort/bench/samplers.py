@@ -27,11 +27,10 @@ def ours(run: Run, name: str, params: Params) -> Timed:
     worker = Worker(run, (name,))
     size = worker.checkpoints
     groups = [range(i * size, (i + 1) * size) for i in range(cores())]
-    done = [turn for _, turn in run_jobs(partial(_ticked, worker, params), groups, cores(), lambda _: None)]
+    turns = dict(run_jobs(partial(_ticked, worker, params), groups, cores(), lambda _: None))
     lanes = min(worker.lanes, size * worker.config.num_chains)
-    return Timed(
-        rate_of([ticks for ticks, _ in done], lanes), np.mean([rise for _, rises in done for rise in rises], 0)
-    )
+    rate = rate_of([ticks for ticks, _ in turns.values()], lanes)
+    return Timed(rate, np.mean([rise for group in groups for rise in turns[group][1]], 0))
 
 
 def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[list[float], list[np.ndarray]]:
