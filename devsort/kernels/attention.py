@@ -19,26 +19,26 @@ from torch import Tensor
 
 from devsort.kernels.buffers import Buffers
 from devsort.kernels.embed import Inputs, centre_
-from devsort.kernels.lists import Lists, collect, spread
+from devsort.kernels.lists import Lists, collect, collect_rows, spread, spread_rows
 from devsort.model import ATTN, Params
 
 
 @dataclass(frozen=True)
 class Attended:
-    """What the backward pass needs of the forward pass; K query rows a position, R = K·L.
+    """What the backward pass needs of the forward pass; R query rows, see `lists.Rows`.
 
     Attributes:
         W: (G, D, 3·H·d), W_Q, W_K, W_V side by side.
         W_O: (H·G, d, D).
         tables: (3, H, G, T+1, d), queries, keys over sqrt(d), and values of each row of `Inputs`.
         output: (H, G, T+1, D), values times W_O, centred; the last row is added whatever a head attends to.
-        sums: (H, G, K, L, d), a query before its r and bias.
+        sums: (H, G, R, d), a query before its r and bias.
         q: (H·G, R, d).
         scores: (H, G, B, L, 2L), before r.
         pattern: (H, G, B, L, 2L).
         weights: (H, G, B·L, T), pattern times r, spread over the columns.
-        r_query: (G or 1, K, L, 1), None without layer norm.
-        r_key: (G or 1, B, 1, 2L), None without layer norm.
+        r_query: (G, R, 1), None without layer norm.
+        r_key: (G, B, 1, 2L), None without layer norm.
     """
 
     W: Tensor
@@ -77,38 +77,38 @@ class Attention:
         L, T = L2 // 2, x.centred.shape[1]
         W, tables = self._tables(p, x.rows)
         r_query, r_key = _norms(x.r, lists)
-        sums, q = self._queries(tables[0], r_query, lists.queries)
-        rows = torch.bmm(q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T))
-        if (index := lists.of_heads(H)) is not None:
-            rows = torch.index_select(rows.view(-1, T), 0, index, out=self.buffers("rows", H * G * B * L, T))
-        scores = collect(rows.view(H, G, B, L, T), lists.tokens, self.buffers("scores", H, G, B, L, L2))
+        sums, q = self._queries(tables[0], r_query, lists)
+        products = torch.bmm(q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T))
+        scores = collect_rows(products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2))
         pattern, weighted = self._pattern(scores, r_key)
         weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(H, G, B * L, T)
         W_O, output = self._output(p, tables[2], x.r is not None)
         return Attended(W, W_O, tables, output, sums, q, scores, pattern, weights, r_query, r_key)
 
-    def backward(self, g: Params, dresid: Tensor, s: Attended, lists: Lists) -> tuple[Tensor, ...]:
-        """From dL/d(centred residual stream) (G, B·L, D) to the tables; writes the gradients of W_O and all biases.
+    def backward(self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists) -> tuple[Tensor, ...]:
+        """From dL/d(centred residual stream) to the tables; writes the gradients of W_O and all biases.
+
+        Args:
+            g: Where gradients go.
+            dresid: (G, B·L, D), and its sum over the answers (G, D).
+            s: What `forward` gave.
+            lists: Minibatches.
 
         Returns:
-            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row (G, K, L), both
-            None without layer norm.
+            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row (G, R), both None
+            without layer norm.
         """
         H, G, B, L, _ = s.pattern.shape
         T, d = s.weights.shape[3], s.q.shape[2]
         dtables = self.buffers("dtables", *s.tables.shape)
-        dweights = self.buffers("rows", *s.weights.shape)
+        dweights = self.buffers("dweights", *s.weights.shape)
         self._output_backward(g, dresid, s, (dweights, dtables[2]))
         dscores, dr_key = self._pattern_backward(dweights.view(H, G, B, L, T), s, lists.tokens)
-        products = spread(dscores, lists.tokens, self.buffers("rows", H, G, B, L, T))
-        if (index := lists.of_heads(H)) is not None:
-            rows = products.view(-1, T)
-            products = self.buffers("products", H * G * s.q.shape[1], T).zero_().index_add_(0, index, rows)
-        products = products.view(H * G, -1, T)
+        products = spread_rows(dscores, lists, self.buffers).flatten(0, 1)
         dtables[1, :, :, -1] = 0
         torch.bmm(products.mT, s.q, out=_columns(dtables[1])).mul_(1 / math.sqrt(d))
         dq = torch.bmm(products, _columns(s.tables[1]), out=self.buffers("dq", *s.q.shape))
-        dr_query = self._queries_backward(dq.view(s.sums.shape), s, lists.queries, dtables[0])
+        dr_query = self._queries_backward(dq.view(s.sums.shape), s, lists, dtables[0])
         for which, dbias in zip("QKV", dtables[..., -1, :], strict=True):
             g[f"{ATTN}b_{which}"].copy_(dbias.transpose(0, 1))
         side = self.buffers("dtables side", G, T + 1, 3, H, d).copy_(dtables.permute(2, 3, 0, 1, 4))
@@ -129,29 +129,28 @@ class Attention:
         tables[1] *= 1 / math.sqrt(d)
         return W, tables
 
-    def _queries(self, table: Tensor, r: Tensor | None, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Every query row before its r and bias (H, G, K, L, d), and after (H·G, R, d)."""
-        (H, G, rows, d), (_, K, L) = table.shape, tokens.shape
-        index = _head_rows(tokens, H, rows)
-        sums = torch.index_select(table.view(-1, d), 0, index, out=self.buffers("sums", index.numel(), d))
-        sums = sums.view(H, G, K, L, d)
-        sums += table[:, :, None, rows - 1 - L : rows - 1]
-        q = self.buffers("q", *sums.shape)
-        bias = table[:, :, None, None, -1]
+    def _queries(self, table: Tensor, r: Tensor | None, lists: Lists) -> tuple[Tensor, Tensor]:
+        """Every query row before its r and bias (H, G, R, d), and after (H·G, R, d)."""
+        (H, G, height, d), (R, L) = table.shape, lists.rows.place.shape
+        index = _head_rows(lists.queries, H, height)
+        sums = torch.index_select(table.view(-1, d), 0, index, out=self.buffers("sums", H * G * R, d)).view(-1, R, d)
+        sums.baddbmm_(lists.rows.place.expand(H * G, R, L), table.flatten(0, 1)[:, height - 1 - L : height - 1])
+        sums, q, bias = sums.view(H, G, R, d), self.buffers("q", H, G, R, d), table[:, :, -1:]
         torch.add(sums, bias, out=q) if r is None else torch.addcmul(bias, sums, r, out=q)
-        return sums, q.view(H * G, K * L, d)
+        return sums, q.view(H * G, R, d)
 
-    def _queries_backward(self, dq: Tensor, s: Attended, tokens: Tensor, dtable: Tensor) -> Tensor | None:
-        """Writes the gradient of the query table; returns that of each row's r (G, K, L)."""
-        (H, _, rows, d), L = dtable.shape, tokens.shape[2]
+    def _queries_backward(self, dq: Tensor, s: Attended, lists: Lists, dtable: Tensor) -> Tensor | None:
+        """Writes the gradient of the query table; returns that of each row's r (G, R)."""
+        (H, G, height, d), (R, L) = dtable.shape, lists.rows.place.shape
         dtable.zero_()
-        dtable[:, :, -1] = dq.sum((2, 3))
+        dtable[:, :, -1] = dq.sum(2)
         dr = None
         if s.r_query is not None:
-            dr = s.sums.mul_(dq).sum(4).sum(0)
+            dr = s.sums.mul_(dq).sum(3).sum(0)
             dq *= s.r_query
-        dtable.view(-1, d).index_add_(0, _head_rows(tokens, H, rows), dq.view(-1, d))
-        dtable[:, :, rows - 1 - L : rows - 1] = dq.sum(2)
+        dtable.view(-1, d).index_add_(0, _head_rows(lists.queries, H, height), dq.view(-1, d))
+        by_position = torch.bmm(lists.rows.place.mT.expand(H * G, L, R), dq.view(-1, R, d))
+        dtable[:, :, height - 1 - L : height - 1] = by_position.view(H, G, L, d)
         return dr
 
     def _pattern(self, scores: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -171,7 +170,7 @@ class Attention:
         backward(dpattern, s.pattern, -1, torch.float32, grad_input=dscores)
         if s.r_key is None:
             return dscores, None
-        dr = dweighted.mul_(s.pattern).addcmul_(dscores, s.scores).sum(0).sum(2)
+        dr = dweighted.mul_(s.pattern).addcmul_(dscores, s.scores).sum(3).sum(0)
         return dscores.mul_(s.r_key), dr
 
     def _output(self, p: Params, values: Tensor, layer_norm: bool) -> tuple[Tensor, Tensor]:
@@ -182,11 +181,13 @@ class Attention:
         output = torch.bmm(values.flatten(0, 1), W_O, out=self.buffers("output", H * G, rows, W_O.shape[2]))
         return W_O, centre_(output, layer_norm).view(H, G, rows, -1)
 
-    def _output_backward(self, g: Params, dresid: Tensor, s: Attended, out: tuple[Tensor, Tensor]) -> None:
+    def _output_backward(
+        self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, out: tuple[Tensor, Tensor]
+    ) -> None:
         """Writes the gradient of W_O, and to `out` those of the weights and of the value table."""
-        dweights, dvalues = out
+        (dresid, total), (dweights, dvalues) = grads, out
         doutput = self.buffers("doutput", *s.output.shape)
-        doutput[:, :, -1] = dresid.sum(1)
+        doutput[:, :, -1] = total
         for h in range(len(doutput)):
             torch.bmm(dresid, s.output[h, :, :-1].mT, out=dweights[h])
             torch.bmm(s.weights[h].mT, dresid, out=doutput[h, :, :-1])
@@ -205,27 +206,27 @@ def weights_backward(g: Params, rows: Tensor, dtables: Tensor) -> None:
 
 
 def r_backward(r: Tensor, lists: Lists, dr_key: Tensor, dr_query: Tensor) -> Tensor:
-    """Gradient of `Inputs.r` (G, 2L, V), from those by key (G, B, 2L) and by query row (G, K, L)."""
+    """Gradient of `Inputs.r` (G, 2L, V), from those by key (G, B, 2L) and by query row (G, R)."""
     dr = torch.zeros_like(r)
-    dr.flatten(1).scatter_add_(1, _pairs(lists.tokens, r.shape[2]), dr_key.flatten(1))
-    L = dr_query.shape[2]
-    dr[:, L:].flatten(1).scatter_add_(1, _pairs(lists.queries, r.shape[2]), dr_query.flatten(1))
+    query, key = _pairs(lists, r.shape[2])
+    dr.flatten(1).scatter_add_(1, key, dr_key.flatten(1)).scatter_add_(1, query, dr_query)
     return dr
 
 
 def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None]:
-    """r of each query row (G, K, L, 1) and of each key (G, B, 1, 2L)."""
+    """r of each query row (G, R, 1) and of each key (G, B, 1, 2L)."""
     if r is None:
         return None, None
-    G, L, V = len(lists.tokens), lists.targets.shape[2], r.shape[2]
-    query = r[:, L:].flatten(1).expand(G, -1).gather(1, _pairs(lists.queries, V))
-    key = r.flatten(1).expand(G, -1).gather(1, _pairs(lists.tokens, V))
-    return query.view(*lists.queries.shape, 1), key.view(*lists.tokens.shape)[:, :, None]
+    flat = r.flatten(1).expand(len(lists.tokens), -1)
+    query, key = (flat.gather(1, pairs) for pairs in _pairs(lists, r.shape[2]))
+    return query[..., None], key.view(*lists.tokens.shape)[:, :, None]
 
 
-def _pairs(tokens: Tensor, vocab: int) -> Tensor:
-    """Flat numbers (G, n·positions) of pairs in a table (positions, V), for tokens (G, n, positions)."""
-    return (tokens + torch.arange(tokens.shape[2], device=tokens.device) * vocab).flatten(1)
+def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
+    """Where query rows (G, R) and keys (G, B·2L) find their pair in a table (2L, V) over positions and tokens."""
+    keys = lists.tokens.shape[2]
+    query = lists.queries + (lists.rows.positions + keys // 2) * vocab
+    return query, (lists.tokens + torch.arange(keys, device=query.device) * vocab).flatten(1)
 
 
 def _head_rows(tokens: Tensor, heads: int, height: int) -> Tensor:

@@ -11,7 +11,7 @@ from devsort.kernels.buffers import Buffers, Views
 from devsort.kernels.embed import Inputs, inputs
 from devsort.kernels.lists import Lists
 from devsort.kernels.sort import SortKernel, add_heads, causal_bias
-from devsort.kernels.unembed import Unembedding, cross_entropy, unembed, unembedding
+from devsort.kernels.unembed import Unembedding, cross_entropy, residual_backward, unembed, unembedding
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, param_shapes
 from devsort.task import Batch
@@ -101,7 +101,8 @@ class HeadKernel:
         resid += state.output[0, :, -1:]
         add_heads(resid, state)
         y = unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)
-        losses, dresid, *_ = cross_entropy(y, lists.targets, self.buffers)
-        dtables = self.attention.backward(g, dresid, state, lists)[0]
+        losses, grads = cross_entropy(y, lists.targets)
+        dresid = residual_backward(y, grads)
+        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
         weights_backward(g, frozen.inputs.rows, dtables)
         return losses, grad

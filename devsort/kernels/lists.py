@@ -4,51 +4,87 @@ A table has T = V + 2L columns: one for each token, then one for each key positi
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from devsort.kernels.buffers import Buffers
 from devsort.task import Batch
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The query rows: pairs of a token and an answer position. There are as many as queries that can differ.
+
+    They are the answers of the minibatch, or, where that is fewer, all pairs of a sorted list of distinct numbers: SEP
+    at the first answer position, and at the i-th after it one of the V − L numbers i−1 … V−L+i−2.
+
+    Attributes:
+        tokens: (1, R) int64, or None where the rows are the answers.
+        positions: (R) int64, 0 … L−1.
+        place: (R, L), 1 at each row's position.
+        offset: (L) int64, a token's row at each answer position less the token; empty where the rows are the answers.
+    """
+
+    tokens: Tensor | None
+    positions: Tensor
+    place: Tensor
+    offset: Tensor
 
 
 @dataclass(frozen=True)
 class Lists:
     """One minibatch a lane.
 
-    A query is a pair (token, answer position). There are as many table rows as queries that can differ: one for each
-    answer of the minibatch, or, where that is fewer, one for each token and answer position.
-
     Attributes:
         tokens: (G, B, 2L) int64, the token at each key position; the last L are those of the queries.
         targets: (G, B, L) int64, answers.
-        queries: (G, K, L) int64, token of each query row; K is B or V.
-        rows: (G·B·L) int64, the query row of each answer among the G·K·L; None where the rows are the answers.
+        rows: The query rows, the same for all lanes but for their tokens.
+        queries: (G, R) int64, token of each query row.
+        answers: (G, B, L) int64, the query row of each answer; None where the rows are the answers.
+        width: T, columns of a table.
     """
 
     tokens: Tensor
     targets: Tensor
+    rows: Rows
     queries: Tensor
-    rows: Tensor | None
+    answers: Tensor | None
+    width: int
 
     @classmethod
     def of(cls, batch: Batch, vocab: int) -> "Lists":
-        """Numbers the minibatches (G, B, 2L+1)."""
+        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers, see `devsort.task`."""
         G, B, L = batch.targets.shape
         tokens = batch.tokens[..., : 2 * L]
-        if vocab >= B:
-            return cls(tokens, batch.targets, tokens[..., L:], None)
-        device = tokens.device
-        every = torch.arange(vocab, device=device)[:, None].expand(G, vocab, L)
-        lane = torch.arange(G, device=device).view(G, 1, 1) * vocab
-        rows = (tokens[..., L:] + lane) * L + torch.arange(L, device=device)
-        return cls(tokens, batch.targets, every, rows.flatten())
+        rows = query_rows(B, L, vocab, tokens.device)
+        if rows.tokens is None:
+            return cls(tokens, batch.targets, rows, tokens[..., L:].flatten(1), None, vocab + 2 * L)
+        answers = tokens[..., L:] + rows.offset
+        return cls(tokens, batch.targets, rows, rows.tokens.expand(G, -1), answers, vocab + 2 * L)
 
-    def of_heads(self, heads: int) -> Tensor | None:
-        """`rows` for tables of several heads, one after the other: (H·G·B·L)."""
-        if self.rows is None:
-            return None
-        size = self.queries.numel()
-        return (self.rows + torch.arange(heads, device=self.rows.device)[:, None] * size).flatten()
+    def flat(self, columns: Tensor) -> Tensor:
+        """Where the answers find columns of keys (…, 2L) in a table with a row for each query: (G, B·L·2L)."""
+        return (self.answers[..., None] * self.width + columns).flatten(1)
+
+
+@lru_cache(maxsize=16)
+def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Rows:
+    """The query rows of minibatches of B lists of length L."""
+    position = torch.arange(length)
+    inner = vocab - length  # distinct numbers that can stand at one position of a sorted list
+    every = 1 + (length - 1) * inner
+    if lists * length <= every:
+        tokens, offset, positions = None, position[:0], position.repeat(lists)
+    else:
+        positions = torch.cat([position[:1], position[1:].repeat_interleave(inner)])
+        tokens = torch.cat([position.new_tensor([vocab - 1]), (position[1:, None] - 1 + torch.arange(inner)).flatten()])
+        offset = 1 + (position - 1) * (inner - 1)
+        offset[0] = 1 - vocab
+        tokens = tokens[None].to(device)
+    place = torch.nn.functional.one_hot(positions, length).float()
+    return Rows(tokens, positions.to(device), place.to(device), offset.to(device))
 
 
 def collect(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
@@ -70,4 +106,30 @@ def spread(values: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
     out.zero_()
     out[..., :vocab].scatter_add_(-1, tokens[:, :, None].expand(values.shape), values)
     out[..., vocab:] = values
+    return out
+
+
+def collect_rows(table: Tensor, lists: Lists, out: Tensor) -> Tensor:
+    """`collect` from a table with a row for each query (H, G, R, T)."""
+    if lists.answers is None:
+        return collect(table.view(*out.shape[:4], -1), lists.tokens, out)
+    H, G, R, T = table.shape
+    keys = out.shape[-1]
+    tokens = lists.flat(lists.tokens[:, :, None]).expand(H, G, -1)
+    torch.gather(table.view(H, G, -1), -1, tokens, out=out.view(H, G, -1))
+    lane = torch.arange(H * G, device=table.device).view(H, G, 1) * R
+    positions = table[..., T - keys :].reshape(-1, keys)
+    return out.add_(positions.index_select(0, (lists.answers.flatten(1) + lane).flatten()).view(out.shape))
+
+
+def spread_rows(values: Tensor, lists: Lists, buffers: Buffers) -> Tensor:
+    """The adjoint of `collect_rows`: a table (H, G, R, T), memory named `products`."""
+    H, G, B, L, keys = values.shape
+    R, T = lists.queries.shape[1], lists.width
+    out = buffers("products", H, G, R, T)
+    if lists.answers is None:
+        return spread(values, lists.tokens, out.view(H, G, B, L, T)).view(out.shape)
+    flat, values = out.zero_().view(H, G, -1), values.reshape(H, G, -1)
+    for columns in (lists.tokens[:, :, None], torch.arange(T - keys, T, device=out.device)):
+        flat.scatter_add_(-1, lists.flat(columns).expand(H, G, -1), values)
     return out

@@ -7,7 +7,7 @@ from devsort.kernels.attention import Attended, Attention, r_backward, weights_b
 from devsort.kernels.buffers import Buffers, Views
 from devsort.kernels.embed import Inputs, centre, inputs, inputs_backward
 from devsort.kernels.lists import Lists
-from devsort.kernels.unembed import Output, cross_entropy, unembed, unembedding, unembedding_backward
+from devsort.kernels.unembed import Output, cross_entropy, residual_backward, unembed, unembedding, unembedding_backward
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, future_mask, param_shapes
 from devsort.task import Batch
@@ -42,13 +42,15 @@ class SortKernel:
         p, grad = self.views(flat), self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
         x, state, y = self._forward(p, lists)
-        losses, dresid, *by_output = cross_entropy(y, lists.targets, self.buffers)
-        unembedding_backward(p, g, y, by_output)
-        dtables, dr_key, dr_query = self.attention.backward(g, dresid, state, lists)
+        losses, grads = cross_entropy(y, lists.targets)
+        unembedding_backward(p, g, y, grads)
+        dresid = residual_backward(y, grads)
+        by_position = dresid.view(*lists.targets.shape, -1).sum(1)  # (G, L, D)
+        dtables, dr_key, dr_query = self.attention.backward(g, (dresid, by_position.sum(1)), state, lists)
         weights_backward(g, x.rows, dtables)
         drows = torch.bmm(dtables, state.W.mT, out=self.buffers("drows", *x.rows.shape))
         dr = None if x.r is None else r_backward(x.r, lists, dr_key, dr_query)
-        inputs_backward(p, g, x, (drows, dr, self._direct_backward(g, dresid, lists, x)))
+        inputs_backward(p, g, x, (drows, dr, self._direct_backward(g, (dresid, by_position), lists, x)))
         return losses, grad
 
     def log_probs(self, flat: Tensor, batch: Batch) -> Tensor:
@@ -86,10 +88,12 @@ class SortKernel:
         resid = torch.index_select(x.centred.flatten(0, 1), 0, index, out=self.buffers("resid", G * B * L, D))
         return resid.view(G, B, L, D).add_(positions[:, None]).view(G, B * L, D)
 
-    def _direct_backward(self, g: Params, dresid: Tensor, lists: Lists, x: Inputs) -> Tensor:
-        """Gradient of the centred tokens and positions (G, T, D) by that way; writes the gradient of b_O."""
-        G, B, L = lists.targets.shape
-        by_position = dresid.view(G, B, L, -1).sum(1)  # (G, L, D)
+    def _direct_backward(self, g: Params, grads: tuple[Tensor, Tensor], lists: Lists, x: Inputs) -> Tensor:
+        """Gradient of the centred tokens and positions (G, T, D) by that way; writes the gradient of b_O.
+
+        `grads` are those by the residual stream (G, B·L, D) and by its sum over lists (G, L, D).
+        """
+        (dresid, by_position), L = grads, lists.targets.shape[2]
         g[ATTN + "b_O"].copy_(centre(by_position.sum(1), self.shape.layer_norm))
         total = torch.zeros_like(x.centred)
         index = _flat_rows(lists.tokens[..., L:], total.shape[1])
@@ -106,8 +110,8 @@ def lane_bytes(shape: Shape, lists: int) -> int:
         lists: B, lists in a lane's minibatch.
     """
     L, D, d, H, V = shape.list_length, shape.d_model, shape.d_head, shape.heads, shape.vocab
-    T, queries = V + 2 * L, min(lists, V) * L
-    answers = lists * L * (3 * D + 4 * V + H * (2 * T + 5 * 2 * L))
+    T, queries = V + 2 * L, min(lists * L, 1 + (L - 1) * (V - L))
+    answers = lists * L * (D + 3 * V + H * (2 * T + 5 * 2 * L))
     tables = H * (queries * (T + 3 * d) + (T + 1) * (12 * d + 3 * D))
     return 4 * (answers + tables + 8 * Layout(param_shapes(shape)).size)
 

@@ -33,7 +33,7 @@ class Unembedding:
 
 @dataclass(frozen=True)
 class Output:
-    """What the backward pass needs, which overwrites it: x̄ (G, B·L, D), r (G, B·L, 1), x̄ W and log-probabilities."""
+    """What the backward pass needs and overwrites: x̄ (G, B·L, D), r (G, B·L, 1), x̄ W and log-probabilities."""
 
     unembedding: Unembedding
     resid: Tensor
@@ -64,43 +64,56 @@ def unembed(u: Unembedding, resid: Tensor, buffers: Buffers) -> Output:
     return Output(u, resid, r, product, torch.log_softmax(logits, -1, out=buffers("logp", *size)))
 
 
-def cross_entropy(y: Output, targets: Tensor, buffers: Buffers) -> tuple[Tensor, ...]:
+@dataclass(frozen=True)
+class Gradients:
+    """Gradients of the mean cross-entropy by x̄ W (G, B·L, V) and by the bias (G, V).
+
+    `pull` (G, B·L, 1) is that by half the squared norm of x̄, None without layer norm.
+    """
+
+    product: Tensor
+    bias: Tensor
+    pull: Tensor | None
+
+
+def cross_entropy(y: Output, targets: Tensor) -> tuple[Tensor, Gradients]:
     """Cross-entropy of every answer, and the gradients of its mean.
 
     Args:
-        y: What `unembed` gave; it is overwritten.
+        y: What `unembed` gave; its product and log-probabilities are overwritten.
         targets: (G, B, L), answers.
-        buffers: Memory.
 
     Returns:
-        losses (G, B, L) in nats, and gradients by the residual stream (G, B·L, D), by the product x̄ W (G, B·L, V) and
-        by the bias (G, V).
+        losses (G, B, L) in nats, and the gradients.
     """
-    u, at = y.unembedding, targets.flatten(1)[..., None]  # (G, B·L, 1)
+    at = targets.flatten(1)[..., None]  # (G, B·L, 1)
     losses = -y.logp.gather(2, at).view(targets.shape)
     n = at.shape[1]
-    dlogits = torch.exp(y.logp, out=buffers("logits", *y.logp.shape))
-    dlogits.scatter_add_(2, at, y.logp.new_full((), -1.0).expand(at.shape))
-    dresid = buffers("dresid", *y.resid.shape)
+    dlogits = y.logp.exp_().scatter_add_(2, at, y.logp.new_full((), -1.0).expand(at.shape))
     if y.r is None:
         dproduct = dlogits.mul_(1 / n)
-        return losses, torch.bmm(dproduct, u.W.mT, out=dresid), dproduct, dproduct.sum(1)
+        return losses, Gradients(dproduct, dproduct.sum(1), None)
     along = y.product.mul_(dlogits).sum(2, keepdim=True)
-    pull = along * y.r**3 / (-n * y.resid.shape[2])
     dbias = dlogits.sum(1) / n
-    dproduct = dlogits.mul_(y.r / n)
-    torch.mul(y.resid, pull, out=dresid)
-    return losses, dresid.baddbmm_(dproduct, u.W.mT), dproduct, dbias
+    return losses, Gradients(dlogits.mul_(y.r / n), dbias, along * y.r**3 / (-n * y.resid.shape[2]))
 
 
-def unembedding_backward(p: Params, g: Params, y: Output, grads: tuple[Tensor, Tensor]) -> None:
-    """Writes the gradients of W_U, b_U and the final layer norm, from those by the product x̄ W and by the bias."""
-    dproduct, dbias = grads
-    g["unembed.b_U"].copy_(dbias)
+def residual_backward(y: Output, grads: Gradients) -> Tensor:
+    """Gradient by the residual stream (G, B·L, D), which it overwrites."""
+    W = y.unembedding.W.mT
+    if grads.pull is None:
+        return torch.bmm(grads.product, W, out=y.resid)
+    return y.resid.mul_(grads.pull).baddbmm_(grads.product, W)
+
+
+def unembedding_backward(p: Params, g: Params, y: Output, grads: Gradients) -> None:
+    """Writes the gradients of W_U, b_U and the final layer norm; before `residual_backward`."""
+    g["unembed.b_U"].copy_(grads.bias)
+    dW = torch.bmm(y.resid.mT, grads.product)
     if y.r is None:
-        g["unembed.W_U"].copy_(torch.bmm(y.resid.mT, dproduct))
+        g["unembed.W_U"].copy_(dW)
         return
-    dW, W, b = torch.bmm(y.resid.mT, dproduct), p["unembed.W_U"], p["ln_final.b"]
-    torch.addcmul(b[:, :, None] * dbias[:, None], dW, p["ln_final.w"][:, :, None], out=g["unembed.W_U"])
+    W, b = p["unembed.W_U"], p["ln_final.b"]
+    torch.addcmul(b[:, :, None] * grads.bias[:, None], dW, p["ln_final.w"][:, :, None], out=g["unembed.W_U"])
     g["ln_final.w"].copy_((dW * W).sum(2))
-    g["ln_final.b"].copy_(torch.bmm(W, dbias[..., None])[..., 0])
+    g["ln_final.b"].copy_(torch.bmm(W, grads.bias[..., None])[..., 0])
