@@ -21,6 +21,7 @@ from devsort.errors import UserError
 
 Advanced = Callable[[int], None]
 Work = Callable[[Any, Advanced], Any]
+CORE = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # huge pages where the system has them
 TELL = 0.1  # seconds between two messages about progress
 DIED = "for want of memory or by a signal: run the command again, it goes on; OMP_NUM_THREADS=1 keeps to one process"
 
@@ -46,7 +47,7 @@ def run_jobs(work: Work, jobs: Sequence, count: int, advanced: Advanced) -> Iter
         return
     crew = {}
     try:
-        with uninterrupted(), environment(OMP_NUM_THREADS="1"):
+        with uninterrupted(), environment(**CORE):
             for _ in range(min(count, len(jobs))):
                 connection, process = _start()
                 crew[connection] = process

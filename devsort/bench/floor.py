@@ -1,7 +1,7 @@
 """The floor: how fast a step could be if its matrix products were all there is.
 
 Multiply-adds of one lane's step, in the arithmetic of `devsort.kernels` (T = V + 2L rows of the tables, and
-R = min(B, V) L query rows):
+R = min(B L, 1 + (L − 1)(V − L)) query rows, see `devsort.kernels.lists.Rows`):
 
     norms      2L · D · V                  squared norms of token plus position
     tables     (T + 1) D · 3 H d           queries, keys and values of every row
@@ -44,7 +44,7 @@ def step_flops(shape: Shape, lists: int, one_head: bool = False) -> int:
     norms = 2 * L * D * V
     tables = (T + 1) * D * 3 * H * d
     writes = H * (T + 1) * d * D
-    scores = H * min(lists, V) * L * d * T
+    scores = H * min(lists * L, 1 + (L - 1) * (V - L)) * d * T
     heads = H * lists * L * T * D
     logits = lists * L * D * V
     if one_head:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from devsort.kernels.buffers import Buffers
 from devsort.kernels.embed import Inputs, centre_
-from devsort.kernels.lists import Lists, collect, collect_rows, spread, spread_rows
+from devsort.kernels.lists import Lists, collect, collect_rows, rows_of, spread, spread_rows
 from devsort.model import ATTN, Params
 
 
@@ -36,7 +36,7 @@ class Attended:
         q: (H·G, R, d).
         scores: (H, G, B, L, 2L), before r.
         pattern: (H, G, B, L, 2L).
-        weights: (H, G, B·L, T), pattern times r, spread over the columns.
+        weights: (H, G, B·L, T), pattern times r, spread over the columns; the backward pass overwrites it.
         r_query: (G, R, 1), None without layer norm.
         r_key: (G, B, 1, 2L), None without layer norm.
     """
@@ -79,7 +79,7 @@ class Attention:
         r_query, r_key = _norms(x.r, lists)
         sums, q = self._queries(tables[0], r_query, lists)
         products = torch.bmm(q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T))
-        scores = collect_rows(products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2))
+        scores = collect_rows(products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2), self.buffers)
         pattern, weighted = self._pattern(scores, r_key)
         weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(H, G, B * L, T)
         W_O, output = self._output(p, tables[2], x.r is not None)
@@ -101,8 +101,7 @@ class Attention:
         H, G, B, L, _ = s.pattern.shape
         T, d = s.weights.shape[3], s.q.shape[2]
         dtables = self.buffers("dtables", *s.tables.shape)
-        dweights = self.buffers("dweights", *s.weights.shape)
-        self._output_backward(g, dresid, s, (dweights, dtables[2]))
+        dweights = self._output_backward(g, dresid, s, dtables[2])
         dscores, dr_key = self._pattern_backward(dweights.view(H, G, B, L, T), s, lists.tokens)
         products = spread_rows(dscores, lists, self.buffers).flatten(0, 1)
         dtables[1, :, :, -1] = 0
@@ -132,7 +131,7 @@ class Attention:
     def _queries(self, table: Tensor, r: Tensor | None, lists: Lists) -> tuple[Tensor, Tensor]:
         """Every query row before its r and bias (H, G, R, d), and after (H·G, R, d)."""
         (H, G, height, d), (R, L) = table.shape, lists.rows.place.shape
-        index = _head_rows(lists.queries, H, height)
+        index = rows_of(lists.queries, height, H)
         sums = torch.index_select(table.view(-1, d), 0, index, out=self.buffers("sums", H * G * R, d)).view(-1, R, d)
         sums.baddbmm_(lists.rows.place.expand(H * G, R, L), table.flatten(0, 1)[:, height - 1 - L : height - 1])
         sums, q, bias = sums.view(H, G, R, d), self.buffers("q", H, G, R, d), table[:, :, -1:]
@@ -148,7 +147,7 @@ class Attention:
         if s.r_query is not None:
             dr = s.sums.mul_(dq).sum(3).sum(0)
             dq *= s.r_query
-        dtable.view(-1, d).index_add_(0, _head_rows(lists.queries, H, height), dq.view(-1, d))
+        dtable.view(-1, d).index_add_(0, rows_of(lists.queries, height, H), dq.view(-1, d))
         by_position = torch.bmm(lists.rows.place.mT.expand(H * G, L, R), dq.view(-1, R, d))
         dtable[:, :, height - 1 - L : height - 1] = by_position.view(H, G, L, d)
         return dr
@@ -181,26 +180,26 @@ class Attention:
         output = torch.bmm(values.flatten(0, 1), W_O, out=self.buffers("output", H * G, rows, W_O.shape[2]))
         return W_O, centre_(output, layer_norm).view(H, G, rows, -1)
 
-    def _output_backward(
-        self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, out: tuple[Tensor, Tensor]
-    ) -> None:
-        """Writes the gradient of W_O, and to `out` those of the weights and of the value table."""
-        (dresid, total), (dweights, dvalues) = grads, out
+    def _output_backward(self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, dvalues: Tensor) -> Tensor:
+        """Writes the gradients of W_O and of the value table; returns that of the weights, in their place."""
+        dresid, total = grads
         doutput = self.buffers("doutput", *s.output.shape)
         doutput[:, :, -1] = total
         for h in range(len(doutput)):
-            torch.bmm(dresid, s.output[h, :, :-1].mT, out=dweights[h])
             torch.bmm(s.weights[h].mT, dresid, out=doutput[h, :, :-1])
+            torch.bmm(dresid, s.output[h, :, :-1].mT, out=s.weights[h])
         doutput = centre_(doutput, s.r_key is not None).flatten(0, 1)
-        dW_O = torch.bmm(s.tables[2].flatten(0, 1).mT, doutput)
+        dW_O = torch.bmm(s.tables[2].flatten(0, 1).mT, doutput, out=self.buffers("dW_O", *s.W_O.shape))
         g[ATTN + "W_O"].copy_(dW_O.view(*dvalues.shape[:2], *dW_O.shape[1:]).transpose(0, 1))
         torch.bmm(doutput, s.W_O.mT, out=dvalues.flatten(0, 1))
+        return s.weights
 
 
-def weights_backward(g: Params, rows: Tensor, dtables: Tensor) -> None:
+def weights_backward(g: Params, rows: Tensor, dtables: Tensor, buffers: Buffers) -> None:
     """Writes the gradients of W_Q, W_K, W_V, from those of the tables."""
-    H, d = g[ATTN + "b_Q"].shape[1:]
-    dW = torch.bmm(rows.expand(len(dtables), -1, -1).mT, dtables).unflatten(2, (3, H, d))
+    (G, _, width), (H, d) = dtables.shape, g[ATTN + "b_Q"].shape[1:]
+    dW = torch.bmm(rows.expand(G, -1, -1).mT, dtables, out=buffers("dW", G, rows.shape[2], width))
+    dW = dW.unflatten(2, (3, H, d))
     for i, which in enumerate("QKV"):
         g[f"{ATTN}W_{which}"].copy_(dW[:, :, i].transpose(1, 2))
 
@@ -227,13 +226,6 @@ def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
     keys = lists.tokens.shape[2]
     query = lists.queries + (lists.rows.positions + keys // 2) * vocab
     return query, (lists.tokens + torch.arange(keys, device=query.device) * vocab).flatten(1)
-
-
-def _head_rows(tokens: Tensor, heads: int, height: int) -> Tensor:
-    """Flat numbers (H·G·n) of the tokens' rows in stacked tables (H, G, height)."""
-    G = len(tokens)
-    lane = torch.arange(heads * G, device=tokens.device).view(heads, G, 1) * height
-    return (tokens.flatten(1) + lane).flatten()
 
 
 def _columns(table: Tensor) -> Tensor:

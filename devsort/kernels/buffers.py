@@ -14,18 +14,18 @@ class Buffers:
         self._held: dict[str, Tensor] = {}
         self._views: dict[tuple, Tensor] = {}
 
-    def __call__(self, name: str, *size: int) -> Tensor:
+    def __call__(self, name: str, *size: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A tensor of this size in the memory of this name; the same object as long as the memory stays."""
         view = self._views.get((name, size))
         if view is None:
-            view = self._views[name, size] = self._view(name, size)
+            view = self._views[name, size] = self._view(name, size, dtype)
         return view
 
-    def _view(self, name: str, size: tuple[int, ...]) -> Tensor:
+    def _view(self, name: str, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         numel = torch.Size(size).numel()
         held = self._held.get(name)
         if held is None or held.numel() < numel:
-            held = self._held[name] = torch.empty(numel, device=self.device)
+            held = self._held[name] = torch.empty(numel, dtype=dtype, device=self.device)
             self._views = {key: view for key, view in self._views.items() if key[0] != name}
         return held[:numel].view(size)
 

@@ -104,5 +104,5 @@ class HeadKernel:
         losses, grads = cross_entropy(y, lists.targets)
         dresid = residual_backward(y, grads)
         dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
-        weights_backward(g, frozen.inputs.rows, dtables)
+        weights_backward(g, frozen.inputs.rows, dtables, self.buffers)
         return losses, grad

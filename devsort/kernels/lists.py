@@ -64,10 +64,6 @@ class Lists:
         answers = tokens[..., L:] + rows.offset
         return cls(tokens, batch.targets, rows, rows.tokens.expand(G, -1), answers, vocab + 2 * L)
 
-    def flat(self, columns: Tensor) -> Tensor:
-        """Where the answers find columns of keys (…, 2L) in a table with a row for each query: (G, B·L·2L)."""
-        return (self.answers[..., None] * self.width + columns).flatten(1)
-
 
 @lru_cache(maxsize=16)
 def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Rows:
@@ -85,6 +81,12 @@ def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Row
         tokens = tokens[None].to(device)
     place = torch.nn.functional.one_hot(positions, length).float()
     return Rows(tokens, positions.to(device), place.to(device), offset.to(device))
+
+
+def rows_of(numbers: Tensor, height: int, heads: int = 1) -> Tensor:
+    """Numbers of rows of each lane (G, …), counted through tables (H, G, height) one after the other: (H·G·…)."""
+    lane = torch.arange(heads * len(numbers), device=numbers.device).view(heads, -1, 1) * height
+    return (numbers.flatten(1) + lane).flatten()
 
 
 def collect(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
@@ -109,27 +111,33 @@ def spread(values: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
     return out
 
 
-def collect_rows(table: Tensor, lists: Lists, out: Tensor) -> Tensor:
+def flat(lists: Lists, columns: Tensor, out: Tensor) -> Tensor:
+    """Where answers find columns of their keys (…, 2L) in a table (R, T) laid flat; `out` is (G, B, L, 2L) int64."""
+    return torch.add(lists.answers[..., None] * lists.width, columns, out=out).view(len(out), -1)
+
+
+def collect_rows(table: Tensor, lists: Lists, out: Tensor, buffers: Buffers) -> Tensor:
     """`collect` from a table with a row for each query (H, G, R, T)."""
     if lists.answers is None:
         return collect(table.view(*out.shape[:4], -1), lists.tokens, out)
     H, G, R, T = table.shape
     keys = out.shape[-1]
-    tokens = lists.flat(lists.tokens[:, :, None]).expand(H, G, -1)
-    torch.gather(table.view(H, G, -1), -1, tokens, out=out.view(H, G, -1))
-    lane = torch.arange(H * G, device=table.device).view(H, G, 1) * R
-    positions = table[..., T - keys :].reshape(-1, keys)
-    return out.add_(positions.index_select(0, (lists.answers.flatten(1) + lane).flatten()).view(out.shape))
+    tokens = flat(lists, lists.tokens[:, :, None], buffers("tokens", *out.shape[1:], dtype=torch.int64))
+    torch.gather(table.view(H, G, -1), -1, tokens.expand(H, G, -1), out=out.view(H, G, -1))
+    columns = table[..., T - keys :].reshape(-1, keys)
+    rows = rows_of(lists.answers, R, H)
+    return out.add_(torch.index_select(columns, 0, rows, out=buffers("columns", len(rows), keys)).view(out.shape))
 
 
 def spread_rows(values: Tensor, lists: Lists, buffers: Buffers) -> Tensor:
-    """The adjoint of `collect_rows`: a table (H, G, R, T), memory named `products`."""
-    H, G, B, L, keys = values.shape
-    R, T = lists.queries.shape[1], lists.width
-    out = buffers("products", H, G, R, T)
+    """The adjoint of `collect_rows`, which was called before: a table (H, G, R, T), memory named `products`."""
+    (H, G, B, L, keys), T = values.shape, lists.width
+    out = buffers("products", H, G, lists.queries.shape[1], T)
     if lists.answers is None:
         return spread(values, lists.tokens, out.view(H, G, B, L, T)).view(out.shape)
-    flat, values = out.zero_().view(H, G, -1), values.reshape(H, G, -1)
-    for columns in (lists.tokens[:, :, None], torch.arange(T - keys, T, device=out.device)):
-        flat.scatter_add_(-1, lists.flat(columns).expand(H, G, -1), values)
+    tokens, positions = (buffers(name, G, B, L, keys, dtype=torch.int64) for name in ("tokens", "positions"))
+    flat(lists, torch.arange(T - keys, T, device=out.device), positions)
+    out.zero_()
+    for columns in (tokens, positions):
+        out.view(H, G, -1).scatter_add_(-1, columns.view(G, -1).expand(H, G, -1), values.view(H, G, -1))
     return out

@@ -6,7 +6,7 @@ from torch import Tensor
 from devsort.kernels.attention import Attended, Attention, r_backward, weights_backward
 from devsort.kernels.buffers import Buffers, Views
 from devsort.kernels.embed import Inputs, centre, inputs, inputs_backward
-from devsort.kernels.lists import Lists
+from devsort.kernels.lists import Lists, rows_of
 from devsort.kernels.unembed import Output, cross_entropy, residual_backward, unembed, unembedding, unembedding_backward
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, future_mask, param_shapes
@@ -45,12 +45,14 @@ class SortKernel:
         losses, grads = cross_entropy(y, lists.targets)
         unembedding_backward(p, g, y, grads)
         dresid = residual_backward(y, grads)
-        by_position = dresid.view(*lists.targets.shape, -1).sum(1)  # (G, L, D)
-        dtables, dr_key, dr_query = self.attention.backward(g, (dresid, by_position.sum(1)), state, lists)
-        weights_backward(g, x.rows, dtables)
+        dcentred = self._direct_backward(dresid, lists, x)
+        total = dcentred[:, -self.shape.list_length :].sum(1)  # (G, D), over the answer positions
+        g[ATTN + "b_O"].copy_(centre(total, self.shape.layer_norm))
+        dtables, dr_key, dr_query = self.attention.backward(g, (dresid, total), state, lists)
+        weights_backward(g, x.rows, dtables, self.buffers)
         drows = torch.bmm(dtables, state.W.mT, out=self.buffers("drows", *x.rows.shape))
         dr = None if x.r is None else r_backward(x.r, lists, dr_key, dr_query)
-        inputs_backward(p, g, x, (drows, dr, self._direct_backward(g, (dresid, by_position), lists, x)))
+        inputs_backward(p, g, x, (drows, dr, dcentred))
         return losses, grad
 
     def log_probs(self, flat: Tensor, batch: Batch) -> Tensor:
@@ -80,25 +82,27 @@ class SortKernel:
 
     def _direct(self, p: Params, x: Inputs, s: Attended, lists: Lists) -> Tensor:
         """What reaches the residual stream whatever the heads attend to, centred: (G, B·L, D)."""
-        G, B, L = lists.targets.shape
-        D, V = self.shape.d_model, self.shape.vocab
+        (G, R), (L, D) = lists.queries.shape, (lists.targets.shape[2], self.shape.d_model)
         constant = centre(p[ATTN + "b_O"], self.shape.layer_norm) + s.output[:, :, -1].sum(0)  # (G, D)
-        positions = x.centred[:, V + L :] + constant[:, None]  # (G, L, D)
-        index = _flat_rows(lists.tokens[..., L:], V + 2 * L)
-        resid = torch.index_select(x.centred.flatten(0, 1), 0, index, out=self.buffers("resid", G * B * L, D))
-        return resid.view(G, B, L, D).add_(positions[:, None]).view(G, B * L, D)
+        queries = self.buffers("resid" if lists.answers is None else "queries", G * R, D)
+        torch.index_select(x.centred.flatten(0, 1), 0, rows_of(lists.queries, x.centred.shape[1]), out=queries)
+        queries = queries.view(G, R, D)
+        queries.baddbmm_(lists.rows.place.expand(G, R, L), x.centred[:, -L:] + constant[:, None])
+        if lists.answers is None:
+            return queries
+        answers = rows_of(lists.answers, R)
+        resid = torch.index_select(queries.flatten(0, 1), 0, answers, out=self.buffers("resid", len(answers), D))
+        return resid.view(G, -1, D)
 
-    def _direct_backward(self, g: Params, grads: tuple[Tensor, Tensor], lists: Lists, x: Inputs) -> Tensor:
-        """Gradient of the centred tokens and positions (G, T, D) by that way; writes the gradient of b_O.
-
-        `grads` are those by the residual stream (G, B·L, D) and by its sum over lists (G, L, D).
-        """
-        (dresid, by_position), L = grads, lists.targets.shape[2]
-        g[ATTN + "b_O"].copy_(centre(by_position.sum(1), self.shape.layer_norm))
+    def _direct_backward(self, dresid: Tensor, lists: Lists, x: Inputs) -> Tensor:
+        """Gradient of the centred tokens and positions (G, T, D) by that way, from dresid (G, B·L, D)."""
+        (G, R), L = lists.queries.shape, lists.targets.shape[2]
+        if lists.answers is not None:
+            queries = self.buffers("queries", G * R, dresid.shape[2]).zero_()
+            dresid = queries.index_add_(0, rows_of(lists.answers, R), dresid.flatten(0, 1)).view(G, R, -1)
         total = torch.zeros_like(x.centred)
-        index = _flat_rows(lists.tokens[..., L:], total.shape[1])
-        total.flatten(0, 1).index_add_(0, index, dresid.flatten(0, 1))
-        total[:, -L:] = by_position
+        total.flatten(0, 1).index_add_(0, rows_of(lists.queries, total.shape[1]), dresid.flatten(0, 1))
+        torch.bmm(lists.rows.place.mT.expand(G, L, R), dresid, out=total[:, -L:])
         return total
 
 
@@ -111,7 +115,7 @@ def lane_bytes(shape: Shape, lists: int) -> int:
     """
     L, D, d, H, V = shape.list_length, shape.d_model, shape.d_head, shape.heads, shape.vocab
     T, queries = V + 2 * L, min(lists * L, 1 + (L - 1) * (V - L))
-    answers = lists * L * (D + 3 * V + H * (2 * T + 5 * 2 * L))
+    answers = lists * L * (D + 3 * V + H * (T + 5 * 2 * L))
     tables = H * (queries * (T + 3 * d) + (T + 1) * (12 * d + 3 * D))
     return 4 * (answers + tables + 8 * Layout(param_shapes(shape)).size)
 
@@ -126,9 +130,3 @@ def causal_bias(shape: Shape, device: torch.device) -> Tensor:
     """(L, 2L), 0 where a query may look and −inf where the key lies after it."""
     future = future_mask(shape.list_length, device)
     return torch.zeros(future.shape, device=device).masked_fill_(future, -torch.inf)
-
-
-def _flat_rows(tokens: Tensor, height: int) -> Tensor:
-    """Row numbers of tokens (G, …) in stacked tables of a height, flat."""
-    lane = torch.arange(len(tokens), device=tokens.device)[:, None] * height
-    return (tokens.flatten(1) + lane).flatten()
