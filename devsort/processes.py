@@ -21,7 +21,7 @@ from devsort.errors import UserError
 
 Advanced = Callable[[int], None]
 Work = Callable[[Any, Advanced], Any]
-CORE = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # huge pages where the system has them
+CORE = {"OMP_NUM_THREADS": "1", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # large tensors on huge pages
 TELL = 0.1  # seconds between two messages about progress
 DIED = "for want of memory or by a signal: run the command again, it goes on; OMP_NUM_THREADS=1 keeps to one process"
 

@@ -7,7 +7,7 @@ A *lane* holds its parameters in one row of a flat (G, P) tensor and sees its ow
   of a table, never for the B·2L inputs of a minibatch.
 - The minibatch enters as row numbers (`lists`): a key collects two columns of a score table, and attention is spread
   over the columns of another. All that grows with the minibatch is a few large matrix products (`attention`).
-- Only the L answer positions ask queries.
+- Only the L answer positions ask queries, and of a sorted list of distinct numbers only 1 + (L − 1)(V − L) can differ.
 - All lanes share batched matrix products, and large buffers are allocated once.
 - A lane restricted to one head (`head.HeadKernel`) touches that head alone: what the rest of the network adds to the
   residual stream is computed once per checkpoint and data set.

@@ -6,7 +6,7 @@ from torch import Tensor
 from devsort.kernels.attention import Attended, Attention, r_backward, weights_backward
 from devsort.kernels.buffers import Buffers, Views
 from devsort.kernels.embed import Inputs, centre, inputs, inputs_backward
-from devsort.kernels.lists import Lists, rows_of
+from devsort.kernels.lists import Lists, query_rows, rows_of
 from devsort.kernels.unembed import Output, cross_entropy, residual_backward, unembed, unembedding, unembedding_backward
 from devsort.layout import Layout
 from devsort.model import ATTN, Params, Shape, future_mask, param_shapes
@@ -114,9 +114,11 @@ def lane_bytes(shape: Shape, lists: int) -> int:
         lists: B, lists in a lane's minibatch.
     """
     L, D, d, H, V = shape.list_length, shape.d_model, shape.d_head, shape.heads, shape.vocab
-    T, queries = V + 2 * L, min(lists * L, 1 + (L - 1) * (V - L))
+    T, queries = V + 2 * L, len(query_rows(lists, L, V, torch.device("cpu")).positions)
     answers = lists * L * (D + 3 * V + H * (T + 5 * 2 * L))
     tables = H * (queries * (T + 3 * d) + (T + 1) * (12 * d + 3 * D))
+    if queries < lists * L:  # rows of queries in the residual stream, indices of 64 bits, positions of keys
+        answers += queries * D + lists * L * (8 * L + H * 2 * L)
     return 4 * (answers + tables + 8 * Layout(param_shapes(shape)).size)
 
 

