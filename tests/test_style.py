@@ -13,7 +13,7 @@ MAX_FILE, MAX_BODY, MEDIAN_BODY, MAX_ARGUMENTS = 300, 60, 10, 8
 # The pipeline order of docs/architecture.md. A module imports modules of earlier lines only.
 ORDER = [
     ("errors",),
-    ("rng", "progress", "threads", "files", "yaml_files"),
+    ("rng", "progress", "threads", "processes", "files", "yaml_files"),
     ("config", "weights"),
     ("artifacts",),
     ("checkpoints", "task"),
