@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from devsort.kernels.buffers import Buffers
 from devsort.model import LN_EPS, Params
 
 
@@ -39,41 +40,52 @@ def centre_(x: Tensor, layer_norm: bool) -> Tensor:
     return x.sub_(x.mean(-1, keepdim=True)) if layer_norm else x
 
 
-def inputs(p: Params, keys: int) -> Inputs:
-    """Embeds every token and every one of the `keys` positions that can be a key."""
-    x = torch.cat([p["embed.W_E"], p["pos_embed.W_pos"][:, :keys]], 1)  # (G, T, D)
-    if "blocks.0.ln1.w" not in p:
-        return Inputs(x, torch.cat([x, torch.zeros_like(x[:, :1])], 1), None)
-    x = centre(x, True)
-    vocab, D = x.shape[1] - keys, x.shape[2]
+def inputs(p: Params, keys: int, buffers: Buffers) -> Inputs:
+    """Embeds every token and every one of the `keys` positions that can be a key, in the memory of `buffers`."""
+    tokens, positions = p["embed.W_E"], p["pos_embed.W_pos"][:, :keys]
+    (G, vocab, D), layer_norm = tokens.shape, "blocks.0.ln1.w" in p
+    x = torch.cat([tokens, positions], 1, out=buffers("centred", G, vocab + keys, D))
+    rows = buffers("inputs", G, vocab + keys + 1, D)
+    if not layer_norm:
+        rows[:, :-1] = x
+        rows[:, -1] = 0
+        return Inputs(x, rows, None)
+    centre_(x, True)
     square = torch.linalg.vecdot(x, x)  # (G, T)
     cross = torch.bmm(x[:, vocab:], x[:, :vocab].mT)  # (G, 2L, V)
     variance = (square[:, vocab:, None] + square[:, None, :vocab] + 2 * cross) / D
-    rows = torch.cat([x * p["blocks.0.ln1.w"][:, None], p["blocks.0.ln1.b"][:, None]], 1)
+    torch.mul(x, p["blocks.0.ln1.w"][:, None], out=rows[:, :-1])
+    rows[:, -1] = p["blocks.0.ln1.b"]
     return Inputs(x, rows, (variance + LN_EPS).rsqrt())
 
 
-def inputs_backward(p: Params, g: Params, x: Inputs, grads: tuple[Tensor, Tensor | None, Tensor]) -> None:
+def inputs_backward(
+    p: Params, g: Params, x: Inputs, grads: tuple[Tensor, Tensor | None, Tensor], buffers: Buffers
+) -> None:
     """Writes the gradients of embeddings, positions and the first layer norm.
 
     Args:
         p: Parameters.
         g: Where gradients go, same names and shapes.
         x: What `inputs` gave.
-        grads: Gradients by `rows` (G, T+1, D), by `r` (G, 2L, V), and by `centred` from elsewhere (G, T, D).
+        grads: Gradients by `rows` (G, T+1, D), by `r` (G, 2L, V), and by `centred` from elsewhere (G, T, D), which is
+            overwritten.
+        buffers: Memory.
     """
-    drows, dr, dcentred = grads
-    vocab, keys = p["embed.W_E"].shape[1], x.centred.shape[1] - p["embed.W_E"].shape[1]
+    (drows, dr, dcentred), centred = grads, x.centred
+    vocab, keys = p["embed.W_E"].shape[1], centred.shape[1] - p["embed.W_E"].shape[1]
     if x.r is None:
-        dcentred = dcentred + drows[:, :-1]
+        dcentred += drows[:, :-1]
     else:
-        g["blocks.0.ln1.w"].copy_((drows[:, :-1] * x.centred).sum(1))
+        by_gain = torch.mul(drows[:, :-1], centred, out=buffers("by gain", *centred.shape))
+        g["blocks.0.ln1.w"].copy_(by_gain.sum(1))
         g["blocks.0.ln1.b"].copy_(drows[:, -1])
-        pull = dr * x.r**3 / -x.centred.shape[2]  # (G, 2L, V), by half the squared norm of a token at a position
-        weight = torch.cat([pull.sum(1), pull.sum(2)], 1)[..., None]
-        other = torch.cat([pull.mT @ x.centred[:, vocab:], pull @ x.centred[:, :vocab]], 1)
-        dcentred = dcentred + drows[:, :-1] * p["blocks.0.ln1.w"][:, None] + weight * x.centred + other
-        dcentred = centre(dcentred, True)
+        pull = dr * x.r**3 / -centred.shape[2]  # (G, 2L, V), by half the squared norm of a token at a position
+        dcentred.addcmul_(drows[:, :-1], p["blocks.0.ln1.w"][:, None])
+        dcentred.addcmul_(centred, torch.cat([pull.sum(1), pull.sum(2)], 1)[..., None])
+        dcentred[:, :vocab].baddbmm_(pull.mT, centred[:, vocab:])
+        dcentred[:, vocab:].baddbmm_(pull, centred[:, :vocab])
+        centre_(dcentred, True)
     g["embed.W_E"].copy_(dcentred[:, :vocab])
     g["pos_embed.W_pos"][:, :keys] = dcentred[:, vocab:]
     g["pos_embed.W_pos"][:, keys:] = 0

@@ -79,7 +79,7 @@ class HeadKernel:
         flat = full.layout.flatten(params | {ATTN + "W_O": W_O})[None]
         parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
         rest = torch.cat([full.residual(flat, part[None])[0].clone() for part in parts])
-        return Frozen(inputs(p, 2 * self.shape.list_length), unembedding(p), rest)
+        return Frozen(inputs(p, 2 * self.shape.list_length, Buffers(self.device)), unembedding(p), rest)
 
     def value_and_grad(self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
         """Cross-entropy and its gradient by one head's parameters.

@@ -52,7 +52,7 @@ class SortKernel:
         weights_backward(g, x.rows, dtables, self.buffers)
         drows = torch.bmm(dtables, state.W.mT, out=self.buffers("drows", *x.rows.shape))
         dr = None if x.r is None else r_backward(x.r, lists, dr_key, dr_query)
-        inputs_backward(p, g, x, (drows, dr, dcentred))
+        inputs_backward(p, g, x, (drows, dr, dcentred), self.buffers)
         return losses, grad
 
     def log_probs(self, flat: Tensor, batch: Batch) -> Tensor:
@@ -70,7 +70,7 @@ class SortKernel:
         return self._residual(self.views(flat), lists)[2].view(*lists.targets.shape, -1)
 
     def _residual(self, p: Params, lists: Lists) -> tuple[Inputs, Attended, Tensor]:
-        x = inputs(p, 2 * self.shape.list_length)
+        x = inputs(p, 2 * self.shape.list_length, self.buffers)
         state = self.attention.forward(p, x, lists)
         resid = self._direct(p, x, state, lists)
         add_heads(resid, state)
@@ -100,7 +100,7 @@ class SortKernel:
         if lists.answers is not None:
             queries = self.buffers("queries", G * R, dresid.shape[2]).zero_()
             dresid = queries.index_add_(0, rows_of(lists.answers, R), dresid.flatten(0, 1)).view(G, R, -1)
-        total = torch.zeros_like(x.centred)
+        total = self.buffers("dcentred", *x.centred.shape).zero_()
         total.flatten(0, 1).index_add_(0, rows_of(lists.queries, total.shape[1]), dresid.flatten(0, 1))
         torch.bmm(lists.rows.place.mT.expand(G, L, R), dresid, out=total[:, -L:])
         return total
