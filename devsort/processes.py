@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from devsort.errors import UserError
+from devsort.errors import Interrupted, UserError
 
 Advanced = Callable[[int], None]
 Work = Callable[[Any, Advanced], Any]
@@ -39,6 +39,7 @@ def run_jobs(work: Work, jobs: Sequence, count: int, advanced: Advanced) -> Iter
 
     Raises:
         UserError: A process died.
+        Interrupted: A process was ended by SIGTERM.
         Exception: What the work raised, with the traceback of its process as a note.
     """
     if min(count, len(jobs)) < 2:
@@ -89,9 +90,11 @@ def _serve(crew: dict, work: Work, jobs: Sequence, advanced: Advanced) -> Iterat
 
 def _heard(connection: Connection, process: Any, advice: str) -> tuple[str, Any]:
     try:
-        return _receive(connection)
+        return connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
+        if process.exitcode == -signal.SIGTERM:  # a scheduler sends it to all, and this process may hear it last
+            raise Interrupted(signal.SIGTERM) from None
         raise UserError(
             f"a process that was to compute on one core ended with exit code {process.exitcode}", advice
         ) from None
@@ -110,10 +113,10 @@ def _start() -> tuple[Connection, Any]:
 def _work(connection: Connection) -> None:
     """The life of a process."""
     with suppress(EOFError, ConnectionError):
-        work, told = _receive(connection), _Progress(connection)
+        work, told = connection.recv(), _Progress(connection)
         told.send()
         while True:
-            job = _receive(connection)
+            job = connection.recv()
             try:
                 message = "done", work(job, told)
             except ConnectionError:
@@ -144,10 +147,6 @@ class _Progress:
 def _send(connection: Connection, value: Any) -> None:
     """Plain pickle: the one of multiprocessing would keep a file open for each tensor."""
     connection.send_bytes(pickle.dumps(value))
-
-
-def _receive(connection: Connection) -> Any:
-    return connection.recv()
 
 
 @contextmanager

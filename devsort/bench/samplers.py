@@ -41,11 +41,14 @@ def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[
 
 
 def devinterp(run: Run, name: str, params: Params) -> Timed:
-    """devinterp's `sample()` with `observables={}`; chain-steps per second from its first loss to its last."""
+    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains, start-ups apart."""
     data = sampling_set(run.config.task, run.config.llc.dataset_size)
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
     ticks: list[float] = []
     with threads(cores()):
         tick = lambda: ticks.append(time.perf_counter())  # noqa: E731
         trace = sample_with_devinterp(params, data, settings(run), mask, run.config.llc.sampler.seed, tick)
-    return Timed(rate_of([ticks]), trace.rise.mean(1))
+    config = run.config.llc.sampler
+    chains = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
+    seconds = chains[:, -1] - chains[:, 0]
+    return Timed(float(len(chains) * (config.num_steps - 1) / seconds.sum()), trace.rise.mean(1))

@@ -78,7 +78,7 @@ def sample_with_devinterp(
         config: Sampler settings, the same names as devinterp's.
         mask: Free entries, or None for all.
         seed: devinterp's init_seed.
-        on_step: Called before each loss; what it raises ends the sampling.
+        on_step: Called before each loss of devinterp's: one for each chain, then those of the chains, one by one.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -98,7 +98,7 @@ def sample_with_devinterp(
         tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn)
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
-    init_loss = _loss_at(params, seen, on_step)
+    init_loss = _loss_at(params, seen)
     first, every = config.num_burnin_steps, config.num_steps_bw_draws
     unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
     return Trace(
@@ -161,11 +161,10 @@ def _sample(
     return tree.dataset.load()
 
 
-def _loss_at(params: Params, seen: Tensor, on_step: Callable[[], None]) -> np.ndarray:
+def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
     """Loss of the starting point on stored minibatches (C, steps, B, 2L+1): (C, steps)."""
 
     def loss(tokens: Tensor) -> Tensor:
-        on_step()
         return losses(params, tokens, tokens[:, seen.shape[3] // 2 + 1 :]).mean()
 
     with torch.no_grad():

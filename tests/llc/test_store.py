@@ -4,16 +4,17 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
-from commands import Process, devsort, last_line
+from commands import HANG, Process, devsort, last_line
 
 from devsort.artifacts import Run, open_run
 from devsort.errors import UserError
-from devsort.llc import load_llc, run_llc
+from devsort.llc import load_llc, run_llc, workers
 from devsort.llc.store import BURNIN, DRAWN, Store
 
 KEPT = ("checkpoints", "training.jsonl")  # what the llc step starts from
@@ -88,6 +89,25 @@ def test_ctrl_c_is_told_in_one_line_and_loses_no_checkpoint(smoke, tmp_path, sam
     assert devsort("llc", folder).code == 0
     assert len(sampled) == 6 - done < 6
     assert_bitwise(store, smoke.path / "llc.zarr")
+
+
+def test_sigterm_to_the_command_and_to_its_processes_is_told_as_one(smoke, tmp_path):
+    """As a scheduler sends it: whoever hears it first, the command ends with 143."""
+    folder = smoke.copy(tmp_path, *KEPT)
+    store = folder / "llc.zarr"
+
+    def of_its_own_group_by_processes():
+        os.setpgrp()
+        workers.ALONE = 0
+
+    process = Process(tmp_path / "log", "llc", folder, prepare=of_its_own_group_by_processes)
+    deadline = time.monotonic() + HANG
+    while whole_checkpoints(store) < 1:
+        assert time.monotonic() < deadline, process.log.read_text()
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait() == 143
+    assert last_line(process.log.read_text()).startswith("devsort: terminated; ")
 
 
 def test_what_is_done_is_not_sampled_again(smoke, tmp_path, sampled):

@@ -105,6 +105,14 @@ def test_label_noise_is_refused(smoke, trained):
     assert str(e.value) == "--sampler devinterp cannot express task.label_noise; use our own sampler"
 
 
+def test_a_step_is_told_once_and_our_own_look_at_the_start_is_not(trained):
+    """The bench counts them: one loss a chain to begin with, then one a step."""
+    calls = []
+    data = sampling_set(trained[0].config.task, 8)
+    sample_with_devinterp(trained[1], data, QUIET, None, 0, lambda: calls.append(1))
+    assert len(calls) == QUIET.num_chains * (1 + QUIET.num_steps)
+
+
 def test_what_is_raised_before_a_step_ends_the_sampling(trained):
     calls = []
 
