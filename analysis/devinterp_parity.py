@@ -62,7 +62,7 @@ def draw(steps: list[int], ours: np.ndarray, theirs: np.ndarray, z: np.ndarray, 
     bottom.axhspan(-2, 2, color="0.93", lw=0)
     bottom.axhline(0, color="0.6", lw=0.6)
     bottom.plot(steps, z, color=INK, marker="o", ms=3, lw=0)
-    top.set(xscale="log", ylabel="LLC (± 2 SE)")
+    top.set(xscale="log", ylabel="LLC (nats, ± 2 SE)")
     bottom.set(xlabel="training step", ylabel="difference\n(combined SE)", ylim=(-4, 4))
     top.legend()
     figure.align_ylabels()
