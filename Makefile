@@ -55,7 +55,7 @@ $(foreach step,$(STEPS),$(eval $(call step_of_each_run,$(step))))
 compare: setup  ## put the runs side by side; a single one beside runs/no-decay
 	@$(DEVSORT) compare $(RUN) $(if $(filter 1,$(words $(RUN))),$(firstword $(filter-out $(RUN),runs/no-decay runs/baseline)))
 
-study: setup  ## a small sweep and its table of claims, in about six minutes
+study: setup  ## a small sweep and its table of claims, in six to seven minutes
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
 
