@@ -13,6 +13,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -46,68 +47,99 @@ def run_jobs(work: Work, jobs: Sequence, count: int, advanced: Advanced) -> Iter
         for job in jobs:
             yield job, work(job, advanced)
         return
-    crew = {}
+    with crew(work, min(count, len(jobs))) as members:
+        left, busy = deque(jobs), {}
+
+        def begin(member: "Member") -> None:
+            if left:
+                busy[member.connection] = member, left.popleft()
+                member.begin(busy[member.connection][1])
+
+        for member in members:
+            begin(member)
+        while busy:
+            for connection in wait(list(busy)):
+                member, job = busy[connection]
+                kind, value = member.hear()
+                if kind == "advanced":
+                    advanced(value)
+                else:
+                    del busy[connection]
+                    begin(member)
+                    yield job, value
+
+
+@contextmanager
+def crew(work: Work, count: int) -> Iterator[list["Member"]]:
+    """Processes that are ready for jobs of this work, until the end of the context.
+
+    Args:
+        work: What is done with a job; it is pickled, as are jobs and results.
+        count: Processes.
+
+    Raises:
+        UserError, Interrupted, Exception: See `run_jobs`.
+    """
+    members: list[Member] = []
     try:
         with uninterrupted(), environment(**CORE):
-            for _ in range(min(count, len(jobs))):
-                connection, process = _start()
-                crew[connection] = process
-        yield from _serve(crew, work, jobs, advanced)
+            for _ in range(count):
+                members.append(_start())
+        for member in members:
+            _send(member.connection, work)
+        for member in members:  # all begin together, so that the bench can time them
+            member.hear("a script that calls it needs `if __name__ == '__main__':`")
+        yield members
     finally:
-        for connection, process in crew.items():
-            connection.close()
-            process.kill()
-        for process in crew.values():
-            process.join()
+        for member in members:
+            member.connection.close()
+            member.process.kill()
+        for member in members:
+            member.process.join()
 
 
-def _serve(crew: dict, work: Work, jobs: Sequence, advanced: Advanced) -> Iterator[tuple[Any, Any]]:
-    left, busy = deque(jobs), {}
+@dataclass(frozen=True)
+class Member:
+    """A process of a crew and this end of its pipe."""
 
-    def begin(connection: Connection) -> None:
-        if left:
-            busy[connection] = left.popleft()
-            _send(connection, busy[connection])
+    connection: Connection
+    process: Any
 
-    for connection in crew:
-        _send(connection, work)
-    for connection, process in crew.items():  # all begin together, so that the bench can time them
-        _heard(connection, process, "a script that calls it needs `if __name__ == '__main__':`")
-    for connection in crew:
-        begin(connection)
-    while busy:
-        for connection in wait(list(busy)):
-            kind, value = _heard(connection, crew[connection], DIED)
-            if kind == "advanced":
-                advanced(value)
-            elif kind == "raised":
-                raise value
-            else:
-                job = busy.pop(connection)
-                begin(connection)
-                yield job, value
+    def begin(self, job: Any) -> None:
+        """Gives it a job; it takes one at a time."""
+        with suppress(ConnectionError):  # it died: `hear` tells
+            _send(self.connection, job)
 
+    def result(self) -> Any:
+        """What became of its job, once it is done."""
+        while True:
+            kind, value = self.hear()
+            if kind == "done":
+                return value
 
-def _heard(connection: Connection, process: Any, advice: str) -> tuple[str, Any]:
-    try:
-        return connection.recv()
-    except (EOFError, ConnectionResetError):
-        process.join()
-        if process.exitcode == -signal.SIGTERM:  # a scheduler sends it to all, and this process may hear it last
-            raise Interrupted(signal.SIGTERM) from None
-        raise UserError(
-            f"a process that was to compute on one core ended with exit code {process.exitcode}", advice
-        ) from None
+    def hear(self, advice: str = DIED) -> tuple[str, Any]:
+        """Its next message: `advanced` and by how much, or `done` and the result."""
+        try:
+            kind, value = self.connection.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            if self.process.exitcode == -signal.SIGTERM:  # a scheduler sends it to all; this process may hear it last
+                raise Interrupted(signal.SIGTERM) from None
+            code = self.process.exitcode
+            raise UserError(f"a process that was to compute on one core ended with exit code {code}", advice) from None
+        if kind == "raised":
+            raise value
+        return kind, value
 
 
-def _start() -> tuple[Connection, Any]:
+def _start() -> Member:
     """Starts a process; its end of the pipe stays open in it alone."""
     context = get_context("spawn")
     mine, its = context.Pipe()
     process = context.Process(target=_work, args=(its,), daemon=True)
     process.start()
     its.close()
-    return mine, process
+    return Member(mine, process)
 
 
 def _work(connection: Connection) -> None:
@@ -124,7 +156,8 @@ def _work(connection: Connection) -> None:
             except Exception as e:
                 e.add_note(traceback.format_exc())
                 message = "raised", e
-            told.send()
+            if told.done:
+                told.send()
             _send(connection, message)
 
 

@@ -1,8 +1,7 @@
-"""Threads that each compute on their own core, instead of torch's threads that share every small operation."""
+"""How many cores there are, and torch on one of them."""
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
@@ -16,19 +15,6 @@ def cores() -> int:
 
 
 @contextmanager
-def workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads of which each runs torch on one core and flushes denormal floats; torch's own setting is restored."""
-    before = torch.get_num_threads()
-    if count > 1:
-        torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(count, initializer=_start, initargs=(count,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
 def one_core() -> Iterator[None]:
     """Torch computes on one core and flushes denormal floats; its own settings are restored."""
     before = torch.get_num_threads()
@@ -39,9 +25,3 @@ def one_core() -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(False)
-
-
-def _start(count: int) -> None:
-    if count > 1:
-        torch.set_num_threads(1)
-    torch.set_flush_denormal(True)

@@ -7,8 +7,9 @@ the optimiser's state, so a resumed run computes exactly what the uninterrupted 
 import json
 import math
 import time
-from concurrent.futures import Executor
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,12 +27,58 @@ from devsort.errors import UserError, saying
 from devsort.files import remove, write_atomic
 from devsort.kernels import SortKernel
 from devsort.model import init_params, model_shape
+from devsort.processes import Member, crew
 from devsort.progress import progress
 from devsort.task import Batch, eval_batch, train_batch
-from devsort.threads import cores, workers
+from devsort.threads import cores, one_core
 
 EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
 SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
+ALONE = 200_000  # lists left to train on before a second process pays for its start, which takes seconds
+
+
+class Gradients:
+    """What each shard of a step's batch adds to the mean loss and its gradient.
+
+    Args:
+        run: The run folder with its config.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.device = resolve_device(run.config.device)
+        self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
+
+    def __reduce__(self) -> tuple:
+        """Another process makes its own."""
+        return Gradients, (self.run,)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return 1 if self.device.type == "cuda" else min(SHARDS, self.run.config.train.batch_size)
+
+    def __call__(self, job: tuple[int, np.ndarray, slice], advanced: Any = None) -> list[tuple[float, np.ndarray]]:
+        """`of` for another process: parameters and gradients are arrays, which are pickled fast."""
+        step, flat, which = job
+        return [(loss, grad.numpy()) for loss, grad in self.of(step, torch.from_numpy(flat), which)]
+
+    def of(self, step: int, flat: Tensor, which: slice = slice(None)) -> list[tuple[float, Tensor]]:
+        """For each of the chosen shards its part of the loss in nats and of the gradient (1, P).
+
+        Args:
+            step: Training step, from 1.
+            flat: (1, P), parameters.
+            which: The shards.
+        """
+        batch = train_batch(self.run.config.task, step, self.run.config.train.batch_size).to(self.device)
+        size = -(-len(batch) // self.shards)
+        shards = [batch[slice(i, i + size)] for i in range(0, len(batch), size)]
+        return [self._part(flat, shard, len(shard) / len(batch)) for shard in shards[which]]
+
+    def _part(self, flat: Tensor, shard: Batch, weight: float) -> tuple[float, Tensor]:
+        losses, grad = self.kernel.value_and_grad(flat, shard[None])
+        return weight * float(losses.mean()), weight * grad
 
 
 class Trainer:
@@ -39,20 +86,20 @@ class Trainer:
 
     Adam (Kingma & Ba 2015) with decay in the gradient, G = ∇L + λ_wd w, which is not AdamW.
 
-    A batch is cut into SHARDS parts, each with its own kernel, whatever the number of cores: the sum of their gradients
-    is the same bits with one core or many.
+    A batch is cut into SHARDS parts whatever the number of cores, so the sum of their gradients is the same bits on one
+    core or two.
 
     Args:
         run: The run folder with its config.
-        pool: Where shards are computed side by side, see `devsort.threads.workers`; one after the other without it.
+        helper: A process whose work is `Gradients`; it takes all shards but the first.
     """
 
-    def __init__(self, run: Run, pool: Executor | None = None) -> None:
-        self.run, self.config = run, run.config.train
-        self.device = resolve_device(run.config.device)
+    def __init__(self, run: Run, helper: Member | None = None) -> None:
+        self.run, self.config, self.helper = run, run.config.train, helper
+        self.gradients = Gradients(run)
+        self.device, self.kernel = self.gradients.device, self.gradients.kernel
+        self.layout = self.kernel.layout
         shape = model_shape(run.config.task, run.config.model)
-        self.kernels = [SortKernel(shape, self.device) for _ in range(1 if self.device.type == "cuda" else SHARDS)]
-        self.layout, self._map = self.kernels[0].layout, pool.map if pool else map
         params = init_params(shape, run.config.model.init_scale, self.config.seed)
         self.flat = self.layout.flatten(params).to(self.device)[None].requires_grad_()  # (1, P)
         c = self.config
@@ -62,14 +109,19 @@ class Trainer:
     def advance(self) -> None:
         """One optimiser step on the batch of the next step number."""
         self.step += 1
-        batch = train_batch(self.run.config.task, self.step, self.config.batch_size).to(self.device)
-        weights = [len(shard) / len(batch) for shard in self._split(batch)]
-        parts = list(self._map(self._value_and_grad, self.kernels, self._split(batch)))
-        self.flat.grad = sum(weight * grad for weight, (_, grad) in zip(weights, parts, strict=True))
+        losses, grads = zip(*self._parts(self.flat.detach()), strict=True)
+        self.flat.grad = sum(grads)
         for group in self.adam.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.adam.step()
-        self.loss = sum(weight * loss for weight, (loss, _) in zip(weights, parts, strict=True))
+        self.loss = sum(losses)
+
+    def _parts(self, flat: Tensor) -> list[tuple[float, Tensor]]:
+        if self.helper is None:
+            return self.gradients.of(self.step, flat)
+        self.helper.begin((self.step, flat.numpy(), slice(1, None)))
+        mine = self.gradients.of(self.step, flat, slice(1))
+        return mine + [(loss, torch.from_numpy(grad)) for loss, grad in self.helper.result()]
 
     def params(self) -> dict[str, Tensor]:
         """The weights as a state dict of views."""
@@ -77,26 +129,13 @@ class Trainer:
 
     def evaluate(self, data: Batch) -> tuple[float, float]:
         """Cross-entropy in nats and accuracy, both mean over all answers."""
-        parts = list(self._map(self._score, self.kernels, self._split(data)))
-        return tuple(sum(column) / data.targets.numel() for column in zip(*parts, strict=True))
-
-    def _split(self, batch: Batch) -> list[Batch]:
-        size = -(-len(batch) // len(self.kernels))
-        return [batch[slice(i, i + size)] for i in range(0, len(batch), size)]
-
-    def _value_and_grad(self, kernel: SortKernel, shard: Batch) -> tuple[float, Tensor]:
-        losses, grad = kernel.value_and_grad(self.flat.detach(), shard[None])
-        return float(losses.mean()), grad
-
-    def _score(self, kernel: SortKernel, shard: Batch) -> tuple[float, int]:
-        """Summed cross-entropy and the number of right answers."""
         loss, right = 0.0, 0
-        for i in range(0, len(shard), EVAL_CHUNK):
-            part = shard[slice(i, i + EVAL_CHUNK)]
-            logp = kernel.log_probs(self.flat.detach(), part[None])[0]  # (B, L, V)
+        for i in range(0, len(data), EVAL_CHUNK):
+            part = data[slice(i, i + EVAL_CHUNK)]
+            logp = self.kernel.log_probs(self.flat.detach(), part[None])[0]  # (B, L, V)
             loss -= float(logp.gather(2, part.targets[..., None]).sum())
             right += int((logp.argmax(2) == part.targets).sum())
-        return loss, right
+        return loss / data.targets.numel(), right / data.targets.numel()
 
     def save(self, log: str) -> None:
         """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch.
@@ -183,9 +222,11 @@ def resolve_device(device: str) -> torch.device:
 
 
 def _train_from(run: Run, start: int) -> float:
-    """Trains from a saved step to the end; returns the seconds it took."""
-    with workers(min(SHARDS, cores())) as pool:
-        return _run_to_the_end(Trainer(run, pool), start)
+    """Trains from a saved step to the end, on two cores where that pays; returns the seconds it took."""
+    gradients, c = Gradients(run), run.config.train
+    pays = gradients.device.type == "cpu" and (c.steps - start) * c.batch_size > ALONE
+    with one_core(), crew(gradients, int(pays and cores() > 1 and gradients.shards > 1)) as helpers:
+        return _run_to_the_end(Trainer(run, *helpers), start)
 
 
 def _run_to_the_end(trainer: Trainer, start: int) -> float:

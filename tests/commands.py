@@ -78,6 +78,21 @@ class Process:
         return os.waitstatus_to_exitcode(ended[1])
 
 
+def children(pid: int | None = None) -> list[int]:
+    """Processes that a process, this one if none is named, has spawned to work."""
+    pid = pid or os.getpid()
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(p) for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits, but not for ever."""
+    deadline = time.monotonic() + HANG
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def last_line(text: str) -> str:
     """The last line of a standard error, after the progress bars."""
     return text.replace("\r", "\n").rstrip("\n").rpartition("\n")[2]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import HANG
-from sweep.test_local import children
+from commands import HANG, children, wait_until
 
 from devsort.errors import UserError
 from devsort.processes import DIED, run_jobs
@@ -103,10 +102,3 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     os.waitpid(pid, 0)
     workers = [Path("/proc") / path.name for path in tmp_path.iterdir()]
     wait_until(lambda: not any(path.exists() for path in workers))
-
-
-def wait_until(condition) -> None:
-    deadline = time.monotonic() + HANG
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

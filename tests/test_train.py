@@ -6,18 +6,20 @@ import signal
 
 import pytest
 import torch
-from commands import Process, devsort, last_line
+from commands import Process, children, devsort, last_line, wait_until
 from safetensors import safe_open
 
+from devsort import train as module
 from devsort.artifacts import open_run
 from devsort.checkpoints import load_resume_step
 from devsort.cli import main
 from devsort.config import ScheduleConfig, TrainConfig
 from devsort.errors import UserError
 from devsort.model import losses
+from devsort.processes import DIED, crew
 from devsort.task import train_batch
-from devsort.threads import workers
 from devsort.train import (
+    Gradients,
     Trainer,
     checkpoint_steps,
     learning_rate,
@@ -95,8 +97,8 @@ def test_the_loss_that_is_logged_is_that_of_the_batch_before_the_step(tiny_run):
 def test_shards_side_by_side_or_one_after_the_other_are_bitwise_the_same(tiny_run):
     run = configured(tiny_run, "train.batch_size=7")  # an odd batch: shards of four and three
     alone = trained(run, 5)
-    with workers(2) as pool:
-        together = Trainer(run, pool)
+    with crew(Gradients(run), 1) as helpers:
+        together = Trainer(run, *helpers)
         for _ in range(5):
             together.advance()
         assert all(torch.equal(value, alone[name]) for name, value in together.params().items())
@@ -189,6 +191,26 @@ def test_a_run_killed_three_times_is_bitwise_the_run_never_killed(smoke, tmp_pat
         assert process.stop_when(saved.exists, signal.SIGKILL) == -signal.SIGKILL
         assert not (run / "checkpoints" / LAST).exists()
     assert devsort("train", run).code == 0
+    assert files(run) == files(smoke.path)
+
+
+def on_two_cores() -> None:
+    """As where there is more to train."""
+    module.ALONE = 0
+    module.cores = lambda: 2
+
+
+def test_a_run_on_two_cores_whose_process_is_killed_is_bitwise_that_on_one(smoke, tmp_path):
+    run = smoke.copy(tmp_path, "config.yaml")
+    process = Process(tmp_path / "log", "train", run, prepare=on_two_cores)
+    wait_until((run / "checkpoints" / "step-000000032.safetensors").exists)
+    (helper,) = children(process.pid)
+    os.kill(helper, signal.SIGKILL)
+    assert process.wait() == 2
+    step = load_resume_step(open_run(run))
+    told = f"devsort: error: a process that was to compute on one core ended with exit code -9; {DIED}"
+    assert last_line(process.log.read_text()) == told and 32 <= step < 300
+    assert Process(tmp_path / "log", "train", run, prepare=on_two_cores).wait() == 0
     assert files(run) == files(smoke.path)
 
 

@@ -16,21 +16,22 @@ from torch import Tensor
 from devsort.artifacts import Run
 from devsort.bench.timing import Timed, rate_of, threads
 from devsort.model import Shape, init_params, losses, model_shape
+from devsort.processes import crew
 from devsort.task import BLOCK, Batch, train_batch
-from devsort.threads import cores, workers
-from devsort.train import SHARDS, Trainer, learning_rate
+from devsort.threads import cores
+from devsort.train import Gradients, Trainer, learning_rate
 
 
 def ours(run: Run, steps: int) -> Timed:
-    """`Trainer.advance`, optimiser steps per second."""
-    with workers(SHARDS) as pool:
-        trainer = Trainer(run, pool)
+    """`Trainer.advance`, optimiser steps per second; the second process draws its batches in the first step."""
+    with crew(Gradients(run), int(cores() > 1)) as helpers:
+        trainer = Trainer(run, *helpers)
 
         def advance(_: int) -> float:
             trainer.advance()
             return trainer.loss
 
-        return _timed(run, steps, advance)
+        return _timed(run, steps, advance, 1)
 
 
 def plain(run: Run, steps: int) -> Timed:
@@ -94,14 +95,14 @@ def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Bat
         adam.step()
         return float(loss.detach())
 
-    return _timed(run, steps, advance)
+    return _timed(run, steps, advance, cores())
 
 
-def _timed(run: Run, steps: int, advance: Callable[[int], float]) -> Timed:
+def _timed(run: Run, steps: int, advance: Callable[[int], float], count: int) -> Timed:
     for step in range(1, steps + 1, BLOCK):  # drawn once, held for the next contender
         train_batch(run.config.task, step, run.config.train.batch_size)
     ticks, values = [], []
-    with threads(cores()):
+    with threads(count):
         for step in range(1, steps + 1):
             values.append(advance(step))
             ticks.append(time.perf_counter())

@@ -25,6 +25,7 @@ from commands import Process, last_line
 from safetensors import safe_open
 from soak.report import Row
 
+from devsort import train
 from devsort.artifacts import Run, open_run
 from devsort.checkpoints import checkpoint_steps, load_resume_step
 from devsort.errors import UserError
@@ -41,19 +42,21 @@ INPUTS = {
     "heads": ("checkpoints", "training.jsonl"),
     "stages": ("checkpoints", "training.jsonl", "llc.zarr", "heads.zarr"),
 }
-SPREAD = "llc by processes"  # as it samples where there is more to do
-STOPPED = INPUTS | {SPREAD: INPUTS["llc"]}
+SPREAD = {"train by processes": "train", "llc by processes": "llc"}  # as they work where there is more to do
+STOPPED = INPUTS | {name: INPUTS[command] for name, command in SPREAD.items()}
 UNITS = {  # where a command takes up a unit of its work: a step of training, a checkpoint, all of it
     "train": "devsort.train.Trainer.advance",
     "llc": "devsort.llc.step.Worker.__call__",
-    SPREAD: "devsort.llc.step.Store.write",  # in the process that starts the others
+    "train by processes": "devsort.train.Trainer.advance",
+    "llc by processes": "devsort.llc.step.Store.write",  # in the process that starts the others
     "heads": "devsort.artifacts.load_checkpoint",
     "stages": "devsort.stages.step.detect",
 }
 UNIT_OF = {
     "train": lambda trainer: trainer.step + 1,
     "llc": lambda worker, checkpoints, *_: " ".join(map(str, checkpoints)),
-    SPREAD: lambda store, position, *_: store.steps[position],
+    "train by processes": lambda trainer: trainer.step + 1,
+    "llc by processes": lambda store, position, *_: store.steps[position],
     "heads": lambda run, step: step,
     "stages": lambda *_: 0,
 }
@@ -167,13 +170,13 @@ class Trials:
 
 def started(command: str, folder: Path) -> Process:
     """The command at work on the folder."""
-    prepare = by_processes if command == SPREAD else None
+    prepare = by_processes if command in SPREAD else None
     return Process(folder.parent / "log", command.split()[0], folder, prepare=prepare)
 
 
 def by_processes() -> None:
-    """Has `devsort llc` take a process a core, however little there is to do."""
-    workers.ALONE = 0
+    """Has `devsort train` and `devsort llc` take a process a core, however little there is to do."""
+    train.ALONE = workers.ALONE = 0
 
 
 # ---- units of work
@@ -198,12 +201,12 @@ def counted(command: str, folder: Path) -> Iterator[Callable[[], list[int]]]:
 
 def saved_units(command: str, folder: Path) -> set[int]:
     """Units of a command whose result is in the folder."""
-    run = open_run(folder)
+    run, command = open_run(folder), SPREAD.get(command, command)
     if command == "train":
         return set(range(1, load_resume_step(run) + 1))
     if command == "stages":
         return {0} if run.stages.exists() else set()
-    return sampled(run) if command in ("llc", SPREAD) else measured(run)
+    return sampled(run) if command == "llc" else measured(run)
 
 
 def sampled(run: Run) -> set[int]:
@@ -227,7 +230,8 @@ def wasted(command: str, folder: Path, before: set[int], units: list[int]) -> st
     if again := before & set(units):
         return f"{command} did {sorted(again)[:3]} again, which was saved"
     lost = sorted(set(units) - saved_units(command, folder))
-    allowed = {"train": stretch(folder), "llc": 1, SPREAD: 1, "heads": torch.get_num_threads(), "stages": 1}[command]
+    of = {"train": stretch(folder), "llc": 1, "heads": torch.get_num_threads(), "stages": 1}
+    allowed = of[SPREAD.get(command, command)]
     if len(lost) > allowed or len(units) > len(set(units)):
         return f"{command} lost units {lost[:3]} … {lost[-1]}, {len(lost)} where {allowed} may be in flight"
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Process
+from commands import Process, children
 from sweeps import tiny_jobs, write_study
 
 from devsort.artifacts import load_checkpoint, open_run
@@ -30,12 +30,6 @@ def _often(monkeypatch):
 
 def quiet(_):
     pass
-
-
-def children() -> list[int]:
-    """Processes that this one has spawned to work."""
-    pids = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return [int(p) for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
 
 
 def test_a_cell_has_the_bits_of_the_commands(tmp_path):
