@@ -20,7 +20,7 @@ from torch import Tensor
 
 from devsort import __version__
 from devsort.config import Config, load_config
-from devsort.errors import Stale, Unfinished, UserError
+from devsort.errors import Stale, Unfinished, UserError, interruptible
 from devsort.files import check_readable, locked, refuse_links, remove_leftovers, write_atomic, writing
 
 TRAIN_SECTIONS = ("task", "model", "train")  # what the checkpoints depend on
@@ -155,7 +155,7 @@ def load_tensors(path: Path, expected: Mapping[str, str], command: str) -> dict[
         raise UserError(f"{path} is missing", fix)
     check_readable(path)
     try:
-        with safe_open(path, "pt") as f:
+        with interruptible(), safe_open(path, "pt") as f:
             metadata = f.metadata() or {}
             tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as e:

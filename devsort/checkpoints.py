@@ -9,7 +9,7 @@ from torch import Tensor
 
 from devsort.artifacts import Run, changes, identity, load_checkpoint, load_tensors, origin_of_step, provenance
 from devsort.config import ScheduleConfig, TrainConfig
-from devsort.errors import Stale, UserError
+from devsort.errors import Stale, UserError, interruptible
 
 LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
 
@@ -103,7 +103,7 @@ def load_resume_step(run: Run) -> int:
 def _metadata(path: Path) -> dict[str, str]:
     """The header of a safetensors file; empty where there is none that can be read."""
     try:
-        with safe_open(path, "pt") as f:
+        with interruptible(), safe_open(path, "pt") as f:
             return f.metadata() or {}
     except (SafetensorError, OSError, ValueError):
         return {}

@@ -38,6 +38,13 @@ class Sampler(StrEnum):
     devinterp = "devinterp"
 
 
+class Device(StrEnum):
+    """Where the bench runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
@@ -257,6 +264,7 @@ def bench(
         list[int], typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable")
     ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
     repeats: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")] = 3,
+    device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path("benchmark"),
     as_json: JsonOpt = False,
 ) -> int:
@@ -264,7 +272,7 @@ def bench(
     from devsort.artifacts import write_json
     from devsort.bench import Settings, run_bench, table
 
-    value = run_bench(Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats))
+    value = run_bench(Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value))
     write_json(out / "bench.json", value)
     emit(value, as_json, table)
     return 0 if value["ok"] else 1
@@ -280,6 +288,7 @@ def _finite(value: Any) -> Any:
 
 
 def _interrupt(signum: int, _: object) -> None:
+    Interrupted.heard.append(signum)
     raise Interrupted(signum)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar
 
 
 class UserError(Exception):
@@ -32,7 +33,12 @@ class Interrupted(BaseException):
 
     Args:
         signum: The signal.
+
+    Attributes:
+        heard: Of the class: all signals that this process heard.
     """
+
+    heard: ClassVar[list[int]] = []
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -47,6 +53,19 @@ def saying(saved: Callable[[], str]) -> Iterator[None]:
     except Interrupted as e:
         e.saved = saved()
         raise
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Around compiled code that calls Python: raises an interruption that it swallows or turns into its own error."""
+    before = len(Interrupted.heard)
+    try:
+        yield
+    except Exception:
+        if len(Interrupted.heard) == before:
+            raise
+    if len(Interrupted.heard) > before:
+        raise Interrupted(Interrupted.heard[-1])
 
 
 class InUse(UserError):

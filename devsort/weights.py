@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from devsort.errors import UserError
+from devsort.errors import UserError, interruptible
 from devsort.files import check_readable
 
 SHARED = 4  # times over which the bytes of a file may be shared between its tensors, such as tied embeddings
@@ -57,7 +57,7 @@ def _is_plain(value: Any) -> bool:
 
 def _read_state(path: Path) -> Any:
     if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as f:
+        with interruptible(), safe_open(path, "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     if path.suffix not in (".pt", ".pth"):
         raise UserError(f"{path} ends in {path.suffix or 'nothing'}", "give a .safetensors or .pt file")

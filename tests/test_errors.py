@@ -2,7 +2,7 @@
 
 import pytest
 
-from devsort.errors import Interrupted, UserError, one_line, saying
+from devsort.errors import Interrupted, UserError, interruptible, one_line, saying
 
 
 def test_message_is_what_and_fix():
@@ -40,6 +40,32 @@ def test_an_interruption_says_what_is_saved():
         raise Interrupted(15)
     assert (e.value.signum, e.value.saved) == (15, "half is saved")
     assert Interrupted(2).saved == "finished work is saved"
+
+
+def swallowing():
+    """As a library does that calls Python from compiled code."""
+    try:
+        Interrupted.heard.append(15)
+        raise Interrupted(15)
+    except Interrupted:
+        return
+
+
+def replacing():
+    swallowing()
+    raise ValueError("the shape cannot be told")
+
+
+@pytest.mark.parametrize("library", [swallowing, replacing])
+def test_an_interruption_that_a_library_swallows_is_raised(monkeypatch, library):
+    monkeypatch.setattr(Interrupted, "heard", [2])  # an earlier one changes nothing
+    with interruptible():
+        pass
+    with pytest.raises(ValueError, match="its own"), interruptible():
+        raise ValueError("its own")
+    with pytest.raises(Interrupted) as e, interruptible():
+        library()
+    assert e.value.signum == 15
 
 
 def test_no_handler_of_errors_swallows_an_interruption():

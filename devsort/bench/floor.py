@@ -22,13 +22,12 @@ Left out: products with a vector (layer norm's shift folded into biases), softma
 noise. The floor rate is the machine's measured float32 matrix peak over these flops.
 """
 
-import time
-
 import torch
 
+from devsort.bench.timing import now
 from devsort.model import Shape
 
-SIZE = 1024  # of the square matrices that measure the peak
+SIZE = {"cpu": 1024, "cuda": 8192}  # n of the square matrices that measure the peak
 
 
 def step_flops(shape: Shape, lists: int, one_head: bool = False) -> int:
@@ -52,11 +51,12 @@ def step_flops(shape: Shape, lists: int, one_head: bool = False) -> int:
     return 2 * 3 * (norms + tables + writes + scores + heads + logits)
 
 
-def matrix_peak(seconds: float = 0.3) -> float:
-    """Float32 matrix peak in FLOP/s on torch's threads: the best 1024³ product within so many seconds."""
-    a, b, out = (torch.full((SIZE, SIZE), 0.5) for _ in range(3))
-    best, end = float("inf"), time.perf_counter() + seconds
-    while (start := time.perf_counter()) < end:
+def matrix_peak(device: torch.device, seconds: float = 0.3) -> float:
+    """Float32 matrix peak in FLOP/s, on a CPU on torch's threads: the best n³ product within so many seconds."""
+    n = SIZE[device.type]
+    a, b, out = (torch.full((n, n), 0.5, device=device) for _ in range(3))
+    best, end = float("inf"), now(device) + seconds
+    while (start := now(device)) < end:
         torch.mm(a, b, out=out)
-        best = min(best, time.perf_counter() - start)
-    return 2 * SIZE**3 / best
+        best = min(best, now(device) - start)
+    return 2 * n**3 / best

@@ -14,13 +14,15 @@ from devsort.artifacts import Run
 from devsort.bench import floor, samplers, trainers
 from devsort.bench.timing import Timed, threads
 from devsort.config import default_config
+from devsort.errors import UserError
 from devsort.model import Params, Shape, model_shape
 from devsort.progress import progress
 from devsort.threads import cores
-from devsort.train import Trainer
+from devsort.train import Trainer, resolve_device
 
 LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss
 SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
+FILL = 6  # a GPU's memory over what its lanes may take; the rest is for what each checkpoint freezes, and the noise
 Contender = Callable[[int], Timed]  # of the number of the turn
 
 
@@ -35,6 +37,7 @@ class Settings:
         chain_steps: Steps of a chain at small batches; at large ones fewer.
         train_steps: Optimiser steps of a turn.
         warm_steps: Training steps before the checkpoint that is sampled.
+        device: cpu, or cuda for all contenders.
         overrides: key=value over the default config.
     """
 
@@ -44,6 +47,7 @@ class Settings:
     chain_steps: int = 60
     train_steps: int = 24
     warm_steps: int = 200
+    device: str = "cpu"
     overrides: tuple[str, ...] = ()
 
 
@@ -63,10 +67,16 @@ class Work:
 def run_bench(chosen: Settings) -> dict[str, Any]:
     """Measures everything.
 
+    Raises:
+        UserError: A GPU is asked for and there is none.
+
     Returns:
         rows with what, batch, peer_name, devsort, peer, ratio, floor (all rates in `unit`), spread (least and largest
         of the turns) and agreement; machine; notes on what was left out; ok, whether all answers agree.
     """
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
+    device = resolve_device(chosen.device)
     peak, notes = 0.0, [] if _version("transformer-lens") else ["transformer-lens is not installed: row left out"]
     rows: list[dict[str, Any]] = []
     works = _works(chosen)
@@ -76,14 +86,14 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
             turns = []
             for turn in range(chosen.repeats):
                 with threads(cores()):
-                    peak = max(peak, floor.matrix_peak())
+                    peak = max(peak, floor.matrix_peak(device))
                 turns.append({name: run(turn) for name, run in {"": work.ours, **work.peers}.items()})
                 bar.update()
             measured.append((work, turns))
     for work, turns in measured:
         rows += [_row(work, name, turns, peak) for name in work.peers]
-    machine = {"cores": cores(), "peak_gflops": peak / 1e9, "torch": torch.__version__, "arch": platform.machine()}
-    return {"rows": rows, "machine": machine, "notes": notes, "ok": all(row["agreement"]["ok"] for row in rows)}
+    ok = all(row["agreement"]["ok"] for row in rows)
+    return {"rows": rows, "machine": _machine(device, peak), "notes": notes, "ok": ok}
 
 
 def table(value: dict[str, Any]) -> str:
@@ -93,7 +103,8 @@ def table(value: dict[str, Any]) -> str:
     lines = [header] + [_cells(row) for row in value["rows"]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    about = f"{machine['cores']} cores, float32 matrix peak {machine['peak_gflops']:.0f} GFLOP/s"
+    where = machine["gpu"] or f"{machine['cores']} cores"
+    about = f"{where}, float32 matrix peak {machine['peak_gflops']:.0f} GFLOP/s"
     return "\n".join([*text, "", about, *value["notes"]])
 
 
@@ -178,10 +189,20 @@ def _row(work: Work, name: str, turns: list[dict[str, Timed]], peak: float) -> d
     }
 
 
+def _machine(device: torch.device, peak: float) -> dict[str, Any]:
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    about = {"gpu": card, "peak_gflops": peak / 1e9, "torch": torch.__version__, "arch": platform.machine()}
+    return {"cores": cores()} | about
+
+
 def _run(chosen: Settings, **sampler: int) -> Run:
-    """A run that is never written: the defaults on the CPU, following no parts of the data."""
+    """A run that is never written: the defaults, following no parts of the data, with lanes to fill a GPU."""
+    memory = ()
+    if chosen.device == "cuda":
+        memory = (f"memory={torch.cuda.mem_get_info()[1] // FILL // 2**20}",)
     own = tuple(f"llc.sampler.{key}={value}" for key, value in sampler.items())
-    return Run(Path("bench"), default_config(("device=cpu", "llc.parts=[]", *chosen.overrides, *own)))
+    settings = (f"device={chosen.device}", "llc.parts=[]", *memory, *chosen.overrides, *own)
+    return Run(Path("bench"), default_config(settings))
 
 
 def _shape(run: Run) -> Shape:

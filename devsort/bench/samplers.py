@@ -1,18 +1,18 @@
 """Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as devinterp runs them.
 
 Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where there are enough;
-here all are the same. Each core has its process, and they begin together. devinterp works on one chain at a time with
-all of torch's threads. Both draw their own minibatches from the same data set. What is compared is each chain's mean
-loss above the checkpoint's on the same minibatches.
+here all are the same. Each core has its process, and they begin together; a GPU has one, with as many checkpoints as
+`memory` holds the lanes of. devinterp works on one chain at a time with all of torch's threads, or on the GPU. Both
+draw their own minibatches from the same data set. What is compared is each chain's mean loss above the checkpoint's on
+the same minibatches.
 """
 
-import time
 from functools import partial
 
 import numpy as np
 
 from devsort.artifacts import Run
-from devsort.bench.timing import Timed, rate_of, threads
+from devsort.bench.timing import Timed, now, rate_of, threads
 from devsort.llc.workers import Worker, settings
 from devsort.model import Params, model_shape
 from devsort.processes import Advanced, run_jobs
@@ -20,14 +20,15 @@ from devsort.sampling.devinterp import sample_with_devinterp
 from devsort.sampling.restrictions import restriction_mask
 from devsort.task import sampling_set
 from devsort.threads import cores
+from devsort.train import resolve_device
 
 
 def ours(run: Run, name: str, params: Params) -> Timed:
-    """The pipeline's workers, each on its own core, on the restriction `name`; chain-steps per second of all cores."""
+    """The pipeline's workers, one a core or GPU, on the restriction `name`; chain-steps per second of all together."""
     worker = Worker(run, (name,))
-    size = worker.checkpoints
-    groups = [range(i * size, (i + 1) * size) for i in range(cores())]
-    turns = dict(run_jobs(partial(_ticked, worker, params), groups, cores(), lambda _: None))
+    size, count = worker.checkpoints, 1 if worker.device.type == "cuda" else cores()
+    groups = [range(i * size, (i + 1) * size) for i in range(count)]
+    turns = dict(run_jobs(partial(_ticked, worker, params), groups, count, lambda _: None))
     lanes = min(worker.lanes, size * worker.config.num_chains)
     rate = rate_of([ticks for ticks, _ in turns.values()], lanes)
     return Timed(rate, np.mean([rise for group in groups for rise in turns[group][1]], 0))
@@ -36,7 +37,7 @@ def ours(run: Run, name: str, params: Params) -> Timed:
 def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[list[float], list[np.ndarray]]:
     """When each step of a group ended, and the mean rise of each chain (C,) at each checkpoint."""
     ticks: list[float] = []
-    traces = worker(dict.fromkeys(group, params), lambda _: ticks.append(time.perf_counter()))
+    traces = worker(dict.fromkeys(group, params), lambda _: ticks.append(now(worker.device)))
     return ticks, [trace.rise.mean(1) for (trace,) in traces.values()]
 
 
@@ -45,9 +46,10 @@ def devinterp(run: Run, name: str, params: Params) -> Timed:
     data = sampling_set(run.config.task, run.config.llc.dataset_size)
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
     ticks: list[float] = []
+    device = resolve_device(run.config.device)
     with threads(cores()):
-        tick = lambda: ticks.append(time.perf_counter())  # noqa: E731
-        trace = sample_with_devinterp(params, data, settings(run), mask, run.config.llc.sampler.seed, tick)
+        tick = lambda: ticks.append(now(device))  # noqa: E731
+        trace = sample_with_devinterp(params, data, settings(run), mask, run.config.llc.sampler.seed, tick, device)
     config = run.config.llc.sampler
     chains = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
     seconds = chains[:, -1] - chains[:, 0]

@@ -1,5 +1,6 @@
 """What one contender's turn gives, and how many cores it had."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:
     """
     done = sum(len(own) - 1 for own in ticks)
     return per_tick * done / (max(own[-1] for own in ticks) - min(own[0] for own in ticks))
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, when all that the device was told to do is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 @contextmanager

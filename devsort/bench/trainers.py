@@ -4,7 +4,6 @@ All start from the same weights and see the same batches, which are drawn before
 settings. What is compared is the loss of every step.
 """
 
-import time
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -14,17 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from devsort.artifacts import Run
-from devsort.bench.timing import Timed, rate_of, threads
+from devsort.bench.timing import Timed, now, rate_of, threads
 from devsort.model import Shape, init_params, losses, model_shape
 from devsort.processes import crew
 from devsort.task import BLOCK, Batch, train_batch
 from devsort.threads import cores
-from devsort.train import Gradients, Trainer, learning_rate
+from devsort.train import Gradients, Trainer, learning_rate, resolve_device
 
 
 def ours(run: Run, steps: int) -> Timed:
     """`Trainer.advance`, optimiser steps per second; the second process draws its batches in the first step."""
-    with crew(Gradients(run), int(cores() > 1)) as helpers:
+    on_two_cores = cores() > 1 and resolve_device(run.config.device).type == "cpu"
+    with crew(Gradients(run), int(on_two_cores)) as helpers:
         trainer = Trainer(run, *helpers)
 
         def advance(_: int) -> float:
@@ -38,8 +38,8 @@ def plain(run: Run, steps: int) -> Timed:
     """Autograd on `devsort.model.losses` with torch.optim.Adam as it comes."""
     shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
     params = init_params(shape, run.config.model.init_scale, seed)
-    leaves = [p.requires_grad_() for p in params.values()]
-    return _loop(run, steps, leaves, lambda batch: losses(params, batch.tokens, batch.targets).mean())
+    params = {name: p.to(resolve_device(run.config.device)).requires_grad_() for name, p in params.items()}
+    return _loop(run, steps, params.values(), lambda batch: losses(params, batch.tokens, batch.targets).mean())
 
 
 def hooked(run: Run, steps: int) -> Timed:
@@ -49,7 +49,7 @@ def hooked(run: Run, steps: int) -> Timed:
         ImportError: transformer-lens is not installed.
     """
     shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
-    model, L = hooked_transformer(shape), shape.list_length
+    model, L = hooked_transformer(shape, resolve_device(run.config.device)), shape.list_length
     model.load_state_dict(init_params(shape, run.config.model.init_scale, seed), strict=False)
 
     def loss(batch: Batch) -> Tensor:
@@ -59,7 +59,7 @@ def hooked(run: Run, steps: int) -> Timed:
     return _loop(run, steps, model.parameters(), loss)
 
 
-def hooked_transformer(shape: Shape) -> torch.nn.Module:
+def hooked_transformer(shape: Shape, device: torch.device | str = "cpu") -> torch.nn.Module:
     """TransformerLens's model of the same dimensions.
 
     Raises:
@@ -76,7 +76,7 @@ def hooked_transformer(shape: Shape) -> torch.nn.Module:
         d_vocab=shape.vocab,
         attn_only=True,
         normalization_type="LN" if shape.layer_norm else None,
-        device="cpu",
+        device=str(device),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it announces its successor
@@ -85,11 +85,11 @@ def hooked_transformer(shape: Shape) -> torch.nn.Module:
 
 def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Batch], Tensor]) -> Timed:
     c = run.config.train
-    adam = torch.optim.Adam(leaves, c.lr, c.betas, c.eps, c.weight_decay)
+    adam, device = torch.optim.Adam(leaves, c.lr, c.betas, c.eps, c.weight_decay), resolve_device(run.config.device)
 
     def advance(step: int) -> float:
         adam.param_groups[0]["lr"] = learning_rate(c, step)
-        loss = loss_of(train_batch(run.config.task, step, c.batch_size))
+        loss = loss_of(train_batch(run.config.task, step, c.batch_size).to(device))
         adam.zero_grad()
         loss.backward()
         adam.step()
@@ -101,9 +101,9 @@ def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Bat
 def _timed(run: Run, steps: int, advance: Callable[[int], float], count: int) -> Timed:
     for step in range(1, steps + 1, BLOCK):  # drawn once, held for the next contender
         train_batch(run.config.task, step, run.config.train.batch_size)
-    ticks, values = [], []
+    ticks, values, device = [], [], resolve_device(run.config.device)
     with threads(count):
         for step in range(1, steps + 1):
             values.append(advance(step))
-            ticks.append(time.perf_counter())
+            ticks.append(now(device))
     return Timed(rate_of([ticks]), np.array(values))

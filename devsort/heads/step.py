@@ -13,7 +13,7 @@ from safetensors import safe_open
 from devsort import artifacts
 from devsort.artifacts import TRAIN_SECTIONS, Run
 from devsort.config import Config, TaskConfig
-from devsort.errors import UserError, saying
+from devsort.errors import UserError, interruptible, saying
 from devsort.files import remove, replacing_folder
 from devsort.heads import parts
 from devsort.heads.analysis import Analysis, analyse, dataset, describe
@@ -155,7 +155,7 @@ def checkpoints_identity(run: Run, steps: list[int]) -> str:
 
 def _header(path: Path) -> Mapping[str, str]:
     try:
-        with safe_open(path, "pt") as f:
+        with interruptible(), safe_open(path, "pt") as f:
             return f.metadata() or {}
     except Exception:  # told by `load_checkpoint`, which names the file and the remedy
         return {}

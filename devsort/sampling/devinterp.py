@@ -69,6 +69,7 @@ def sample_with_devinterp(
     mask: Mask | None,
     seed: int,
     on_step: Callable[[], None] = lambda: None,
+    device: torch.device | str = "cpu",
 ) -> Trace:
     """Runs devinterp's `sample()` around a checkpoint.
 
@@ -79,6 +80,7 @@ def sample_with_devinterp(
         mask: Free entries, or None for all.
         seed: devinterp's init_seed.
         on_step: Called before each loss of devinterp's: one for each chain, then those of the chains, one by one.
+        device: Where devinterp computes.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -95,7 +97,7 @@ def sample_with_devinterp(
         return answer_loss(model, input_ids)
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn)
+        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn, str(device))
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
     init_loss = _loss_at(params, seen)
@@ -135,6 +137,7 @@ def _sample(
     seed: int,
     path: Path,
     loss_fn: Callable[[SortModule, Tensor], Tensor],
+    device: str,
 ) -> xr.Dataset:
     tree = sample(
         SortModule(params),
@@ -155,7 +158,7 @@ def _sample(
         match_sampling_input_ids_across_chains=False,
         param_masks=mask,
         loss_fn=loss_fn,
-        device="cpu",
+        device=device,
         output_path=path,
     )
     return tree.dataset.load()

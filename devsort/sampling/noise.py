@@ -23,8 +23,8 @@ AT_ONCE = 2**24  # numbers that are computed at once from their indices, in some
 GOLDEN, FIRST, SECOND = (x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
 
 
-def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> Callable[[], Tensor]:
-    """The noise of lanes whose parameters (G, F) are `like`, on its device.
+def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> Callable[[int | Tensor], Tensor]:
+    """The noise of lanes whose parameters (G, F) are `like`, on its device: a function of the step, see both classes.
 
     Args:
         seed: Seed of all streams.
@@ -35,40 +35,37 @@ def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> C
 
 
 class GeneratorNoise:
-    """Each lane from a generator of its own; see the module."""
+    """Each lane from a generator of its own; see the module. Steps must be asked for one after the other, from 0."""
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
         self.generators = [torch_stream(seed, "noise", *index, device=like.device) for index in streams]
         steps = min(STEPS, max(1, BLOCK // like.shape[1]))  # a function of F alone, never of the lanes
         self.block = like.new_empty(len(like), steps, like.shape[1])
-        self.used = steps
 
-    def __call__(self) -> Tensor:
-        """The next (G, F) numbers, a view of memory that is used again."""
-        if self.used == self.block.shape[1]:
+    def __call__(self, step: int) -> Tensor:
+        """The numbers (G, F) of a step, a view of memory that is used again."""
+        at = step % self.block.shape[1]
+        if at == 0:
             for lane, generator in zip(self.block, self.generators, strict=True):
                 lane.normal_(generator=generator)
-            self.used = 0
-        self.used += 1
-        return self.block[:, self.used - 1]
+        return self.block[:, at]
 
 
 class IndexNoise:
-    """Each number from its indices; see the module."""
+    """Each number from its indices; see the module. A step may be a tensor (1,) on the device."""
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
         keys = [stream(seed, "noise", *index).integers(-(2**63), 2**63, dtype=np.int64) for index in streams]
         self.keys = torch.tensor(np.array(keys), device=like.device)  # (G,)
         self.positions = mix(torch.arange(-(-like.shape[1] // 2), device=like.device))  # (⌈F/2⌉,)
-        self.out, self.step = torch.empty_like(like), 0
+        self.out = torch.empty_like(like)
 
-    def __call__(self) -> Tensor:
-        """The next (G, F) numbers, memory that is used again."""
-        keys = mix(self.keys ^ mix(torch.full_like(self.keys, self.step)))
+    def __call__(self, step: int | Tensor) -> Tensor:
+        """The numbers (G, F) of a step, memory that is used again."""
+        keys = mix(self.keys ^ mix(torch.zeros_like(self.keys) + step))
         lanes = max(1, AT_ONCE // self.out.shape[1])
         for key, out in zip(keys.split(lanes), self.out.split(lanes), strict=True):
             out.copy_(normal(key[:, None] ^ self.positions)[:, : out.shape[1]])
-        self.step += 1
         return self.out
 
 

@@ -22,6 +22,9 @@ Groups = dict[str, Tensor]
 class Objective(Protocol):
     """Loss of G lanes as a function of their free parameters, packed into rows.
 
+    An objective may have `static = True`: then each call does the same operations on the same memory, and on a GPU it
+    is captured as a graph, with the step as a tensor (1,) int64 on the device; see `graphs`.
+
     Attributes:
         center: (G, F) starting points w*.
     """

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from devsort.config import SamplerConfig
+from devsort.sampling.graphs import Replayed, can_capture
 from devsort.sampling.noise import lane_noise
-from devsort.sampling.objective import Objective
+from devsort.sampling.objective import Groups, Objective
 from devsort.sampling.trace import Trace
 
 
@@ -56,17 +57,32 @@ def run_chains(
     Returns:
         The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing is dropped.
     """
-    star = objective.center
-    w = star.clone(memory_format=torch.contiguous_format)
-    noise = lane_noise(config.seed, streams, w)
-    record, moved = _Record(config, torch.empty_like(w)), torch.empty_like(w)
+    advance = _Step(objective, config, streams)
+    record = _Record(config, torch.empty_like(advance.w))
+    turn = Replayed(advance) if advance.replayed else advance
     for step in range(config.num_steps):
-        loss, init_loss, grad, groups = objective(w, step)
-        force, moved = sgld_step(w, star, grad, noise(), config, moved)
-        record(step, loss, init_loss, force, moved, groups)
+        record(step, *turn())
         if on_step:
             on_step(step)
-    return record.trace(w.shape[1])
+    return record.trace(advance.w.shape[1])
+
+
+class _Step:
+    """A step of all lanes; where it is replayed as a graph its number lies on the device."""
+
+    def __init__(self, objective: Objective, config: SamplerConfig, streams: Sequence[tuple[int, ...]]) -> None:
+        self.objective, self.config, self.star = objective, config, objective.center
+        self.w = self.star.clone(memory_format=torch.contiguous_format)
+        self.moved, self.noise = torch.empty_like(self.w), lane_noise(config.seed, streams, self.w)
+        self.replayed = can_capture(self.w.device) and getattr(objective, "static", False)
+        self.number = torch.zeros(1, dtype=torch.int64, device=self.w.device) if self.replayed else 0
+
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
+        """Loss, the starting point's, G and w − w* before the update, and the rise on parts of the minibatch."""
+        loss, init_loss, grad, groups = self.objective(self.w, self.number)
+        force, moved = sgld_step(self.w, self.star, grad, self.noise(self.number), self.config, self.moved)
+        self.number += 1  # in place on a device
+        return loss, init_loss, force, moved, groups
 
 
 class _Record:

@@ -33,6 +33,10 @@ class Minibatches:
     index: Tensor
     groups: dict[str, Tensor]
 
+    def at(self, step: int | Tensor) -> Tensor:
+        """The rows of each chain at a step (C, B), which may be a tensor (1,) on the device."""
+        return self.index[:, step] if isinstance(step, int) else self.index.index_select(1, step).squeeze(1)
+
 
 class Reference:
     """A checkpoint with its own loss on every answer of the data set, in nats: (n, L)."""
@@ -56,6 +60,8 @@ class SortObjective:
         batches: The chains' minibatches, the same at every checkpoint.
     """
 
+    static = True
+
     def __init__(
         self,
         kernels: tuple[SortKernel, HeadKernel],
@@ -78,9 +84,9 @@ class SortObjective:
         lane = torch.arange(self.checkpoints, device=full.device).repeat_interleave(chains)
         self.offset = lane[:, None] * len(batches.data)  # (G, 1)
 
-    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
+    def __call__(self, w: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Groups]:
         """See `objective.Objective`."""
-        index = self.batches.index[:, step].repeat(self.checkpoints, 1)  # (G, B)
+        index = self.batches.at(step).repeat(self.checkpoints, 1)  # (G, B)
         losses, grad = self._value_and_grad(w, index)  # (G, B, L), (G, F)
         rise = losses - torch.nn.functional.embedding(index + self.offset, self.losses)
         loss = losses.mean((1, 2))

@@ -122,6 +122,12 @@ def test_the_floor_counts_the_products_that_the_kernels_take(one_head):
     assert counter.get_total_flops() == pytest.approx(step_flops(shape, 64, one_head), rel=0.02)
 
 
+def test_a_gpu_that_is_not_there_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = "devsort: error: --device cuda is asked for, but torch sees no GPU; use --device cpu\n"
+    assert devsort("bench", "--device", "cuda").err == told
+
+
 def test_a_batch_of_zero_is_refused():
     result = devsort("bench", "--batch", "0")
     assert result.code == 2 and "Invalid value for '--batch'" in result.err

@@ -31,9 +31,9 @@ def test_noise_of_a_lane_is_bitwise_its_own(kind, width):
     together = kind(1, streams, torch.zeros(3, width))
     alone = kind(1, streams[1:2], torch.zeros(1, width))
     seen = []
-    for _ in range(steps):
-        row = together()
-        assert torch.equal(alone()[0], row[1])
+    for step in range(steps):
+        row = together(step)
+        assert torch.equal(alone(step)[0], row[1])
         seen.append(row[:, 0].clone())
     draws = torch.stack(seen)  # (steps, 3)
     assert len(draws.unique()) == draws.numel()
@@ -42,7 +42,7 @@ def test_noise_of_a_lane_is_bitwise_its_own(kind, width):
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_is_standard_normal_and_independent(kind):
     drawn = kind(0, [(c,) for c in range(50)], torch.zeros(50, 4))
-    x = torch.stack([drawn().clone() for _ in range(1000)])  # (T, lanes, F), four blocks of a generator
+    x = torch.stack([drawn(step).clone() for step in range(1000)])  # (T, lanes, F), four blocks of a generator
     n = x.numel()
     assert abs(float(x.mean())) < 5 / math.sqrt(n)
     assert abs(float(x.var()) - 1) < 5 * math.sqrt(2 / n)
@@ -76,7 +76,7 @@ def test_noise_by_index_is_that_of_a_loop():
     streams, width = [(2, 7), (2, 8)], 5
     drawn = IndexNoise(3, streams, torch.zeros(2, width))
     for step in range(3):
-        row = drawn()
+        row = drawn(torch.tensor([step]) if step else step)  # as in a graph, or plainly
         for lane, index in enumerate(streams):
             key = int(stream(3, "noise", *index).integers(-(2**63), 2**63, dtype=np.int64)) % WORD
             for i in range(width):
@@ -93,9 +93,9 @@ def test_the_numbers_are_finite_at_both_ends_of_the_bits(monkeypatch):
 
 
 def test_pieces_change_nothing(monkeypatch):
-    whole = IndexNoise(0, [(c,) for c in range(7)], torch.zeros(7, 10))().clone()
+    whole = IndexNoise(0, [(c,) for c in range(7)], torch.zeros(7, 10))(0).clone()
     monkeypatch.setattr(module, "AT_ONCE", 25)  # two lanes
-    assert torch.equal(IndexNoise(0, [(c,) for c in range(7)], torch.zeros(7, 10))(), whole)
+    assert torch.equal(IndexNoise(0, [(c,) for c in range(7)], torch.zeros(7, 10))(0), whole)
 
 
 def test_a_chain_on_an_accelerators_noise_finds_the_known_answer(monkeypatch):

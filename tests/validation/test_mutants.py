@@ -107,17 +107,17 @@ def bigger_minibatches():
 
 
 def one_noise_for_all():
-    def mutant(self):
-        return ORIGINAL_NOISE(self)[:1].expand(len(self.block), -1)
+    def mutant(self, step):
+        return ORIGINAL_NOISE(self, step)[:1].expand(len(self.block), -1)
 
     return patch.object(GeneratorNoise, "__call__", mutant)
 
 
 def noise_used_twice():
-    def mutant(self):
-        self.calls = getattr(self, "calls", 0) + 1
-        if self.calls % 2:
-            self.last = ORIGINAL_NOISE(self).clone()
+    def mutant(self, step):
+        drawn = ORIGINAL_NOISE(self, step)
+        if step % 2 == 0:
+            self.last = drawn.clone()
         return self.last
 
     return patch.object(GeneratorNoise, "__call__", mutant)
