@@ -44,12 +44,10 @@ chart: setup  ## draw the figures
 $(STEPS):
 	@$(MAKE) --no-print-directory -j$(JOBS) $(RUN:%=%.$@)
 
-# A step of one run, as many at once as there are cores, with large tensors on huge pages; each bar of progress has its
-# own line.
+# A step of one run, as many at once as there are cores; each bar of progress has its own line.
 define step_of_each_run
 $(RUN:%=%.$(1)):
 	@if [ -t 2 ]; then export TQDM_POSITION=$$$$(($$$$(printf '%s\n' $(RUN) | grep -nxF $$(basename $$@) | cut -d: -f1) - 1)); fi; \
-	export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; \
 	OMP_NUM_THREADS=$$$$(($(CORES) / $(JOBS))) exec $(DEVSORT) $(1) $$(basename $$@)
 endef
 $(foreach step,$(STEPS),$(eval $(call step_of_each_run,$(step))))
