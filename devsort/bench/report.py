@@ -77,7 +77,7 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
     device = resolve_device(chosen.device)
-    peak, notes = 0.0, [] if _version("transformer-lens") else ["transformer-lens is not installed: row left out"]
+    peak, notes = 0.0, [] if _version("transformer-lens") else ["transformer-lens is not installed: rows left out"]
     rows: list[dict[str, Any]] = []
     works = _works(chosen)
     with progress(total=len(works) * chosen.repeats, desc="bench", unit="turn") as bar:
@@ -145,13 +145,17 @@ def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
         return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=turn)
 
     flops = floor.step_flops(_shape(run(0)), batch, one_head=name != "full")
+    peers: dict[str, Contender] = {}
+    peers[f"devinterp {_version('devinterp')}"] = lambda turn: samplers.devinterp(run(turn), name, params)
+    if _version("transformer-lens"):
+        peers["devinterp on transformer-lens"] = lambda turn: samplers.devinterp_on_hooked(run(turn), name, params)
     return Work(
         what=f"sampler {name}",
         batch=batch,
         unit="chain-steps/s",
         flops=flops,
         ours=lambda turn: samplers.ours(run(turn), name, params),
-        peers={f"devinterp {_version('devinterp')}": lambda turn: samplers.devinterp(run(turn), name, params)},
+        peers=peers,
         agreement=same_means,
     )
 

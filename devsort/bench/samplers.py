@@ -2,17 +2,19 @@
 
 Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where there are enough;
 here all are the same. Each core has its process, and they begin together; a GPU has one, with as many checkpoints as
-`memory` holds the lanes of. devinterp works on one chain at a time with all of torch's threads, or on the GPU. Both
-draw their own minibatches from the same data set. What is compared is each chain's mean loss above the checkpoint's on
-the same minibatches.
+`memory` holds the lanes of. devinterp works on one chain at a time with all of torch's threads, or on the GPU, on our
+readable model and on TransformerLens's. All draw their own minibatches from the same data set. What is compared is each
+chain's mean loss above the checkpoint's on the same minibatches.
 """
 
 from functools import partial
 
 import numpy as np
+import torch
 
 from devsort.artifacts import Run
 from devsort.bench.timing import Timed, now, rate_of, threads
+from devsort.bench.trainers import hooked_transformer
 from devsort.llc.workers import Worker, settings
 from devsort.model import Params, model_shape
 from devsort.processes import Advanced, run_jobs
@@ -41,16 +43,33 @@ def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[
     return ticks, [trace.rise.mean(1) for (trace,) in traces.values()]
 
 
-def devinterp(run: Run, name: str, params: Params) -> Timed:
-    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains, start-ups apart."""
+def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | None = None) -> Timed:
+    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains, start-ups apart.
+
+    Args:
+        run: The run with its sampler settings.
+        name: The restriction.
+        params: The checkpoint.
+        module: The checkpoint as a module of the same names; our readable model if None.
+    """
     data = sampling_set(run.config.task, run.config.llc.dataset_size)
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
     ticks: list[float] = []
-    device = resolve_device(run.config.device)
+    device, config = resolve_device(run.config.device), run.config.llc.sampler
     with threads(cores()):
         tick = lambda: ticks.append(now(device))  # noqa: E731
-        trace = sample_with_devinterp(params, data, settings(run), mask, run.config.llc.sampler.seed, tick, device)
-    config = run.config.llc.sampler
+        trace = sample_with_devinterp(params, data, settings(run), mask, config.seed, tick, device, module)
     chains = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
     seconds = chains[:, -1] - chains[:, 0]
     return Timed(float(len(chains) * (config.num_steps - 1) / seconds.sum()), trace.rise.mean(1))
+
+
+def devinterp_on_hooked(run: Run, name: str, params: Params) -> Timed:
+    """The same on TransformerLens's model, as users of both have it.
+
+    Raises:
+        ImportError: transformer-lens is not installed.
+    """
+    model = hooked_transformer(model_shape(run.config.task, run.config.model), resolve_device(run.config.device))
+    model.load_state_dict(params, strict=False)
+    return devinterp(run, name, params, model)

@@ -54,10 +54,13 @@ class SortModule(torch.nn.Module):
         return forward({name: self.get_parameter(name) for name in self._names}, tokens)
 
 
-def answer_loss(model: SortModule, input_ids: Tensor) -> Tensor:
-    """Per-token loss (B, 2L): twice that of each answer, zero before SEP, so that devinterp's mean is the model's."""
+def answer_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
+    """Per-token loss (B, 2L) of logits (B, L, V) at the answer positions.
+
+    It is twice that of each answer, and zero before SEP, so that devinterp's mean is the model's.
+    """
     L = input_ids.shape[1] // 2
-    logits, targets = model(input_ids), input_ids[:, L + 1 :]
+    targets = input_ids[:, L + 1 :]
     answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
     return F.pad(2 * answers, (L, 0))
 
@@ -70,6 +73,7 @@ def sample_with_devinterp(
     seed: int,
     on_step: Callable[[], None] = lambda: None,
     device: torch.device | str = "cpu",
+    module: torch.nn.Module | None = None,
 ) -> Trace:
     """Runs devinterp's `sample()` around a checkpoint.
 
@@ -81,6 +85,8 @@ def sample_with_devinterp(
         seed: devinterp's init_seed.
         on_step: Called before each loss of devinterp's: one for each chain, then those of the chains, one by one.
         device: Where devinterp computes.
+        module: The checkpoint as a module of the same parameter names; `SortModule` if None. It may give logits at all
+            positions that it is shown.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -92,12 +98,13 @@ def sample_with_devinterp(
         raise UserError("--sampler devinterp cannot express task.label_noise", "use our own sampler")
     params = {name: value.cpu() for name, value in params.items()}
 
-    def loss_fn(model: SortModule, input_ids: Tensor) -> Tensor:
+    def loss_fn(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
         on_step()
-        return answer_loss(model, input_ids)
+        return answer_loss(model(input_ids[:, :-1])[:, -data.targets.shape[1] :], input_ids)
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        tree = _sample(params, data, config, mask, seed, Path(folder) / "draws.zarr", loss_fn, str(device))
+        model, path = SortModule(params) if module is None else module, Path(folder) / "draws.zarr"
+        tree = _sample(model, data, config, mask, seed, path, loss_fn, str(device))
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
     init_loss = _loss_at(params, seen)
@@ -130,17 +137,17 @@ def to_devinterp(trace: Trace, n_beta: float) -> xr.DataTree:
 
 
 def _sample(
-    params: Params,
+    model: torch.nn.Module,
     data: Batch,
     config: SamplerConfig,
     mask: Mask | None,
     seed: int,
     path: Path,
-    loss_fn: Callable[[SortModule, Tensor], Tensor],
+    loss_fn: Callable[[torch.nn.Module, Tensor], Tensor],
     device: str,
 ) -> xr.Dataset:
     tree = sample(
-        SortModule(params),
+        model,
         Dataset.from_dict({"input_ids": data.tokens.cpu().numpy()}).with_format("torch"),
         observables={},
         lr=config.lr,

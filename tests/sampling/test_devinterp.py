@@ -46,7 +46,7 @@ def test_the_module_is_the_model_with_its_names(trained):
     assert list(dict(module.named_parameters())) == sorted(params, key=list(dict(module.named_parameters())).index)
     assert {n: tuple(p.shape) for n, p in module.named_parameters()} == {n: tuple(p.shape) for n, p in params.items()}
     assert torch.equal(module(data.tokens), forward(params, data.tokens))
-    mean = answer_loss(module, data.tokens).mean()  # devinterp takes the mean over all 2L tokens
+    mean = answer_loss(module(data.tokens), data.tokens).mean()  # devinterp takes the mean over all 2L tokens
     assert float(mean.detach()) == pytest.approx(float(losses(params, data.tokens, data.targets).mean()), rel=1e-6)
 
 
