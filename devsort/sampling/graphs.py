@@ -8,6 +8,7 @@ are replays.
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -66,9 +67,15 @@ def capture(step: Step) -> tuple[Graph, Any]:
     return graph, out
 
 
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The stream of plain steps; one for all, since each keeps the memory that was freed on it."""
+    return torch.cuda.Stream()
+
+
 def aside(step: Step) -> Any:
-    """Runs a step on a stream of its own, as capture wants it before."""
-    stream, current = torch.cuda.Stream(), torch.cuda.current_stream()
+    """Runs a step beside the current stream, as capture wants it before."""
+    stream, current = side_stream(), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):
         out = step()

@@ -8,6 +8,7 @@ import torch
 from commands import devsort
 
 from devsort.artifacts import load_checkpoint, open_run
+from devsort.bench.trainers import hooked_transformer
 from devsort.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.llc import Context, estimate, load_llc
@@ -64,6 +65,16 @@ def test_without_noise_both_take_the_same_steps(trained, name):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-6, err_msg=field)
     assert theirs.dimension == mine.dimension
     assert np.isnan(theirs.work).all() and theirs.work.shape == mine.work.shape
+
+
+def test_on_transformer_lenss_model_it_takes_the_same_steps(trained):
+    pytest.importorskip("transformer_lens")
+    run, params = trained
+    data, shape = sampling_set(run.config.task, QUIET.batch_size), model_shape(run.config.task, run.config.model)
+    mask, hooked = restriction_mask("h1", shape), hooked_transformer(shape)
+    hooked.load_state_dict(params, strict=False)
+    found = sample_with_devinterp(params, data, QUIET, mask, seed=3, module=hooked)
+    np.testing.assert_allclose(found.loss, sample_with_devinterp(params, data, QUIET, mask, seed=3).loss, atol=1e-6)
 
 
 def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
