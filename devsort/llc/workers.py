@@ -1,7 +1,8 @@
 """Who samples: workers that each take the restrictions of some checkpoints, with our kernels or with devinterp."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from torch import Tensor
 
@@ -86,16 +87,19 @@ class Worker:
             on_device = [{name: value.to(self.device) for name, value in p.items()} for p in checkpoints.values()]
             references = [Reference(self.kernels[0], params, self.data) for params in on_device]
 
-            def traces(name: str, chains: range) -> list[Trace]:
-                streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
-                objective = SortObjective(self.kernels, references, name, self.batches(chains))
-                trace = run_chains(objective, self.config, streams, lambda _: advanced(len(streams)))
-                return [trace.chains(slice(i, i + len(chains))) for i in range(0, len(streams), len(chains))]
+            def told(lanes: int, _: int) -> None:
+                advanced(lanes)
 
-            whole = [
-                [Trace.join(pieces) for pieces in zip(*(traces(name, c) for c in self.pieces), strict=True)]
-                for name in self.names
-            ]
+            def traces(name: str) -> Iterator[list[Trace]]:
+                frozen = None  # with more pieces than one there is one checkpoint
+                for chains in self.pieces:
+                    streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
+                    objective = SortObjective(self.kernels, references, name, self.batches(chains), frozen)
+                    frozen = objective.frozen
+                    trace = run_chains(objective, self.config, streams, partial(told, len(streams)))
+                    yield [trace.chains(slice(i, i + len(chains))) for i in range(0, len(streams), len(chains))]
+
+            whole = [[Trace.join(pieces) for pieces in zip(*traces(name), strict=True)] for name in self.names]
         return dict(zip(checkpoints, map(list, zip(*whole, strict=True)), strict=True))
 
     def batches(self, chains: range) -> Minibatches:

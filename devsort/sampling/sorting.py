@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from devsort.kernels import HeadKernel, SortKernel, stack
+from devsort.kernels import Frozen, HeadKernel, SortKernel, stack
 from devsort.model import Params, Shape
 from devsort.sampling.objective import Groups, free_entries
 from devsort.sampling.restrictions import restriction_mask, whole_head
@@ -58,6 +58,7 @@ class SortObjective:
         references: The checkpoints.
         name: The restriction, see `restrictions`.
         batches: The chains' minibatches, the same at every checkpoint.
+        frozen: Of an objective of the same restriction and single checkpoint, for other chains: used again.
     """
 
     static = True
@@ -68,6 +69,7 @@ class SortObjective:
         references: Sequence[Reference],
         name: str,
         batches: Minibatches,
+        frozen: Frozen | None = None,
     ) -> None:
         full, one = kernels
         self.batches, self.checkpoints, chains = batches, len(references), len(batches.index)
@@ -78,8 +80,8 @@ class SortObjective:
         self.center = self.stack if self.free is None else self.stack[:, self.free]
         head = whole_head(name)
         self.kernel = full if head is None else one
-        self.frozen = None
-        if head is not None:
+        self.frozen = frozen
+        if head is not None and frozen is None:
             self.frozen = stack([one.freeze(full, r.params, batches.data, head) for r in references], chains)
         lane = torch.arange(self.checkpoints, device=full.device).repeat_interleave(chains)
         self.offset = lane[:, None] * len(batches.data)  # (G, 1)

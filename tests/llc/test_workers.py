@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from devsort.config import ModelConfig, TaskConfig
-from devsort.kernels import lane_bytes
+from devsort.kernels import HeadKernel, lane_bytes
 from devsort.llc.step import groups
 from devsort.llc.workers import GROUPS, STACK, Worker, lanes_at_once
 from devsort.model import init_params, model_shape
@@ -56,6 +56,15 @@ def test_chains_in_pieces_are_the_chains_together(tiny_run, alone, lanes):
     steps = checkpoints(tiny_run, 3)
     assert_same({step: cut({step: params}, done.append)[step] for step, params in steps.items()}, alone)
     assert sum(done) == 3 * 3 * 5 * cut.config.num_steps and max(done) == lanes
+
+
+def test_what_a_head_does_not_move_is_computed_once_for_all_its_chains(tiny_run, monkeypatch):
+    frozen, original = [], HeadKernel.freeze
+    monkeypatch.setattr(HeadKernel, "freeze", lambda *args: frozen.append(args[-1]) or original(*args))
+    cut = worker(tiny_run)
+    cut.lanes, cut.pieces = 2, [range(2), range(2, 4), range(4, 5)]
+    cut(checkpoints(tiny_run, 1), lambda _: None)
+    assert frozen == [1]
 
 
 def test_a_stack_keeps_within_the_memory_and_within_the_caches():
