@@ -90,7 +90,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + HANG
     while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.002)
 
 
 def last_line(text: str) -> str:

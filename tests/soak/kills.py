@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import zarr
-from commands import Process, last_line
+from commands import Process, last_line, wait_until
 from safetensors import safe_open
 from soak.report import Row
 
@@ -61,6 +61,7 @@ UNIT_OF = {
     "stages": lambda *_: 0,
 }
 STAGES = "stages.json"
+ANSWERS = 0.02  # seconds after which a process that has begun has its handlers of signals
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 SAID = re.compile(r"devsort: (interrupted|terminated); .* (is|are) .*saved, the same command goes on from there")
 
@@ -103,7 +104,7 @@ class Trials:
         with self._folder(command) as folder:
             problem, stops = None, 0
             for _ in range(min(int(rng.integers(1, 4)), at_most)):
-                code, found = self._stopped(command, folder, rng.uniform(0, self.durations[command]))
+                code, found = self._stopped(command, folder, rng.uniform(ANSWERS, self.durations[command]))
                 if code == 0:  # it was done before its time
                     break
                 problem, stops = problem or found, stops + 1
@@ -171,7 +172,9 @@ class Trials:
 def started(command: str, folder: Path) -> Process:
     """The command at work on the folder."""
     prepare = by_processes if command in SPREAD else None
-    return Process(folder.parent / "log", command.split()[0], folder, prepare=prepare)
+    process = Process(folder.parent / "log", command.split()[0], folder, prepare=prepare)
+    wait_until(process.log.exists)
+    return process
 
 
 def by_processes() -> None:
