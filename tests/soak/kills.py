@@ -172,6 +172,7 @@ class Trials:
 def started(command: str, folder: Path) -> Process:
     """The command at work on the folder."""
     prepare = by_processes if command in SPREAD else None
+    (folder.parent / "log").unlink(missing_ok=True)
     process = Process(folder.parent / "log", command.split()[0], folder, prepare=prepare)
     wait_until(process.log.exists)
     return process
