@@ -1,7 +1,8 @@
 """The trainer: Adam with L2 weight decay, dense checkpoints, and a resume that is bitwise the run never interrupted.
 
 Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is written together with
-the optimiser's state, so a resumed run computes exactly what the uninterrupted run computes.
+the optimiser's state, so on a CPU a resumed run computes exactly what the uninterrupted run computes; a GPU sums in no
+fixed order.
 """
 
 import json

@@ -25,6 +25,9 @@ class Graph(Protocol):
         ...
 
 
+failed: list[Graph] = []  # captures that failed; they must live on
+
+
 class Replayed:
     """A step that is replayed as a graph once it has run a few times; plainly for ever if it cannot be captured.
 
@@ -50,20 +53,31 @@ class Replayed:
         try:
             self.graph, self.out = capture(self.step)
         except RuntimeError as e:
-            warnings.warn(f"steps are launched one by one, for they cannot be captured as a graph ({e})", stacklevel=4)
+            why = e.__context__ or e  # what ended the capture comes before what the end of it says
+            told = f"steps are launched one by one, for they cannot be captured as a graph ({why})"
+            warnings.warn(told, stacklevel=4)
             self.plain = -1
 
 
 def can_capture(device: torch.device) -> bool:
-    """Whether steps on this device can be captured."""
-    return device.type == "cuda"
+    """Whether steps on this device can be captured; not after one failed, which leaves torch's allocator astray."""
+    return device.type == "cuda" and not failed
 
 
 def capture(step: Step) -> tuple[Graph, Any]:
-    """The graph of a step, which is not run, and what it returns: tensors that a replay fills."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = step()
+    """The graph of a step, which is not run, and what it returns: tensors that a replay fills.
+
+    Raises:
+        RuntimeError: It cannot be captured.
+    """
+    graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            out = step()
+    except RuntimeError:
+        torch.cuda.set_stream(current)  # torch leaves the stream of the capture in place
+        failed.append(graph)
+        raise
     return graph, out
 
 

@@ -82,7 +82,8 @@ class SortObjective:
         self.kernel = full if head is None else one
         self.frozen = frozen
         if head is not None and frozen is None:
-            self.frozen = stack([one.freeze(full, r.params, batches.data, head) for r in references], chains)
+            made = {r: one.freeze(full, r.params, batches.data, head) for r in dict.fromkeys(references)}
+            self.frozen = stack([made[r] for r in references], chains)
         lane = torch.arange(self.checkpoints, device=full.device).repeat_interleave(chains)
         self.offset = lane[:, None] * len(batches.data)  # (G, 1)
 

@@ -159,7 +159,7 @@ def test_a_worker_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
 @pytest.mark.parametrize("name", RESTRICTIONS)
 def test_on_a_gpu_a_replayed_chain_is_the_plain_one(monkeypatch, name, recwarn):
     replayed = arrays(chain(name, "cuda"))
-    assert not recwarn.list
+    assert not [w for w in recwarn.list if "captured" in str(w.message)]
     monkeypatch.setattr(sgld, "can_capture", lambda device: False)
     plain = arrays(chain(name, "cuda"))
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss"):
