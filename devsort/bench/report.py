@@ -195,8 +195,8 @@ def _row(work: Work, name: str, turns: list[dict[str, Timed]], peak: float) -> d
 
 def _machine(device: torch.device, peak: float) -> dict[str, Any]:
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else None
-    about = {"gpu": card, "peak_gflops": peak / 1e9, "torch": torch.__version__, "arch": platform.machine()}
-    return {"cores": cores()} | about
+    on = {"cores": cores(), "gpu": card, "arch": platform.machine()}
+    return {**on, "peak_gflops": peak / 1e9, "torch": torch.__version__}
 
 
 def _run(chosen: Settings, **sampler: int) -> Run:
