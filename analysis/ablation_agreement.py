@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from devsort.artifacts import open_run
-from devsort.heads import load_heads, modes
+from devsort.sorting.run import open_run
+from devsort.sorting.heads import load_heads, modes
 
 ROWS = 5
 

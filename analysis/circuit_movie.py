@@ -11,11 +11,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 
-from devsort.artifacts import open_run, trained_steps
+from devsort.sorting.run import open_run, trained_steps
 from devsort.charts import circuits
 from devsort.charts.style import DIVERGING, FULL, use_style
 from devsort.errors import UserError
-from devsort.files import writing
+from devsort.storage.files import writing
 from devsort.llc import load_llc
 
 SECONDS = 12  # of the movie

@@ -6,7 +6,7 @@ python analysis/circuits.py runs/baseline --steps 100 1000 6000
 import argparse
 from pathlib import Path
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import circuits
 from devsort.charts.style import save_figure
 

@@ -8,15 +8,15 @@ python analysis/copy_suppression.py --planted
 import argparse
 from pathlib import Path
 
-from devsort import planted
-from devsort.artifacts import load_checkpoint, open_run, trained_steps
+from devsort.sorting import planted
+from devsort.sorting.run import load_checkpoint, open_run, trained_steps
 from devsort.charts import calibration
-from devsort.config import HeadsConfig, ModelConfig, TaskConfig
-from devsort.heads import analyse
-from devsort.heads.function import head_function
-from devsort.model import infer_shape
-from devsort.task import eval_batch
-from devsort.weights import load_weights
+from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
+from devsort.sorting.heads import analyse
+from devsort.sorting.heads.function import head_function
+from devsort.sorting.model import infer_shape
+from devsort.sorting.task import eval_batch
+from devsort.storage.weights import load_weights
 
 
 def main():

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
-from devsort.config import SamplerConfig
+from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
+from devsort.sampling.config import SamplerConfig
 from devsort.llc import Context, Estimate, estimate
-from devsort.llc.workers import Worker, chance_context, settings
-from devsort.model import Params
-from devsort.processes import Advanced, run_jobs
-from devsort.progress import progress
+from devsort.sorting.workers import Worker, chance_context, settings
+from devsort.sorting.model import Params
+from devsort.execution.jobs import Advanced, run_jobs
+from devsort.execution.progress import progress
 from devsort.sampling import sample
 from devsort.sampling.trace import Trace
-from devsort.threads import cores
+from devsort.execution.device import cores
 
 CHAINS = 4
 SETTINGS = SamplerConfig(lr=1e-3, n_beta=145.0, localization=1.0, num_draws=600, num_burnin_steps=400)

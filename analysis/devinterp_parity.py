@@ -12,13 +12,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
+from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
 from devsort.charts.style import INK, PALETTE, save_figure, use_style
 from devsort.llc import estimate
-from devsort.llc.step import chosen_steps
-from devsort.llc.workers import ReferenceWorker, Worker, chance_context, settings
-from devsort.processes import Advanced, run_jobs
-from devsort.progress import progress
+from devsort.sorting.llc import chosen_steps
+from devsort.sorting.workers import ReferenceWorker, Worker, chance_context, settings
+from devsort.execution.jobs import Advanced, run_jobs
+from devsort.execution.progress import progress
 from devsort.sampling.trace import Trace
 
 CHECKPOINTS = 8

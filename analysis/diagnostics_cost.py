@@ -15,9 +15,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from devsort.artifacts import load_checkpoint, open_run, trained_steps
+from devsort.sorting.run import load_checkpoint, open_run, trained_steps
 from devsort.llc import estimate
-from devsort.llc.workers import Worker, chance_context, settings
+from devsort.sorting.workers import Worker, chance_context, settings
 from devsort.sampling import sgld, sorting
 
 

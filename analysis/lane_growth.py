@@ -15,11 +15,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from devsort.artifacts import Run
+from devsort.sorting.run import Run
 from devsort.charts.style import INK, PALETTE, save_figure, use_style
-from devsort.config import default_config
-from devsort.llc.workers import Worker
-from devsort.model import init_params, model_shape
+from devsort.sorting.config import default_config
+from devsort.sorting.workers import Worker
+from devsort.sorting.model import init_params, model_shape
 
 LANES = (1, 4, 16, 64, 256, 1024, 4096)
 STEPS = 8

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
-from devsort.config import HeadsConfig
+from devsort.sorting.config import HeadsConfig
 
 MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
 ROWS = {"llc": "LLC (nats)", "split_score": "split score", "overlap_score": "overlap score"}

@@ -6,10 +6,10 @@ python analysis/ownership.py runs/baseline
 import argparse
 from pathlib import Path
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import ownership
 from devsort.charts.style import save_figure
-from devsort.heads import events, load_heads
+from devsort.sorting.heads import events, load_heads
 
 
 def main():

@@ -19,12 +19,12 @@ from pathlib import Path
 import pandas as pd
 
 from devsort import __version__
-from devsort.artifacts import write_json
-from devsort.files import write_atomic
+from devsort.storage.objects import write_json
+from devsort.storage.files import write_atomic
 from devsort.sweep import load_table, load_trajectories
-from devsort.sweep.ablation import ablations
-from devsort.sweep.claims import claims
-from devsort.sweep.verdicts import Claim
+from devsort.sorting.claims.ablation import ablations
+from devsort.sorting.claims.claims import claims
+from devsort.sorting.claims.verdicts import Claim
 
 COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict", "more", "again with")
 BRIEF = COLUMNS[:-2]

@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from devsort.artifacts import Run, load_checkpoint, open_run, trained_steps
+from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
 from devsort.llc import estimate
-from devsort.llc.step import chosen_steps
-from devsort.llc.workers import Worker, chance_context, settings
-from devsort.processes import Advanced, run_jobs
+from devsort.sorting.llc import chosen_steps
+from devsort.sorting.workers import Worker, chance_context, settings
+from devsort.execution.jobs import Advanced, run_jobs
 from devsort.sampling.trace import Trace
-from devsort.threads import cores
+from devsort.execution.device import cores
 
 VARIANTS = {
     "default": {},

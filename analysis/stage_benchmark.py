@@ -23,7 +23,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-from devsort.config import StagesConfig
+from devsort.stages.config import StagesConfig
 from devsort.stages import Trajectory, detect
 from devsort.stages.segments import Boundary
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant

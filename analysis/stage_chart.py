@@ -5,7 +5,7 @@ python analysis/stage_chart.py runs/baseline
 
 import sys
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import stage_chart, style
 
 

@@ -6,7 +6,7 @@ python analysis/traces.py runs/baseline
 import argparse
 from pathlib import Path
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import traces
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import yaml
 
-from devsort.artifacts import Run, open_run
-from devsort.config import Config, parse_config
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.config import Config, parse_config
 from runs import TINY, Smoke, smoke_run
 
 

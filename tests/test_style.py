@@ -127,7 +127,7 @@ def unsafe_readers(name: str, text: str) -> Iterator[str]:
         if called in ("pickle.load", "pickle.loads", "yaml.load", "eval", "exec") or (
             called == "torch.load" and not safe
         ):
-            yield f"{name}:{node.lineno}: {called} can run what a file holds: use devsort.artifacts or a safe loader"
+            yield f"{name}:{node.lineno}: {called} can run what a file holds: use devsort.storage.artifacts or a safe loader"
 
 
 CHECKS = [
@@ -184,7 +184,7 @@ VIOLATIONS = {
     ),
     "later module": (
         imports_against_the_order,
-        "import torch\nfrom devsort.model import Shape",
+        "import torch\nfrom devsort.sorting.model import Shape",
         "devsort/task.py:2: task imports model, which is no earlier module: move what it needs into one",
     ),
     "hidden in a function": (
@@ -199,7 +199,7 @@ VIOLATIONS = {
     ),
     "plain import": (
         imports_against_the_order,
-        "import devsort.cli",
+        "import devsort.cli.commands",
         "devsort/task.py:1: task imports cli, which is no earlier module: move what it needs into one",
     ),
     "import without a place": (
@@ -220,7 +220,7 @@ VIOLATIONS = {
     "unpickling": (
         unsafe_readers,
         "import torch\nx = torch.load('w.pt', weights_only=False)",
-        "devsort/task.py:2: torch.load can run what a file holds: use devsort.artifacts or a safe loader",
+        "devsort/task.py:2: torch.load can run what a file holds: use devsort.storage.artifacts or a safe loader",
     ),
 }
 

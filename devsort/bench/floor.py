@@ -1,7 +1,7 @@
 """The floor: how fast a step could be if its matrix products were all there is.
 
-Multiply-adds of one lane's step, in the arithmetic of `devsort.kernels` (T = V + 2L rows of the tables, and
-R = min(B L, 1 + (L − 1)(V − L)) query rows, see `devsort.kernels.lists.Rows`):
+Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` (T = V + 2L rows of the tables, and
+R = min(B L, 1 + (L − 1)(V − L)) query rows, see `devsort.sorting.kernels.lists.Rows`):
 
     norms      2L · D · V                  squared norms of token plus position
     tables     (T + 1) D · 3 H d           queries, keys and values of every row
@@ -25,7 +25,7 @@ noise. The floor rate is the machine's measured float32 matrix peak over these f
 import torch
 
 from devsort.bench.timing import now
-from devsort.model import Shape
+from devsort.sorting.model import Shape
 
 SIZE = {"cpu": 1024, "cuda": 8192}  # n of the square matrices that measure the peak
 

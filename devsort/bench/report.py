@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from devsort.artifacts import Run
 from devsort.bench import floor, samplers, trainers
-from devsort.bench.timing import Timed, threads
-from devsort.config import default_config
+from devsort.bench.timing import Timed
 from devsort.errors import UserError
-from devsort.model import Params, Shape, model_shape
-from devsort.progress import progress
-from devsort.threads import cores
-from devsort.train import Trainer, resolve_device
+from devsort.execution import cores, progress, resolve_device, torch_threads
+from devsort.sorting.config import default_config
+from devsort.sorting.model import Params, Shape, model_shape
+from devsort.sorting.run import Run
+from devsort.sorting.train import Trainer
 
 LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss
 SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
@@ -77,23 +76,21 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
     device = resolve_device(chosen.device)
-    peak, notes = 0.0, [] if _version("transformer-lens") else ["transformer-lens is not installed: rows left out"]
-    rows: list[dict[str, Any]] = []
-    works = _works(chosen)
-    with progress(total=len(works) * chosen.repeats, desc="bench", unit="turn") as bar:
-        measured = []
-        for work in works:
-            turns = []
-            for turn in range(chosen.repeats):
-                with threads(cores()):
-                    peak = max(peak, floor.matrix_peak(device))
-                turns.append({name: run(turn) for name, run in {"": work.ours, **work.peers}.items()})
-                bar.update()
-            measured.append((work, turns))
-    for work, turns in measured:
-        rows += [_row(work, name, turns, peak) for name in work.peers]
-    ok = all(row["agreement"]["ok"] for row in rows)
-    return {"rows": rows, "machine": _machine(device, peak), "notes": notes, "ok": ok}
+    with torch_threads(cores()):
+        works = _works(chosen)
+        turns, peak = _measured(works, chosen.repeats, device)
+    rows = [
+        _row(work, name, own, peak)
+        for work, own in zip(works, turns, strict=True)
+        for name in work.peers
+    ]
+    left_out = "transformer-lens is not installed: rows left out"
+    return {
+        "rows": rows,
+        "machine": _machine(device, peak),
+        "notes": [] if _version("transformer-lens") else [left_out],
+        "ok": all(row["agreement"]["ok"] for row in rows),
+    }
 
 
 def table(value: dict[str, Any]) -> str:
@@ -126,6 +123,22 @@ def same_means(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, An
     off = float(abs(a.mean() - b.mean()) / error)
     ok = off <= SIGMAS and error <= 0.1 * abs(b.mean())
     return {"devsort": float(a.mean()), "peer": float(b.mean()), "off": off, "ok": bool(ok)}
+
+
+def _measured(
+    works: list[Work], repeats: int, device: torch.device
+) -> tuple[list[list[dict[str, Timed]]], float]:
+    """For each work the turns of its contenders by name, ours under ""; and the matrix peak."""
+    peak, measured = 0.0, []
+    with progress(total=len(works) * repeats, desc="bench", unit="turn") as bar:
+        for work in works:
+            contenders, turns = {"": work.ours, **work.peers}, []
+            for turn in range(repeats):
+                peak = max(peak, floor.matrix_peak(device))
+                turns.append({name: run(turn) for name, run in contenders.items()})
+                bar.update()
+            measured.append(turns)
+    return measured, peak
 
 
 def _works(chosen: Settings) -> list[Work]:

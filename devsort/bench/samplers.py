@@ -7,42 +7,62 @@ readable model and on TransformerLens's. All draw their own minibatches from the
 chain's mean loss above the checkpoint's on the same minibatches.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
 
-from devsort.artifacts import Run
-from devsort.bench.timing import Timed, now, rate_of, threads
+from devsort.bench.timing import Timed, now, rate_of
 from devsort.bench.trainers import hooked_transformer
-from devsort.llc.workers import Worker, settings
-from devsort.model import Params, model_shape
-from devsort.processes import Advanced, run_jobs
+from devsort.execution import (
+    Advanced,
+    Work,
+    cores,
+    crew,
+    one_core,
+    resolve_device,
+    unheard,
+)
 from devsort.sampling import graphs
-from devsort.sampling.devinterp import sample_with_devinterp
-from devsort.sampling.restrictions import restriction_mask
-from devsort.task import sampling_set
-from devsort.threads import cores
-from devsort.train import resolve_device
+from devsort.sorting.devinterp import sample_with_devinterp
+from devsort.sorting.model import Params, model_shape
+from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.run import Run
+from devsort.sorting.samplers import SortSampler, settings
+from devsort.sorting.task import sampling_set
 
 
 def ours(run: Run, name: str, params: Params) -> Timed:
-    """The pipeline's workers, one a core or GPU, on the restriction `name`; chain-steps per second of all together."""
-    worker = Worker(run, (name,))
-    size, count = worker.checkpoints, 1 if worker.device.type == "cuda" else cores()
-    groups = [range(i * size, (i + 1) * size) for i in range(count)]
-    turns = dict(run_jobs(partial(_ticked, worker, params), groups, count, lambda _: None))
-    lanes = min(worker.lanes, size * worker.config.num_chains)
-    started = graphs.PLAIN if worker.device.type == "cuda" else 0  # there the first replay, after the capture
-    rate = rate_of([ticks[started:] for ticks, _ in turns.values()], lanes)
-    return Timed(rate, np.mean([rise for group in groups for rise in turns[group][1]], 0))
+    """Our sampler on the restriction `name`; chain-steps per second of all processes together."""
+    sampler = SortSampler(run)
+    on_gpu = sampler.device.type == "cuda"
+    size, count = sampler.stack, 1 if on_gpu else cores()
+    stacks = [range(i * size, (i + 1) * size) for i in range(count)]
+    turns = _side_by_side(partial(_ticked, sampler, name, params), stacks)
+    lanes = min(sampler.lanes, size * sampler.config.num_chains)
+    started = graphs.PLAIN if on_gpu else 0  # there the first replay, after the capture
+    rate = rate_of([ticks[started:] for ticks, _ in turns], lanes)
+    return Timed(rate, np.mean([rise for _, rises in turns for rise in rises], 0))
 
 
-def _ticked(worker: Worker, params: Params, group: range, _: Advanced) -> tuple[list[float], list[np.ndarray]]:
-    """When each step of a group ended, and the mean rise of each chain (C,) at each checkpoint."""
+def _side_by_side(work: Work, jobs: Sequence) -> list:
+    """Results of jobs that begin together, each in a process; of a single one in this process."""
+    with crew(work, len(jobs) if len(jobs) > 1 else 0) as members:
+        for member, job in zip(members, jobs, strict=False):
+            member.give(job)
+        return [m.result() for m in members] or [work(job, unheard) for job in jobs]
+
+
+def _ticked(
+    sampler: SortSampler, name: str, params: Params, stack: range, _: Advanced
+) -> tuple[list[float], list[np.ndarray]]:
+    """When each step of a stack ended, and each chain's mean rise (C,) at each checkpoint."""
     ticks: list[float] = []
-    traces = worker(dict.fromkeys(group, params), lambda _: ticks.append(now(worker.device)))
-    return ticks, [trace.rise.mean(1) for (trace,) in traces.values()]
+    with one_core():
+        same = dict.fromkeys(stack, sampler.checkpoint(params))
+        traces = sampler.sample(same, name, lambda _: ticks.append(now(sampler.device)))
+    return ticks, [trace.rise.mean(1) for trace in traces.values()]
 
 
 def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | None = None) -> Timed:
@@ -58,9 +78,8 @@ def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | Non
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
     ticks: list[float] = []
     device, config = resolve_device(run.config.device), run.config.llc.sampler
-    with threads(cores()):
-        tick = lambda: ticks.append(now(device))  # noqa: E731
-        trace = sample_with_devinterp(params, data, settings(run), mask, config.seed, tick, device, module)
+    tick = lambda: ticks.append(now(device))  # noqa: E731
+    trace = sample_with_devinterp(params, data, settings(run), mask, config.seed, tick, device, module)
     begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))  # when steps began
     seconds = begun[:, -1] - begun[:, 1]  # the first is start-up, as in `rate_of`
     return Timed(float(len(begun) * (config.num_steps - 2) / seconds.sum()), trace.rise.mean(1))

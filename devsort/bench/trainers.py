@@ -12,30 +12,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from devsort.artifacts import Run
-from devsort.bench.timing import Timed, now, rate_of, threads
-from devsort.model import Shape, init_params, losses, model_shape
-from devsort.processes import crew
-from devsort.task import BLOCK, Batch, train_batch
-from devsort.threads import cores
-from devsort.train import Gradients, Trainer, learning_rate, resolve_device
+from devsort.bench.timing import Timed, now, rate_of
+from devsort.execution import cores, crew, one_core, resolve_device
+from devsort.sorting.model import Shape, init_params, losses, model_shape
+from devsort.sorting.run import Run
+from devsort.sorting.task import BLOCK, Batch, train_batch
+from devsort.sorting.train import Gradients, Trainer, learning_rate
 
 
 def ours(run: Run, steps: int) -> Timed:
     """`Trainer.advance`, optimiser steps per second; the second process draws its batches in the first step."""
     on_two_cores = cores() > 1 and resolve_device(run.config.device).type == "cpu"
-    with crew(Gradients(run), int(on_two_cores)) as helpers:
+    with one_core(), crew(Gradients(run), int(on_two_cores)) as helpers:
         trainer = Trainer(run, *helpers)
 
         def advance(_: int) -> float:
             trainer.advance()
             return trainer.loss
 
-        return _timed(run, steps, advance, 1)
+        return _timed(run, steps, advance)
 
 
 def plain(run: Run, steps: int) -> Timed:
-    """Autograd on `devsort.model.losses` with torch.optim.Adam as it comes."""
+    """Autograd on `devsort.sorting.model.losses` with torch.optim.Adam as it comes."""
     shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
     params = init_params(shape, run.config.model.init_scale, seed)
     params = {name: p.to(resolve_device(run.config.device)).requires_grad_() for name, p in params.items()}
@@ -95,15 +94,14 @@ def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Bat
         adam.step()
         return float(loss.detach())
 
-    return _timed(run, steps, advance, cores())
+    return _timed(run, steps, advance)
 
 
-def _timed(run: Run, steps: int, advance: Callable[[int], float], count: int) -> Timed:
+def _timed(run: Run, steps: int, advance: Callable[[int], float]) -> Timed:
     for step in range(1, steps + 1, BLOCK):  # drawn once, held for the next contender
         train_batch(run.config.task, step, run.config.train.batch_size)
     ticks, values, device = [], [], resolve_device(run.config.device)
-    with threads(count):
-        for step in range(1, steps + 1):
-            values.append(advance(step))
-            ticks.append(now(device))
+    for step in range(1, steps + 1):
+        values.append(advance(step))
+        ticks.append(now(device))
     return Timed(rate_of([ticks]), np.array(values))

@@ -2,23 +2,21 @@
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from devsort.artifacts import Run
-from devsort.charts.style import FULL, INK, WIDTH, save_figure, use_style
+from devsort.charts.style import FULL, INK, WIDTH, look, save_figure
 from devsort.sampling.trace import Trace
 
 
-def draw(run: Run, value: dict, traces: dict[tuple[float, float, int], Trace]) -> list[Path]:
-    """Draws calibration and calibration-traces into the run's figures; returns the files."""
-    use_style()
-    paths = save_figure(heat_map(value), run.figures, "calibration")
-    return paths + save_figure(trace_panels(value, traces), run.figures, "calibration-traces")
+def draw(value: dict, traces: dict[tuple[float, float, int], Trace], folder: Path) -> list[Path]:
+    """Draws both charts into a folder and returns the files."""
+    panels = save_figure(trace_panels(value, traces), folder, "calibration-traces")
+    return save_figure(heat_map(value), folder, "calibration") + panels
 
 
+@look()
 def heat_map(value: dict) -> Figure:
     """Settings by checkpoints: colour is how far the loss climbs to a uniform guess, text is λ̂ and its flags."""
     steps, trials = value["checkpoints"], value["trials"]
@@ -26,7 +24,8 @@ def heat_map(value: dict) -> Figure:
     cell = {((t["n_beta"], t["localization"], t["lr"]), t["step"]): t for t in trials}
     climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings])
     text = np.array([[_told(cell[s, step]) for step in steps] for s in settings])
-    figure, axis = plt.subplots(figsize=(WIDTH, 0.36 * len(settings) + 0.8))
+    figure = Figure(figsize=(WIDTH, 0.36 * len(settings) + 0.8))
+    axis = figure.subplots()
     bar = {"label": "climb to a uniform guess"}
     sns.heatmap(climb, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 5.5}, ax=axis, cbar_kws=bar)
     chosen = value["proposal"]["settings"]
@@ -40,10 +39,12 @@ def heat_map(value: dict) -> Figure:
     return figure
 
 
+@look()
 def trace_panels(value: dict, traces: dict[tuple[float, float, int], Trace]) -> Figure:
     """Chains of the proposed settings at every checkpoint tried."""
     chosen, steps = value["proposal"]["settings"], value["checkpoints"]
-    figure, axes = plt.subplots(1, len(steps), figsize=(WIDTH, 1.7), squeeze=False)
+    figure = Figure(figsize=(WIDTH, 1.7))
+    axes = figure.subplots(1, len(steps), squeeze=False)
     for axis, step in zip(axes[0], steps, strict=True):
         trace = traces[chosen["n_beta"], chosen["localization"], step]
         rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1)

@@ -1,32 +1,23 @@
 """Overlay of runs: loss, LLC and split score over log step, and the stages of each run as ribbons."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from devsort.artifacts import Run
 from devsort.charts import ribbon, style
-from devsort.charts.stage_chart import Z95, Story, of_run
+from devsort.charts.stage_chart import Story
 
-NAME = "compare"
 ROW = 0.36  # inches of a ribbon: two lines of a name
 LINES = ("-", "--", "-.", ":")
 RUN_COLOURS = (0, 1, 2, 4, 5, 7, 8, 9)  # of the palette; its red marks flags
 
 
-def draw(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Draws the overlay into a folder; returns the paths."""
-    names = _short_names([run.path for run in runs])
-    return style.save_figure(figure(dict(zip(names, map(of_run, runs), strict=True))), folder, NAME)
-
-
+@style.look()
 def figure(stories: Mapping[str, Story]) -> Figure:
     """The overlay of named runs."""
-    style.use_style()
     strips = ROW * len(stories) + 0.1
     fig = Figure(figsize=(style.WIDTH, 4.6 + strips), layout="constrained")
     axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
@@ -54,9 +45,7 @@ def _curves(axes: Sequence[Axes], story: Story, look: Mapping[str, Any]) -> None
         axes[0].plot(story.loss.step, story.loss.value, lw=1.2, **look)
     llc = story.llc
     axes[1].plot(llc.step, llc.value, lw=1.2, **look)
-    axes[1].fill_between(
-        llc.step, llc.value - Z95 * llc.se, llc.value + Z95 * llc.se, color=look["color"], alpha=0.25, lw=0
-    )
+    axes[1].fill_between(llc.step, *llc.ci95.T, color=look["color"], alpha=0.25, lw=0)
     split = story.scores.get("vocabulary_splitting")
     if split:
         axes[2].plot(split.step, split.value, lw=1.2, **look)
@@ -77,9 +66,3 @@ def _ribbons(ax: Axes, stories: Mapping[str, Story]) -> None:
             ax.plot(boundary["ci95"], [row + 0.3] * 2, color=ribbon.BOUNDARY, lw=1.2, solid_capstyle="butt")
             ax.plot([boundary["step"]] * 2, [row - 0.36, row + 0.36], color=ribbon.BOUNDARY, lw=1.0)
         ribbon.labels(ax, story.stages["stages"], row - 0.04)
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Folder names, or whole paths where two folders share a name."""
-    names = [p.resolve().name for p in paths]
-    return names if len(set(names)) == len(names) else [str(p) for p in paths]

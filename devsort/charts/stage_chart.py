@@ -1,9 +1,7 @@
 """The stage chart: stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,32 +10,24 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from devsort.artifacts import Run, write_json
 from devsort.charts import ribbon, style
-from devsort.config import StagesConfig
-from devsort.errors import UserError
+from devsort.stages.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
 
-NAME = "stages"
 Z95 = 1.96
-SCORES = {
-    "vocabulary_splitting": ("vocabulary splitting", 2, "-"),
-    "copy_suppression": ("copy suppression", 3, "--"),
-    "overlap": ("overlap", 7, ":"),
-}  # label, index in the palette, line
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps, with standard errors and flags where there are any."""
+    """Values over steps, with 95 % intervals (n, 2) and flags where there are any."""
 
     step: np.ndarray
     value: np.ndarray
-    se: np.ndarray | None = None
+    ci95: np.ndarray | None = None
     flagged: np.ndarray | None = None
 
 
@@ -60,39 +50,6 @@ class Story:
     scores: dict[str, Curve] = field(default_factory=dict)
 
 
-def draw(run: Run) -> list[Path]:
-    """Draws the stage chart of a run into its figures/; returns the paths.
-
-    Raises:
-        UserError: llc.zarr, heads.zarr or stages.json is missing or stale.
-    """
-    return style.save_figure(figure(of_run(run)), run.figures, NAME)
-
-
-def draw_csv(path: Path, config: StagesConfig, folder: Path) -> dict[str, Any]:
-    """Finds the stages of a CSV, draws their chart, and writes stages.json beside it; returns the JSON object."""
-    from devsort.stages import detect, read_csv
-    from devsort.stages.step import as_json
-
-    t = read_csv(path)
-    value = {"trajectory": str(path), **as_json(detect(t, config)), "notes": list(t.notes)}
-    loss = positive(Curve(t.step, t.loss)) if t.loss is not None and (t.loss > 0).any() else None
-    story = Story(value, Curve(t.step, t.llc, t.se), loss)
-    value = {**value, "files": [str(p) for p in style.save_figure(figure(story), folder, NAME)]}
-    write_json(folder / "stages.json", value)
-    return value
-
-
-def of_run(run: Run) -> Story:
-    """Reads what the chart shows from a run folder."""
-    from devsort.heads import load_heads
-    from devsort.llc import load_llc
-    from devsort.stages import load_stages
-
-    llc, heads = load_llc(run), load_heads(run)
-    return from_datasets(load_stages(run), llc, heads, training_loss(run))
-
-
 def from_datasets(stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Dataset", loss: Curve | None) -> Story:
     """Puts the tables of a run together; without a training log, the loss at the checkpoints is shown."""
     restrictions = [str(r) for r in llc.restriction.values]
@@ -103,41 +60,33 @@ def from_datasets(stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Datas
     return Story(stages, llc_curve(llc, "full"), loss, per_head, scores)
 
 
+def of_trajectory(trajectory: Trajectory, stages: Mapping[str, Any]) -> Story:
+    """What is known of a trajectory from anywhere; its intervals are ± 1.96 standard errors."""
+    t = trajectory
+    loss = positive(Curve(t.step, t.loss)) if t.loss is not None and (t.loss > 0).any() else None
+    ends = np.stack([t.llc - Z95 * t.se, t.llc + Z95 * t.se], 1)
+    return Story(stages, Curve(t.step, t.llc, ends, t.flagged), loss)
+
+
 def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
     """The LLC of one restriction."""
     one = llc.sel(restriction=restriction)
+    interval = one.ci95.transpose("checkpoint", "bound").values
     flagged = one.flags.any("flag").values
-    return positive(Curve(llc.checkpoint.values.astype(float), one.llc.values, one.se.values, flagged))
+    step = llc.checkpoint.values.astype(float)
+    return positive(Curve(step, one.llc.values, interval, flagged))
 
 
 def positive(curve: Curve) -> Curve:
     """The points that a log axis can show: step 1 and later, finite values."""
     kept = (curve.step >= 1) & np.isfinite(curve.value)
-    rows = (None if v is None else v[kept] for v in (curve.se, curve.flagged))
+    rows = (None if v is None else v[kept] for v in (curve.ci95, curve.flagged))
     return Curve(curve.step[kept], curve.value[kept], *rows)
 
 
-def training_loss(run: Run) -> Curve | None:
-    """Validation loss of training.jsonl, or None if there is no such file.
-
-    Raises:
-        UserError: A line is no JSON object with step and val_loss.
-    """
-    if not run.training_log.is_file():
-        return None
-    try:
-        rows = [json.loads(line) for line in run.training_log.read_text(encoding="utf-8").splitlines() if line.strip()]
-        pairs = np.array([(r["step"], r["val_loss"]) for r in rows if r.get("val_loss") is not None], float)
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise UserError(
-            f"{run.training_log} is cut short or damaged", f"run `devsort train {run.path} --force` to make it again"
-        ) from None
-    return positive(Curve(pairs[:, 0], pairs[:, 1])) if len(pairs) else None
-
-
+@style.look()
 def figure(story: Story) -> Figure:
     """The finished figure; panels without data are left out."""
-    style.use_style()
     panels = ["ribbon", *(["loss"] if story.loss else []), "llc"]
     panels += (["heads"] if story.heads else []) + (["scores"] if story.scores else [])
     heights = [HEIGHT[p] for p in panels]
@@ -182,8 +131,9 @@ def _heads(ax: Axes, story: Story) -> None:
 
 def _scores(ax: Axes, story: Story) -> None:
     for name, curve in story.scores.items():
-        label, colour, line = SCORES.get(name, (name.replace("_", " "), 5, "-."))
-        ax.plot(curve.step, curve.value, line, color=style.PALETTE[colour], lw=1.4, label=label)
+        other = (style.PALETTE[5], ":", name.replace("_", " "))
+        colour, line, label = style.SCORES.get(name, other)
+        ax.plot(curve.step, curve.value, line, color=colour, lw=1.4, label=label)
     ax.set_ylim(-0.04, 1.04)
     ax.set_yticks([0, 0.5, 1])
     ax.legend(loc="best")
@@ -196,16 +146,15 @@ PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
     """A curve with its 95 % band; flagged points are open circles in red with a cross."""
     ax.plot(curve.step, curve.value, marker=marker, ms=2.4, lw=1.0, color=colour, mew=0, label=label)
-    if curve.se is not None:
-        low, high = curve.value - Z95 * curve.se, curve.value + Z95 * curve.se
-        ax.fill_between(curve.step, low, high, color=colour, alpha=0.25, lw=0)
+    if curve.ci95 is not None:
+        ax.fill_between(curve.step, *curve.ci95.T, color=colour, alpha=0.25, lw=0)
     if curve.flagged is not None and curve.flagged.any():
         at = curve.flagged
         ax.plot(curve.step[at], curve.value[at], **FLAG)
     ax.set_ylim(bottom=min(0.0, float(np.nanmin(curve.value)) * 1.1))
 
 
-FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.PALETTE[3]}
+FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.FLAG}
 
 
 def _flag_handle() -> Line2D:

@@ -1,35 +1,27 @@
-"""One look for all figures: fonts, colours and how a figure is saved."""
+"""One look for all figures: fonts, colours and how a figure is saved. The caller's own settings stay as they are."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+import matplotlib as mpl
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from devsort.files import write_atomic
+from devsort.storage.files import write_atomic
 
-PALETTE = sns.color_palette("colorblind").as_hex()  # safe for colour-blind readers, distinct in grey
+PALETTE = sns.color_palette("colorblind").as_hex()  # safe for colour-blind readers
 INK = "#333333"
 FULL = INK  # the whole model; heads take PALETTE in order
+FLAG = PALETTE[3]  # red, for flags alone
+SCORES = {
+    "vocabulary_splitting": (PALETTE[2], "-", "splitting"),
+    "copy_suppression": (PALETTE[7], "-.", "suppression"),
+    "overlap": (PALETTE[4], "--", "overlap"),
+}  # colour, line and label of a head-mode score in every figure
 DIVERGING = "RdBu_r"  # signed matrices: OV and QK
 WIDTH = 7.0  # inches: a full text width
-
-
-def head_colour(head: int) -> str:
-    """The colour of a head in every figure."""
-    return PALETTE[head % len(PALETTE)]
-
-
-def use_style() -> None:
-    """Sets seaborn's paper look: small sans-serif type, thin light grid, no box."""
-    sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=RC)
-
-
 RC = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same on every machine
     "font.size": 8,
@@ -49,14 +41,32 @@ RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "devsort",
 }
+BACKEND = ("backend", "backend_fallback", "interactive", "toolbar")  # of the caller's session
 
 
+def head_colour(head: int) -> str:
+    """The colour of a head in every figure."""
+    return PALETTE[head % len(PALETTE)]
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Our look for what is drawn or saved within the block, whatever the caller has set; then theirs again.
+
+    Figures are made with `Figure`, never with pyplot, so that no backend is chosen either.
+    """
+    defaults = {k: v for k, v in mpl.rcParamsDefault.items() if k not in BACKEND}
+    with mpl.rc_context(defaults):
+        sns.set_theme(context="paper", style="ticks", palette="colorblind", rc=RC)
+        yield
+
+
+@look()
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Saves PNG and SVG side by side, closes the figure, and returns both paths."""
+    """Saves PNG and SVG side by side and returns both paths; the same figure is the same bytes."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
         data, metadata = io.BytesIO(), {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(data, format=path.suffix[1:], bbox_inches="tight", metadata=metadata)
         write_atomic(path, data.getvalue())
-    plt.close(figure)
     return paths

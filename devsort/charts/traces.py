@@ -1,43 +1,41 @@
 """SGLD traces at an early, a middle and a late checkpoint: is the chain local, and has it reached a plateau?"""
 
-import math
-from pathlib import Path
-
-import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from devsort.artifacts import Run
-from devsort.charts.style import FULL, INK, WIDTH, head_colour, save_figure, use_style
-from devsort.llc import load_llc
+from devsort.charts.style import FULL, INK, WIDTH, head_colour, look
 
 SMOOTH = 10  # steps of the running mean drawn over the raw draws
 
 
-def draw(run: Run) -> list[Path]:
-    """Draws traces.png and traces.svg into the run's figures and returns their paths."""
-    use_style()
-    data = load_llc(run)
-    steps = chosen(data["checkpoint"].values)
-    names = [str(n) for n in data["restriction"].values]
-    figure, axes = plt.subplots(
-        len(names), len(steps), figsize=(WIDTH, 1.35 * len(names) + 0.6), sharex=True, sharey="row", squeeze=False
-    )
+@look()
+def figure(llc: xr.Dataset, chance_loss: float | None = None) -> Figure:
+    """Traces of every restriction at three checkpoints.
+
+    Args:
+        llc: Draws and table of a trajectory.
+        chance_loss: Loss of a uniform guess in nats, drawn where it fits; None for no line.
+    """
+    steps = chosen(llc["checkpoint"].values)
+    names = [str(n) for n in llc["restriction"].values]
+    fig = Figure(figsize=(WIDTH, 1.35 * len(names) + 0.6))
+    axes = fig.subplots(len(names), len(steps), sharex=True, sharey="row", squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for axis, step in zip(row, steps, strict=True):
-            _panel(axis, data.sel(checkpoint=step, restriction=name), name)
+            _panel(axis, llc.sel(checkpoint=step, restriction=name), name)
         row[0].set_ylabel(f"{name}\nL(w) − L(w*) (nats)")
     for axis, step in zip(axes[0], steps, strict=True):
         axis.set_title(f"step {step:,}")
     for axis in axes[-1]:
         axis.set_xlabel("SGLD step")
     axes[0, 0].legend(loc="center right", handlelength=1.2)
-    if "full" in names:
-        _mark_chance(axes[names.index("full")], data, steps, math.log(run.config.task.numbers + 1))
-    figure.align_ylabels()
-    figure.tight_layout()
-    return save_figure(figure, run.figures, "traces")
+    if "full" in names and chance_loss is not None:
+        _mark_chance(axes[names.index("full")], llc, steps, chance_loss)
+    fig.align_ylabels()
+    fig.tight_layout()
+    return fig
 
 
 def chosen(checkpoints: np.ndarray, count: int = 3) -> list[int]:

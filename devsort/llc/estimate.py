@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devsort.llc.flags import Context, Diagnostics, diagnose
+from devsort.llc.flags import Diagnostics, diagnose
 from devsort.llc.uncertainty import UNKNOWN, mean_of, split_rhat
 from devsort.sampling.trace import Trace
 
@@ -39,22 +39,29 @@ class Estimate:
     flags: tuple[str, ...]
 
 
-def estimate(trace: Trace, context: Context, allow_dead: bool = False) -> Estimate:
+def estimate(
+    trace: Trace,
+    *,
+    chance_loss: float | None = None,
+    confined: bool | None = None,
+    allow_dead: bool = False,
+) -> Estimate:
     """Estimates λ̂ from a trace.
 
     The standard error and its degrees of freedom are those of `uncertainty.mean_of`.
 
     Args:
-        trace: Draws of C chains.
-        context: nβ and the other settings that the flags need.
+        trace: Draws of C chains, with the settings that they were drawn with.
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing for this loss.
+        confined: Whether the posterior is proper; None: if there is a localization or a prior.
         allow_dead: Estimate from the surviving chains even if some died, which is biased.
     """
-    values = context.n_beta * trace.rise.astype(np.float64)  # (C, T)
+    values = trace.config.n_beta * trace.rise.astype(np.float64)  # (C, T)
     alive = ~trace.dead
     usable = bool(alive.all()) or (allow_dead and bool(alive.any()))
     mean, rhat = (mean_of(values[alive]), split_rhat(values[alive])) if usable else (UNKNOWN, np.nan)
     half = mean.half_width()
-    diagnostics, flags = diagnose(trace, context, mean, rhat)
+    diagnostics, flags = diagnose(trace, mean, rhat, chance_loss, confined)
     return Estimate(
         llc=mean.value,
         se=mean.se,

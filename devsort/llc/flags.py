@@ -23,7 +23,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devsort.config import SamplerConfig
 from devsort.llc.uncertainty import UNKNOWN, Mean, mean_of, split_rhat
 from devsort.sampling.trace import Trace
 
@@ -40,28 +39,6 @@ FLAGS = (
 )
 RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.1, 1.2, 0.75, 0.8, 0.1, 0.01
 STANDS_OUT = 3  # times the fluctuations of the plateau that a starting peak must exceed
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the flags need to know besides the trace.
-
-    Attributes:
-        n_beta: nβ.
-        lr: ε.
-        confined: Whether localization, prior or a box keeps the posterior proper.
-        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing for this loss.
-    """
-
-    n_beta: float
-    lr: float
-    confined: bool = True
-    chance_loss: float | None = None
-
-    @classmethod
-    def of(cls, config: SamplerConfig, chance_loss: float | None = None) -> "Context":
-        """The context of a sampler config."""
-        return cls(config.n_beta, config.lr, config.localization + config.prior > 0, chance_loss)
 
 
 @dataclass(frozen=True)
@@ -85,36 +62,48 @@ class Diagnostics:
     gap: float
 
 
-def diagnose(trace: Trace, context: Context, mean: Mean, rhat: float) -> tuple[Diagnostics, tuple[str, ...]]:
+def diagnose(
+    trace: Trace,
+    mean: Mean,
+    rhat: float,
+    chance_loss: float | None = None,
+    confined: bool | None = None,
+) -> tuple[Diagnostics, tuple[str, ...]]:
     """Computes the diagnostics, of the chains that the estimate rests on, and raises the flags.
 
     Args:
         trace: Draws of all chains.
-        context: Settings.
         mean: λ̂ with its error; unknown if it is withheld.
         rhat: R-hat of λ̂.
+        chance_loss: See `estimate`.
+        confined: See `estimate`.
     """
+    if confined is None:
+        confined = trace.config.localization + trace.config.prior > 0
     seen = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
-    values = context.n_beta * seen.rise.astype(np.float64)  # (C, T)
+    values = trace.config.n_beta * seen.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):
-        drift, growth, gap = _drift(values), _growth(seen), _gap(seen, context.lr)
+        drift, growth, gap = _drift(values), _growth(seen), _gap(seen, trace.config.lr)
         numbers = Diagnostics(
             drift=float(np.divide(drift.value, abs(mean.value))),
             peak=_peak(seen),
-            climb=_climb(seen, context.chance_loss),
+            climb=_climb(seen, chance_loss),
             slope=_slope(values),
             growth=growth.value,
             gap=gap.value,
         )
+    drifts = abs(numbers.drift) > DRIFT and drift.p_zero() < P
+    grows = growth.value > 0 and growth.p_zero() < P
     raised = {
-        "diverged": bool(trace.dead.any()) or float(values.max(initial=0)) > 10 * trace.dimension + 1000,
+        "diverged": bool(trace.dead.any())
+        or float(values.max(initial=0)) > 10 * trace.dimension + 1000,
         "dead_chains": bool(trace.dead.any()),
         "negative": mean.value + mean.half_width() < 0,
-        "not_converged": rhat > RHAT or (abs(numbers.drift) > DRIFT and drift.p_zero() < P),
+        "not_converged": rhat > RHAT or drifts,
         "starting_peak": numbers.peak > PEAK,
         "chance_level": numbers.climb > CHANCE,
         "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
-        "improper": not context.confined and (_unsettled(seen) or (growth.value > 0 and growth.p_zero() < P)),
+        "improper": not confined and (_unsettled(seen) or grows),
         "out_of_equilibrium": abs(numbers.gap) > GAP and gap.p_zero() < P,
     }
     return numbers, tuple(name for name in FLAGS if raised[name])

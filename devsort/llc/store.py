@@ -1,7 +1,7 @@
-"""llc.zarr: raw draws, written checkpoint by checkpoint as they are done, and the table that is derived from them.
+"""llc.zarr: raw draws, written checkpoint by checkpoint, and the table that is derived from them.
 
-Dimensions: checkpoint (training step), restriction, chain, draw. A checkpoint's draws are written first and its
-checksum after them, so what a kill leaves half-written does not count and is sampled again.
+Dimensions: checkpoint (training step), restriction, part, chain, draw. A checkpoint's draws are written first and its
+checksum after them: what a kill leaves half-written does not count, and is sampled again.
 """
 
 import zlib
@@ -14,34 +14,65 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from devsort.artifacts import check_provenance, identity
-from devsort.config import SamplerConfig
-from devsort.errors import UserError
-from devsort.files import remove, replacing_folder, sync_tree, writing
+from devsort.errors import Unfinished, UserError
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
+from devsort.storage.artifact import Origin, check_exists, identity
+from devsort.storage.files import remove, replacing_folder, sync_tree, writing
 
 DRAWN = ("loss", "init_loss", "work", "force", "distance")  # (checkpoint, restriction, chain, draw)
-FIXED = ("checksum", "dimension")  # (checkpoint), (checkpoint, restriction)
-AXES = ("checkpoint", "restriction")
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
+PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
+DRAWS = (*DRAWN, *BURNIN, PART_RISE)
+FIXED = ("checksum", "dimension")  # (checkpoint), (checkpoint, restriction)
+AXES = ("checkpoint", "restriction", "part")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a store has room for.
+
+    Attributes:
+        steps: Training steps of the checkpoints.
+        restrictions: Names of the restrictions.
+        parts: Names of the parts of the data that are followed.
+        sampler: Gives the number of chains and draws.
+    """
+
+    steps: Sequence[int]
+    restrictions: Sequence[str]
+    parts: Sequence[str]
+    sampler: SamplerConfig
 
 
 @dataclass(frozen=True)
 class Store:
-    """The opened draws of a run."""
+    """The opened draws of a trajectory.
+
+    Attributes:
+        path: Its folder.
+        group: Its arrays.
+        sampler: The settings of every trace in it.
+    """
 
     path: Path
     group: zarr.Group
+    sampler: SamplerConfig
 
-    @property
+    @cached_property
     def steps(self) -> list[int]:
         """Training steps of the checkpoints."""
         return [int(s) for s in self.group["checkpoint"][:]]
 
-    @property
+    @cached_property
     def restrictions(self) -> list[str]:
         """Names of the restrictions."""
         return [str(r) for r in self.group["restriction"][:]]
+
+    @cached_property
+    def parts(self) -> list[str]:
+        """Names of the parts of the data."""
+        return [str(p) for p in self.group["part"][:]] if "part" in self.group else []
 
     def todo(self) -> list[int]:
         """Positions of the checkpoints whose draws are missing or damaged."""
@@ -50,8 +81,9 @@ class Store:
     def write(self, position: int, traces: Sequence[Trace]) -> None:
         """Writes all restrictions of one checkpoint, then their checksum."""
         arrays = {name: np.stack([getattr(t, name) for t in traces]) for name in DRAWN + BURNIN}
-        for name in traces[0].groups:
-            arrays[f"rise_{name}"] = np.stack([t.groups[name] for t in traces])
+        if self.parts:
+            rises = [[t.parts[part] for part in self.parts] for t in traces]
+            arrays[PART_RISE] = np.array(rises)  # (R, P, C, T)
         with writing(self.path):
             for name, value in arrays.items():
                 self.group[name][position] = value
@@ -63,13 +95,13 @@ class Store:
     def traces(self, position: int) -> list[Trace]:
         """The traces of all restrictions of one checkpoint."""
         arrays = self._read(position)
-        groups = {n.removeprefix("rise_"): a for n, a in arrays.items() if n.startswith("rise_")}
-        plain = {n: a for n, a in arrays.items() if not n.startswith("rise_")}
+        rises = arrays.pop(PART_RISE, None)
         return [
             Trace(
-                **{n: a[r] for n, a in plain.items()},
-                groups={n: a[r] for n, a in groups.items()},
+                **{name: array[r] for name, array in arrays.items()},
+                parts={part: rises[r, i] for i, part in enumerate(self.parts)},
                 dimension=int(self.group["dimension"][position, r]),
+                config=self.sampler,
             )
             for r in range(len(self.restrictions))
         ]
@@ -82,122 +114,145 @@ class Store:
             return False
 
     def _read(self, position: int) -> dict[str, np.ndarray]:
-        return {name: array[position] for name, array in self._drawn.items()}
+        return {name: array[position] for name, array in self._draws.items()}
 
     @cached_property
-    def _drawn(self) -> dict[str, zarr.Array]:
-        return {name: self.group[name] for name in sorted(self.group.attrs["layout"]) if _is_drawn(name)}
+    def _draws(self) -> dict[str, zarr.Array]:
+        return {name: self.group[name] for name in sorted(self.group.attrs["layout"]) if name in DRAWS}
 
 
-def _is_drawn(name: str) -> bool:
-    return name in DRAWN + BURNIN or name.startswith("rise_")
-
-
-def open_store(
-    path: Path,
-    origin: Mapping[str, str],
-    command: str,
-    sampler: SamplerConfig,
-    axes: Mapping[str, Sequence],
-    groups: Sequence[str],
-) -> Store:
-    """Opens llc.zarr for writing, or makes it.
-
-    Args:
-        path: The store.
-        origin: Provenance that an existing store must have.
-        command: The command that makes it anew.
-        sampler: Sampler settings, which give the number of chains and draws.
-        axes: Coordinates `checkpoint` (steps) and `restriction` (names).
-        groups: Parts of the data that are followed.
+def open_store(path: Path, origin: Origin, plan: Plan) -> Store:
+    """Opens a store for writing, or makes it.
 
     Raises:
-        UserError: There is one from another config or other checkpoints.
+        UserError: There is one that is damaged.
+        Stale: There is one from another config or other checkpoints.
     """
-    if path.exists():
-        group = open_group(path, command, mode="r+")
-        check_provenance(group.attrs, origin, path, command)
-        return Store(path, group)
-    arrays = _arrays(sampler, axes, groups)
-    with replacing_folder(path) as folder:
-        empty = _empty(arrays, axes).assign_attrs(origin)
-        empty.to_zarr(folder, zarr_format=3, consolidated=False, encoding=_chunks(arrays))
-        group = zarr.open_group(folder, mode="r+")
-        group.update_attributes({"layout": _layout(folder, (*arrays, *FIXED)), "axes": _axes(group)})
-    return Store(path, open_group(path, command, mode="r+"))
+    if not path.exists():
+        arrays = _arrays(plan)
+        with replacing_folder(path) as folder:
+            empty = _empty(arrays, plan).assign_attrs(origin.attributes)
+            empty.to_zarr(folder, zarr_format=3, consolidated=False, encoding=_chunks(arrays))
+            group = zarr.open_group(folder, mode="r+")
+            layout = _layout(folder, (*arrays, *FIXED))
+            group.update_attributes({"layout": layout, "axes": _axes(group)})
+            group.update_attributes({"sampler": plan.sampler.model_dump(mode="json")})
+    return _opened(path, origin, "r+")
 
 
-def open_group(path: Path, command: str, mode: str = "r") -> zarr.Group:
-    """Opens the zarr group; an error names the command that makes it."""
-    if not path.is_dir():
-        raise UserError(f"{path} is missing", f"run `{command.removesuffix(' --force')}` first")
+def read_store(path: Path, origin: Origin) -> tuple[xr.Dataset, str]:
+    """The verified draws and table, and their checksum.
+
+    Raises:
+        UserError: They are missing or damaged.
+        Unfinished: Some checkpoint or the table is missing.
+        Stale: They are from another config or other checkpoints.
+    """
+    check_exists(path, origin)
+    store = _opened(path, origin, "r")
+    finish = f"run `{origin.command}` to finish it"
+    if not table_is_current(store):
+        raise Unfinished(f"{path} is unfinished", finish)
+    if damaged := store.todo():
+        step = store.steps[damaged[0]]
+        raise UserError(f"{path} does not match its checksum at step {step}", finish)
+    return xr.open_zarr(path, consolidated=False), store.group.attrs["table"]
+
+
+def write_table(store: Store, table: xr.Dataset) -> None:
+    """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
+    attributes = {key: value for key, value in store.group.attrs.items() if key != "table"}
+    kept = {*attributes["layout"], *AXES}
+    with writing(store.path):
+        store.group.attrs.put(attributes)
+        for old in store.path.iterdir():
+            if old.is_dir() and old.name not in kept:
+                remove(old)  # whatever its state
+        marked = table.assign_attrs(attributes)
+        marked.to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
+        store.group.update_attributes({"table": _table_identity(store.group)})
+
+
+def table_is_current(store: Store) -> bool:
+    """Whether the derived table is whole and belongs to the draws that are there."""
+    try:
+        return store.group.attrs.get("table") == _table_identity(store.group)
+    except Exception:  # a damaged chunk can make the reader raise anything
+        return False
+
+
+def _opened(path: Path, origin: Origin, mode: str) -> Store:
     try:
         group = zarr.open_group(path, mode=mode)
+        origin_attributes = dict(group.attrs)
+    except PermissionError:
+        raise  # the command line has a line for it
+    except Exception as e:  # zarr raises many kinds on a damaged store
+        raise _damaged(path, origin, e) from None
+    origin.check(origin_attributes, path)
+    try:
         layout = group.attrs["layout"]
         if layout != _layout(path, layout) or group.attrs["axes"] != _axes(group):
             raise ValueError("metadata or coordinates are not those that were written")
         for name in FIXED:
             group[name][:]
-        return group
+        return Store(path, group, SamplerConfig.model_validate(group.attrs["sampler"]))
     except PermissionError:
-        raise  # told by the command line
-    except Exception as e:  # zarr raises many kinds on a damaged store
-        raise UserError(f"{path} is damaged ({type(e).__name__})", f"run `{command}` to make it again") from None
+        raise
+    except Exception as e:
+        raise _damaged(path, origin, e) from None
 
 
-def write_table(store: Store, table: xr.Dataset) -> None:
-    """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
-    origin = {key: value for key, value in store.group.attrs.items() if key != "table"}
-    kept = {*origin["layout"], *AXES}
-    with writing(store.path):
-        store.group.attrs.put(origin)
-        for old in [child for child in store.path.iterdir() if child.is_dir() and child.name not in kept]:
-            remove(old)  # whatever its state
-        table.assign_attrs(origin).to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
-        store.group.update_attributes({"table": _table_identity(store.group)})
-
-
-def table_is_current(group: zarr.Group) -> bool:
-    """Whether the derived table is whole and belongs to the draws that are there."""
-    try:
-        return group.attrs.get("table") == _table_identity(group)
-    except Exception:  # a damaged chunk can make the reader raise anything
-        return False
+def _damaged(path: Path, origin: Origin, error: Exception) -> UserError:
+    return UserError(f"{path} is damaged ({type(error).__name__})", origin.again)
 
 
 def _table_identity(group: zarr.Group) -> str:
-    """Identity of all that is not draws: the table, and the checksums of the draws that it is derived from."""
-    arrays = {n: np.asarray(group[n][:]) for n in group.array_keys() if not _is_drawn(n)}
-    numbers = {n: a for n, a in arrays.items() if a.dtype.kind in "bif"}
-    names = {n: np.frombuffer(repr(a.tolist()).encode(), np.uint8) for n, a in arrays.items() if n not in numbers}
-    return f"{_checksum(numbers | names):08x}"
+    """Identity of all but the draws: the table, and the checksums of the draws that it is derived from."""
+    arrays = {n: np.asarray(group[n][:]) for n in group.array_keys() if n not in DRAWS}
+    for name, value in arrays.items():
+        if value.dtype.kind not in "bif":
+            arrays[name] = np.frombuffer(repr(value.tolist()).encode(), np.uint8)
+    return f"{_checksum(arrays):08x}"
 
 
 def _layout(path: Path, names: Iterable[str]) -> dict[str, int]:
-    """For each array the checksum of its metadata, by which shapes, types and codecs are known to be those written."""
+    """Checksum of each array's metadata, by which shapes, types and codecs are known to be those written."""
     return {name: zlib.crc32((path / name / "zarr.json").read_bytes()) for name in sorted(names)}
 
 
 def _axes(group: zarr.Group) -> str:
-    """Identity of the training steps and of the names of the restrictions."""
-    return identity([group[name][:].tolist() for name in AXES])
+    """Identity of the training steps and of the names of restrictions and parts."""
+    return identity([group[name][:].tolist() for name in AXES if name in group])
 
 
-def _arrays(sampler: SamplerConfig, axes: Mapping[str, Sequence], groups: Sequence[str]) -> dict[str, tuple]:
-    lead = ("checkpoint", "restriction", "chain")
-    sizes = (len(axes["checkpoint"]), len(axes["restriction"]), sampler.num_chains)
-    drawn = {n: ((*lead, "draw"), (*sizes, sampler.num_draws)) for n in (*DRAWN, *(f"rise_{g}" for g in groups))}
-    burnin = {n: ((*lead, "burnin"), (*sizes, sampler.num_burnin_steps)) for n in BURNIN}
-    return drawn | burnin
+def _arrays(plan: Plan) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Dimensions and size of each array of draws."""
+    lead, sizes = ("checkpoint", "restriction"), (len(plan.steps), len(plan.restrictions))
+    chains, draws = plan.sampler.num_chains, plan.sampler.num_draws
+    burnin = plan.sampler.num_burnin_steps
+    arrays = {n: ((*lead, "chain", "draw"), (*sizes, chains, draws)) for n in DRAWN}
+    arrays |= {n: ((*lead, "chain", "burnin"), (*sizes, chains, burnin)) for n in BURNIN}
+    if plan.parts:
+        size = (*sizes, len(plan.parts), chains, draws)
+        arrays[PART_RISE] = ((*lead, "part", "chain", "draw"), size)
+    return arrays
 
 
-def _empty(arrays: Mapping[str, tuple], axes: Mapping[str, Sequence]) -> xr.Dataset:
-    data = {name: (dims, np.broadcast_to(np.float32(np.nan), size)) for name, (dims, size) in arrays.items()}
-    checkpoints, restrictions, chains = arrays["loss"][1][:3]
-    data["dimension"] = (("checkpoint", "restriction"), np.zeros((checkpoints, restrictions), np.int64))
-    data["checksum"] = (("checkpoint",), np.zeros(checkpoints, np.int64))
-    coordinates = {"checkpoint": list(axes["checkpoint"]), "restriction": np.array(axes["restriction"], object)}
-    return xr.Dataset(data, coordinates | {"chain": np.arange(chains)})
+def _empty(arrays: Mapping[str, tuple], plan: Plan) -> xr.Dataset:
+    nothing = np.float32(np.nan)
+    data = {name: (dims, np.broadcast_to(nothing, size)) for name, (dims, size) in arrays.items()}
+    cells = (len(plan.steps), len(plan.restrictions))
+    data["dimension"] = (("checkpoint", "restriction"), np.zeros(cells, np.int64))
+    data["checksum"] = (("checkpoint",), np.zeros(cells[0], np.int64))
+    coordinates = {
+        "checkpoint": list(plan.steps),
+        "restriction": np.array(plan.restrictions, object),
+        "chain": np.arange(plan.sampler.num_chains),
+    }
+    if plan.parts:
+        coordinates["part"] = np.array(plan.parts, object)
+    return xr.Dataset(data, coordinates)
 
 
 def _chunks(arrays: Mapping[str, tuple]) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from devsort.llc.estimate import Estimate, estimate
-from devsort.llc.flags import FLAGS, Context
+from devsort.llc.flags import FLAGS
 from devsort.llc.store import Store
 from devsort.sampling.trace import Trace
 
@@ -14,28 +14,41 @@ SCALARS = ("llc", "se", "rhat", "ess", "chains_failed")
 NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 
 
-def make_table(store: Store, context: Context, allow_dead: bool = False) -> xr.Dataset:
+def make_table(
+    store: Store, chance_loss: float | None = None, allow_dead: bool = False
+) -> xr.Dataset:
     """Estimates every checkpoint and restriction from the stored draws, one checkpoint in memory at a time.
+
+    Args:
+        store: The draws.
+        chance_loss: See `estimate`.
+        allow_dead: See `estimate`.
 
     Returns:
         llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint, restriction), llc_chain
-        (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and llc_part, se_part (…, part) by parts of the data.
+        (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and part_llc, part_se (…, part).
     """
-    cells = [_row(store.traces(i), context, allow_dead) for i in range(len(store.steps))]
+    cells = [_row(store.traces(i), chance_loss, allow_dead) for i in range(len(store.steps))]
     estimates, parts, losses = (list(column) for column in zip(*cells, strict=True))
     lead = ("checkpoint", "restriction")
-    data = {name: (lead, _grid(estimates, lambda e, n=name: getattr(e, n))) for name in SCALARS}
-    data |= {name: (lead, _grid(estimates, lambda e, n=name: getattr(e.diagnostics, n))) for name in NUMBERS}
+    data = {n: (lead, _grid(estimates, lambda e, n=n: getattr(e, n))) for n in SCALARS}
+    data |= {n: (lead, _grid(estimates, lambda e, n=n: getattr(e.diagnostics, n))) for n in NUMBERS}
     data["ci95"] = ((*lead, "bound"), _grid(estimates, lambda e: e.ci95))
     data["llc_chain"] = ((*lead, "chain"), _grid(estimates, lambda e: e.llc_chain))
     data["flags"] = ((*lead, "flag"), _grid(estimates, lambda e: [f in e.flags for f in FLAGS]))
     data["checkpoint_loss"] = (("checkpoint",), losses)
-    coordinates = {"checkpoint": store.steps, "restriction": _names(store.restrictions), "flag": _names(FLAGS)}
-    if names := list(parts[0][0]):
-        of = np.array([[[cell[name] for name in names] for cell in row] for row in parts])  # (…, part, 2)
-        data["llc_part"], data["se_part"] = ((*lead, "part"), of[..., 0]), ((*lead, "part"), of[..., 1])
-        coordinates["part"] = _names(names)
-    return xr.Dataset(data, coordinates | {"bound": _names(["low", "high"])})
+    coordinates = {
+        "checkpoint": store.steps,
+        "restriction": _names(store.restrictions),
+        "flag": _names(FLAGS),
+        "bound": _names(["low", "high"]),
+    }
+    if store.parts:
+        of = np.array([[[cell[p] for p in store.parts] for cell in row] for row in parts])
+        data["part_llc"] = ((*lead, "part"), of[..., 0])
+        data["part_se"] = ((*lead, "part"), of[..., 1])
+        coordinates["part"] = _names(store.parts)
+    return xr.Dataset(data, coordinates)
 
 
 def rows(table: xr.Dataset) -> Iterator[dict]:
@@ -49,6 +62,7 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
                 "step": int(step),
                 "restriction": str(name),
                 **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess")},
+                "ci95": _interval(cell["ci95"]),
                 "loss": _number(table["checkpoint_loss"].sel(checkpoint=step)),
                 "chains_failed": int(cell["chains_failed"]),
                 "parts": _part_rows(cell),
@@ -79,28 +93,34 @@ def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:
 def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
     names = cell["part"].values if "part" in cell else []
     of = {str(n): cell.sel(part=n) for n in names}
-    return {n: {"llc": _number(c["llc_part"]), "se": _number(c["se_part"])} for n, c in of.items()}
+    return {n: {"llc": _number(c["part_llc"]), "se": _number(c["part_se"])} for n, c in of.items()}
 
 
-def _row(traces: list[Trace], context: Context, allow_dead: bool) -> tuple[list[Estimate], list[dict], float]:
+def _row(
+    traces: list[Trace], chance_loss: float | None, allow_dead: bool
+) -> tuple[list[Estimate], list[dict], float]:
     """Of one checkpoint: the estimate and the parts of each restriction, and the checkpoint's own loss."""
-    estimates = [estimate(trace, context, allow_dead) for trace in traces]
-    return estimates, [_parts(trace, context) for trace in traces], float(np.nanmean(traces[0].init_loss))
+    estimates = [estimate(t, chance_loss=chance_loss, allow_dead=allow_dead) for t in traces]
+    return estimates, [_parts(trace) for trace in traces], float(np.nanmean(traces[0].init_loss))
 
 
-def _parts(trace: Trace, context: Context) -> dict[str, tuple[float, float]]:
+def _parts(trace: Trace) -> dict[str, tuple[float, float]]:
     """λ̂ and the standard error between chains on each part of the data, at the same draws."""
 
     def of(rise: np.ndarray) -> tuple[float, float]:
-        chains = context.n_beta * np.nanmean(rise.astype(np.float64), axis=1)  # (C,)
-        error = float(chains.std(ddof=1) / np.sqrt(len(chains))) if len(chains) > 1 else np.nan
-        return float(chains.mean()), error
+        chains = trace.config.n_beta * np.nanmean(rise.astype(np.float64), axis=1)  # (C,)
+        error = chains.std(ddof=1) / np.sqrt(len(chains)) if len(chains) > 1 else np.nan
+        return float(chains.mean()), float(error)
 
-    return {name: of(rise) for name, rise in trace.groups.items()}
+    return {name: of(rise) for name, rise in trace.parts.items()}
 
 
 def _names(names: Iterable[str]) -> np.ndarray:
     return np.array(list(names), object)
+
+
+def _interval(bounds: xr.DataArray) -> list[float] | None:
+    return bounds.values.tolist() if np.isfinite(bounds).all() else None
 
 
 def _number(value: xr.DataArray) -> float | None:

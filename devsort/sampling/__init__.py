@@ -15,8 +15,8 @@ Step convention and names are devinterp's. A *lane* is one (checkpoint, restrict
 Sources: Welling & Teh 2011 (SGLD); Lau et al. 2023, arXiv 2308.12108 (LLC).
 """
 
-from devsort.config import SamplerConfig
 from devsort.sampling.api import sample
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
 from devsort.sampling.sgld import run_chains
 from devsort.sampling.trace import Trace

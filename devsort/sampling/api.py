@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from devsort.config import SamplerConfig
 from devsort.errors import UserError
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.masks import Mask
 from devsort.sampling.objective import Loss, LossObjective, data_size, minibatches
 from devsort.sampling.sgld import run_chains
 from devsort.sampling.trace import Trace
@@ -18,7 +19,7 @@ def sample(
     data: Any = None,
     config: SamplerConfig | None = None,
     *,
-    mask: dict[str, Tensor | None] | None = None,
+    mask: Mask | None = None,
     key: tuple[int, ...] = (),
 ) -> Trace:
     """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD, `config.num_chains` chains at once.

@@ -14,9 +14,11 @@ from torch.utils._pytree import tree_leaves, tree_map
 from devsort.errors import UserError
 from devsort.layout import Layout
 from devsort.rng import stream
+from devsort.sampling.masks import Mask, free_entries
 
 Loss = Callable[..., Tensor]  # loss(params, batch) → scalar, or loss(params) where there is no data
-Groups = dict[str, Tensor]
+Params = dict[str, Tensor]  # name → tensor
+Parts = dict[str, Tensor]
 
 
 class Objective(Protocol):
@@ -31,7 +33,7 @@ class Objective(Protocol):
 
     center: Tensor
 
-    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
+    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """At parameters w (G, F) and step `step` of the chain (from 0).
 
         Returns:
@@ -63,7 +65,7 @@ class LossObjective:
         params: dict[str, Tensor],
         data: Any = None,
         index: Tensor | None = None,
-        mask: dict[str, Tensor | None] | None = None,
+        mask: Mask | None = None,
     ) -> None:
         self.layout = Layout.of(params)
         self.data, self.index = data, index
@@ -77,7 +79,7 @@ class LossObjective:
 
         self._value = torch.func.vmap(of_free)
 
-    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Groups]:
+    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """See `Objective`."""
         batch = torch.zeros(len(w), device=w.device)
         if self.index is not None:
@@ -89,23 +91,6 @@ class LossObjective:
             (grad,) = torch.autograd.grad(loss.sum(), free)
         with torch.no_grad():
             return loss.detach(), self._value(self.center.expand(w.shape), batch), grad, {}
-
-
-def free_entries(layout: Layout, mask: dict[str, Tensor | None] | None) -> Tensor:
-    """Positions in the flat vector that a mask leaves free, in ascending order."""
-    if mask is None:
-        return torch.arange(layout.size)
-    unknown = sorted(set(mask) - set(layout.shapes))
-    if unknown:
-        raise UserError(f"mask names {', '.join(unknown)}, which the model does not have", f"use {list(layout.shapes)}")
-    chosen = torch.zeros(layout.size, dtype=torch.bool)
-    for name, part in mask.items():
-        if part is not None and tuple(part.shape) != layout.shapes[name]:
-            raise UserError(f"mask of {name} has shape {tuple(part.shape)}, expected {layout.shapes[name]}", "mend it")
-        chosen[layout.slices[name]] = True if part is None else part.flatten().bool().cpu()
-    if not chosen.any():
-        raise UserError("the mask leaves no parameter free", "free at least one entry")
-    return chosen.nonzero()[:, 0]
 
 
 def minibatches(seed: int, chains: range, steps: int, batch_size: int, size: int) -> Tensor:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.graphs import Replayed, can_capture
 from devsort.sampling.noise import lane_noise
-from devsort.sampling.objective import Groups, Objective
+from devsort.sampling.objective import Objective, Parts
 from devsort.sampling.trace import Trace
 
 
@@ -77,12 +77,12 @@ class _Step:
         self.replayed = can_capture(self.w.device) and getattr(objective, "static", False)
         self.number = torch.zeros(1, dtype=torch.int64, device=self.w.device) if self.replayed else 0
 
-    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Groups]:
+    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Parts]:
         """Loss, the starting point's, G and w − w* before the update, and the rise on parts of the minibatch."""
-        loss, init_loss, grad, groups = self.objective(self.w, self.number)
+        loss, init_loss, grad, parts = self.objective(self.w, self.number)
         force, moved = sgld_step(self.w, self.star, grad, self.noise(self.number), self.config, self.moved)
         self.number += 1  # in place on a device
-        return loss, init_loss, force, moved, groups
+        return loss, init_loss, force, moved, parts
 
 
 class _Record:
@@ -92,9 +92,9 @@ class _Record:
         self.config, self.scratch = config, scratch
         self.burnin: list[tuple[Tensor, ...]] = []
         self.draws: list[tuple[Tensor, ...]] = []
-        self.groups: dict[str, list[Tensor]] = {}
+        self.parts: dict[str, list[Tensor]] = {}
 
-    def __call__(self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, groups: dict) -> None:
+    def __call__(self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, parts: dict) -> None:
         after = step - self.config.num_burnin_steps
         if after < 0:
             self.burnin.append((loss.detach().clone(), init_loss.detach().clone()))
@@ -102,15 +102,16 @@ class _Record:
             work = torch.mul(force, moved, out=self.scratch).sum(1)
             evidence = (work, _square(force), _square(moved))
             self.draws.append((loss.detach().clone(), init_loss.detach().clone(), *evidence))
-            for name, value in groups.items():
-                self.groups.setdefault(name, []).append(value.clone())
+            for name, value in parts.items():
+                self.parts.setdefault(name, []).append(value.clone())
 
     def trace(self, dimension: int) -> Trace:
         loss, init_loss, work, force, distance = (_stack(column) for column in zip(*self.draws, strict=True))
         empty = np.empty((len(loss), 0), loss.dtype)
         burnin = [_stack(column) for column in zip(*self.burnin, strict=True)] or [empty, empty]
-        groups = {name: _stack(column) for name, column in self.groups.items()}
-        return Trace(loss, init_loss, work, force, distance, *burnin, groups, dimension)
+        parts = {name: _stack(column) for name, column in self.parts.items()}
+        draws = (loss, init_loss, work, force, distance)
+        return Trace(*draws, *burnin, parts, dimension, self.config)
 
 
 def _square(a: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from devsort.sampling.config import SamplerConfig
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -18,8 +20,9 @@ class Trace:
         distance: (C, T) |w − w*|².
         burnin_loss: (C, burn-in steps), as `loss`.
         burnin_init_loss: (C, burn-in steps), as `init_loss`.
-        groups: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch has none of it.
+        parts: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch has none of it.
         dimension: Number of free parameters, d.
+        config: The settings that it was sampled with.
     """
 
     loss: np.ndarray
@@ -29,8 +32,9 @@ class Trace:
     distance: np.ndarray
     burnin_loss: np.ndarray
     burnin_init_loss: np.ndarray
-    groups: dict[str, np.ndarray]
+    parts: dict[str, np.ndarray]
     dimension: int
+    config: SamplerConfig
 
     @property
     def rise(self) -> np.ndarray:
@@ -48,14 +52,16 @@ class Trace:
         return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1))
 
     @classmethod
-    def join(cls, traces: "Sequence[Trace]") -> "Trace":
+    def join(cls, traces: Sequence["Trace"]) -> "Trace":
         """One trace of the chains of all."""
-        names = [f.name for f in fields(cls) if f.name not in ("groups", "dimension")]
-        arrays = {name: np.concatenate([getattr(t, name) for t in traces]) for name in names}
-        groups = {name: np.concatenate([t.groups[name] for t in traces]) for name in traces[0].groups}
-        return cls(**arrays, groups=groups, dimension=traces[0].dimension)
+        arrays = {name: np.concatenate([getattr(t, name) for t in traces]) for name in ARRAYS}
+        parts = {part: np.concatenate([t.parts[part] for t in traces]) for part in traces[0].parts}
+        return replace(traces[0], **arrays, parts=parts)
 
     def chains(self, chosen: np.ndarray | slice) -> "Trace":
         """The trace of some chains, given by a (C,) mask, a slice or their positions."""
-        arrays = {f.name: getattr(self, f.name)[chosen] for f in fields(self) if f.name not in ("groups", "dimension")}
-        return replace(self, **arrays, groups={name: value[chosen] for name, value in self.groups.items()})
+        arrays = {name: getattr(self, name)[chosen] for name in ARRAYS}
+        return replace(self, **arrays, parts={p: rise[chosen] for p, rise in self.parts.items()})
+
+
+ARRAYS = [f.name for f in fields(Trace) if f.name not in ("parts", "dimension", "config")]

@@ -1,7 +1,7 @@
-"""Stages of a trajectory: boundaries with intervals, names by rules, and head-mode events. See docs/stages.md."""
+"""Stages of a trajectory: boundaries with intervals, names by rules, events. See docs/stages.md."""
 
+from devsort.stages.config import StagesConfig
 from devsort.stages.detector import Result, detect
-from devsort.stages.step import load_stages, run_stages, stages_of_csv
 from devsort.stages.trajectory import Trajectory, from_llc, read_csv
 
-__all__ = ["Result", "Trajectory", "detect", "from_llc", "load_stages", "read_csv", "run_stages", "stages_of_csv"]
+__all__ = ["Result", "StagesConfig", "Trajectory", "detect", "from_llc", "read_csv"]

@@ -5,21 +5,13 @@ Steps are compared by their log10.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from devsort.artifacts import Run
-from devsort.errors import UserError
-from devsort.rng import stream
 from devsort.stages import link
-from devsort.stages.step import load_stages
+from devsort.stages.summary import FIGURES
 
-if TYPE_CHECKING:
-    import xarray as xr
-
-Z95 = 1.96
-RESAMPLES = 1000
 DIFFERENCES = {
     "peak_llc": "peak LLC (nats)",
     "peak_step": "step of the peak (log10)",
@@ -28,30 +20,20 @@ DIFFERENCES = {
 }
 
 
-def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Compares runs that have their stages.
+def side_by_side(
+    tables: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The comparison of runs.
+
+    Args:
+        tables: For each run its name under `run`, the figures of `devsort.stages.summary`, and what else the table
+            shows.
+        stages: For each run the JSON object of `devsort.stages.report`.
 
     Returns:
-        runs: for each run the figures of `summary`; stages: rows of aligned stages; differences: each run against
-        the first; link: whether events lie closer to boundaries than chance, over the runs.
-
-    Raises:
-        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact.
+        runs: the tables; stages: rows of aligned stages; differences: each run against the first; link: whether events
+        lie closer to boundaries than chance, over the runs.
     """
-    from devsort.heads import load_heads
-    from devsort.llc import load_llc
-
-    if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
-        raise UserError("compare needs two or more different runs", "name them, as in `devsort compare RUN RUN`")
-    stages = [load_stages(run) for run in runs]
-    tables = [
-        summary(str(run.path), load_llc(run), load_heads(run), one) for run, one in zip(runs, stages, strict=True)
-    ]
-    return side_by_side(tables, stages)
-
-
-def side_by_side(tables: Sequence[dict[str, Any]], stages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The comparison of summaries and stages that are already at hand."""
     rows = aligned([one["stages"] for one in stages])
     return {
         "runs": list(tables),
@@ -59,33 +41,6 @@ def side_by_side(tables: Sequence[dict[str, Any]], stages: Sequence[Mapping[str,
         "differences": [difference(tables, rows, i) for i in range(1, len(tables))],
         "link": link.permutation_test([_timeline(one) for one in stages]),
     }
-
-
-def summary(name: str, llc: "xr.Dataset", heads: "xr.Dataset", stages: Mapping[str, Any]) -> dict[str, Any]:
-    """Peak and final LLC, fall, final loss, split score and its onset.
-
-    The peak is the largest estimate; the interval of its step comes from resampling the estimates within their errors.
-    """
-    full = llc.sel(restriction="full")
-    step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
-    known = np.isfinite(value) & np.isfinite(se) & (step >= 1)
-    step, value, se = step[known], value[known], se[known]
-    if not len(step):
-        raise UserError(f"{name} has no finite LLC", f"run `devsort llc {name} --force`")
-    top = int(np.argmax(value))
-    drawn = value + se * stream(0, "peak step").standard_normal((RESAMPLES, len(value)))
-    onset = next((e for e in stages["events"] if e["event"] == "split_onset"), None)
-    loss, split = llc.checkpoint_loss.values, heads.scores.sel(score="vocabulary_splitting").values
-    return {
-        "run": name,
-        "peak_llc": float(value[top]), "peak_llc_se": float(se[top]),
-        "peak_step": float(step[top]), "peak_step_ci95": np.quantile(step[drawn.argmax(1)], [0.025, 0.975]).tolist(),
-        "final_llc": float(value[-1]), "final_llc_se": float(se[-1]),
-        "fall": float(value[top] - value[-1]),
-        "fall_se": float(np.hypot(se[top], se[-1])) if top < len(value) - 1 else 0.0,
-        "loss": _finite(loss[-1]), "split_score": _finite(split[-1]),
-        "split_onset": onset and onset["step"], "split_onset_ci95": onset and onset["ci95"],
-    }  # fmt: skip
 
 
 def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
@@ -103,17 +58,14 @@ def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
 def difference(tables: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, Any]:
     """Run i minus run 0, with 95 % intervals: figures and, for stages that both have, their ends and the LLC there."""
     a, b = tables[0], tables[i]
-    figures = {
-        key: _minus((b[key], Z95 * b[f"{key}_se"]), (a[key], Z95 * a[f"{key}_se"]))
-        for key in ("peak_llc", "final_llc", "fall")
-    }
+    figures = {key: _minus(_with_half(b, key), _with_half(a, key)) for key in FIGURES}
     figures["peak_step"] = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
     shared = [(r, r["runs"][0], r["runs"][i]) for r in rows if r["runs"][0] and r["runs"][i]]
     ends = [
         {
             "name": r["name"], "llc": r["llc"],
             "to_log10": _minus(*(_log(s["to"], s["to_ci95"]) for s in (y, x))) if _ends_inside(x, y) else None,
-            "llc_to": _minus(*((s["llc_to"], (s["llc_to_ci95"][1] - s["llc_to_ci95"][0]) / 2) for s in (y, x))),
+            "llc_to": _minus(_with_half(y, "llc_to"), _with_half(x, "llc_to")),
         }
         for r, x, y in shared
     ]  # fmt: skip
@@ -190,13 +142,15 @@ def _log(step: float, ci95: Sequence[float]) -> tuple[float, float]:
     return float(np.log10(step)), float(np.log10(ci95[1]) - np.log10(ci95[0])) / 2
 
 
+def _with_half(figures: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """A figure and half the width of its interval."""
+    low, high = figures[f"{key}_ci95"] or (np.nan, np.nan)
+    return figures[key], (high - low) / 2
+
+
 def _minus(b: tuple[float, float], a: tuple[float, float]) -> dict[str, Any]:
     value, half = b[0] - a[0], float(np.hypot(a[1], b[1]))
     return {"difference": value, "ci95": [value - half, value + half]}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -205,24 +159,36 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figures(tables: Sequence[Mapping[str, Any]]) -> str:
-    def line(t: Mapping[str, Any]) -> list[str]:
-        low, high = t["peak_step_ci95"]
-        onset = "–" if t["split_onset"] is None else f"{t['split_onset']:.4g}"
-        ci = t["split_onset_ci95"]
-        onset += f" ({ci[0]:.4g} to {ci[1]:.4g})" if ci else ""
-        return [
-            t["run"],
-            f"{t['peak_llc']:.4g} ± {Z95 * t['peak_llc_se']:.0f}",
-            f"{t['peak_step']:.4g} ({low:.4g} to {high:.4g})",
-            f"{t['final_llc']:.4g} ± {Z95 * t['final_llc_se']:.0f}",
-            f"{t['fall']:.4g} ± {Z95 * t['fall_se']:.0f}",
-            "–" if t["loss"] is None else f"{t['loss']:.3g}",
-            "–" if t["split_score"] is None else f"{t['split_score']:.2f}",
-            onset,
-        ]
+    columns = {
+        "run": lambda t: t["run"],
+        "peak LLC (nats)": lambda t: _told(t, "peak_llc"),
+        "step of peak": lambda t: f"{t['peak_step']:.4g}{_between(t['peak_step_ci95'])}",
+        "final LLC (nats)": lambda t: _told(t, "final_llc"),
+        "fall (nats)": lambda t: _told(t, "fall"),
+        "flagged": lambda t: f"{t['flagged']:.0%}",
+        **MORE,
+    }
+    return _grid(list(columns), [[tell(t) for tell in columns.values()] for t in tables])
 
-    header = ["run", "peak LLC (nats)", "step of peak", "final LLC (nats)", "fall (nats)", "loss (nats)", "split score"]
-    return _grid([*header, "split onset (step)"], [line(t) for t in tables])
+
+def _told(table: Mapping[str, Any], key: str) -> str:
+    return f"{table[key]:.4g}{_between(table[f'{key}_ci95'])}"
+
+
+def _between(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.4g} to {interval[1]:.4g})"
+
+
+def _number(table: Mapping[str, Any], key: str, form: str) -> str:
+    return "–" if table.get(key) is None else format(table[key], form)
+
+
+MORE = {
+    "loss (nats)": lambda t: _number(t, "loss", ".3g"),
+    "split score": lambda t: _number(t, "split_score", ".2f"),
+    "split onset (step)": lambda t: _number(t, "split_onset", ".4g")
+    + _between(t.get("split_onset_ci95")),
+}  # what the tables of a sorter hold besides
 
 
 def _stages(value: Mapping[str, Any]) -> str:

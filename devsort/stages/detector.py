@@ -1,17 +1,11 @@
-"""The detector: boundaries and segments of a trajectory by the approach that the config names."""
+"""The detector: boundaries and segments of a trajectory."""
 
 from dataclasses import dataclass
 
-from devsort.config import StagesConfig
-from devsort.stages import gaussian_process, piecewise, prominence
+from devsort.stages import piecewise
+from devsort.stages.config import StagesConfig
 from devsort.stages.segments import Boundary, Segment
 from devsort.stages.trajectory import Trajectory
-
-APPROACHES = {
-    "piecewise": piecewise.find,
-    "gaussian-process": gaussian_process.find,
-    "prominence": prominence.find,
-}
 
 
 @dataclass(frozen=True)
@@ -34,8 +28,6 @@ def detect(trajectory: Trajectory, config: StagesConfig | None = None) -> Result
 
     Args:
         trajectory: At least three points over training steps.
-        config: Approach, penalty, resamples, seed.
+        config: Penalties, resamples, seed.
     """
-    config = config or StagesConfig()
-    boundaries, segments = APPROACHES[config.approach](trajectory, config)
-    return Result(trajectory, boundaries, segments)
+    return Result(trajectory, *piecewise.find(trajectory, config or StagesConfig()))

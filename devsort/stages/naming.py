@@ -17,7 +17,6 @@ from itertools import groupby
 
 import numpy as np
 
-from devsort.config import HeadsConfig
 from devsort.stages.segments import Direction, Segment
 
 FLAT_SHARE = 0.05  # of the loss's range
@@ -40,7 +39,7 @@ class Scores:
 
     x: np.ndarray
     values: dict[str, np.ndarray]
-    overlapping: float = HeadsConfig().overlap
+    overlapping: float
 
 
 def loss_directions(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None) -> list[Direction | None]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from devsort.config import StagesConfig
 from devsort.rng import stream
 from devsort.stages import hinges
+from devsort.stages.config import StagesConfig
 from devsort.stages.segments import Boundary, Draws, Segment, boundary_joints, describe
 from devsort.stages.trajectory import Trajectory
 

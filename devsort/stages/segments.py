@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from devsort.config import StagesConfig
 from devsort.stages import hinges
+from devsort.stages.config import StagesConfig
 
 if TYPE_CHECKING:
     from devsort.stages.piecewise import Fit

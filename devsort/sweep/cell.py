@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from devsort import __version__
-from devsort.artifacts import Run, identity, open_run, read_json, write_json
 from devsort.errors import InUse, UserError, one_line
-from devsort.files import locked, write_atomic
+from devsort.sorting.run import Run, open_run
+from devsort.storage.artifact import identity
+from devsort.storage.files import locked, write_atomic
+from devsort.storage.objects import read_json, write_json
 from devsort.sweep.row import results
 from devsort.sweep.study import Cell
 
@@ -148,31 +150,31 @@ def _logged(folder: Path) -> Iterator[None]:
 
 
 def _train(run: Run, force: bool) -> None:
-    from devsort.train import train
+    from devsort.sorting.train import train
 
     train(run, force)
 
 
 def _llc(run: Run, force: bool) -> None:
-    from devsort.llc import run_llc
+    from devsort.sorting.llc import run_llc
 
     run_llc(run, force)
 
 
 def _heads(run: Run, force: bool) -> None:
-    from devsort.heads import run_heads
+    from devsort.sorting.heads import run_heads
 
     run_heads(run, force)
 
 
 def _stages(run: Run, force: bool) -> None:
-    from devsort.stages import run_stages
+    from devsort.sorting.stages import run_stages
 
     run_stages(run, force)
 
 
 def _chart(run: Run, _: bool) -> None:
-    from devsort.charts import draw_all
+    from devsort.sorting.charts import draw_all
 
     draw_all(run)
 

@@ -5,17 +5,32 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from devsort.artifacts import Run
+from devsort.sorting.artifacts import HEADS, LLC, STAGES
+from devsort.sorting.checkpoints import read_log
+from devsort.sorting.heads.events import EVENTS
+from devsort.sorting.run import Run
+from devsort.stages.summary import summary
 
 if TYPE_CHECKING:
     import xarray as xr
 
-EVENTS = ("split_onset", "suppression_onset", "overlap_end", "rank_drop")
 SCORES = {
     "split_score": "vocabulary_splitting",
     "suppression_score": "copy_suppression",
     "overlap_score": "overlap",
 }
+
+
+COLUMNS = {
+    "peak_llc": "llc_peak",
+    "peak_llc_se": "llc_peak_se",
+    "peak_step": "llc_peak_step",
+    "final_llc": "llc_final",
+    "final_llc_se": "llc_final_se",
+    "fall": "llc_fall",
+    "fall_se": "llc_fall_se",
+    "flagged": "llc_flagged",
+}  # figure of `devsort.stages.summary` → column
 
 
 def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -32,8 +47,8 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
         semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores and labels of each
         sampled checkpoint.
     """
-    llc = _load_llc(run) if "llc" in steps else None
-    heads = _load_heads(run) if "heads" in steps else None
+    llc = run.read(LLC) if "llc" in steps else None
+    heads = run.read(HEADS) if "heads" in steps else None
     row = _trained(run)
     row |= _llc(llc) if llc is not None else {}
     row |= _heads(heads) if heads is not None else {}
@@ -59,24 +74,13 @@ def number(value: Any) -> float | None:
 
 
 def _trained(run: Run) -> dict[str, Any]:
-    from devsort.train import read_log
-
     last = read_log(run)[-1]
     return {"steps": last["step"], "loss": last["val_loss"], "accuracy": last["val_accuracy"]}
 
 
 def _llc(table: "xr.Dataset") -> dict[str, Any]:
     """Peak, final value and fall of the first restriction; final values of all."""
-    step = table.checkpoint.values
-    value, se = (table[name].isel(restriction=0).values for name in ("llc", "se"))
-    top = int(np.nanargmax(value)) if np.isfinite(value).any() else 0
-    found = {
-        "llc_peak": number(value[top]), "llc_peak_se": number(se[top]), "llc_peak_step": int(step[top]),
-        "llc_final": number(value[-1]), "llc_final_se": number(se[-1]),
-        "llc_fall": number(value[top] - value[-1]),
-        "llc_fall_se": number(np.hypot(se[top], se[-1])) if top < len(step) - 1 else 0.0,
-        "llc_flagged": float(table.flags.isel(restriction=0).values.any(-1).mean()),
-    }  # fmt: skip
+    found = {COLUMNS[key]: value for key, value in summary(table).items() if key in COLUMNS}
     for name in table.restriction.values[1:]:
         last = table.isel(checkpoint=-1).sel(restriction=name)
         found |= {f"llc_final_{name}": number(last.llc), f"llc_final_{name}_se": number(last.se)}
@@ -96,9 +100,7 @@ def _modes(one: "xr.Dataset") -> dict[str, Any]:
 
 
 def _stages(run: Run) -> dict[str, Any]:
-    from devsort.stages import load_stages
-
-    found = load_stages(run)
+    found = run.read(STAGES)
     stages: list[Mapping[str, Any]] = found["stages"]
     first = {e["event"]: e["step"] for e in reversed(found["events"])}
     return {
@@ -115,15 +117,3 @@ def _stages(run: Run) -> dict[str, Any]:
 def joined(parts: Iterable[Any]) -> str:
     """A list in one field of a table."""
     return ";".join(map(str, parts))
-
-
-def _load_llc(run: Run) -> "xr.Dataset":
-    from devsort.llc import load_llc
-
-    return load_llc(run)
-
-
-def _load_heads(run: Run) -> "xr.Dataset":
-    from devsort.heads import load_heads
-
-    return load_heads(run)

@@ -8,14 +8,14 @@ from typing import Any
 
 from tqdm import tqdm
 
-from devsort.files import locked, write_atomic
-from devsort.progress import progress
+from devsort.execution.device import cores
+from devsort.execution.progress import progress
+from devsort.storage.files import locked, write_atomic
 from devsort.sweep import table
 from devsort.sweep.cell import Job, Outcome, current_step, finished
 from devsort.sweep.cluster import run_cluster
 from devsort.sweep.local import run_local
 from devsort.sweep.study import Cell, Study, config_text, read_study
-from devsort.threads import cores
 
 NAMED = 4  # cells in flight that the progress line names
 

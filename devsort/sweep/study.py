@@ -22,9 +22,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from devsort.artifacts import Run, identity
-from devsort.config import Config, Section, parse_config, problems, read_yaml, set_key
 from devsort.errors import UserError
+from devsort.sorting.config import Config, parse_config
+from devsort.sorting.run import Run
+from devsort.storage.artifact import identity
+from devsort.storage.settings import Section, problems, set_key
+from devsort.storage.yaml_files import read_yaml
 
 SEEDS = ("task.seed", "train.seed", "llc.sampler.seed")  # what the key `seed` stands for
 MOST_CELLS = 100_000  # of a study; more is a slip of the pen

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devsort.errors import UserError
-from devsort.files import write_atomic
+from devsort.storage.files import write_atomic
 from devsort.sweep.study import Cell
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.validation import measurements, potentials
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
 from devsort.validation.measurements import Measured, llc

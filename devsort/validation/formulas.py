@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 
 
 class LearningCoefficient(NamedTuple):

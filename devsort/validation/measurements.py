@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from devsort.config import SamplerConfig
-from devsort.llc import Context, estimate
+from devsort.llc import estimate
 from devsort.rng import stream
 from devsort.sampling import Trace, module_loss, sample
-from devsort.sampling.restrictions import Mask
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.masks import Mask
 from devsort.validation.potentials import Potential
 
 
@@ -22,12 +22,12 @@ class Measured(NamedTuple):
 
 def llc(potential: Potential, config: SamplerConfig, mask: Mask | None = None, key: tuple[int, ...] = ()) -> Measured:
     """λ̂ of a potential, of some of its parameters with a mask."""
-    return _llc(sample(potential.loss, potential.star, config=config, mask=mask, key=key), config)
+    return _llc(sample(potential.loss, potential.star, config=config, mask=mask, key=key))
 
 
 def tilted_llc(config: SamplerConfig) -> Measured:
     """λ̂ of 3/2 w² + x w, x = ±1: each row adds a constant to the gradient, of variance 1/batch_size in a minibatch."""
-    return _llc(_tilted(config), config)
+    return _llc(_tilted(config))
 
 
 def equilibrium(config: SamplerConfig) -> Measured:
@@ -39,7 +39,7 @@ def equilibrium(config: SamplerConfig) -> Measured:
 
 def scatter(potential: Potential, config: SamplerConfig) -> Measured:
     """Standard deviation of one chain's λ̂ over the chains; its own error by the delta method."""
-    means = estimate(sample(potential.loss, potential.star, config=config), Context.of(config)).llc_chain
+    means = estimate(sample(potential.loss, potential.star, config=config)).llc_chain
     deviation = float(means.std(ddof=1))
     kurtosis = float(((means - means.mean()) ** 4).mean() / deviation**4)
     return Measured(deviation, deviation * float(np.sqrt((kurtosis - 1) / (4 * len(means)))))
@@ -71,11 +71,11 @@ def regression_llc(config: SamplerConfig) -> Measured:
         module.bias.copy_(torch.from_numpy(solution[3:]))
     data = (torch.from_numpy(x[:, :3]).float(), torch.from_numpy(x @ solution + residuals).float())
     loss, params = module_loss(module, lambda model, batch: (model(batch[0])[:, 0] - batch[1]).square().mean() / 2)
-    return _llc(sample(loss, params, data, config), config)
+    return _llc(sample(loss, params, data, config))
 
 
-def _llc(trace: Trace, config: SamplerConfig) -> Measured:
-    found = estimate(trace, Context.of(config))
+def _llc(trace: Trace) -> Measured:
+    found = estimate(trace)
     return Measured(found.llc, found.se)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from devsort.config import SamplerConfig
-from devsort.model import Params
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.objective import Params
 from devsort.validation.formulas import (
     LearningCoefficient,
     Quadratic,

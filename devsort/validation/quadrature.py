@@ -19,9 +19,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from devsort.config import SamplerConfig
 from devsort.layout import Layout
-from devsort.model import Params
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.objective import Params
 
 EDGE = 45.0  # U at the edge of a grid, above its minimum: exp(−45) of the density is cut off
 CHUNK = 2**13  # nodes whose Hessians are held at once

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from devsort.errors import UserError
-from devsort.progress import progress
+from devsort.execution.progress import progress
 from devsort.validation.cases import Case, all_cases
 
 

@@ -1,7 +1,7 @@
 """The machinery of the bench at tiny size: rows, agreement, the floor's count. Never a time."""
 
 import json
-from functools import partial
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,13 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from devsort.bench import Settings, run_bench, samplers, table, timing
 from devsort.bench.floor import step_flops
 from devsort.bench.report import same_losses, same_means
-from devsort.config import ModelConfig, TaskConfig
-from devsort.kernels import HeadKernel, SortKernel
-from devsort.llc.workers import Worker
-from devsort.model import init_params, model_shape
-from devsort.processes import environment, run_jobs
-from devsort.task import sampling_set
-from devsort.threads import cores
+from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.kernels import HeadKernel, SortKernel
+from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.task import sampling_set
 
 TINY = Settings(
     batches=(8,),
@@ -42,7 +39,8 @@ KEYS = {"what", "batch", "devsort", "peer", "ratio", "floor", "unit", "peer_name
 
 @pytest.fixture(scope="module")
 def value():
-    with environment(OMP_NUM_THREADS="1"):  # no processes to be started
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # no processes to be started
         return run_bench(TINY)
 
 
@@ -72,14 +70,13 @@ def test_the_table_has_all_rows(value):
     assert text.count("trainer") == 2 and text.count("sampler h1") == 2 and "GFLOP/s" in text
 
 
-def test_a_process_a_core_computes_what_one_does(tiny_run):
+def test_a_process_a_core_computes_what_one_does(tiny_run, monkeypatch):
+    monkeypatch.setattr(samplers, "cores", lambda: 2)
     params = init_params(model_shape(tiny_run.config.task, tiny_run.config.model), 0.8, 0)
-    worker = Worker(tiny_run, ("h0",))
-    groups = [range(i * worker.checkpoints, (i + 1) * worker.checkpoints) for i in range(cores())]
-    alone = run_jobs(partial(samplers._ticked, worker, params), groups, 1, lambda _: None)
     timed = samplers.ours(tiny_run, "h0", params)
-    assert timed.rate > 0
-    assert np.array_equal(timed.values, np.mean([rise for _, (_, rises) in alone for rise in rises], 0))
+    monkeypatch.setattr(samplers, "crew", lambda *_: nullcontext([]))
+    alone = samplers.ours(tiny_run, "h0", params)
+    assert timed.rate > 0 and np.array_equal(timed.values, alone.values)
 
 
 def test_other_losses_are_told():

@@ -7,10 +7,10 @@ from matplotlib.text import Text
 from stages.datasets import EVENTS, head_scores, llc_table
 
 from devsort.charts import compare, stage_chart
-from devsort.config import StagesConfig
+from devsort.stages.config import StagesConfig
 from devsort.errors import UserError
 from devsort.stages import detect, from_llc
-from devsort.stages.step import as_json, scores
+from devsort.sorting.stages import as_json, scores
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import traces
 from devsort.llc import load_llc
 

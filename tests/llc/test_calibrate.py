@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.charts import calibrate as charts
 from devsort.llc import calibrate as module
 from devsort.llc.calibrate import Trial, calibrate, grid_point, propose, shape_correlations

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.llc import FLAGS, Context, Estimate, estimate
 from devsort.sampling import sample
 

@@ -12,7 +12,7 @@ import pytest
 import zarr
 from commands import HANG, Process, devsort, last_line
 
-from devsort.artifacts import Run, open_run
+from devsort.sorting.run import Run, open_run
 from devsort.errors import UserError
 from devsort.llc import load_llc, run_llc, workers
 from devsort.llc.store import BURNIN, DRAWN, Store
@@ -215,7 +215,7 @@ def test_another_config_is_refused_and_nothing_lost(smoke, tmp_path):
 
 def test_other_checkpoints_are_refused(smoke, tmp_path):
     run = open_run(smoke.copy(tmp_path))
-    from devsort.artifacts import load_checkpoint, save_checkpoint
+    from devsort.sorting.run import load_checkpoint, save_checkpoint
 
     params = load_checkpoint(run, 300)
     save_checkpoint(run, 300, {**params, "pos_embed.W_pos": params["pos_embed.W_pos"] + 1e-6})

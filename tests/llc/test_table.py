@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.llc import FLAGS, load_llc, text_table
 from devsort.llc.store import Store, open_group
 from devsort.llc.table import NUMBERS, SCALARS, make_table, rows
-from devsort.llc.workers import chance_context, settings
+from devsort.sorting.workers import chance_context, settings
 
 KEYS = {"step", "restriction", "llc", "se", "rhat", "ess", "loss", "chains_failed", "flags"}  # of the design
 

@@ -3,11 +3,11 @@
 import torch
 from oracles import random_params
 
-from devsort.config import ModelConfig, TaskConfig
-from devsort.kernels import SortKernel
-from devsort.model import losses, model_shape, param_shapes
+from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.kernels import SortKernel
+from devsort.sorting.model import losses, model_shape, param_shapes
 from devsort.sampling.curvature import largest_curvature
-from devsort.task import eval_batch
+from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(list_length=3, numbers=5, eval_lists=60)
 

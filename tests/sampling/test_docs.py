@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.validation.formulas import regression_with_minibatches
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text(encoding="utf-8")

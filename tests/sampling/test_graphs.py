@@ -16,11 +16,11 @@ from sampling.test_sorting import CONFIG, setting
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from devsort.artifacts import load_checkpoint, open_run
+from devsort.sorting.run import load_checkpoint, open_run
 from devsort.llc import workers
 from devsort.sampling import graphs, run_chains, sgld
 from devsort.sampling.noise import IndexNoise
-from devsort.sampling.sorting import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
 
 RESTRICTIONS = ("full", "h1", "h0.ov")
 CHECKPOINTS = (100, 300)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.llc import estimate
 from devsort.llc.flags import Context
 from devsort.rng import stream

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.rng import stream
 from devsort.sampling import LossObjective, minibatches, module_loss, sample

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.rng import torch_stream
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
 from devsort.sampling.noise import BLOCK, STEPS

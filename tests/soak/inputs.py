@@ -25,8 +25,9 @@ from pydantic import BaseModel
 from safetensors.torch import save as safetensors_bytes
 from soak.report import Row
 
-from devsort.config import Config, ModelConfig, Section, TaskConfig
-from devsort.model import init_params, model_shape
+from devsort.sorting.config import Config, ModelConfig, TaskConfig
+from devsort.storage.settings import Section
+from devsort.sorting.model import init_params, model_shape
 
 CASES = {"test": 500, "soak": 10_000}
 HANG = 120  # seconds after which a case counts as hanging

@@ -25,12 +25,12 @@ from commands import Process, last_line, wait_until
 from safetensors import safe_open
 from soak.report import Row
 
-from devsort import train
-from devsort.artifacts import Run, open_run
-from devsort.checkpoints import checkpoint_steps, load_resume_step
+from devsort.sorting import train
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.checkpoints import checkpoint_steps, load_resume_step
 from devsort.errors import UserError
-from devsort.files import LEFTOVERS
-from devsort.heads import load_heads
+from devsort.storage.files import LEFTOVERS
+from devsort.sorting.heads import load_heads
 from devsort.llc import workers
 from devsort.llc.store import Store
 from devsort.rng import stream
@@ -45,12 +45,12 @@ INPUTS = {
 SPREAD = {"train by processes": "train", "llc by processes": "llc"}  # as they work where there is more to do
 STOPPED = INPUTS | {name: INPUTS[command] for name, command in SPREAD.items()}
 UNITS = {  # where a command takes up a unit of its work: a step of training, a checkpoint, all of it
-    "train": "devsort.train.Trainer.advance",
-    "llc": "devsort.llc.step.Worker.__call__",
-    "train by processes": "devsort.train.Trainer.advance",
-    "llc by processes": "devsort.llc.step.Store.write",  # in the process that starts the others
-    "heads": "devsort.artifacts.load_checkpoint",
-    "stages": "devsort.stages.step.detect",
+    "train": "devsort.sorting.train.Trainer.advance",
+    "llc": "devsort.sorting.llc.Worker.__call__",
+    "train by processes": "devsort.sorting.train.Trainer.advance",
+    "llc by processes": "devsort.sorting.llc.Store.write",  # in the process that starts the others
+    "heads": "devsort.storage.artifacts.load_checkpoint",
+    "stages": "devsort.sorting.stages.detect",
 }
 UNIT_OF = {
     "train": lambda trainer: trainer.step + 1,

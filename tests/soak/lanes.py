@@ -11,9 +11,9 @@ from commands import devsort, last_line
 from soak.inputs import MEMORY_DISK
 from soak.report import Row
 
-from devsort.artifacts import open_run, save_checkpoint
+from devsort.sorting.run import open_run, save_checkpoint
 from devsort.llc import load_llc
-from devsort.model import init_params, model_shape
+from devsort.sorting.model import init_params, model_shape
 from runs import TINY
 
 MEMORY = 400_000  # kB by which the whole run may raise the peak

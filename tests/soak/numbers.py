@@ -10,7 +10,7 @@ from commands import Process, devsort, last_line
 from soak.kills import by_processes, difference
 from soak.report import Row
 
-from devsort.artifacts import open_run
+from devsort.sorting.run import open_run
 from devsort.llc import load_llc
 from devsort.llc.store import BURNIN, DRAWN
 from runs import Smoke

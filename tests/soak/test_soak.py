@@ -7,7 +7,7 @@ import pytest
 from soak import damage, disk, hostile, inputs, kills, lanes, numbers
 from soak.report import Row, table
 
-from devsort.train import Trainer
+from devsort.sorting.train import Trainer
 
 SLOW = pytest.mark.slow
 HOURS = 10_000.0  # patience where time is not what is tested

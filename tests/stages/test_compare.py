@@ -3,9 +3,9 @@ import json
 import pytest
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort.config import StagesConfig
+from devsort.stages.config import StagesConfig
 from devsort.stages import compare, detect, from_llc
-from devsort.stages.step import as_json, scores
+from devsort.sorting.stages import as_json, scores
 
 FALLING = {"edges": (1, 30, 300, 6000), "levels": (20.0, 20.0, 900.0, 300.0)}
 EARLY = {"edges": (1, 20, 100, 6000), "levels": (20.0, 20.0, 400.0, 100.0)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devsort.config import StagesConfig
+from devsort.stages.config import StagesConfig
 from devsort.stages import Trajectory, detect
 from devsort.stages.piecewise import costs, fit, smoothed_errors
 from devsort.stages.segments import _smooth_curves

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.artifacts import open_run
-from devsort.files import locked, remove
-from devsort.heads import load_heads
+from devsort.sorting.run import open_run
+from devsort.storage.files import locked, remove
+from devsort.sorting.heads import load_heads
 from devsort.llc import load_llc
 from devsort.stages import load_stages
 from devsort.sweep import cell as cell_module
 from devsort.sweep import read_study
 from devsort.sweep.cell import current_step, finished, run_cell
-from devsort.train import read_log
+from devsort.sorting.checkpoints import read_log
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ import pytest
 from commands import devsort, last_line
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.artifacts import load_checkpoint, open_run
 from devsort.errors import UserError
-from devsort.llc import load_llc
+from devsort.sorting.artifacts import LLC
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.run import open_run
 from devsort.sweep import cluster as cluster_module
 from devsort.sweep import load_table, read_study
 from devsort.sweep.cell import current_step
@@ -63,7 +64,7 @@ def check_against_local(here, there):
         a, b = open_run(ours.folder), open_run(theirs.folder)
         last = a.steps()[-1]
         assert all(np.array_equal(v, load_checkpoint(b, last)[k]) for k, v in load_checkpoint(a, last).items())
-        assert load_llc(a).drop_attrs().identical(load_llc(b).drop_attrs())
+        assert a.read(LLC).drop_attrs().identical(b.read(LLC).drop_attrs())
         rows = [json.loads((job.folder / "cell.json").read_text())["row"] for job in (ours, theirs)]
         assert rows[0] == rows[1]
 

@@ -111,7 +111,7 @@ def test_the_study_is_kept_beside_its_cells(done):
 
 
 def test_two_sweeps_do_not_share_a_folder(done):
-    from devsort.files import locked
+    from devsort.storage.files import locked
 
     _, path, out = done
     with locked(out):

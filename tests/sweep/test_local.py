@@ -10,22 +10,25 @@ import pytest
 from commands import Process, children
 from sweeps import tiny_jobs, write_study
 
-from devsort.artifacts import load_checkpoint, open_run
 from devsort.errors import InUse
-from devsort.files import locked
-from devsort.heads import load_heads, run_heads
-from devsort.llc import load_llc, run_llc
-from devsort.sweep import load_table, local
+from devsort.execution import jobs
+from devsort.sorting.artifacts import HEADS, LLC
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.heads import run_heads
+from devsort.sorting.llc import run_llc
+from devsort.sorting.run import open_run
+from devsort.sorting.train import train
+from devsort.storage.files import locked
+from devsort.sweep import load_table
 from devsort.sweep.cell import current_step
 from devsort.sweep.local import run_local
-from devsort.train import train
 
 LONG = 300  # steps that take long enough to be caught at it
 
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch):
-    monkeypatch.setattr(local, "POLL", 0.02)
+    monkeypatch.setattr(jobs, "POLL", 0.02)
 
 
 def quiet(_):
@@ -45,23 +48,24 @@ def test_a_cell_has_the_bits_of_the_commands(tmp_path):
     for step in run.steps():
         ours, theirs = load_checkpoint(cell, step), load_checkpoint(run, step)
         assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
-    assert load_llc(cell).drop_attrs().identical(load_llc(run).drop_attrs())
-    assert load_heads(cell).drop_attrs().identical(load_heads(run).drop_attrs())
+    for artifact in (LLC, HEADS):
+        ours, theirs = cell.read(artifact), run.read(artifact)
+        assert ours.drop_attrs().identical(theirs.drop_attrs())
 
 
 def test_a_failing_cell_does_not_stop_the_rest_and_a_worker_has_one_thread(tmp_path):
     grid = {"train.lr": [0.001, 1e11, 0.002]}
-    jobs = tiny_jobs(tmp_path, grid=grid, steps=["train"], set={"train.steps": 200, "model.layer_norm": False})
+    cells = tiny_jobs(tmp_path, grid=grid, steps=["train"], set={"train.steps": 200, "model.layer_norm": False})
     before = os.environ.get("OMP_NUM_THREADS")
-    outcomes = {o.name: o for o in run_local(jobs, 2, 1, quiet)}
+    outcomes = {o.name: o for o in run_local(cells, 2, 1, quiet)}
     assert os.environ.get("OMP_NUM_THREADS") == before
-    assert [outcomes[job.folder.name].error is None for job in jobs] == [True, False, True]
+    assert [outcomes[job.folder.name].error is None for job in cells] == [True, False, True]
     assert outcomes["lr1e_11"].error.startswith("training diverged by step ")
     assert not outcomes["lr1e_11"].defect
 
 
 def test_a_cell_whose_process_is_killed_is_done_again_and_told_the_second_time(tmp_path):
-    jobs = tiny_jobs(tmp_path, grid={"train.steps": [LONG, LONG + 1, 20]}, steps=["train"])
+    cells = tiny_jobs(tmp_path, grid={"train.steps": [LONG, LONG + 1, 20]}, steps=["train"])
     kills, killed = {"steps300": 2, "steps301": 1, "steps20": 0}, set()
 
     def kill(running):
@@ -72,11 +76,11 @@ def test_a_cell_whose_process_is_killed_is_done_again_and_told_the_second_time(t
             killed.update(alive)
             os.kill(alive.pop(), signal.SIGKILL)
 
-    outcomes = {o.name: o for o in run_local(jobs, 1, 1, kill)}
+    outcomes = {o.name: o for o in run_local(cells, 1, 1, kill)}
     assert list(outcomes) == ["steps300", "steps301", "steps20"] and not any(kills.values())
     assert outcomes["steps301"].error is None and outcomes["steps20"].error is None
     assert outcomes["steps300"].defect and outcomes["steps300"].error == (
-        f"its process died 2 times, for want of memory or by a signal; {jobs[0].folder}/sweep.log may tell"
+        f"its process died 2 times, for want of memory or by a signal; {cells[0].folder}/sweep.log may tell"
     )
     assert not children()
 

@@ -5,7 +5,7 @@ import yaml
 from conftest import TINY
 from sweeps import write_study
 
-from devsort.config import parse_config
+from devsort.sorting.config import parse_config
 from devsort.errors import UserError
 from devsort.sweep import read_study
 from devsort.sweep.study import config_text

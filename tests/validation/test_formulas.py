@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.validation.formulas import (
     Quadratic,
     deep_linear,

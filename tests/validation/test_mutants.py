@@ -12,7 +12,7 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling import api, sgld
 from devsort.sampling.noise import GeneratorNoise
 from devsort.sampling.objective import LossObjective

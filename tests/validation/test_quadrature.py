@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.config import SamplerConfig
+from devsort.sampling.config import SamplerConfig
 from devsort.validation import potentials, quadrature
 from devsort.validation.formulas import Quadratic
 

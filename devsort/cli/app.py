@@ -1,0 +1,75 @@
+"""The entry point of the command line: exit codes, interruptions, and how results are printed."""
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from devsort.cli.refusals import users_error
+from devsort.errors import Interrupted, UserError
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
+)
+
+INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # exit code 128 + signal: 130, 143
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        arguments = sys.argv[1:] if argv is None else argv
+        result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
+    except Interrupted as e:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        told = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
+        _fail(told, 128 + e.signum)
+    except Exception as e:
+        if (told := users_error(e)) is None:
+            raise
+        _fail(f"error: {told}", 2)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
+    """Prints a result: one JSON object, where a number that is not finite is null, or the text of `table`."""
+    try:
+        typer.echo(json.dumps(_finite(value), allow_nan=False) if as_json else table(value))
+    except OSError as e:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        if isinstance(e, BrokenPipeError):  # the reader has seen enough
+            sys.exit(141)
+        raise UserError(f"standard output cannot be written ({e.strerror})", "the work itself is saved") from None
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for every number that is not finite, which JSON cannot hold."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _interrupt(signum: int, _: object) -> None:
+    Interrupted.heard.append(signum)
+    raise Interrupted(signum)
+
+
+def _fail(message: str, code: int) -> None:
+    with suppress(OSError):  # a full disk may hold the log as well
+        print(f"devsort: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,263 @@
+"""The commands: thin over the package. Heavy imports happen inside the commands that need them."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from devsort.cli.app import app, emit, main
+from devsort.errors import UserError
+
+__all__ = ["main"]
+
+RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
+SetOpt = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")]
+JsonOpt = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")]
+ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
+
+
+class Sampler(StrEnum):
+    """Whose SGLD runs the chains."""
+
+    devsort = "devsort"
+    devinterp = "devinterp"
+
+
+class Device(StrEnum):
+    """Where the bench runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def train(run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Train a run and save dense checkpoints. Example: devsort train runs/baseline"""
+    from devsort.sorting.run import open_run
+    from devsort.sorting.train import table, train
+
+    emit(train(open_run(run, tuple(set_)), force), as_json, table)
+
+
+@app.command()
+def llc(
+    run: RunArg,
+    sampler: Annotated[Sampler, typer.Option(help="ours, or devinterp's as the reference")] = Sampler.devsort,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """Estimate the LLC trajectory, whole model and each head. Example: devsort llc runs/baseline"""
+    from devsort.llc.table import text_table
+    from devsort.sorting.llc import run_llc
+    from devsort.sorting.run import open_run
+
+    emit(run_llc(open_run(run, tuple(set_)), force, sampler.value), as_json, text_table)
+
+
+@app.command()
+def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Propose sampler settings for a run, with reasons and charts. Example: devsort calibrate runs/baseline"""
+    from devsort.charts.calibrate import draw
+    from devsort.llc.calibrate import table
+    from devsort.sorting.calibrate import calibrate
+    from devsort.sorting.run import open_run
+
+    opened = open_run(run, tuple(set_))
+    value, traces = calibrate(opened)
+    files = [str(path) for path in draw(value, traces, opened.figures)]
+    emit({**value, "files": files}, as_json, table)
+
+
+@app.command()
+def chart(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Draw all figures of a run as PNG and SVG. Example: devsort chart runs/baseline"""
+    from devsort.sorting.charts import draw_all
+    from devsort.sorting.run import open_run
+
+    opened = open_run(run, tuple(set_))
+    files = [str(path) for path in draw_all(opened)]
+    emit({"run": str(run), "files": files}, as_json, lambda value: "\n".join(value["files"]))
+
+
+@app.command()
+def status(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+    """Say what of a run is done, stale, broken or missing. Example: devsort status runs/baseline"""
+    from devsort.sorting import status
+    from devsort.sorting.run import open_run
+
+    emit(status.status(open_run(run, tuple(set_))), as_json, status.table)
+
+
+@app.command()
+def config(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder; without it, the defaults")] = None,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """Print every setting as YAML: value, range and meaning. Example: devsort config runs/baseline"""
+    from devsort.sorting.config import default_config
+    from devsort.sorting.run import open_run
+    from devsort.storage.reference import reference
+
+    resolved = open_run(run, tuple(set_)).config if run else default_config(tuple(set_))
+    emit(resolved.model_dump(mode="json"), as_json, lambda _: reference(resolved))
+
+
+@app.command()
+def stages(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
+    trajectory: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="a trajectory from anywhere: step, llc, se, optionally loss")
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")] = Path(
+        "stages"
+    ),
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+    as_json: JsonOpt = False,
+    force: ForceOpt = False,
+) -> None:
+    """Find the stages of a run, or of any trajectory, with intervals. Example: devsort stages runs/baseline"""
+    from devsort.stages.report import table
+
+    if (run is None) == (trajectory is None):
+        raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
+    if trajectory is not None:
+        value = _stages_of_csv(trajectory, out, tuple(set_))
+    else:
+        from devsort.sorting.run import open_run
+        from devsort.sorting.stages import run_stages
+
+        value = run_stages(open_run(run, tuple(set_)), force)
+    emit(value, as_json, lambda value: table(value) + _written(value))
+
+
+@app.command()
+def heads(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="one state dict, .safetensors or .pt")] = None,
+    list_length: Annotated[int, typer.Option(min=2, max=100, help="numbers in a list, for --weights")] = 10,
+    numbers: Annotated[int, typer.Option(min=2, max=1000, help="lists are drawn from 0 to this less 1")] = 51,
+    hf: Annotated[Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")] = None,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
+    """Say what each head does, in a run, a weight file or a GPT-2. Example: devsort heads runs/baseline"""
+    from devsort.sorting.heads import report
+
+    if sum(source is not None for source in (run, weights, hf)) != 1:
+        raise UserError("heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them")
+    if run is not None:
+        return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
+    if weights is not None:
+        return emit(report.weights(weights, list_length, numbers, tuple(set_)), as_json, report.checkpoint_table)
+    return emit(report.gpt2(hf), as_json, report.gpt2_table)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")] = Path("comparison"),
+    as_json: JsonOpt = False,
+) -> None:
+    """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
+    from devsort.sorting.charts.story import draw_comparison
+    from devsort.sorting.compare import compare_runs
+    from devsort.sorting.run import open_run
+    from devsort.stages.compare import markdown
+    from devsort.storage.files import write_atomic
+    from devsort.storage.objects import refuse_foreign, write_json
+
+    opened = [open_run(run) for run in runs]
+    value = compare_runs(opened)
+    refuse_foreign(out, "compare.json")
+    write_json(out / "compare.json", value)
+    write_atomic(out / "compare.md", markdown(value).encode())
+    paths = [out / "compare.json", out / "compare.md", *draw_comparison(opened, out)]
+    value = {**value, "files": [str(p) for p in paths]}
+    emit(value, as_json, lambda value: markdown(value) + _written(value))
+
+
+@app.command()
+def sweep(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")],
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, max=1024, help="processes; all cores by default; 0 only gathers the table")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")] = 0.0,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run every cell of a study, with a table at the end. Example: devsort sweep studies/small.yaml"""
+    from devsort.sweep import Engine, failure, run_sweep, text_table
+
+    value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
+    emit(value, as_json, text_table)
+    if told := failure(value):
+        print(f"devsort: error: {told}", file=sys.stderr)
+    return 1 if value["defects"] else 2 if value["failed"] else 0
+
+
+@app.command()
+def validate(
+    case: Annotated[list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")] = [],  # noqa: B006
+    fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run the sampler on known answers; exit code 1 if one does not hold. Example: devsort validate --fast"""
+    from devsort.validation.validate import run_cases, table
+
+    value = run_cases(case, fast)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
+
+
+@app.command()
+def bench(
+    batch: Annotated[
+        list[int], typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable")
+    ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
+    repeats: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")] = 3,
+    device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path("benchmark"),
+    as_json: JsonOpt = False,
+) -> int:
+    """Measure speed beside the peers; exit code 1 if answers differ. Example: devsort bench --batch 128"""
+    from devsort.bench import Settings, run_bench, table
+    from devsort.storage.objects import write_json
+
+    value = run_bench(Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value))
+    write_json(out / "bench.json", value)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
+
+
+def _stages_of_csv(path: Path, out: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """Stages of a table from anywhere, with their chart."""
+    from devsort.charts.stage_chart import figure, of_trajectory
+    from devsort.charts.style import save_figure
+    from devsort.sorting.config import default_config
+    from devsort.stages import read_csv
+    from devsort.stages.report import find_stages
+    from devsort.storage.objects import refuse_foreign, write_json
+
+    trajectory = read_csv(path)
+    value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
+    refuse_foreign(out, "stages.json")
+    files = save_figure(figure(of_trajectory(trajectory, value)), out, "stages")
+    value = {**value, "files": [str(p) for p in [*files, out / "stages.json"]]}
+    write_json(out / "stages.json", value)
+    return value
+
+
+def _written(value: dict[str, Any]) -> str:
+    """The files of a result, for its text."""
+    return "".join(f"\nwritten: {path}" for path in value.get("files", []))

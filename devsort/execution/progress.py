@@ -1,0 +1,16 @@
+"""Progress on standard error; standard output belongs to results."""
+
+import sys
+import threading
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+# tqdm's own lock is a semaphore of the system's, which a killed process would leave behind
+tqdm.set_lock(threading.RLock())
+
+
+def progress(iterable: Iterable | None = None, **options) -> tqdm:
+    """A tqdm bar with rate and time left; silent where nobody watches, unless the work is long."""
+    interval = 0.2 if sys.stderr.isatty() else 15
+    return tqdm(iterable, file=sys.stderr, mininterval=interval, dynamic_ncols=True, **options)

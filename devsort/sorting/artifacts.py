@@ -1,0 +1,92 @@
+"""Every artifact of a run in one place: what it is made from, the command that makes it, how it is read.
+
+`run.read(LLC)` gives an artifact's verified value; steps write with the writers of `devsort.storage`.
+
+| artifact      | made from                      | by                               | value                |
+|---------------|--------------------------------|----------------------------------|----------------------|
+| CHECKPOINTS   | task, model, train             | `devsort train`                  | steps that are saved |
+| LLC           | … llc, sampled checkpoints     | `devsort llc`                    | draws and table      |
+| LLC_DEVINTERP | … llc, sampled checkpoints     | `devsort llc --sampler devinterp`| draws and table      |
+| HEADS         | … heads, all checkpoints       | `devsort heads`                  | data set             |
+| STAGES        | … stages, LLC, HEADS           | `devsort stages`                 | JSON object          |
+| CALIBRATION   | … llc, checkpoints             | `devsort calibrate`              | JSON object          |
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from devsort.sorting.run import Run
+from devsort.storage.artifact import Artifact, Origin, identity
+from devsort.storage.datasets import read_dataset
+from devsort.storage.objects import read_object
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+TRAIN = ("task", "model", "train")
+
+
+def _all_weights(run: Run) -> str:
+    from devsort.sorting.checkpoints import trained_steps, weights_identity
+
+    return weights_identity(run, trained_steps(run))
+
+
+def _sampled_weights(run: Run) -> str:
+    from devsort.sorting.checkpoints import sampled_steps, weights_identity
+
+    return weights_identity(run, sampled_steps(run))
+
+
+def _read_checkpoints(run: Run, origin: Origin) -> tuple[list[int], str]:
+    from devsort.sorting.checkpoints import read_checkpoints
+
+    return read_checkpoints(run)
+
+
+def _read_llc(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    from devsort.llc.store import read_store
+
+    return read_store(run.llc, origin)
+
+
+def _read_llc_devinterp(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    from devsort.llc.store import read_store
+
+    return read_store(run.llc_devinterp, origin)
+
+
+def _read_heads(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    return read_dataset(run.heads, origin)
+
+
+def _read_stages(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
+    value, checksum = read_object(run.stages, origin)
+    return {"run": str(run.path), **value}, checksum
+
+
+def _read_calibration(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
+    return read_object(run.calibration, origin)
+
+
+CHECKPOINTS = Artifact(
+    "checkpoints", "train", TRAIN, lambda run: "", _read_checkpoints, force=False
+)
+LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=2)
+LLC_DEVINTERP = Artifact(
+    "llc_devinterp",
+    "llc --sampler devinterp",
+    (*TRAIN, "llc"),
+    _sampled_weights,
+    _read_llc_devinterp,
+    format=2,
+)
+HEADS = Artifact("heads", "heads", (*TRAIN, "heads"), _all_weights, _read_heads, format=2)
+STAGES = Artifact(
+    "stages",
+    "stages",
+    (*TRAIN, "llc", "heads", "stages"),
+    lambda run: identity([run.checksum(LLC), run.checksum(HEADS)]),
+    _read_stages,
+    format=2,
+)
+CALIBRATION = Artifact("calibration", "calibrate", (*TRAIN, "llc"), _all_weights, _read_calibration)

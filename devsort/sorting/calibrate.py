@@ -1,0 +1,94 @@
+"""The `calibrate` command: the grid of `devsort.llc.calibrate` on checkpoints of a run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from devsort.execution import progress, run_jobs
+from devsort.llc import calibrate as grid
+from devsort.llc.estimate import estimate
+from devsort.llc.trajectory import Job
+from devsort.rng import torch_stream
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.curvature import largest_curvature
+from devsort.sampling.trace import Trace
+from devsort.sorting.artifacts import CALIBRATION
+from devsort.sorting.checkpoints import chosen_steps, load_checkpoint, trained_steps
+from devsort.sorting.model import Params
+from devsort.sorting.run import Run
+from devsort.sorting.samplers import SortSampler, chance_loss, settings
+from devsort.sorting.task import Batch
+from devsort.storage.objects import write_object
+
+LISTS, ITERATIONS = 256, 8  # of a curvature
+Traces = dict[tuple[float, float, int], Trace]  # (nβ, γ, step) → trace
+
+
+def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
+    """Tries the grid on a trained run and writes calibration.json.
+
+    Returns:
+        The JSON object of `devsort.llc.calibrate.report` with the run, and the traces.
+    """
+    with run.lock():
+        saved = trained_steps(run)
+        late = [step for step in saved if step >= run.config.llc.first_step]
+        steps = chosen_steps(late or saved, grid.CHECKPOINTS)
+        curvature = {g: _curvature(run, steps, g) for g in grid.localizations()}
+        points = grid.grid(settings(run), curvature)
+        traces = _traces(run, points, steps)
+        chance = chance_loss(run)
+        trials = [
+            grid.trial(p, s, estimate(traces[p.n_beta, p.localization, s], chance_loss=chance))
+            for p in points
+            for s in steps
+        ]
+        value = {"run": str(run.path), **grid.report(steps, curvature, points, trials)}
+        write_object(run.calibration, value, run.origin(CALIBRATION))
+    return value, traces
+
+
+def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
+    """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
+    sampler = SortSampler(_with(run, settings(run)))
+    kernel, few = sampler.kernels[0], sampler.data[slice(0, LISTS)]
+    both = Batch(few.tokens.expand(2, -1, -1), few.targets.expand(2, -1, -1))
+
+    def moved(params: Params) -> Params:
+        generator = torch_stream(0, "calibrate", device=sampler.device)
+        on_device = {n: p.to(sampler.device) for n, p in params.items()}
+        return {
+            n: p + torch.randn(p.shape, generator=generator, device=p.device) / localization**0.5
+            for n, p in on_device.items()
+        }
+
+    def curvature(step: int) -> float:
+        w = kernel.layout.flatten(moved(load_checkpoint(run, step)))
+        return largest_curvature(lambda w: kernel.value_and_grad(w, both)[1], w, ITERATIONS)
+
+    return max(curvature(step) for step in steps)
+
+
+def _traces(run: Run, points: Sequence[SamplerConfig], steps: Sequence[int]) -> Traces:
+    total = sum(point.num_chains * point.num_steps * len(steps) for point in points)
+    count = SortSampler(_with(run, points[0])).processes(total)
+    work = partial(_at_point, run, tuple(steps))
+    name = f"calibrate {run.path.name}"
+    with progress(total=total, desc=name, unit="chain-step", unit_scale=True) as bar:
+        done = run_jobs(work, points, count, bar.update)
+        return {(p.n_beta, p.localization, s): t for p, found in done for s, t in found.items()}
+
+
+def _at_point(
+    run: Run, steps: tuple[int, ...], point: SamplerConfig, advanced: Callable[[int], None]
+) -> dict[int, Trace]:
+    return SortSampler(_with(run, point))(Job(steps, "full"), advanced)
+
+
+def _with(run: Run, sampler: SamplerConfig) -> Run:
+    """The run with other sampler settings and no parts of the data."""
+    llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
+    return replace(run, config=run.config.model_copy(update={"llc": llc}))

@@ -1,0 +1,32 @@
+"""Figures of a run, from its artifacts."""
+
+from pathlib import Path
+
+from devsort.charts.style import save_figure
+from devsort.sorting.run import Run
+
+
+def draw_all(run: Run) -> list[Path]:
+    """Draws every figure of a run into its figures/ and returns the files.
+
+    Raises:
+        UserError: An artifact is missing or stale; names the command that makes it.
+    """
+    from devsort.charts import stage_chart, traces
+    from devsort.sorting.artifacts import LLC
+    from devsort.sorting.charts import circuits, ownership
+    from devsort.sorting.charts.story import story_of
+    from devsort.sorting.samplers import chance_loss
+
+    figures = {
+        "stages": lambda: stage_chart.figure(story_of(run)),
+        "circuits": lambda: circuits.of_run(run),
+        "ownership": lambda: ownership.of_run(run),
+        "traces": lambda: traces.figure(run.read(LLC), chance_loss(run)),
+    }
+    with run.lock():
+        return [
+            path
+            for name, figure in figures.items()
+            for path in save_figure(figure(), run.figures, name)
+        ]

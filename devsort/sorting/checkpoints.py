@@ -1,0 +1,178 @@
+"""What training leaves, checkpoints, log and resume state: which there should be, and whether they are whole."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from torch import Tensor
+
+from devsort.errors import Stale, Unfinished, UserError
+from devsort.sorting.artifacts import CHECKPOINTS
+from devsort.sorting.config import ScheduleConfig, TrainConfig
+from devsort.sorting.run import Run
+from devsort.storage.artifact import changes, identity
+from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
+
+LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
+
+
+def save_checkpoint(run: Run, step: int, params: Mapping[str, Tensor]) -> None:
+    """Saves the weights of one step, with the step and the config that made them."""
+    save_tensors(run.checkpoint(step), params, run.origin(CHECKPOINTS), step=str(step))
+
+
+def load_checkpoint(run: Run, step: int) -> dict[str, Tensor]:
+    """Reads the weights of one step; see `load_tensors` for what is verified."""
+    return load_tensors(run.checkpoint(step), run.origin(CHECKPOINTS), step=str(step))
+
+
+def weights_identity(run: Run, steps: Sequence[int]) -> str:
+    """Identity of the weights of some steps, from the checksum in each file's header.
+
+    `load_checkpoint` verifies a checksum when the weights are read.
+    """
+    return identity({str(s): read_metadata(run.checkpoint(s)).get("checksum") for s in steps})
+
+
+def trained_steps(run: Run) -> list[int]:
+    """Saved steps of a run that has been trained to its end.
+
+    Raises:
+        UserError: There are no checkpoints.
+        Unfinished: Training has not come to its end.
+    """
+    steps, fix = run.steps(), f"run `devsort train {run.path}` first"
+    if not steps:
+        raise UserError(f"{run.path} has no checkpoints yet", fix)
+    if steps[-1] < run.config.train.steps:
+        raise Unfinished(f"{run.path} was trained to step {steps[-1]} of {run.config.train.steps}", fix)
+    return steps
+
+
+def sampled_steps(run: Run) -> list[int]:
+    """The steps whose LLC is estimated: `llc.max_checkpoints` from `llc.first_step` on, or the last one."""
+    config, saved = run.config.llc, trained_steps(run)
+    late = [step for step in saved if step >= config.first_step]
+    return chosen_steps(late or saved[-1:], config.max_checkpoints)
+
+
+def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the saved steps, spread evenly over log step, the first and the last among them."""
+    if len(saved) <= count:
+        return list(saved)
+    targets = np.linspace(math.log10(saved[0]), math.log10(saved[-1]), count)
+    left, picked = list(saved), []
+    for i, target in enumerate(targets):
+        usable = left[: len(left) - (count - i - 1)]
+        best = min(range(len(usable)), key=lambda j: abs(math.log10(usable[j]) - target))
+        picked.append(left[best])
+        left = left[best + 1 :]
+    return picked
+
+
+def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
+    """Steps that are saved: 10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last."""
+    saved, i, step = {steps}, 0, 1
+    while step <= min(schedule.linear_from, steps):
+        saved.add(step)
+        i += 1
+        step = round(10 ** (i / schedule.per_decade))
+    saved.update(range(schedule.linear_from, steps + 1, schedule.linear_every))
+    return sorted(saved)
+
+
+def logged_steps(config: TrainConfig) -> list[int]:
+    """Steps with a line in training.jsonl: the saved ones and every `log_every`-th."""
+    every = range(config.log_every, config.steps + 1, config.log_every)
+    return sorted({*checkpoint_steps(config.checkpoints, config.steps), *every})
+
+
+def read_log(run: Run) -> list[dict]:
+    """The lines of training.jsonl, up to the first that is damaged."""
+    if not run.training_log.is_file():
+        raise UserError(f"{run.training_log} is missing", f"run `devsort train {run.path}` first")
+    lines = run.training_log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return list(_parsed(lines))
+
+
+def _parsed(lines: list[str]) -> Iterator[dict]:
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(value, dict) or not all(isinstance(value.get(key), int | float) for key in LOG_KEYS):
+            return
+        yield value
+
+
+def check_training(run: Run, step: int) -> int:
+    """Verifies checkpoints, log and resume state up to a step; returns the number of checkpoints.
+
+    Raises:
+        UserError: One of them is missing, damaged or from another config; names the command that makes it.
+    """
+    load_resume_state(run, step)
+    config, fix = run.config.train, run.origin(CHECKPOINTS).again
+    lines = [line for line in read_log(run) if line["step"] <= step]
+    logged = [s for s in logged_steps(config) if s <= step]
+    known = read_metadata(run.resume_state).get("log", identity(lines))
+    if known != identity(lines) or [line["step"] for line in lines] != logged:
+        raise UserError(f"{run.training_log} does not match its checksum", fix)
+    steps = [s for s in checkpoint_steps(config.checkpoints, config.steps) if s <= step]
+    for saved in steps:
+        load_checkpoint(run, saved)
+    return len(steps)
+
+
+def read_checkpoints(run: Run) -> tuple[list[int], str]:
+    """Verifies all that training leaves; the saved steps and the identity of the weights.
+
+    Raises:
+        UserError: Something is missing, damaged or from another config.
+        Unfinished: Training has not come to its end, or has been made again only up to some step.
+    """
+    steps, done = trained_steps(run), load_resume_step(run)
+    if 0 < done < steps[-1]:
+        fix = f"run `devsort train {run.path}` first"
+        raise Unfinished(f"{run.path} is made again as far as step {done}", fix)
+    check_training(run, steps[-1])
+    return steps, weights_identity(run, steps)
+
+
+def save_resume_state(run: Run, step: int, tensors: Mapping[str, Tensor], log: str) -> None:
+    """Saves weights and moments of Adam; `log` is the identity of the log's lines up to here."""
+    save_tensors(run.resume_state, tensors, run.origin(CHECKPOINTS), step=str(step), log=log)
+
+
+def load_resume_state(run: Run, step: int) -> dict[str, Tensor]:
+    """Weights and moments of Adam at the step; see `load_tensors` for what is verified."""
+    return load_tensors(run.resume_state, run.origin(CHECKPOINTS), step=str(step))
+
+
+def resume_step(run: Run) -> int:
+    """The step to go on from: that of the resume state, or 0 if anything up to there is missing or damaged."""
+    _refuse_another_config(run)
+    saved = load_resume_step(run)
+    try:
+        check_training(run, saved)
+    except UserError:
+        return 0
+    return saved
+
+
+def load_resume_step(run: Run) -> int:
+    """The step of the resume state; 0 where there is none."""
+    step = read_metadata(run.resume_state).get("step", "0")
+    return int(step) if step.isdecimal() and len(step) < 12 else 0
+
+
+def _refuse_another_config(run: Run) -> None:
+    """Raises Stale if a file in checkpoints/ says that it was made from another config."""
+    origin = run.origin(CHECKPOINTS)
+    for path in [run.resume_state, *map(run.checkpoint, run.steps())]:
+        found = read_metadata(path).get("resolved")
+        if found is not None and (changed := changes(found, origin.resolved)):
+            fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
+            raise Stale(f"{run.checkpoints} was trained from another config{changed}", fix)

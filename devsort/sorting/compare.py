@@ -1,0 +1,44 @@
+"""The `compare` command: runs side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from devsort.errors import UserError
+from devsort.sorting.artifacts import HEADS, LLC, STAGES
+from devsort.sorting.run import Run
+from devsort.stages.compare import side_by_side
+
+
+def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Compares runs that have their stages; see `devsort.stages.compare.side_by_side`.
+
+    Raises:
+        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact or a finite LLC.
+    """
+    if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
+        fix = "name them, as in `devsort compare RUN RUN`"
+        raise UserError("compare needs two or more different runs", fix)
+    return side_by_side([figures(run) for run in runs], [run.read(STAGES) for run in runs])
+
+
+def figures(run: Run) -> dict[str, Any]:
+    """Name and summary of a run, with its final loss, split score and the onset of the split."""
+    stages = run.read(STAGES)
+    if stages["summary"]["peak_llc"] is None:
+        raise UserError(f"{run.path} has no finite LLC", f"run `devsort llc {run.path} --force`")
+    onset = next((e for e in stages["events"] if e["event"] == "split_onset"), None)
+    split = run.read(HEADS).scores.sel(score="vocabulary_splitting").values
+    return {
+        "run": str(run.path),
+        **stages["summary"],
+        "loss": _finite(run.read(LLC).checkpoint_loss.values[-1]),
+        "split_score": _finite(split[-1]),
+        "split_onset": onset and onset["step"],
+        "split_onset_ci95": onset and onset["ci95"],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,189 @@
+"""devinterp's own SGLD behind the same trace: the reference that ours is compared with, and its file layout.
+
+Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss of the starting
+point is computed here on the very minibatches that its chains saw, which it stores. All its chains see the same batches
+by default; here each gets its own. It seeds torch's and numpy's global generators.
+"""
+
+import contextlib
+import io
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import xarray as xr
+from datasets import Dataset
+from devinterp.slt.sampling import sample
+from torch import Tensor
+
+from devsort.errors import UserError
+from devsort.layout import Layout
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.masks import Mask, free_entries
+from devsort.sampling.trace import Trace
+from devsort.sorting.model import Params, forward, losses
+from devsort.sorting.task import Batch
+
+
+class SortModule(torch.nn.Module):
+    """The model as a torch module whose `named_parameters` have HookedTransformer's names.
+
+    Args:
+        params: State dict; copied.
+    """
+
+    def __init__(self, params: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self._names = list(params)
+        for name, value in params.items():
+            *path, leaf = name.split(".")
+            node: torch.nn.Module = self
+            for part in path:
+                if part not in dict(node.named_children()):
+                    node.add_module(part, torch.nn.Module())
+                node = node.get_submodule(part)
+            node.register_parameter(leaf, torch.nn.Parameter(value.clone()))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (B, L, V) at the answer positions."""
+        return forward({name: self.get_parameter(name) for name in self._names}, tokens)
+
+
+def answer_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
+    """Per-token loss (B, 2L) of logits (B, L, V) at the answer positions.
+
+    It is twice that of each answer, and zero before SEP, so that devinterp's mean is the model's.
+    """
+    L = input_ids.shape[1] // 2
+    targets = input_ids[:, L + 1 :]
+    answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return F.pad(2 * answers, (L, 0))
+
+
+def sample_with_devinterp(
+    params: Params,
+    data: Batch,
+    config: SamplerConfig,
+    mask: Mask | None,
+    seed: int,
+    on_step: Callable[[], None] = lambda: None,
+    device: torch.device | str = "cpu",
+    module: torch.nn.Module | None = None,
+) -> Trace:
+    """Runs devinterp's `sample()` around a checkpoint.
+
+    Args:
+        params: The checkpoint.
+        data: The data set; targets must be the sorted list.
+        config: Sampler settings, the same names as devinterp's.
+        mask: Free entries, or None for all.
+        seed: devinterp's init_seed.
+        on_step: Called before each loss of devinterp's: one for each chain, then those of the chains, one by one.
+        device: Where devinterp computes.
+        module: The checkpoint as a module of the same parameter names; `SortModule` if None. It may give logits at all
+            positions that it is shown.
+
+    Returns:
+        The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
+
+    Raises:
+        UserError: The data has label noise, which devinterp's loss on token ids cannot express.
+    """
+    if not torch.equal(data.targets, data.tokens[:, -data.targets.shape[1] :]):
+        raise UserError("--sampler devinterp cannot express task.label_noise", "use our own sampler")
+    params = {name: value.cpu() for name, value in params.items()}
+
+    def loss_fn(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
+        on_step()
+        return answer_loss(model(input_ids[:, :-1])[:, -data.targets.shape[1] :], input_ids)
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        model, path = SortModule(params) if module is None else module, Path(folder) / "draws.zarr"
+        tree = _sample(model, data, config, mask, seed, path, loss_fn, str(device))
+        loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
+        seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
+    init_loss = _loss_at(params, seen)
+    first, every = config.num_burnin_steps, config.num_steps_bw_draws
+    unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
+    return Trace(
+        loss=loss[:, first::every],
+        init_loss=init_loss[:, first::every],
+        work=unknown,
+        force=unknown,
+        distance=unknown,
+        burnin_loss=loss[:, :first],
+        burnin_init_loss=init_loss[:, :first],
+        parts={},
+        dimension=len(free_entries(Layout.of(params), mask)),
+        config=config,
+    )
+
+
+def to_devinterp(trace: Trace) -> xr.DataTree:
+    """Our draws in the layout of devinterp's `sample()`, so that `devinterp.slt.llc.compute_llc` gives our λ̂.
+
+    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over the minibatch, so
+    the axes batch_sampling and token_pos have length one.
+    """
+    loss = trace.loss.astype(np.float64)  # its mean is taken in the type of the draws
+    draws = {"sampling_loss_micro": (("chain", "step", "batch_sampling", "token_pos"), loss[:, :, None, None])}
+    start = {"init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])}
+    attrs = {"metadata": {"config": {"sampler": {"n_beta": trace.config.n_beta}}}}
+    return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
+
+
+def _sample(
+    model: torch.nn.Module,
+    data: Batch,
+    config: SamplerConfig,
+    mask: Mask | None,
+    seed: int,
+    path: Path,
+    loss_fn: Callable[[torch.nn.Module, Tensor], Tensor],
+    device: str,
+) -> xr.Dataset:
+    tree = sample(
+        model,
+        Dataset.from_dict({"input_ids": data.tokens.cpu().numpy()}).with_format("torch"),
+        observables={},
+        lr=config.lr,
+        n_beta=config.n_beta,
+        localization=config.localization,
+        llc_weight_decay=config.prior,
+        noise_level=config.noise_level,
+        num_chains=config.num_chains,
+        num_draws=config.num_draws,
+        num_burnin_steps=config.num_burnin_steps,
+        num_steps_bw_draws=config.num_steps_bw_draws,
+        batch_size=config.batch_size,
+        num_init_loss_batches=1,
+        init_seed=seed,
+        match_sampling_input_ids_across_chains=False,
+        param_masks=mask,
+        loss_fn=loss_fn,
+        device=device,
+        output_path=path,
+    )
+    return tree.dataset.load()
+
+
+def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
+    """Loss of the starting point on stored minibatches (C, steps, B, 2L+1): (C, steps)."""
+
+    def loss(tokens: Tensor) -> Tensor:
+        return losses(params, tokens, tokens[:, seen.shape[3] // 2 + 1 :]).mean()
+
+    with torch.no_grad():
+        return torch.stack([torch.stack([loss(tokens) for tokens in chain]) for chain in seen]).numpy()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps devinterp's progress bars and its warnings of a temporary folder off the screen."""
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,116 @@
+"""From measures by number to ranges, ownership, scores and labels; equations and reasons in docs/head-modes.md.
+
+Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or checkpoints.
+"""
+
+import numpy as np
+
+from devsort.sorting.config import HeadsConfig
+
+SCORES = ("vocabulary_splitting", "copy_suppression", "overlap")
+LABELS = ("unformed", "overlapping", "vocabulary-splitting", "copy-suppression")
+Tables = dict[str, np.ndarray]
+
+
+def strongest(effect: np.ndarray) -> np.ndarray:
+    """What the strongest copier adds to each number, at least 0: (…, H, N) → (…, 1, N)."""
+    return np.maximum(effect.max(-2, keepdims=True), 0)
+
+
+def copies(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Where a head copies: its copy effect reaches the floor, and a share of the strongest head's. (…, H, N) bool."""
+    effect = tables["copy_effect"]
+    return effect >= np.maximum(config.copy_share * strongest(effect), config.copy_floor)
+
+
+def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Where a head lowers the number it looks at by a share of what another head adds that copies it."""
+    effect = tables["copy_effect"]
+    top = strongest(effect)
+    return (top >= config.copy_floor) & (effect <= -config.copy_share * top)
+
+
+def needed(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Where mean ablation of a head raises the loss by at least `need` nats."""
+    return tables["loss_increase"] >= config.need
+
+
+def shares(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Each head's share of the need for a number; equal where no head is needed. (…, H, N), sums to 1 over heads.
+
+    s_h = (n_h + ν/H) / (Σ n + ν), n_h the loss increase in nats cut off at 0, ν = `need` / 10.
+    """
+    need = np.maximum(tables["loss_increase"], 0)
+    prior = config.need / 10
+    return (need + prior / need.shape[-2]) / (need.sum(-2, keepdims=True) + prior)
+
+
+def owner(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """The head that each number needs most, −1 where none is needed: (…, N)."""
+    increase = tables["loss_increase"]
+    return np.where(needed(tables, config).any(-2), increase.argmax(-2), -1)
+
+
+def split_score(share: np.ndarray, config: HeadsConfig) -> np.ndarray:
+    """Chance-corrected agreement of neighbouring numbers on their head: (…, H, N) → (…).
+
+    (a − c) / max(1 − c, 2e(1 − e)), cut off at 0, with a = mean_t Σ_h s_h(t) s_h(t+1) and c = Σ_h (mean_t s_h)²: what
+    a would be if the same shares lay about in random order. The floor is 1 − c where the second head holds the share
+    e = `extent`. One head for all, equal shares, or speckle: 0; ranges: near 1.
+    """
+    agreement = (share[..., 1:] * share[..., :-1]).sum(-2).mean(-1)
+    chance = (share.mean(-1) ** 2).sum(-1)
+    room = np.maximum(1 - chance, 2 * config.extent * (1 - config.extent))
+    return np.clip((agreement - chance) / np.maximum(room, 1e-9), 0, 1)
+
+
+def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Mean over numbers of the second-strongest copier's effect as a share of the strongest's: (…), in [0, 1]."""
+    effect = np.maximum(tables["copy_effect"], 0)
+    if effect.shape[-2] < 2:
+        return np.zeros(effect.shape[:-2])
+    first, second = np.moveaxis(np.partition(effect, -2, axis=-2)[..., -2:, :], -2, 0)[::-1]
+    return (second / np.maximum(first, config.copy_floor)).mean(-1)
+
+
+def suppression_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Mean over numbers of how far the most negative head undoes the copier; 1: half or more, everywhere. (…)"""
+    effect = tables["copy_effect"]
+    undone = np.maximum(-effect.min(-2), 0) / np.maximum(strongest(effect)[..., 0, :], config.copy_floor)
+    return np.minimum(undone / 0.5, 1).mean(-1)
+
+
+def scores(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """All SCORES: (…, 3)."""
+    split = split_score(shares(tables, config), config)
+    return np.stack([split, suppression_score(tables, config), overlap_score(tables, config)], -1)
+
+
+def labels(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Which of LABELS hold: (…, 4) bool."""
+    split, _, overlap = np.moveaxis(scores(tables, config), -1, 0)
+    formed = copies(tables, config).any(-2).mean(-1) >= 0.5
+    held = owner(tables, config)[..., None, :] == np.arange(tables["copy_effect"].shape[-2])[:, None]
+    owners = (held.mean(-1) >= config.extent).sum(-1)
+    suppressed = suppresses(tables, config).any(-2).mean(-1) >= config.extent
+    return np.stack(
+        [
+            ~formed,
+            formed & (overlap >= config.overlap),
+            formed & (split >= config.split) & (owners > 1),
+            formed & suppressed,
+        ],
+        -1,
+    )
+
+
+def ranges(mask: np.ndarray) -> list[list[int]]:
+    """Runs of true in a mask (N,), as inclusive [lo, hi]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return [[int(lo), int(hi) - 1] for lo, hi in edges.reshape(-1, 2)]
+
+
+def regions(owners: np.ndarray) -> int:
+    """Number of runs of one owner (N,); numbers that no head owns neither count nor interrupt."""
+    held = owners[owners >= 0]
+    return int(len(held) > 0) + int(np.count_nonzero(np.diff(held)))

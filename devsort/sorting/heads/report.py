@@ -1,0 +1,80 @@
+"""What the `heads` command computes and prints: the JSON objects, and short tables of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from devsort.errors import UserError
+from devsort.sorting.config import default_config
+from devsort.sorting.heads.step import analyse_weights, run_heads
+from devsort.sorting.run import open_run
+
+ROWS = 12  # checkpoints in the table of a run; --json has all
+
+
+def run(path: Path, overrides: tuple[str, ...], force: bool) -> dict[str, Any]:
+    """`devsort heads RUN`."""
+    return run_heads(open_run(path, overrides), force)
+
+
+def weights(path: Path, list_length: int, numbers: int, overrides: tuple[str, ...]) -> dict[str, Any]:
+    """`devsort heads --weights FILE`.
+
+    Raises:
+        UserError: There are fewer numbers than a list is long.
+    """
+    if list_length > numbers:
+        raise UserError(f"--list-length {list_length} is more than --numbers {numbers}", "lists have no repetition")
+    return analyse_weights(path, list_length, numbers, default_config(overrides))
+
+
+def gpt2(folder: Path) -> dict[str, Any]:
+    """`devsort heads --hf FOLDER`."""
+    from devsort.sorting.heads.gpt2 import rank_heads
+
+    return rank_heads(folder)
+
+
+def run_table(value: Mapping[str, Any]) -> str:
+    """Scores over training at up to ROWS checkpoints, the events, and the heads at the last checkpoint."""
+    every = value["checkpoints"]
+    picked = sorted({round(i * (len(every) - 1) / (ROWS - 1)) for i in range(ROWS)})
+    lines = [f"{'step':>7}{'loss':>9}{'accuracy':>10}{'split':>7}{'suppr.':>8}{'overlap':>9}  labels"]
+    for one in (every[i] for i in picked):
+        s = one["scores"]
+        figures = f"{s['vocabulary_splitting']:7.2f}{s['copy_suppression']:8.2f}{s['overlap']:9.2f}"
+        labels = ", ".join(one["labels"]) or "–"
+        lines.append(f"{one['step']:7d}{one['loss']:9.4f}{one['accuracy']:10.4f}{figures}  {labels}")
+    for e in value["events"]:
+        low, high = e["ci95"]
+        lines.append(f"{e['event'].replace('_', ' ')} at step {e['step']} (95 %: {low} to {high})")
+    return "\n".join([*lines, "", checkpoint_table(every[-1])])
+
+
+def checkpoint_table(value: Mapping[str, Any]) -> str:
+    """Scores with their intervals, labels, and each head's ranges."""
+    where = value.get("weights") or f"step {value['step']}"
+    lines = [f"{where}: loss {value['loss']:.4f}, accuracy {value['accuracy']:.4f}"]
+    for name, score in value["scores"].items():
+        low, high = value["score_ci95"][name]
+        lines.append(f"  {name.replace('_', ' '):22}{score:.2f} (95 %: {low:.2f} to {high:.2f})")
+    told = [f"{name} ({value['label_share'][name]:.0%} of resamples)" for name in value["labels"]]
+    lines.append(f"  labels: {', '.join(told) or 'none'}")
+    for head in value["heads"]:
+        lines += [
+            f"  head {head['head']} {what:11}{_ranges(head[what])}" for what in ("copies", "suppresses", "needed")
+        ]
+    return "\n".join(lines)
+
+
+def gpt2_table(value: Mapping[str, Any]) -> str:
+    """The heads that suppress what they look at, strongest first."""
+    lines = [f"{'head':>7}{'score':>8}{'lowers own token':>19}{'looks at it':>13}"]
+    for h in value["heads"][:ROWS]:
+        name = f"{h['layer']}.{h['head']}"
+        lines.append(f"{name:>7}{h['score']:8.3f}{h['suppressed_share']:19.1%}{h['attended_share']:13.1%}")
+    return "\n".join(lines)
+
+
+def _ranges(found: list[list[int]]) -> str:
+    return ", ".join(f"{lo}" if lo == hi else f"{lo}–{hi}" for lo, hi in found) or "–"

@@ -1,0 +1,108 @@
+"""The `heads` command: checkpoints in, heads.zarr out; and the same for a single weight file."""
+
+import json
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devsort.errors import saying
+from devsort.execution import cores, one_core, progress, run_jobs, unheard
+from devsort.sorting.artifacts import HEADS
+from devsort.sorting.checkpoints import load_checkpoint, trained_steps
+from devsort.sorting.config import Config, TaskConfig
+from devsort.sorting.heads import parts
+from devsort.sorting.heads.analysis import Analysis, analyse, dataset, describe
+from devsort.sorting.heads.events import events
+from devsort.sorting.model import infer_shape, model_shape
+from devsort.sorting.run import Run
+from devsort.sorting.task import eval_batch
+from devsort.storage.datasets import write_dataset
+from devsort.storage.files import remove
+from devsort.storage.weights import load_weights
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ALONE = 50_000  # lists to measure in all before more processes pay for their start
+
+
+def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
+    """Measures the heads at every checkpoint of a run and writes heads.zarr, unless it is up to date.
+
+    Raises:
+        UserError: The run was not trained to its end, or a checkpoint is damaged.
+    """
+    with run.lock():
+        if force:
+            remove(run.heads_parts)
+        if force or not run.is_current(HEADS):
+            write_dataset(run.heads, _measured(run), run.origin(HEADS))
+            run.forget(HEADS)
+        remove(run.heads_parts)
+    found = run.read(HEADS)
+    return {
+        "run": str(run.path),
+        "checkpoints": [
+            describe(found.isel(checkpoint=i)) for i in range(found.sizes["checkpoint"])
+        ],
+        "events": stored_events(found),
+    }
+
+
+def stored_events(heads: "xr.Dataset") -> list[dict[str, Any]]:
+    """The events of heads.zarr, see `devsort.sorting.heads.events`."""
+    return json.loads(heads.attrs["events"])
+
+
+def analyse_weights(
+    path: Path, list_length: int, numbers: int, config: Config | None = None
+) -> dict[str, Any]:
+    """Measures the heads of a weight file with HookedTransformer's names; nothing in the file is executed.
+
+    Args:
+        path: A .safetensors or .pt file.
+        list_length: L, numbers in a list.
+        numbers: N, lists are drawn from 0…N−1.
+        config: Its heads section and evaluation lists are used.
+
+    Raises:
+        UserError: The file cannot be read safely, or its parameters do not fit together or to L and N.
+    """
+    config = config or Config()
+    task = TaskConfig(
+        list_length=list_length,
+        numbers=numbers,
+        eval_lists=config.heads.lists,
+        seed=config.task.seed,
+    )
+    params = load_weights(path)
+    shape = infer_shape(params, list_length, numbers, str(path))
+    result = analyse(params, shape, eval_batch(task), config.heads)
+    value = describe(dataset([result], [0], config.heads).isel(checkpoint=0))
+    return {**value, "step": None, "weights": str(path)}
+
+
+def _measured(run: Run) -> "xr.Dataset":
+    """The data set of all checkpoints; each is kept in a file of its own until all are done."""
+    steps = trained_steps(run)
+    kept = {step: parts.load(run, step) for step in steps}
+    left = [step for step, analysis in kept.items() if analysis is None]
+    with saying(lambda: f"{parts.count(run)} of {len(steps)} checkpoints are measured and saved"):
+        count = cores() if len(left) * run.config.heads.lists > ALONE else 1
+        work = run_jobs(partial(_analyse, run), left, count, unheard)
+        bar = progress(desc="heads", unit="checkpoint", total=len(steps), initial=len(steps) - len(left))
+        with bar, closing(work) as results:
+            for step, analysis in results:
+                kept[step] = parts.save(run, step, analysis)
+                bar.update()
+    found = dataset([kept[step] for step in steps], steps, run.config.heads)
+    return found.assign_attrs(events=json.dumps(events(found)))
+
+
+def _analyse(run: Run, step: int, _: Callable[[int], None]) -> Analysis:
+    task = run.config.task.model_copy(update={"eval_lists": run.config.heads.lists})
+    shape = model_shape(run.config.task, run.config.model)
+    with one_core():
+        return analyse(load_checkpoint(run, step), shape, eval_batch(task), run.config.heads)

@@ -1,0 +1,108 @@
+"""Loss and gradient of one head's parameters, the rest of the network held at a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from devsort.layout import Layout
+from devsort.sorting.kernels.attention import Attention, weights_backward
+from devsort.sorting.kernels.buffers import Buffers, Views
+from devsort.sorting.kernels.embed import Inputs, inputs
+from devsort.sorting.kernels.lists import Lists
+from devsort.sorting.kernels.sort import SortKernel, add_heads, causal_bias
+from devsort.sorting.kernels.unembed import Unembedding, cross_entropy, residual_backward, unembed, unembedding
+from devsort.sorting.model import ATTN, Params, Shape, param_shapes
+from devsort.sorting.task import Batch
+
+CHUNK = 256  # lists per forward pass of the rest of the network
+HEAD_PARAMS = tuple(ATTN + leaf for leaf in ("W_K", "W_O", "W_Q", "W_V", "b_K", "b_Q", "b_V"))
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What one head needs of the rest of a checkpoint; a leading axis of 1 serves all lanes.
+
+    Attributes:
+        inputs: What attention reads.
+        unembedding: With the final layer norm folded in.
+        rest: (n, L, D), for each list of the data set what all but the head adds to the residual stream, centred.
+    """
+
+    inputs: Inputs
+    unembedding: Unembedding
+    rest: Tensor
+
+
+def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
+    """One `Frozen` for `chains` lanes of each checkpoint; their data sets follow each other in `rest`."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def lanes(values: Sequence[Tensor | None]) -> Tensor | None:
+        return None if values[0] is None else torch.cat(list(values)).repeat_interleave(chains, 0)
+
+    x = Inputs(*(lanes([getattr(part.inputs, name) for part in parts]) for name in ("centred", "rows", "r")))
+    W, bias = (lanes([getattr(part.unembedding, name) for part in parts]) for name in ("W", "bias"))
+    return Frozen(x, Unembedding(W, bias, x.r is not None), torch.cat([part.rest for part in parts]))
+
+
+class HeadKernel:
+    """Loss and gradient of one head: W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of that head; b_O belongs to no head.
+
+    Args:
+        shape: Dimensions of the model.
+        device: Where parameters and batches are.
+    """
+
+    def __init__(self, shape: Shape, device: torch.device | str = "cpu") -> None:
+        self.shape, self.device = shape, torch.device(device)
+        full = param_shapes(shape)
+        self.layout = Layout({name: full[name][1:] for name in HEAD_PARAMS})
+        self.views = Views(Layout({name: (1, *full[name][1:]) for name in HEAD_PARAMS}))
+        self.buffers = Buffers(self.device)
+        self.attention = Attention(self.buffers, causal_bias(shape, self.device))
+
+    def freeze(self, full: SortKernel, params: Params, data: Batch, head: int) -> Frozen:
+        """Computes what stays fixed while `head` moves.
+
+        Args:
+            full: The kernel of the whole model.
+            params: The checkpoint.
+            data: The data set, n lists.
+            head: Which head.
+        """
+        p = {name: value[None] for name, value in params.items()}
+        W_O = params[ATTN + "W_O"].clone()
+        W_O[head] = 0
+        flat = full.layout.flatten(params | {ATTN + "W_O": W_O})[None]
+        parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
+        rest = torch.cat([full.residual(flat, part[None])[0].clone() for part in parts])
+        return Frozen(inputs(p, 2 * self.shape.list_length, Buffers(self.device)), unembedding(p), rest)
+
+    def value_and_grad(self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy and its gradient by one head's parameters.
+
+        Args:
+            flat: (G, F) parameters of the head, packed by `layout`.
+            batch: Each lane's minibatch, tokens (G, B, 2L+1).
+            frozen: The rest of the checkpoint.
+            index: (G, B) int64, which lists of `frozen.rest` the minibatches are.
+
+        Returns:
+            losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next call overwrites.
+        """
+        p, grad = self.views(flat), self.buffers("grad", *flat.shape)
+        g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
+        state = self.attention.forward(p, frozen.inputs, lists)
+        resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
+        resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(len(flat), -1, self.shape.d_model)
+        resid += state.output[0, :, -1:]
+        add_heads(resid, state)
+        y = unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)
+        losses, grads = cross_entropy(y, lists.targets)
+        dresid = residual_backward(y, grads)
+        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
+        weights_backward(g, frozen.inputs.rows, dtables, self.buffers)
+        return losses, grad

@@ -1,0 +1,55 @@
+"""Parts of the data whose loss is followed at the same chains' draws (data-refined LLC, arXiv 2410.02984)."""
+
+import re
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from devsort.errors import UserError
+from devsort.sorting.config import TaskConfig
+from devsort.sorting.task import Batch
+
+
+def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[str, Tensor]:
+    """Which answers of the data set belong to each part.
+
+    Args:
+        names: `gaps`, lists whose mean gap lies below the median or not: parts small-gaps and large-gaps; `targets:K`,
+            answers in K equal ranges of numbers: parts targets-LO-HI.
+        data: n lists.
+        task: Number range.
+
+    Returns:
+        Part → (n, L) bool.
+
+    Raises:
+        UserError: A name is none of these, or a part has no answer in the data.
+    """
+    parts: dict[str, Tensor] = {}
+    for name in names:
+        if name == "gaps":
+            parts |= _by_gap(data)
+        elif found := re.fullmatch(r"targets:(\d{1,4})", name):
+            parts |= _by_target(data, task, int(found[1]))
+        else:
+            raise UserError(f"llc.parts: {name!r} is not known", "use gaps, or targets:K for K ranges of numbers")
+    empty = [name for name, chosen in parts.items() if not chosen.any()]
+    if empty:
+        raise UserError(f"llc.parts: no answer of the data lies in {', '.join(empty)}", "ask for fewer ranges")
+    return parts
+
+
+def _by_gap(data: Batch) -> dict[str, Tensor]:
+    L = data.targets.shape[1]
+    ordered = data.tokens[:, L + 1 :]
+    mean_gap = (ordered[:, -1] - ordered[:, 0]) / (L - 1)
+    small = (mean_gap < mean_gap.median())[:, None].expand(-1, L)
+    return {"small-gaps": small, "large-gaps": ~small}
+
+
+def _by_target(data: Batch, task: TaskConfig, count: int) -> dict[str, Tensor]:
+    if not 1 <= count <= task.numbers:
+        raise UserError(f"llc.parts: targets:{count} of {task.numbers} numbers", "ask for 1 to that many ranges")
+    edges = torch.linspace(0, task.numbers, count + 1).round().int().tolist()
+    return {f"targets-{lo}-{hi - 1}": (data.targets >= lo) & (data.targets < hi) for lo, hi in pairwise(edges)}

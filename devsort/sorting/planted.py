@@ -1,0 +1,284 @@
+"""Planted networks: weights written by hand that sort, so that what each head does is known.
+
+Every token has its own direction e_v, orthonormal and of mean zero, so that layer norm only rescales it. All heads look
+for the smallest number that is larger than the current one; their OV circuits are diagonal in the token basis:
+
+    attention score of query b for key a     S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for gap ≤ 0
+    what head h adds when it looks at a      strength[h, a] · e_a: > 0 copies, < 0 suppresses, 0 does nothing
+
+`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV circuit copies
+every number, but each head only sees the numbers that it owns and looks at SEP when there is none. Smaller numbers are
+then copied more strongly, which decides between two heads that each found a candidate.
+
+Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the baseline's 96 and 48 do.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy.linalg import helmert
+
+from devsort.errors import UserError
+from devsort.rng import name_key, stream
+from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.model import ATTN, Params, model_shape, param_shapes
+
+KINDS = (
+    "single",
+    "split",
+    "split-by-attention",
+    "regions",
+    "regions-by-attention",
+    "overlap",
+    "suppression",
+    "three",
+    "four",
+    "eight",
+)
+SLOPE = 2.0  # κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
+FAR = 14  # gaps beyond this are rare; scores fall more slowly there, so that they need less range
+TAIL = 0.25  # the slope there, relative to κ
+MARGIN = 10.0  # nats between the worst candidate and the current number, which must not be looked at
+FLOOR = 1.8  # score of all lower numbers relative to that: a step of two halves fits d_head < N
+LOGIT = 20.0  # logit of a copied number on the scale of the final layer norm
+FADE = 0.97  # by_attention: strength of number t + 1 relative to t
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each head is made to do.
+
+    Attributes:
+        strength: (H, N), multiples of the embedding's length.
+        by_attention: Heads are told apart by what they look at rather than by what they copy.
+    """
+
+    strength: np.ndarray
+    by_attention: bool = False
+
+    @property
+    def copies(self) -> np.ndarray:
+        """(H, N) bool: the head raises this number."""
+        return self.strength > 0
+
+    @property
+    def suppresses(self) -> np.ndarray:
+        """(H, N) bool: the head lowers this number, which another head copies."""
+        return (self.strength < 0) & self.copies.any(0)
+
+    @property
+    def needed(self) -> np.ndarray:
+        """(H, N) bool: no other head copies this number."""
+        return self.copies & (self.copies.sum(0) == 1)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels that describe the plan, in the order of `heads.LABELS`."""
+        shared = (self.copies.sum(0) > 1).mean()
+        owners = self.needed.any(1).sum()
+        return [
+            label
+            for label, holds in (
+                ("overlapping", shared > 0),
+                ("vocabulary-splitting", owners > 1 and shared == 0),
+                ("copy-suppression", self.suppresses.any()),
+            )
+            if holds
+        ]
+
+
+def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
+    """Draws a plan of one of KINDS: ranges, strengths and the order of the heads are random."""
+    kind, _, suffix = kind.partition("-by-")
+    strength = _ROLES[kind](numbers, rng) * rng.uniform(4, 6)
+    strength *= rng.uniform(0.9, 1.1, strength.shape)
+    return Plan(rng.permutation(strength), by_attention=bool(suffix))
+
+
+def draw_network(
+    kind: str, task: TaskConfig, model: ModelConfig, seed: int, index: int, noise: float = 0.0
+) -> tuple[Params, Plan]:
+    """The `index`-th random network of a kind, in a random residual basis.
+
+    Args:
+        kind: One of KINDS.
+        task: Its list length and numbers are used.
+        model: Widths and layer norm; the number of heads is the plan's.
+        seed: Seed of the draws.
+        index: Number of the draw.
+        noise: Standard deviation of the noise on each weight, relative to its matrix's root mean square.
+    """
+    rng = stream(seed, "planted", name_key(kind), index)
+    plan = draw_plan(kind, task.numbers, rng)
+    params = network(plan, task, model, rng)
+    return {name: _noisy(value, name, noise, rng) for name, value in params.items()}, plan
+
+
+def network(plan: Plan, task: TaskConfig, model: ModelConfig, rng: np.random.Generator | None = None) -> Params:
+    """Weights that carry out a plan, in a random residual basis if `rng` is given.
+
+    Raises:
+        UserError: The model is too narrow for so many numbers.
+    """
+    N, D, d = task.numbers, model.d_model, model.d_head
+    if N + 2 > D or d < 0.9 * N:
+        need = f"d_model >= {N + 2} and d_head >= {int(np.ceil(0.9 * N))}"
+        raise UserError(f"a planted network of {N} numbers needs {need}, got {D} and {d}", "widen the model")
+    shape = model_shape(task, replace_heads(model, len(plan.strength)))
+    tokens = _token_directions(N + 1, D, rng)  # (V, D)
+    gain = np.sqrt(D) if model.layer_norm else 1.0  # length of a normalised token
+    frame = _output_frame(N, d)  # (N, d)
+    heads = [_head(plan, h, tokens, frame, gain) for h in range(shape.heads)]
+    params = {name: np.ones(s) if name.endswith("w") else np.zeros(s) for name, s in param_shapes(shape).items()}
+    params |= {ATTN + w: np.stack([head[w] for head in heads]) for w in heads[0]}
+    params["embed.W_E"] = tokens
+    params["unembed.W_U"][:, :N] = tokens[:N].T * _logit_scale(plan, gain)
+    return {name: torch.from_numpy(np.ascontiguousarray(p)).float() for name, p in params.items()}
+
+
+def replace_heads(model: ModelConfig, heads: int) -> ModelConfig:
+    """The same model with another number of heads."""
+    return model.model_copy(update={"heads": heads})
+
+
+def _head(plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: float) -> dict[str, np.ndarray]:
+    N, d = frame.shape
+    seen = plan.copies[head] if plan.by_attention else np.ones(N, bool)
+    strength = np.abs(plan.strength).max() * FADE ** np.arange(1 - N, 1) if plan.by_attention else plan.strength[head]
+    query, key = _attention(tuple(seen), plan.by_attention, d)
+    numbers = tokens[:N].T / gain
+    return {
+        "W_Q": tokens.T @ query / gain,
+        "W_K": tokens.T @ key / gain,
+        "W_V": numbers @ (strength[:, None] * frame),
+        "W_O": frame.T @ tokens[:N],
+    }
+
+
+@lru_cache(maxsize=16)  # heads that look alike share their factors
+def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers, and SEP as a sink."""
+    return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
+
+
+def _scores(numbers: int, seen: np.ndarray, sink: bool) -> np.ndarray:
+    current = np.append(np.arange(numbers), -1)[:, None]  # SEP asks like a number below all others
+    gap = np.arange(numbers) - current
+    slope = 1.5 * SLOPE if sink else SLOPE  # fewer keys in view leave room for a steeper one
+    score = -slope * (np.minimum(gap, FAR) + TAIL * np.maximum(gap - FAR, 0.0))
+    worst = score.min()
+    floor = FLOOR * (worst - MARGIN)
+    score = np.where(gap > 0, score, np.where(gap == 0, worst - MARGIN, floor))
+    score[:, ~seen] = floor
+    at_sep = np.full((numbers + 1, 1), worst - MARGIN / 2 if sink else floor)
+    score = np.hstack([score, at_sep])
+    return score - score.mean(1, keepdims=True)
+
+
+@lru_cache(maxsize=1)
+def _basis(width: int) -> np.ndarray:
+    return helmert(width)  # (D − 1, D), orthonormal rows of mean zero
+
+
+def _token_directions(count: int, width: int, rng: np.random.Generator | None) -> np.ndarray:
+    if rng is None:
+        return _basis(width)[:count]
+    rotation, _ = np.linalg.qr(rng.standard_normal((width - 1, count)))
+    return rotation.T @ _basis(width)
+
+
+def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    u, s, vt = np.linalg.svd(matrix)
+    rank_used = min(rank, len(s))
+    query, key = np.zeros((len(u), rank)), np.zeros((len(u), rank))
+    query[:, :rank_used] = u[:, :rank_used] * np.sqrt(s[:rank_used])
+    key[:, :rank_used] = vt[:rank_used].T * np.sqrt(s[:rank_used])
+    return query, key
+
+
+def _output_frame(numbers: int, width: int) -> np.ndarray:
+    """(N, d) F with F Fᵀ = I less the constant, which the softmax cannot see, and the fastest waves."""
+    t = np.arange(numbers)
+    waves = [np.ones(numbers)]
+    for k in range(numbers // 2, 0, -1):
+        waves += [np.cos(2 * np.pi * k * t / numbers), np.sin(2 * np.pi * k * t / numbers)]
+    drop = max(numbers - width, 0)
+    keep = np.linalg.qr(np.stack(waves[: numbers + 1], 1)[:, :numbers])[0][:, drop:]
+    return np.pad(keep, ((0, 0), (0, width - keep.shape[1])))
+
+
+def _logit_scale(plan: Plan, gain: float) -> float:
+    per_unit = LOGIT / (gain if gain > 1 else plan.strength.max())
+    return per_unit * 4 if plan.by_attention else per_unit
+
+
+def _noisy(value: torch.Tensor, name: str, noise: float, rng: np.random.Generator) -> torch.Tensor:
+    drawn = torch.from_numpy(rng.standard_normal(value.shape)).float()
+    rms = value.square().mean().sqrt() if "W_" in name else 0.0
+    return value + noise * rms * drawn
+
+
+def _cuts(parts: int, numbers: int, rng: np.random.Generator, shortest: int) -> np.ndarray:
+    """Sizes of `parts` neighbouring ranges, none shorter than `shortest`."""
+    spare = rng.multinomial(numbers - parts * shortest, rng.dirichlet(np.full(parts, 3.0)))
+    return np.repeat(np.arange(parts), shortest + spare)
+
+
+def _owned(owner: np.ndarray, heads: int) -> np.ndarray:
+    return (owner == np.arange(heads)[:, None]).astype(float)
+
+
+def _single(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return np.ones((1, numbers))
+
+
+def _split(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return _owned(_cuts(2, numbers, rng, numbers // 6), 2)
+
+
+def _regions(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    parts = int(rng.integers(3, 7))
+    return _owned(_cuts(parts, numbers, rng, 4) % 2, 2)
+
+
+def _overlap(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    low, high = rng.integers(0, int(0.15 * numbers) + 1, 2)
+    t = np.arange(numbers)
+    return np.stack([t < numbers - high, t >= low]).astype(float)
+
+
+def _suppressor(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    width = int(rng.integers(numbers // 5, numbers // 2))
+    start = int(rng.integers(0, numbers - width + 1))
+    t = np.arange(numbers)
+    return -rng.uniform(0.4, 0.6) * ((t >= start) & (t < start + width))
+
+
+def _suppression(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return np.stack([np.ones(numbers), _suppressor(numbers, rng)])
+
+
+def _three(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return np.vstack([_split(numbers, rng), _suppressor(numbers, rng)])
+
+
+def _four(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return np.vstack([_three(numbers, rng), np.zeros(numbers)])
+
+
+def _eight(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return _owned(_cuts(8, numbers, rng, 3), 8)
+
+
+_ROLES = {
+    "single": _single,
+    "split": _split,
+    "regions": _regions,
+    "overlap": _overlap,
+    "suppression": _suppression,
+    "three": _three,
+    "four": _four,
+    "eight": _eight,
+}

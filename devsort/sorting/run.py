@@ -1,0 +1,126 @@
+"""A run folder: its config, its files, and its artifacts, each verified once."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devsort.errors import UserError
+from devsort.sorting.config import Config, load_config
+from devsort.storage.artifact import Artifact, Origin
+from devsort.storage.files import locked, refuse_links, remove_leftovers, writing
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and its resolved config; what it has read it keeps, so that nothing is verified twice."""
+
+    path: Path
+    config: Config
+    _opened: dict[str, tuple[Any, str]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    # the artifacts, under their names in `artifacts`
+    checkpoints = property(lambda self: self.path / "checkpoints")
+    llc = property(lambda self: self.path / "llc.zarr")
+    llc_devinterp = property(lambda self: self.path / "llc-devinterp.zarr")
+    heads = property(lambda self: self.path / "heads.zarr")
+    stages = property(lambda self: self.path / "stages.json")
+    calibration = property(lambda self: self.path / "calibration.json")
+    # what else there is
+    training_log = property(lambda self: self.path / "training.jsonl")
+    resume_state = property(lambda self: self.path / "checkpoints" / "resume.safetensors")
+    heads_parts = property(lambda self: self.path / "heads.parts")
+    figures = property(lambda self: self.path / "figures")
+
+    def __reduce__(self) -> tuple:
+        """Another process opens its own artifacts."""
+        return Run, (self.path, self.config)
+
+    def checkpoint(self, step: int) -> Path:
+        """The file of one saved step."""
+        return self.checkpoints / f"step-{step:09d}.safetensors"
+
+    def steps(self) -> list[int]:
+        """Saved steps in order; none if nothing was trained."""
+        files = self.checkpoints.glob("step-*.safetensors")
+        numbers = [path.stem.removeprefix("step-") for path in files]
+        return sorted(int(n) for n in numbers if n.isdecimal() and len(n) >= 9)
+
+    def file(self, artifact: Artifact) -> Path:
+        """Where an artifact lies."""
+        return getattr(self, artifact.name)
+
+    def origin(self, artifact: Artifact) -> Origin:
+        """What an artifact is made from as the run stands now; its inputs are verified."""
+        return Origin(
+            command=f"devsort {artifact.command} {self.path}",
+            resolved=self.resolved(*artifact.sections),
+            inputs=artifact.inputs(self),
+            format=artifact.format,
+            force=artifact.force,
+        )
+
+    def resolved(self, *sections: str) -> str:
+        """Config sections as JSON, defaults filled in."""
+        full = self.config.model_dump(mode="json")
+        return json.dumps({section: full[section] for section in sections})
+
+    def read(self, artifact: Artifact) -> Any:
+        """The value of an artifact, verified when it is first asked for.
+
+        Raises:
+            UserError: It is missing or damaged, or one of its inputs is; names the command that makes it.
+            Stale: It was made from another config or from other inputs.
+        """
+        return self._verified(artifact)[0]
+
+    def checksum(self, artifact: Artifact) -> str:
+        """The checksum of an artifact, verified when it is first read."""
+        return self._verified(artifact)[1]
+
+    def forget(self, artifact: Artifact) -> None:
+        """Has an artifact that was just written verified at its next reading."""
+        self._opened.pop(artifact.name, None)
+
+    def is_current(self, artifact: Artifact) -> bool:
+        """Whether an artifact is there, whole, and made from the run as it stands; its inputs must be."""
+        if not self.file(artifact).exists():
+            return False
+        self.origin(artifact)
+        try:
+            self.read(artifact)
+        except UserError:
+            return False
+        return True
+
+    def _verified(self, artifact: Artifact) -> tuple[Any, str]:
+        if artifact.name not in self._opened:
+            self._opened[artifact.name] = artifact.read(self, self.origin(artifact))
+        return self._opened[artifact.name]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-written."""
+        with locked(self.path):
+            with writing(self.path):
+                remove_leftovers(self.path)
+            yield
+
+
+def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
+    """Opens a run folder by its path.
+
+    Raises:
+        UserError: There is no such folder, it holds a link or a device, or its config.yaml is missing or refused.
+    """
+    path = Path(path)
+    if not os.path.isdir(path):  # unlike Path.is_dir, false for a name too long or a parent closed to us
+        fix = "give a run folder that holds a config.yaml, such as runs/baseline"
+        raise UserError(f"{path} is no folder", fix)
+    refuse_links(path)
+    return Run(path, load_config(path / "config.yaml", tuple(overrides)))

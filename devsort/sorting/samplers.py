@@ -1,0 +1,173 @@
+"""Who samples a run's checkpoints: our kernels, or devinterp as the reference."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from torch import Tensor
+
+from devsort.execution import cores, one_core, resolve_device
+from devsort.llc.trajectory import Job
+from devsort.rng import name_key
+from devsort.sampling import SamplerConfig, Trace, minibatches, run_chains
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.kernels import lane_bytes
+from devsort.sorting.model import Params, Shape, model_shape
+from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
+from devsort.sorting.parts import data_parts
+from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.run import Run
+from devsort.sorting.task import sampling_set
+
+STACKED = 512  # lists that lanes see at a step on a CPU; beyond it their memory outgrows the caches
+STACKS = 8  # on a CPU, at least: so many cores share them, and an interruption costs little
+ALONE = 200_000  # lists that chains may see in all before more processes pay for their start
+Advanced = Callable[[int], None]
+
+
+def settings(run: Run) -> SamplerConfig:
+    """The run's sampler settings with `prior: weight_decay` resolved to ρ = nβ λ_wd."""
+    sampler = run.config.llc.sampler
+    if sampler.prior != "weight_decay":
+        return sampler
+    return sampler.model_copy(update={"prior": sampler.n_beta * run.config.train.weight_decay})
+
+
+def chance_loss(run: Run) -> float:
+    """The loss in nats of a uniform guess over the V tokens: ln V."""
+    return math.log(run.config.task.numbers + 1)
+
+
+def parts_of(run: Run) -> dict[str, Tensor]:
+    """The parts of the data that the run follows, see `devsort.sorting.parts`."""
+    task = run.config.task
+    return data_parts(run.config.llc.parts, sampling_set(task, run.config.llc.dataset_size), task)
+
+
+class SortSampler:
+    """Samples a restriction at some checkpoints of a run side by side, on a CPU on one core."""
+
+    def __init__(self, run: Run) -> None:
+        config, task = run.config.llc, run.config.task
+        self.run, self.config = run, settings(run)
+        self.device = resolve_device(run.config.device)
+        self.shape = model_shape(task, run.config.model)
+        self.fewest = 1 if self.device.type == "cuda" else STACKS
+        self.data = sampling_set(task, config.dataset_size).to(self.device)
+        self.parts = {name: part.to(self.device) for name, part in parts_of(run).items()}
+        batch, memory = self.config.batch_size, run.config.memory
+        self.lanes = lanes_at_once(self.shape, batch, self.device.type, memory)
+        chains = self.config.num_chains
+        starts = range(0, chains, self.lanes)
+        self.pieces = [range(i, min(i + self.lanes, chains)) for i in starts]
+        self._index = {piece: self._minibatches(piece) for piece in self.pieces[:1]}
+        self.kernels = sort_kernels(self.shape, self.device)
+        self._held: dict[int, Checkpoint] = {}
+
+    def __reduce__(self) -> tuple:
+        """Another process makes its own."""
+        return SortSampler, (self.run,)
+
+    def processes(self, chain_steps: int) -> int:
+        """How many processes so many steps of chains are worth."""
+        if self.device.type == "cuda" or chain_steps * self.config.batch_size < ALONE:
+            return 1
+        return cores()
+
+    @property
+    def stack(self) -> int:
+        """How many checkpoints are sampled side by side."""
+        return max(1, self.lanes // self.config.num_chains)
+
+    def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
+        """The trace of each checkpoint; what the last job had loaded is kept."""
+        with one_core():
+            held = self._held
+            self._held = {s: held[s] if s in held else self._load(s) for s in job.steps}
+            return self.sample(self._held, job.restriction, advanced)
+
+    def sample(
+        self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
+    ) -> dict[int, Trace]:
+        """Traces of one restriction.
+
+        Args:
+            checkpoints: Training step → checkpoint.
+            name: The restriction.
+            advanced: Called with the number of chain-steps done since the last call.
+        """
+        pieces = zip(*self._pieces(checkpoints, name, advanced), strict=True)
+        return {step: Trace.join(p) for step, p in zip(checkpoints, pieces, strict=True)}
+
+    def _pieces(
+        self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
+    ) -> Iterator[list[Trace]]:
+        """For each piece of the chains, its trace at every checkpoint."""
+        frozen = None  # with more pieces than one there is one checkpoint
+        for chains in self.pieces:
+            streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
+            objective = SortObjective(
+                self.kernels, list(checkpoints.values()), name, self.batches(chains), frozen
+            )
+            frozen = objective.frozen
+            trace = run_chains(objective, self.config, streams, partial(_count, advanced, len(streams)))
+            starts = range(0, len(streams), len(chains))
+            yield [trace.chains(slice(i, i + len(chains))) for i in starts]
+
+    def batches(self, chains: range) -> Minibatches:
+        """The minibatches of some chains."""
+        held = self._index.get(chains)
+        index = self._minibatches(chains) if held is None else held
+        return Minibatches(self.data, index, self.parts)
+
+    def checkpoint(self, params: Params) -> Checkpoint:
+        """Parameters with their loss on the data set, on the device."""
+        on_device = {name: value.to(self.device) for name, value in params.items()}
+        return Checkpoint(self.kernels[0], on_device, self.data)
+
+    def _load(self, step: int) -> Checkpoint:
+        return self.checkpoint(load_checkpoint(self.run, step))
+
+    def _minibatches(self, chains: range) -> Tensor:
+        c = self.config
+        drawn = minibatches(c.seed, chains, c.num_steps, c.batch_size, len(self.data))
+        return drawn.to(self.device)
+
+
+def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> int:
+    """How many lanes are stacked: as many as `memory` MiB hold, and on a CPU as many as its caches serve well."""
+    fit = max(1, memory * 2**20 // lane_bytes(shape, batch_size))
+    return fit if device == "cuda" else min(fit, max(1, STACKED // batch_size))
+
+
+class DevinterpSampler:
+    """Samples a restriction at one checkpoint with devinterp, which works on one at a time."""
+
+    stack = fewest = 1
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.config = run, settings(run)
+        self.shape = model_shape(run.config.task, run.config.model)
+        self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
+
+    def processes(self, chain_steps: int) -> int:
+        """One: devinterp has all cores work on each product."""
+        return 1
+
+    def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
+        """See `devsort.llc.trajectory.Sampler`."""
+        return {step: self._trace(step, job.restriction, advanced) for step in job.steps}
+
+    def _trace(self, step: int, name: str, advanced: Advanced) -> Trace:
+        from devsort.sorting.devinterp import sample_with_devinterp  # slow to import
+
+        mask = restriction_mask(name, self.shape)
+        seed = name_key(f"{self.config.seed} {step} {name}") % 2**31
+        params = load_checkpoint(self.run, step)
+        trace = sample_with_devinterp(params, self.data, self.config, mask, seed)
+        advanced(self.config.num_chains * self.config.num_steps)
+        return trace
+
+
+def _count(advanced: Advanced, lanes: int, _: int) -> None:
+    advanced(lanes)

@@ -1,0 +1,66 @@
+"""Peak, final value and fall of an LLC trajectory, with 95 % intervals."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from devsort.rng import stream
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RESAMPLES = 1000
+FIGURES = ("peak_llc", "final_llc", "fall")
+
+
+def summary(llc: "xr.Dataset") -> dict[str, Any]:
+    """The figures of the first restriction, the whole model where it was sampled; None where nothing is known.
+
+    The peak is the largest estimate; the interval of its step comes from resampling the estimates within their errors.
+    The fall is the peak less the final value; two independent 95 % intervals add as sqrt(h_a² + h_b²), h half a width.
+
+    Args:
+        llc: The table of a trajectory, see `devsort.llc.table`.
+
+    Returns:
+        peak_llc, final_llc and fall in nats, each with _se and _ci95, peak_step with _ci95, and flagged, the share of
+        estimates that carry a flag.
+    """
+    full = llc.isel(restriction=0)
+    step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
+    half = np.diff(full.ci95.transpose("checkpoint", "bound").values)[:, 0] / 2
+    flagged = float(full.flags.any("flag").mean())
+    known = np.isfinite(value) & (step >= 1)
+    if not known.any():
+        names = ("peak_step", *FIGURES)
+        return {**{key: None for name in names for key in _keys(name)}, "flagged": flagged}
+    step, value, se, half = (a[known] for a in (step, value, se, half))
+    top, last = int(np.argmax(value)), len(value) - 1
+    drawn = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal((RESAMPLES, len(value)))
+    apart = float(top < last)  # a trajectory that ends at its peak does not fall at all
+    return {
+        "peak_step": float(step[top]),
+        "peak_step_ci95": np.quantile(step[drawn.argmax(1)], [0.025, 0.975]).tolist(),
+        **_figure("peak_llc", value[top], se[top], half[top]),
+        **_figure("final_llc", value[last], se[last], half[last]),
+        **_figure(
+            "fall",
+            value[top] - value[last],
+            apart * np.hypot(se[top], se[last]),
+            apart * np.hypot(half[top], half[last]),
+        ),
+        "flagged": flagged,
+    }
+
+
+def _keys(name: str) -> tuple[str, ...]:
+    return (name, f"{name}_ci95") if name == "peak_step" else (name, f"{name}_se", f"{name}_ci95")
+
+
+def _figure(name: str, value: float, se: float, half: float) -> dict[str, Any]:
+    interval = [float(value - half), float(value + half)] if np.isfinite(half) else None
+    return {name: float(value), f"{name}_se": _known(se), f"{name}_ci95": interval}
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,139 @@
+"""The contract of every artifact: what it was made from, the command that makes it, one checksum, one verified read.
+
+An artifact says in its own attributes where it comes from:
+
+| attribute | meaning                                                            |
+|-----------|--------------------------------------------------------------------|
+| devsort   | version that wrote it; another version is accepted                 |
+| format    | what its variables mean; another format is refused                 |
+| resolved  | the config sections it was made from, as JSON                      |
+| inputs    | identity of the artifacts it was made from                         |
+| checksum  | identity of its values                                             |
+
+Reading compares all of these with what the run says now, and names the command that makes the artifact again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devsort import __version__
+from devsort.errors import Stale, UserError
+
+MOST_CHANGES = 3  # settings that a refusal names
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an artifact is made from.
+
+    Attributes:
+        command: The command line that makes it.
+        resolved: The config sections, as JSON.
+        inputs: Identity of its inputs.
+        format: What its variables mean, raised when that changes.
+        force: `command` makes it again only with `--force`.
+    """
+
+    command: str
+    resolved: str
+    inputs: str = ""
+    format: int = 1
+    force: bool = True
+
+    @property
+    def again(self) -> str:
+        """What to do to have the artifact made again."""
+        return f"run `{self.command}{' --force' if self.force else ''}` to make it again"
+
+    @property
+    def attributes(self) -> dict[str, str]:
+        """What the artifact says of itself, besides its checksum."""
+        return {
+            "devsort": __version__,
+            "format": str(self.format),
+            "resolved": self.resolved,
+            "inputs": self.inputs,
+        }
+
+    def check(self, found: Mapping[str, Any], path: Path) -> None:
+        """Compares the attributes of an artifact with what they should be.
+
+        Raises:
+            Stale: It has another format, or was made from another config or from other inputs.
+        """
+        if str(found.get("format", 1)) != str(self.format):
+            raise Stale(f"{path} was written in another format of devsort", self.again)
+        wrong = []
+        if changed := changes(found.get("resolved"), self.resolved):
+            wrong.append(f"another config{changed}")
+        if found.get("inputs", "") != self.inputs:
+            wrong.append("other inputs")
+        if wrong:
+            raise Stale(f"{path} was made from {' and '.join(wrong)}", self.again)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What there is to know of an artifact before it is made.
+
+    Attributes:
+        name: What `devsort status` and the run call it.
+        command: The subcommand that makes it.
+        sections: The config sections that it depends on.
+        inputs: Identity of what it is made from, given the run.
+        read: Its verified value and its checksum, given the run and the origin.
+        format: See `Origin`.
+        force: See `Origin`.
+    """
+
+    name: str
+    command: str
+    sections: tuple[str, ...]
+    inputs: Callable[[Any], str]
+    read: Callable[[Any, Origin], tuple[Any, str]]
+    format: int = 1
+    force: bool = True
+
+
+def identity(value: Any) -> str:
+    """Sixteen hexadecimal digits that stand for a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check_exists(path: Path, origin: Origin) -> None:
+    """Raises UserError if there is no such artifact, with the command that makes it."""
+    if not path.exists():
+        raise UserError(f"{path} is missing", f"run `{origin.command}` first")
+
+
+def changes(found: Any, expected: str) -> str:
+    """Settings that differ, as ` (train.lr was 0.1, is 0.2)`; empty if none does.
+
+    Args:
+        found: JSON of config sections that an artifact carries; anything, if it is damaged.
+        expected: JSON of the sections now.
+    """
+    if found == expected:
+        return ""
+    try:
+        old, new = (dict(_flat(json.loads(side))) for side in (found, expected))
+    except (TypeError, ValueError, AttributeError):
+        return " (it does not say which)"
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    told = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:MOST_CHANGES]]
+    if len(keys) > MOST_CHANGES:
+        told.append(f"and {len(keys) - MOST_CHANGES} more")
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _flat(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in sections.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value

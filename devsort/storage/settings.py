@@ -1,0 +1,62 @@
+"""Groups of settings: frozen, strict, told in full when refused. Each lives with the part that it sets."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from devsort.errors import UserError
+
+PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Positive = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+            raise ValueError("Input should not be true or false")
+        return value
+
+
+def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Sets a dotted key of a nested mapping in place; `where` names the source in the error.
+
+    Raises:
+        UserError: A part of the key stands for a value, not for a section.
+    """
+    *sections, name = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise UserError(f"{where}: {section} is not a section", "see `devsort config --help`")
+    data[name] = value
+
+
+def problems(error: ValidationError) -> str:
+    """All that a validation refuses, in one line: key, what is wrong, what it got."""
+
+    def told(e: Any) -> str:
+        key = ".".join(str(part) for part in e["loc"]) or "config"
+        if e["type"] == "extra_forbidden":
+            return f"unknown key {key}"
+        got = "" if isinstance(e["input"], dict) else f" (got {_shown(e['input'])})"
+        return f"{key}: {e['msg'].removeprefix('Value error, ')}{got}"
+
+    errors = error.errors()
+    more = [f"and {len(errors) - 8} more"] if len(errors) > 8 else []
+    return "; ".join([told(e) for e in errors[:8]] + more)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, str | int | float | None):
+        return f"a {type(value).__name__}"  # not its text: a few YAML aliases can stand for gigabytes
+    if isinstance(value, int) and value.bit_length() > 256:
+        return "a huge integer"
+    return repr(str(value)[:80])

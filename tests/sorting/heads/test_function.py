@@ -1,0 +1,84 @@
+"""What suppression is for, on a planted suppressor; calibration on answers whose truth is drawn."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from devsort.sorting import planted
+from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.heads.function import condition, head_function, reliability
+from devsort.sorting.model import infer_shape
+from devsort.rng import stream
+from devsort.sorting.task import eval_batch
+
+TASK = TaskConfig(eval_lists=256)
+BATCH = eval_batch(TASK)
+
+
+@pytest.fixture(scope="module")
+def suppressor():
+    params, plan = planted.draw_network("suppression", TASK, ModelConfig(), 0, 0)
+    head = int(plan.suppresses.any(1).argmax())
+    return params, infer_shape(params, 10, 51), head
+
+
+def test_a_planted_suppressor_is_all_suppression(suppressor):
+    params, shape, head = suppressor
+    found = head_function(params, shape, BATCH, head)
+    c = found.conditions
+    assert c["ablated"].confidence > c["whole"].confidence  # it lowers what the copier says
+    assert c["ablated"].entropy < c["whole"].entropy
+    assert c["rest"].loss == pytest.approx(c["ablated"].loss, abs=0.1 * abs(c["ablated"].loss - c["whole"].loss))
+    assert found.kept > 0.8
+
+
+def test_a_planted_copier_keeps_nothing_by_suppression(suppressor):
+    params, shape, head = suppressor
+    found = head_function(params, shape, BATCH, 1 - head)
+    assert found.conditions["ablated"].loss - found.conditions["whole"].loss > 5
+    assert abs(found.kept) < 0.05
+    assert found.conditions["rest"].loss == pytest.approx(found.conditions["whole"].loss, abs=0.05)
+
+
+def test_self_repair_is_zero_without_layer_norm():
+    model = ModelConfig(layer_norm=False)
+    params, plan = planted.draw_network("suppression", TASK, model, 0, 0)
+    found = head_function(params, infer_shape(params, 10, 51), BATCH, int(plan.suppresses.any(1).argmax()))
+    assert found.self_repair.tolist() == [0, 0]
+
+
+def test_self_repair_comes_through_the_scale(suppressor):
+    """Without the suppressor the stream is longer, so the copier's logits shrink; the head itself repairs nothing."""
+    params, shape, head = suppressor
+    found = head_function(params, shape, BATCH, head)
+    assert found.self_repair[head] == 0
+    assert found.self_repair[1 - head] < -0.1
+
+
+def test_a_condition_by_hand():
+    logits = torch.log(torch.tensor([[[0.7, 0.2, 0.1], [0.5, 0.25, 0.25]]]))
+    found = condition(logits, torch.tensor([[0, 1]]))
+    assert found.loss == pytest.approx(-(math.log(0.7) + math.log(0.25)) / 2, rel=1e-5)
+    assert found.accuracy == 0.5
+    assert found.confidence == pytest.approx(0.6, rel=1e-5)
+    entropies = [-sum(p * math.log(p) for p in row) for row in ([0.7, 0.2, 0.1], [0.5, 0.25, 0.25])]
+    assert found.entropy == pytest.approx(np.mean(entropies), rel=1e-5)
+    assert found.reliability.error == pytest.approx((0.3 + 0.5) / 2, rel=1e-5)
+
+
+def test_calibrated_answers_have_no_error_and_overconfident_ones_theirs():
+    rng = stream(0, "calibration")
+    confidence = rng.uniform(0.2, 1, 200_000)
+    honest = reliability(confidence, rng.random(len(confidence)) < confidence)
+    assert honest.error < 0.01
+    boastful = reliability(confidence, rng.random(len(confidence)) < confidence - 0.2)
+    assert boastful.error == pytest.approx(0.2, abs=0.01)
+
+
+def test_bins_hold_their_right_end_and_empty_ones_are_nan():
+    found = reliability(np.array([0.2, 1.0, 0.21]), np.array([True, False, True]), bins=5)
+    assert found.count.tolist() == [1, 1, 0, 0, 1]
+    assert np.isnan(found.accuracy[2])
+    assert found.accuracy[[0, 1, 4]].tolist() == [1, 1, 0]

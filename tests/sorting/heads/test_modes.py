@@ -1,0 +1,140 @@
+"""Scores, ranges and labels on tables whose answer is known."""
+
+import numpy as np
+import pytest
+
+from devsort.sorting.config import HeadsConfig
+from devsort.sorting.heads import modes
+from devsort.rng import stream
+
+CONFIG = HeadsConfig()
+N = 60
+
+
+def table(effect, increase=None):
+    """Tables with a given copy effect, and loss increases that follow it where not given."""
+    effect = np.asarray(effect, float)
+    increase = np.maximum(effect, 0) if increase is None else np.asarray(increase, float)
+    return {"copy_effect": effect, "loss_increase": increase}
+
+
+def owned(owners, heads=2, strength=8.0):
+    return strength * (np.asarray(owners) == np.arange(heads)[:, None])
+
+
+def named(t, config=CONFIG):
+    return [name for name, holds in zip(modes.LABELS, modes.labels(t, config), strict=True) if holds]
+
+
+BLOCKS = np.repeat([0, 1], N // 2)
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        ([0, 0, 0], []),
+        ([1, 1, 1], [[0, 2]]),
+        ([1, 0, 1, 1], [[0, 0], [2, 3]]),
+        ([0, 1, 0], [[1, 1]]),
+    ],
+)
+def test_ranges(mask, expected):
+    assert modes.ranges(np.array(mask, bool)) == expected
+
+
+@pytest.mark.parametrize(
+    ("owners", "count"), [([0, 0, 1], 2), ([0, -1, 0], 1), ([-1, -1], 0), ([0, 1, -1, 1, 0], 3), ([2], 1)]
+)
+def test_regions(owners, count):
+    assert modes.regions(np.array(owners)) == count
+
+
+def test_split_score_of_hard_shares_by_hand():
+    """Two halves: neighbours agree in N − 2 of N − 1 pairs, by chance in half: (1 − 1/59 − ½) / ½."""
+    score = modes.split_score(owned(BLOCKS, strength=1.0), CONFIG)
+    assert score == pytest.approx((1 - 1 / 59 - 0.5) / 0.5)
+
+
+def test_random_order_scores_zero_on_average_and_is_called_a_split_in_fewer_than_one_of_200():
+    rng = stream(0, "speckle")
+    found, called = [], 0
+    for _ in range(500):
+        share = owned(rng.integers(0, 2, N), strength=1.0)
+        agreement, chance = (share[:, 1:] * share[:, :-1]).sum(0).mean(), (share.mean(1) ** 2).sum()
+        found.append((agreement - chance) / (1 - chance))
+        assert modes.split_score(share, CONFIG) == pytest.approx(max(found[-1], 0))
+        called += "vocabulary-splitting" in named(table(8 * share))
+    assert abs(np.mean(found)) < 0.03  # before the cut at 0; standard error 0.006, bias −1/59
+    assert called <= 2  # of 500
+
+
+def test_one_head_alone_or_equal_shares_score_zero():
+    assert modes.split_score(np.ones((1, N)), CONFIG) == 0
+    assert modes.split_score(np.full((2, N), 0.5), CONFIG) == 0
+    assert modes.split_score(owned(np.zeros(N), strength=1.0), CONFIG) == 0
+
+
+def test_a_head_that_owns_one_number_makes_no_split():
+    owners = np.zeros(N)
+    owners[-1] = 1
+    assert modes.split_score(owned(owners, strength=1.0), CONFIG) < 0.15
+
+
+def test_shares_are_equal_where_nothing_is_needed():
+    share = modes.shares(table(np.zeros((2, N))), CONFIG)
+    np.testing.assert_allclose(share, 0.5)
+    share = modes.shares(table(np.zeros((4, 1)), [[7.0], [0], [-2], [0]]), CONFIG)
+    assert share.sum() == pytest.approx(1)
+    assert share[0, 0] == pytest.approx((7 + 0.07 / 4) / 7.07)
+
+
+@pytest.mark.parametrize(
+    ("effect", "increase", "labels"),
+    [
+        ([8 * np.ones(N)], None, []),
+        (owned(BLOCKS), None, ["vocabulary-splitting"]),
+        (owned(np.arange(N) // 10 % 2), None, ["vocabulary-splitting"]),
+        (8 * np.ones((2, N)), np.zeros((2, N)), ["overlapping"]),
+        ([8 * np.ones(N), np.where(np.arange(N) < 12, -3.0, 0)], None, ["copy-suppression"]),
+        ([8 * np.ones(N), np.where(np.arange(N) < 12, -1.2, 0)], None, []),  # undoes 15 %
+        ([8 * np.ones(N), np.where(np.arange(N) < 4, -3.0, 0)], None, []),  # 4 of 60 numbers
+        ([*owned(BLOCKS), -3.0 * BLOCKS], None, ["vocabulary-splitting", "copy-suppression"]),
+        ([0.5 * np.ones(N), np.zeros(N)], None, ["unformed"]),
+        ([-8 * np.ones(N), np.zeros(N)], None, ["unformed"]),  # nobody copies: nothing to suppress
+    ],
+    ids=[
+        "one head", "split", "regions", "overlap", "suppression", "too weak", "too few", "both", "unformed", "negative"
+    ],
+)  # fmt: skip
+def test_labels(effect, increase, labels):
+    assert named(table(effect, increase)) == labels
+
+
+def test_a_positive_diagonal_in_both_heads_is_a_split_if_attention_and_ablation_say_so():
+    """The copy effect holds the attention: a head that copies what it never looks at has none."""
+    diagonal, attention = 8 * np.ones((2, N)), owned(BLOCKS, strength=0.9)
+    assert named(table(diagonal * attention)) == ["vocabulary-splitting"]
+
+
+def test_owner_is_the_head_that_is_needed_most():
+    found = modes.owner(table(np.zeros((2, 4)), [[5, 1, 0.2, 0], [1, 5, 0.1, 0.7]]), CONFIG)
+    assert found.tolist() == [0, 1, -1, 1]
+
+
+def test_overlap_and_suppression_scores_by_hand():
+    t = table([[8, 8, 4], [4, -2, -4]])
+    assert modes.overlap_score(t, CONFIG) == pytest.approx(0.5 / 3)
+    assert modes.suppression_score(t, CONFIG) == pytest.approx((0 + 0.5 + 1) / 3)
+
+
+def test_more_than_two_heads_overlap_by_the_two_strongest():
+    t = table([[1.0], [8.0], [6.0], [0.0]])
+    assert modes.overlap_score(t, CONFIG) == pytest.approx(6 / 8)
+
+
+def test_leading_axes_are_independent():
+    stack = np.stack([owned(BLOCKS), 8 * np.ones((2, N)), np.zeros((2, N))])
+    both = modes.scores(table(stack), CONFIG)
+    one_by_one = [modes.scores(table(one), CONFIG) for one in stack]
+    np.testing.assert_allclose(both, one_by_one)
+    assert modes.labels(table(stack), CONFIG).shape == (3, 4)

@@ -1,0 +1,42 @@
+"""Parts of the data: which answers belong to which, and what is refused."""
+
+import numpy as np
+import pytest
+
+from devsort.sorting.config import TaskConfig
+from devsort.errors import UserError
+from devsort.sorting.parts import data_parts
+from devsort.sorting.task import eval_batch, gaps
+
+TASK = TaskConfig(list_length=4, numbers=12, eval_lists=300)
+DATA = eval_batch(TASK)
+
+
+def test_gaps_divide_the_lists_at_the_median_of_their_mean_gap():
+    parts = data_parts(("gaps",), DATA, TASK)
+    mean_gap = gaps(DATA.tokens[:, :4].numpy()).mean(1)
+    small = parts["small-gaps"].numpy()
+    assert (small.any(1) == small.all(1)).all()  # whole lists
+    assert mean_gap[small[:, 0]].max() < mean_gap[~small[:, 0]].min()
+    assert (parts["large-gaps"].numpy() == ~small).all()
+
+
+def test_target_ranges_cover_every_answer_once():
+    parts = data_parts(("targets:5",), DATA, TASK)
+    assert list(parts) == ["targets-0-1", "targets-2-4", "targets-5-6", "targets-7-9", "targets-10-11"]
+    assert (np.sum([p.numpy() for p in parts.values()], 0) == 1).all()
+    chosen = DATA.targets[parts["targets-2-4"]]
+    assert chosen.min() == 2 and chosen.max() == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gap", "llc.parts: 'gap' is not known; use gaps, or targets:K for K ranges of numbers"),
+        ("targets:13", "llc.parts: targets:13 of 12 numbers; ask for 1 to that many ranges"),
+    ],
+)
+def test_unknown_parts_are_refused(name, message):
+    with pytest.raises(UserError) as e:
+        data_parts((name,), DATA, TASK)
+    assert str(e.value) == message

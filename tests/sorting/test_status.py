@@ -1,0 +1,82 @@
+"""What of a run is done, stale, broken or missing."""
+
+import shutil
+
+import pytest
+
+from devsort.sorting.run import open_run
+from devsort.sorting.status import status, table
+from devsort.sorting.train import train
+
+
+def states(run) -> dict[str, str]:
+    return {p["part"]: p["state"] for p in status(run)["parts"]}
+
+
+def detail(run, part: str) -> str:
+    return next(p["detail"] for p in status(run)["parts"] if p["part"] == part)
+
+
+ALL = ("checkpoints", "llc", "heads", "stages")
+
+
+def test_a_finished_run_is_done(smoke):
+    run = open_run(smoke.path)
+    value = status(run)
+    assert value["run"] == str(smoke.path) and [p["part"] for p in value["parts"]] == list(ALL)
+    assert all(p["state"] == "done" for p in value["parts"])
+    assert [p["detail"] for p in value["parts"]][:3] == ["16 steps", "6 checkpoints", "16 checkpoints"]
+    lines = table(value).splitlines()
+    assert len(lines) == 4 and lines[0].split() == ["checkpoints", "done", "16", "steps"]
+
+
+def test_an_empty_run_misses_everything_and_says_what_to_do(tiny_run):
+    assert states(tiny_run) == dict.fromkeys(ALL, "missing")
+    assert detail(tiny_run, "checkpoints") == (
+        f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
+    )
+
+
+def cut_checkpoint(run):
+    run.checkpoint(100).write_bytes(run.checkpoint(100).read_bytes()[:-5])
+
+
+def lose_checkpoint(run):
+    run.checkpoint(100).unlink()
+
+
+DAMAGE = {
+    "a checkpoint cut short": (cut_checkpoint, "checkpoints", "is cut short or damaged"),
+    "a checkpoint lost": (lose_checkpoint, "checkpoints", "step-000000100.safetensors is missing"),
+    "a broken llc store": (lambda run: (run.llc / "zarr.json").unlink(), "llc", "is damaged"),
+    "a broken heads store": (lambda run: (run.heads / "zarr.json").unlink(), "heads", "damaged"),
+    "stages cut short": (lambda run: run.stages.write_text('{"stages": ['), "stages", "is cut short or damaged"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damage_is_found_and_the_remedy_named(smoke, tmp_path, what):
+    run = open_run(smoke.copy(tmp_path))
+    damage, part, told = DAMAGE[what]
+    damage(run)
+    found = next(p for p in status(run)["parts"] if p["part"] == part)
+    assert found["state"] == "broken" and told in found["detail"] and "; run `devsort " in found["detail"]
+
+
+def test_what_another_config_made_is_stale(smoke, tmp_path):
+    folder = smoke.copy(tmp_path)
+    assert states(open_run(folder, ("llc.sampler.lr=0.00002",))) == {
+        "checkpoints": "done", "llc": "stale", "heads": "done", "stages": "stale",
+    }  # fmt: skip
+    assert states(open_run(folder, ("train.lr=0.5",))) == dict.fromkeys(ALL, "stale")
+
+
+def test_a_half_trained_run_is_unfinished_and_nothing_is_written(tiny_run):
+    train(tiny_run)
+    tiny_run.checkpoint(20).unlink()
+    before = sorted(tiny_run.path.rglob("*"))
+    assert states(tiny_run)["checkpoints"] == "unfinished"
+    assert detail(tiny_run, "checkpoints").startswith(f"{tiny_run.path} was trained to step 15 of 20; ")
+    assert sorted(tiny_run.path.rglob("*")) == before
+    shutil.rmtree(tiny_run.checkpoints)
+    assert states(tiny_run)["checkpoints"] == "missing"
