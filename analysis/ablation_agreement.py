@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from devsort.sorting.run import open_run
 from devsort.sorting.heads import load_heads, modes
+from devsort.sorting.run import open_run
 
 ROWS = 5
 
@@ -31,7 +31,10 @@ def row(name, one, config):
     """Among numbers that need a head: share on which the two other measures name the same one."""
     owner, held = one.owner.values, one.owner.values >= 0
     resample = one.loss_increase_resample.values
-    same = [(owner == v.argmax(0))[held].mean() if held.any() else np.nan for v in (resample, one.copy_effect.values)]
+    same = [
+        (owner == v.argmax(0))[held].mean() if held.any() else np.nan
+        for v in (resample, one.copy_effect.values)
+    ]
     other = modes.split_score(modes.shares({"loss_increase": resample}, config), config)
     split = float(one.scores.sel(score="vocabulary_splitting"))
     return f"{name:20}{int(one.checkpoint):7d}{held.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}{split:7.2f}{other:13.2f}"

@@ -11,12 +11,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 
-from devsort.sorting.run import open_run, trained_steps
 from devsort.charts import circuits
 from devsort.charts.style import DIVERGING, FULL, use_style
 from devsort.errors import UserError
-from devsort.storage.files import writing
 from devsort.llc import load_llc
+from devsort.sorting.run import open_run, trained_steps
+from devsort.storage.files import writing
 
 SECONDS = 12  # of the movie
 
@@ -24,7 +24,9 @@ SECONDS = 12  # of the movie
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--frames", type=int, default=60, help="checkpoints shown, spread over log step")
+    parser.add_argument(
+        "--frames", type=int, default=60, help="checkpoints shown, spread over log step"
+    )
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     steps = spread(np.array(trained_steps(run)), arguments.frames)
@@ -42,7 +44,10 @@ def spread(saved, count):
 
 
 def trajectory(run):
-    """Steps, LLC and standard error of the whole model; None where `devsort llc` has not finished."""
+    """Steps, LLC and standard error of the whole model.
+
+    None where `devsort llc` has not finished.
+    """
     try:
         full = load_llc(run).sel(restriction="full")
     except UserError as e:
@@ -55,14 +60,26 @@ def render(steps, frames, llc, path):
     """Draws the first frame, then changes its images."""
     use_style()
     heads = len(frames[0]["OV"])
-    figure, axes = plt.subplots(2, heads + (llc is not None), figsize=(1.9 * heads + 2.4, 4), layout="constrained")
+    figure, axes = plt.subplots(
+        2, heads + (llc is not None), figsize=(1.9 * heads + 2.4, 4), layout="constrained"
+    )
     axes = np.reshape(axes, (2, -1))
-    limits = {kind: np.percentile(np.abs([f[kind] for f in frames]), circuits.CLIP) for kind in ("OV", "QK")}
+    limits = {
+        kind: np.percentile(np.abs([f[kind] for f in frames]), circuits.CLIP)
+        for kind in ("OV", "QK")
+    }
     images = {}
     for row, kind in zip(axes, ("OV", "QK"), strict=True):
         for head in range(heads):
-            style = {"cmap": DIVERGING, "vmin": -limits[kind], "vmax": limits[kind], "aspect": "auto"}
-            images[kind, head] = row[head].imshow(frames[0][kind][head], interpolation="nearest", **style)
+            style = {
+                "cmap": DIVERGING,
+                "vmin": -limits[kind],
+                "vmax": limits[kind],
+                "aspect": "auto",
+            }
+            images[kind, head] = row[head].imshow(
+                frames[0][kind][head], interpolation="nearest", **style
+            )
             row[head].set_title(f"head {head} {kind}")
             row[head].set_xlabel("number of the logit" if kind == "OV" else "number in the list")
             row[head].set_ylabel("attended number" if kind == "OV" else "current number")

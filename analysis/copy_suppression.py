@@ -8,23 +8,29 @@ python analysis/copy_suppression.py --planted
 import argparse
 from pathlib import Path
 
-from devsort.sorting import planted
-from devsort.sorting.run import load_checkpoint, open_run, trained_steps
 from devsort.charts import calibration
+from devsort.sorting import planted
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.sorting.heads import analyse
 from devsort.sorting.heads.function import head_function
 from devsort.sorting.model import infer_shape
+from devsort.sorting.run import load_checkpoint, open_run, trained_steps
 from devsort.sorting.task import eval_batch
 from devsort.storage.weights import load_weights
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--planted", action="store_true", help="a copier and a suppressor written by hand")
-    parser.add_argument("--head", type=int, help="default: the head with the most negative copy effect")
+    parser.add_argument(
+        "--planted", action="store_true", help="a copier and a suppressor written by hand"
+    )
+    parser.add_argument(
+        "--head", type=int, help="default: the head with the most negative copy effect"
+    )
     parser.add_argument("--list-length", type=int, default=10)
     parser.add_argument("--numbers", type=int, default=51)
     parser.add_argument("--lists", type=int, default=4096)
@@ -35,14 +41,21 @@ def main():
     shape, batch = infer_shape(params, task.list_length, task.numbers), eval_batch(task)
     head = arguments.head
     if head is None:
-        head = int(analyse(params, shape, batch, HeadsConfig()).tables["copy_effect"].min(-1).argmin())
+        head = int(
+            analyse(params, shape, batch, HeadsConfig()).tables["copy_effect"].min(-1).argmin()
+        )
     result = head_function(params, shape, batch, head)
-    print(f"{'head ' + str(head):14}{'loss':>9}{'accuracy':>10}{'entropy':>9}{'confidence':>12}{'ECE':>8}")
+    print(
+        f"{'head ' + str(head):14}{'loss':>9}{'accuracy':>10}{'entropy':>9}{'confidence':>12}{'ECE':>8}"
+    )
     for row in calibration.values(result):
         figures = f"{row['loss']:9.4f}{row['accuracy']:10.4f}{row['entropy']:9.4f}{row['confidence']:12.4f}"
         print(f"{row['condition']:14}{figures}{row['calibration_error']:8.4f}")
     print(f"suppression alone keeps {result.kept:.1%} of the head's effect on the loss")
-    print("self-repair through the final scale, logits by head:", *(f"{x:+.2f}" for x in result.self_repair))
+    print(
+        "self-repair through the final scale, logits by head:",
+        *(f"{x:+.2f}" for x in result.self_repair),
+    )
     print(*calibration.draw(result, arguments.out), sep="\n")
 
 

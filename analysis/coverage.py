@@ -1,9 +1,10 @@
-"""Do the 95 % intervals cover? Repeats of the same estimate with other seeds, against a known or a very long truth.
+"""Do the 95 % intervals cover? Repeats of the same estimate with other seeds, against a known or a
+very long truth.
 
 python analysis/coverage.py runs/smoke --repeats 200
 
-Three potentials and the last checkpoint of a trained run. The truth is the mean of all repeats: 200 repeats of four
-chains are one run of 800 chains, whose own error is added to the interval's.
+Three potentials and the last checkpoint of a trained run. The truth is the mean of all repeats: 200
+repeats of four chains are one run of 800 chains, whose own error is added to the interval's.
 """
 
 import argparse
@@ -13,21 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from devsort.sorting.workers import Worker, chance_context, settings
 from scipy.stats import binomtest
 
-from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
-from devsort.sampling.config import SamplerConfig
-from devsort.llc import Context, Estimate, estimate
-from devsort.sorting.workers import Worker, chance_context, settings
-from devsort.sorting.model import Params
+from devsort.execution.device import cores
 from devsort.execution.jobs import Advanced, run_jobs
 from devsort.execution.progress import progress
+from devsort.llc import Context, Estimate, estimate
 from devsort.sampling import sample
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
-from devsort.execution.device import cores
+from devsort.sorting.model import Params
+from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
 
 CHAINS = 4
-SETTINGS = SamplerConfig(lr=1e-3, n_beta=145.0, localization=1.0, num_draws=600, num_burnin_steps=400)
+SETTINGS = SamplerConfig(
+    lr=1e-3, n_beta=145.0, localization=1.0, num_draws=600, num_burnin_steps=400
+)
 POTENTIALS = {
     "w² in 4 dimensions": ({"w": torch.zeros(4)}, lambda p: (p["w"] ** 2).sum()),
     "w⁴": ({"w": torch.zeros(1)}, lambda p: (p["w"] ** 4).sum()),
@@ -61,13 +64,23 @@ def report(name: str, estimates: list[Estimate]) -> None:
 
 
 def of_run(run: Run, repeats: int) -> list[Estimate]:
-    """Repeats at the last checkpoint: chains are independent, so four at a time are a repeat of their own."""
+    """Repeats at the last checkpoint.
+
+    Chains are independent, so four at a time are a repeat of their own.
+    """
     step = trained_steps(run)[-1]
     params = load_checkpoint(run, step)
-    halves = [_many(run, seed, CHAINS * count) for seed, count in enumerate((repeats // 2, repeats - repeats // 2))]
+    halves = [
+        _many(run, seed, CHAINS * count)
+        for seed, count in enumerate((repeats // 2, repeats - repeats // 2))
+    ]
     total = repeats * CHAINS * settings(run).num_steps
-    with progress(total=total, desc=f"coverage {run.path.name}", unit="chain-step", unit_scale=True) as bar:
-        done = dict(run_jobs(partial(_trace, halves, step, params), range(2), min(2, cores()), bar.update))
+    with progress(
+        total=total, desc=f"coverage {run.path.name}", unit="chain-step", unit_scale=True
+    ) as bar:
+        done = dict(
+            run_jobs(partial(_trace, halves, step, params), range(2), min(2, cores()), bar.update)
+        )
     context = chance_context(run, settings(run))
     return [estimate(part, context) for _, trace in sorted(done.items()) for part in split(trace)]
 
@@ -86,7 +99,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--repeats", type=int, default=200)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc"
+    )
     arguments = parser.parse_args()
     config = SETTINGS.model_copy(update={"num_chains": CHAINS * arguments.repeats})
     for name, (params, loss) in POTENTIALS.items():

@@ -6,8 +6,8 @@ python analysis/decay_vs_no_decay.py runs/baseline runs/no-decay
 import sys
 from pathlib import Path
 
-from devsort.sorting.run import open_run
 from devsort.charts import compare as chart
+from devsort.sorting.run import open_run
 from devsort.stages.compare import compare_runs, markdown
 
 

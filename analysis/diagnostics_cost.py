@@ -2,8 +2,9 @@
 
 python analysis/diagnostics_cost.py runs/baseline
 
-Diagnostics are what `Trace` holds beyond the losses (work, force, distance), the parts of the data, and the estimate
-with its standard error, R-hat, ESS and flags. Medians over repeats, in CPU seconds of the sampling thread.
+Diagnostics are what `Trace` holds beyond the losses (work, force, distance), the parts of the data,
+and the estimate with its standard error, R-hat, ESS and flags. Medians over repeats, in CPU seconds
+of the sampling thread.
 """
 
 import argparse
@@ -14,11 +15,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-
-from devsort.sorting.run import load_checkpoint, open_run, trained_steps
-from devsort.llc import estimate
 from devsort.sorting.workers import Worker, chance_context, settings
+
+from devsort.llc import estimate
 from devsort.sampling import sgld, sorting
+from devsort.sorting.run import load_checkpoint, open_run, trained_steps
 
 
 @contextmanager
@@ -65,9 +66,15 @@ def main() -> None:
     whole, record, parts, estimates = np.median(np.array(turns), 0)
     total = whole + estimates
     print(f"{len(steps)} checkpoints, whole model and one head: {total:.2f} s")
-    for name, seconds in (("record", record), ("parts of the data", parts), ("estimates and flags", estimates)):
+    for name, seconds in (
+        ("record", record),
+        ("parts of the data", parts),
+        ("estimates and flags", estimates),
+    ):
         print(f"  {name:20} {seconds:6.3f} s  {seconds / total:6.1%}")
-    print(f"  {'all diagnostics':20} {record + parts + estimates:6.3f} s  {(record + parts + estimates) / total:6.1%}")
+    print(
+        f"  {'all diagnostics':20} {record + parts + estimates:6.3f} s  {(record + parts + estimates) / total:6.1%}"
+    )
 
 
 if __name__ == "__main__":

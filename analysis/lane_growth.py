@@ -1,8 +1,10 @@
-"""How time and memory grow with the number of lanes: one worker, one checkpoint, 1 to 4,096 chains of the whole model.
+"""How time and memory grow with the number of lanes: one worker, one checkpoint, 1 to 4,096 chains
+of the whole model.
 
 python analysis/lane_growth.py --out docs/figures
 
-Each point is a process of its own, so its peak memory is its own; the same process without chains is taken off.
+Each point is a process of its own, so its peak memory is its own; the same process without chains
+is taken off.
 """
 
 import argparse
@@ -14,12 +16,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from devsort.sorting.workers import Worker
 
-from devsort.sorting.run import Run
 from devsort.charts.style import INK, PALETTE, save_figure, use_style
 from devsort.sorting.config import default_config
-from devsort.sorting.workers import Worker
 from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.run import Run
 
 LANES = (1, 4, 16, 64, 256, 1024, 4096)
 STEPS = 8
@@ -28,7 +30,9 @@ STEPS = 8
 def measure(lanes: int, memory: int) -> tuple[float, float]:
     """Seconds that STEPS steps of so many lanes take, and the process's peak memory in MiB."""
     chains = (f"llc.sampler.num_chains={max(lanes, 1)}", f"llc.sampler.num_draws={STEPS}")
-    config = default_config((*chains, "llc.sampler.num_burnin_steps=0", "llc.parts=[]", f"memory={memory}"))
+    config = default_config(
+        (*chains, "llc.sampler.num_burnin_steps=0", "llc.parts=[]", f"memory={memory}")
+    )
     worker = Worker(Run(Path("growth"), config), ("full",))
     params = init_params(model_shape(config.task, config.model), config.model.init_scale, 0)
     ticks: list[float] = []
@@ -49,9 +53,14 @@ def draw(seconds: np.ndarray, mebibytes: np.ndarray, memory: int, folder: Path) 
     left.set(xscale="log", yscale="log", xlabel="lanes", ylabel=f"seconds for {STEPS} steps")
     left.legend()
     right.axhline(memory, color=PALETTE[1], lw=1, label="budget")
-    right.plot(LANES, np.maximum(mebibytes, 0), color=INK, marker="o", ms=3.5, lw=1, label="measured")
+    right.plot(
+        LANES, np.maximum(mebibytes, 0), color=INK, marker="o", ms=3.5, lw=1, label="measured"
+    )
     right.set(
-        xscale="log", xlabel="lanes", ylabel="memory for lanes (MiB)", ylim=(0, 1.25 * max(memory, mebibytes.max()))
+        xscale="log",
+        xlabel="lanes",
+        ylabel="memory for lanes (MiB)",
+        ylim=(0, 1.25 * max(memory, mebibytes.max())),
     )
     right.legend()
     return save_figure(figure, folder, "lane-growth")
@@ -72,7 +81,9 @@ def main() -> None:
     for lanes, s, m in zip(LANES, seconds[1:], mebibytes, strict=True):
         print(f"{lanes:6d} {s:8.2f} {lanes * STEPS / s:13.0f} {m:6.0f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps({"lanes": LANES, "seconds": list(seconds[1:]), "mib": list(mebibytes)}))
+        arguments.json.write_text(
+            json.dumps({"lanes": LANES, "seconds": list(seconds[1:]), "mib": list(mebibytes)})
+        )
     print("\n".join(map(str, draw(seconds[1:], mebibytes, arguments.memory, arguments.out))))
 
 

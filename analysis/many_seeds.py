@@ -1,9 +1,10 @@
-"""Two figures over the seeds of a study: LLC and scores over training, and what the heads of each variation ended as.
+"""Two figures over the seeds of a study: LLC and scores over training, and what the heads of each
+variation ended as.
 
 python analysis/many_seeds.py analysis/results --out docs/figures
 
-Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes. Dotted lines are the default
-levels from which a network is labelled.
+Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes. Dotted
+lines are the default levels from which a network is labelled.
 """
 
 import argparse
@@ -19,14 +20,24 @@ from devsort.sorting.config import HeadsConfig
 
 MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
 ROWS = {"llc": "LLC (nats)", "split_score": "split score", "overlap_score": "overlap score"}
-SCORES = {"split_score": "split score", "overlap_score": "overlap score", "suppression_score": "suppression score"}
-LEVELS = {"split_score": HeadsConfig().split, "overlap_score": HeadsConfig().overlap}  # from which a label is given
+SCORES = {
+    "split_score": "split score",
+    "overlap_score": "overlap score",
+    "suppression_score": "suppression score",
+}
+# from which a label is given
+LEVELS = {"split_score": HeadsConfig().split, "overlap_score": HeadsConfig().overlap}
 CHANGED = {
     "heads": ("model.heads", "heads: {:.0f}"),
     "gap": ("task.mean_gap", "mean gap {:g}"),
     "noise": ("task.label_noise", "{:.0%} label noise"),
 }  # group → what its grid changes
-NAMES = {"decay": "baseline", "no-decay": "no decay", "no-norm": "no layer norm", "neither": "no norm, no decay"}
+NAMES = {
+    "decay": "baseline",
+    "no-decay": "no decay",
+    "no-norm": "no layer norm",
+    "neither": "no norm, no decay",
+}
 
 
 def development(points: pd.DataFrame) -> Figure:
@@ -84,12 +95,19 @@ def variation(run: dict) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, nargs="?", default=Path("analysis/results"))
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     arguments = parser.parse_args()
-    runs, points = (pd.read_csv(arguments.folder / f"claims-{name}.csv") for name in ("runs", "trajectories"))
-    for figure, name in ((development(points), "seeds-llc"), (ends(runs[runs.error.isna()]), "seeds-modes")):
+    runs, points = (
+        pd.read_csv(arguments.folder / f"claims-{name}.csv") for name in ("runs", "trajectories")
+    )
+    for figure, name in (
+        (development(points), "seeds-llc"),
+        (ends(runs[runs.error.isna()]), "seeds-modes"),
+    ):
         print("\n".join(map(str, style.save_figure(figure, arguments.out, name))))
 
 

@@ -1,14 +1,14 @@
-"""The paper's claims over many seeds: what was measured, with intervals, and what the rules say of each claim.
+"""The paper's claims over many seeds: what was measured, with intervals, and what the rules say of
+each claim.
 
 devsort sweep studies/paper.yaml
 python analysis/paper_table.py runs/paper
 python analysis/paper_table.py runs/paper --claim c
 python analysis/paper_table.py runs/paper --brief
 
-Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py; docs/sweeps.md says when they were
-written.
-Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study file, so that the
-verdicts can be had again without the runs.
+Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py; docs/sweeps.md
+says when they were written. Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own
+tables as CSV and its study file, so that the verdicts can be had again without the runs.
 """
 
 import argparse
@@ -19,22 +19,36 @@ from pathlib import Path
 import pandas as pd
 
 from devsort import __version__
-from devsort.storage.objects import write_json
-from devsort.storage.files import write_atomic
-from devsort.sweep import load_table, load_trajectories
 from devsort.sorting.claims.ablation import ablations
 from devsort.sorting.claims.claims import claims
 from devsort.sorting.claims.verdicts import Claim
+from devsort.storage.files import write_atomic
+from devsort.storage.objects import write_json
+from devsort.sweep import load_table, load_trajectories
 
-COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict", "more", "again with")
+COLUMNS = (
+    "",
+    "claim",
+    "measured",
+    "n",
+    "estimate",
+    "95 % interval",
+    "verdict",
+    "more",
+    "again with",
+)
 BRIEF = COLUMNS[:-2]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="of the sweep, for example runs/paper")
     parser.add_argument("--claim", help="only the rows whose key begins so")
-    parser.add_argument("--brief", action="store_true", help="leave out the last two columns on standard output")
+    parser.add_argument(
+        "--brief", action="store_true", help="leave out the last two columns on standard output"
+    )
     parser.add_argument("--out", type=Path, default=Path("analysis/results"))
     parser.add_argument("--name", default="claims")
     arguments = parser.parse_args()
@@ -55,22 +69,38 @@ def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None
     head = f"{len(kept)} runs of {arguments.folder}, devsort {', '.join(sorted(set(kept.devsort.dropna())))}.\n\n"
     write_atomic(out / f"{name}.md", (head + markdown(found, arguments.folder) + "\n").encode())
     rows = [asdict(claim) | {"command": command(claim, arguments.folder)} for claim in found]
-    write_json(out / f"{name}.json", {"devsort": __version__, "claims": json.loads(json.dumps(rows))})
-    frames = {name: pd.DataFrame(rows)} | {f"{name}-{part}": table for part, table in tables.items()}
+    write_json(
+        out / f"{name}.json", {"devsort": __version__, "claims": json.loads(json.dumps(rows))}
+    )
+    frames = {name: pd.DataFrame(rows)} | {
+        f"{name}-{part}": table for part, table in tables.items()
+    }
     for part, table in frames.items():
         write_atomic(out / f"{part}.csv", table.to_csv(index=False).encode())
     write_atomic(out / f"{name}-study.yaml", (arguments.folder / "study.yaml").read_bytes())
 
 
 def markdown(found: list[Claim], folder: Path, columns: tuple[str, ...] = COLUMNS) -> str:
-    rows = [columns, ["---"] * len(columns), *(cells(claim, folder)[: len(columns)] for claim in found)]
+    rows = [
+        columns,
+        ["---"] * len(columns),
+        *(cells(claim, folder)[: len(columns)] for claim in found),
+    ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def cells(claim: Claim, folder: Path) -> list[str]:
     estimate = "–" if claim.estimate is None else f"{claim.estimate:.3g}"
     interval = "–" if claim.ci95 is None else f"{claim.ci95[0]:.3g} to {claim.ci95[1]:.3g}"
-    told = [claim.key, claim.claim, claim.measured, str(claim.n), estimate, interval, f"**{claim.verdict}**"]
+    told = [
+        claim.key,
+        claim.claim,
+        claim.measured,
+        str(claim.n),
+        estimate,
+        interval,
+        f"**{claim.verdict}**",
+    ]
     return [*told, claim.detail.replace("|", "/") or "–", f"`{command(claim, folder)}`"]
 
 

@@ -1,4 +1,5 @@
-"""What the sampler's settings change: λ̂ at an early, a middle and a late checkpoint, one setting changed at a time.
+"""What the sampler's settings change: λ̂ at an early, a middle and a late checkpoint, one setting
+changed at a time.
 
 python analysis/sampler_settings.py runs/baseline
 """
@@ -9,13 +10,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
-from devsort.llc import estimate
-from devsort.sorting.llc import chosen_steps
 from devsort.sorting.workers import Worker, chance_context, settings
-from devsort.execution.jobs import Advanced, run_jobs
-from devsort.sampling.trace import Trace
+
 from devsort.execution.device import cores
+from devsort.execution.jobs import Advanced, run_jobs
+from devsort.llc import estimate
+from devsort.sampling.trace import Trace
+from devsort.sorting.llc import chosen_steps
+from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
 
 VARIANTS = {
     "default": {},
@@ -40,7 +42,9 @@ def variant(run: Run, changes: dict) -> Run:
 
 def _trace(run: Run, job: tuple[str, int], advanced: Advanced) -> Trace:
     name, step = job
-    return Worker(variant(run, VARIANTS[name]), ("full",))({step: load_checkpoint(run, step)}, advanced)[step][0]
+    return Worker(variant(run, VARIANTS[name]), ("full",))(
+        {step: load_checkpoint(run, step)}, advanced
+    )[step][0]
 
 
 def main() -> None:
@@ -58,7 +62,16 @@ def main() -> None:
     for name, step in jobs:
         changed = variant(run, VARIANTS[name])
         e = estimate(traces[name, step], chance_context(changed, settings(changed)))
-        rows.append({"setting": name, "step": step, "llc": e.llc, "se": e.se, "rhat": e.rhat, "flags": e.flags})
+        rows.append(
+            {
+                "setting": name,
+                "step": step,
+                "llc": e.llc,
+                "se": e.se,
+                "rhat": e.rhat,
+                "flags": e.flags,
+            }
+        )
         told = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}  {', '.join(e.flags)}"
         print(f"{name:30} {step:6d} {told}")
     if arguments.json:

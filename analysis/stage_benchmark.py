@@ -4,12 +4,12 @@
     python analysis/stage_benchmark.py --approaches         three approaches and ruptures side by side
     python analysis/stage_benchmark.py --calibrate          what the settings of the detector change, on other seeds
 
-Settings were chosen on seeds from CALIBRATION_SEED on; the tables are of seeds from REPORT_SEED on (--first-seed),
-which no setting was chosen on.
+Settings were chosen on seeds from CALIBRATION_SEED on; the tables are of seeds from REPORT_SEED on
+(--first-seed), which no setting was chosen on.
 
-A planted boundary is matched by a found one within 0.05 log10 steps or within the found one's 95 % interval, one to
-one. Coverage counts, over planted boundaries with a found one within 0.3 log10 steps, how often its interval holds the
-truth.
+A planted boundary is matched by a found one within 0.05 log10 steps or within the found one's 95 %
+interval, one to one. Coverage counts, over planted boundaries with a found one within 0.3 log10
+steps, how often its interval holds the truth.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
 
-from devsort.stages.config import StagesConfig
 from devsort.stages import Trajectory, detect
+from devsort.stages.config import StagesConfig
 from devsort.stages.segments import Boundary
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant
 
@@ -32,7 +32,15 @@ TOLERANCE = 0.05  # log10 steps
 NEAR = 0.3  # log10 steps within which a found boundary is taken to mean the planted one
 RELATIVE = 0.03  # standard error as a share of the LLC, of our trajectories
 CALIBRATION_SEED, REPORT_SEED = 1000, 5000
-VARIED = ({}, {"penalty": 8}, {"penalty": 14}, {"bend_margin": 2}, {"bend_margin": 6}, {"widen": 1.35}, {"widen": 1.7})
+VARIED = (
+    {},
+    {"penalty": 8},
+    {"penalty": 14},
+    {"bend_margin": 2},
+    {"bend_margin": 6},
+    {"widen": 1.35},
+    {"widen": 1.7},
+)
 Finder = Callable[[Trajectory], list[Boundary]]
 
 
@@ -73,7 +81,9 @@ class Score:
     trajectories: int = 0
 
     def __add__(self, other: "Score") -> "Score":
-        return Score(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Score(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
     @property
     def f1(self) -> float:
@@ -88,14 +98,26 @@ class Score:
 
 def score(found: Sequence[Boundary], planted: np.ndarray) -> Score:
     """Compares found with planted boundaries of one trajectory."""
-    distance = np.array([[abs(b.x - t) for b in found] for t in planted]).reshape(len(planted), len(found))
-    inside = np.array([[b.low <= t <= b.high for b in found] for t in planted], bool).reshape(distance.shape)
+    distance = np.array([[abs(b.x - t) for b in found] for t in planted]).reshape(
+        len(planted), len(found)
+    )
+    inside = np.array([[b.low <= t <= b.high for b in found] for t in planted], bool).reshape(
+        distance.shape
+    )
     matched = inside | (distance <= TOLERANCE)
     hits = int(matched[linear_sum_assignment(np.where(matched, distance, 1e3))].sum())
     near = [int(np.argmin(row)) for row in distance if len(row) and row.min() < NEAR]
     rows = [i for i, row in enumerate(distance) if len(row) and row.min() < NEAR]
     covered = int(inside[rows, near].sum()) if rows else 0
-    return Score(hits, len(found), len(planted), covered, len(rows), int(len(found) > 0 and not len(planted)), 1)
+    return Score(
+        hits,
+        len(found),
+        len(planted),
+        covered,
+        len(rows),
+        int(len(found) > 0 and not len(planted)),
+        1,
+    )
 
 
 def one(job: tuple[str, int], finder: Finder, points: int, noise: Noise) -> tuple[str, Score]:
@@ -124,16 +146,28 @@ def shipped(trajectory: Trajectory, config: StagesConfig) -> list[Boundary]:
 
 
 def with_ruptures(trajectory: Trajectory) -> list[Boundary]:
-    """ruptures: continuous piecewise-linear cost, penalised (PELT), on values in units of the median standard error."""
+    """ruptures.
+
+    Continuous piecewise-linear cost, penalised (PELT), on values in units of the median standard
+    error.
+    """
     import ruptures as rpt
 
     y = trajectory.llc / np.median(trajectory.se)
-    ends = rpt.Pelt(model="clinear", min_size=3, jump=1).fit(y[:, None]).predict(pen=3 * np.log(len(y)))
-    return [Boundary(float(trajectory.x[i - 1]), *[float(trajectory.x[i - 1])] * 2) for i in ends[:-1]]
+    ends = (
+        rpt.Pelt(model="clinear", min_size=3, jump=1)
+        .fit(y[:, None])
+        .predict(pen=3 * np.log(len(y)))
+    )
+    return [
+        Boundary(float(trajectory.x[i - 1]), *[float(trajectory.x[i - 1])] * 2) for i in ends[:-1]
+    ]
 
 
 def false_stages(s: Score) -> str:
-    """Trajectories in which a stage was invented, with the exact (Clopper-Pearson) 95 % interval of their share."""
+    """Trajectories in which a stage was invented, with the exact (Clopper-Pearson) 95 % interval of
+    their share.
+    """
     low, high = binomtest(s.false, s.trajectories).proportion_ci(method="exact")
     return f"{s.false} of {s.trajectories} ({100 * low:.1f} to {100 * high:.1f} %)"
 
@@ -147,21 +181,31 @@ def report(plan: Plan) -> None:
         print(
             f"\n{plan.points} checkpoints, {times:g} x the noise, seeds from {plan.first_seed}, {seconds:.2f} s each\n"
         )
-        print("| shape | trajectories | precision | recall | F1 | coverage |\n|---|---|---|---|---|---|")
+        print(
+            "| shape | trajectories | precision | recall | F1 | coverage |\n|---|---|---|---|---|---|"
+        )
         for name, s in {**{k: scores[k] for k in SHAPES}, "all": total(scores, SHAPES)}.items():
             precision, recall = s.hits / max(s.found, 1), s.hits / s.planted
-            print(f"| {name} | {s.trajectories} | {precision:.3f} | {recall:.3f} | {s.f1:.3f} | {s.coverage:.3f} |")
+            print(
+                f"| {name} | {s.trajectories} | {precision:.3f} | {recall:.3f} | {s.f1:.3f} | {s.coverage:.3f} |"
+            )
         print("\n| without a boundary | with a false stage (95 % interval) |\n|---|---|")
-        for name, s in {**{k: scores[k] for k in FLAT_SHAPES}, "all": total(scores, FLAT_SHAPES)}.items():
+        for name, s in {
+            **{k: scores[k] for k in FLAT_SHAPES},
+            "all": total(scores, FLAT_SHAPES),
+        }.items():
             print(f"| {name} | {false_stages(s)} |", flush=True)
 
 
 def approaches(plan: Plan) -> None:
     rows = {
-        a: partial(shipped, config=StagesConfig(approach=a)) for a in ("piecewise", "gaussian-process", "prominence")
+        a: partial(shipped, config=StagesConfig(approach=a))
+        for a in ("piecewise", "gaussian-process", "prominence")
     }
     for times in (1.0, 3.0):
-        print(f"\n{plan.points} checkpoints, {times:g} x the noise, {plan.seeds} trajectories a shape\n")
+        print(
+            f"\n{plan.points} checkpoints, {times:g} x the noise, {plan.seeds} trajectories a shape\n"
+        )
         print("| approach | F1 | F1 on dips | coverage | false stages |\n|---|---|---|---|---|")
         for name, finder in {**rows, "ruptures (PELT, clinear)": with_ruptures}.items():
             scores = table(finder, plan, times)
@@ -174,8 +218,12 @@ def approaches(plan: Plan) -> None:
 
 
 def calibrate(plan: Plan) -> None:
-    print(f"{plan.points} checkpoints, seeds from {plan.first_seed}; the other settings as shipped\n")
-    print("| setting | F1 | coverage | false stages | F1 at 3 x the noise | coverage | false stages |")
+    print(
+        f"{plan.points} checkpoints, seeds from {plan.first_seed}; the other settings as shipped\n"
+    )
+    print(
+        "| setting | F1 | coverage | false stages | F1 at 3 x the noise | coverage | false stages |"
+    )
     print("|---|---|---|---|---|---|---|")
     for changed in VARIED:
         finder = partial(shipped, config=StagesConfig(bootstrap=100, **changed))
@@ -190,11 +238,17 @@ def _cells(scores: dict[str, Score]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--approaches", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
-    parser.add_argument("--seeds", type=int, default=40, help="trajectories of each shape with boundaries")
-    parser.add_argument("--flat-seeds", type=int, default=80, help="trajectories of each shape without")
+    parser.add_argument(
+        "--seeds", type=int, default=40, help="trajectories of each shape with boundaries"
+    )
+    parser.add_argument(
+        "--flat-seeds", type=int, default=80, help="trajectories of each shape without"
+    )
     parser.add_argument("--first-seed", type=int, help="seed of the first trajectory of each shape")
     parser.add_argument("--points", type=int, default=40, help="checkpoints of a trajectory")
     parser.add_argument("--workers", type=int, default=1, help="processes")

@@ -1,18 +1,20 @@
-"""The stage chart of one run: loss, LLC, per-head LLC and head-mode scores over log step, with stages and events.
+"""The stage chart of one run: loss, LLC, per-head LLC and head-mode scores over log step, with
+stages and events.
 
 python analysis/stage_chart.py runs/baseline
 """
 
 import sys
 
-from devsort.sorting.run import open_run
 from devsort.charts import stage_chart, style
+from devsort.sorting.run import open_run
 
 
 def main(path: str) -> None:
     run = open_run(path)
     story = stage_chart.of_run(run)
-    figure = stage_chart.figure(story)  # change anything here: `story` holds the data, `figure.axes` the panels
+    # change anything here: `story` holds the data, `figure.axes` the panels
+    figure = stage_chart.figure(story)
     for saved in style.save_figure(figure, run.figures, stage_chart.NAME):
         print(saved)
 

@@ -6,8 +6,8 @@ python analysis/traces.py runs/baseline
 import argparse
 from pathlib import Path
 
-from devsort.sorting.run import open_run
 from devsort.charts import traces
+from devsort.sorting.run import open_run
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""Errors that a user can cause, and interruptions. Anything else that is raised is a defect of devsort."""
+"""Errors that a user can cause, and interruptions.
+
+Anything else that is raised is a defect of devsort.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +50,9 @@ class Interrupted(BaseException):
 
 @contextmanager
 def saying(saved: Callable[[], str]) -> Iterator[None]:
-    """Has an interruption of the block say what is saved, such as `steps 1 to 150 of 300 are saved`."""
+    """Has an interruption of the block say what is saved, such as `steps 1 to 150 of 300 are
+    saved`.
+    """
     try:
         yield
     except Interrupted as e:
@@ -57,7 +62,10 @@ def saying(saved: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Around compiled code that calls Python: raises an interruption that it swallows or turns into its own error."""
+    """Around compiled code that calls Python.
+
+    Raises an interruption that it swallows or turns into its own error.
+    """
     before = len(Interrupted.heard)
     try:
         yield
@@ -73,6 +81,8 @@ class InUse(UserError):
 
 
 def one_line(text: str) -> str:
-    """Folds white space and escapes what a terminal would act on, whatever a file name or value contains."""
+    """Folds white space and escapes what a terminal would act on, whatever a file name or value
+    contains.
+    """
     folded = " ".join(str(text).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 class Layout:
-    """Where each parameter lies in a flat vector: in sorted order of names, so the order of a dict changes nothing.
+    """Where each parameter lies in a flat vector: in sorted order of names, so the order of a dict
+    changes nothing.
 
     Args:
         shapes: Name and shape of each parameter.

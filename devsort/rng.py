@@ -1,11 +1,15 @@
-"""Random numbers by index: a stream is named by (seed, purpose, indices), never by what was drawn before."""
+"""Random numbers by index.
+
+A stream is named by (seed, purpose, indices), never by what was drawn before.
+"""
 
 import zlib
 
 import numpy as np
 import torch
 
-MT_START, MT_WORDS = 3, 624  # where the 64-bit words of a CPU generator's state hold those of its Mersenne Twister
+# where the 64-bit words of a CPU generator's state hold those of its Mersenne Twister
+MT_START, MT_WORDS = 3, 624
 
 
 def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
@@ -13,11 +17,13 @@ def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(_sequence(seed, purpose, index)))
 
 
-def torch_stream(seed: int, purpose: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
+def torch_stream(
+    seed: int, purpose: str, *index: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """The torch generator of one named stream; the global generator is never touched.
 
-    On the CPU all 624 words of its Mersenne Twister are set. Seeding alone keeps 32 bits: of n streams two would be the
-    same with probability n²/2³³, which at 20,000 lanes is 1 in 21.
+    On the CPU all 624 words of its Mersenne Twister are set. Seeding alone keeps 32 bits: of n
+    streams two would be the same with probability n²/2³³, which at 20,000 lanes is 1 in 21.
     """
     generator = short_torch_stream(seed, purpose, *index, device=device)
     if generator.device.type == "cpu":
@@ -28,8 +34,13 @@ def torch_stream(seed: int, purpose: str, *index: int, device: torch.device | st
     return generator
 
 
-def short_torch_stream(seed: int, purpose: str, *index: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """As `torch_stream`, but told apart by 32 bits alone: for streams that are few, as those of initial weights."""
+def short_torch_stream(
+    seed: int, purpose: str, *index: int, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """As `torch_stream`, but told apart by 32 bits alone.
+
+    For streams that are few, as those of initial weights.
+    """
     state = int(_sequence(seed, purpose, index).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state >> 1)
 

@@ -45,12 +45,15 @@ class Process:
         prepare: Called in the process before the command.
     """
 
-    def __init__(self, log: Path, *arguments: str | Path, prepare: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, log: Path, *arguments: str | Path, prepare: Callable[[], None] | None = None
+    ) -> None:
         self.log = log
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+            # a shell's background jobs start with it ignored
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             try:
                 sys.stdout = sys.stderr = open(log, "w", buffering=1)  # noqa: SIM115  open until the process ends
                 if prepare:
@@ -60,10 +63,15 @@ class Process:
                 os._exit(code)
 
     def stop_when(self, condition: Callable[[], bool], with_signal: signal.Signals) -> int:
-        """Sends a signal as soon as the condition holds; the exit code, or minus the signal that ended it."""
+        """Sends a signal as soon as the condition holds.
+
+        The exit code, or minus the signal that ended it.
+        """
         deadline = time.monotonic() + HANG
         while not condition():
-            assert time.monotonic() < deadline and os.waitpid(self.pid, os.WNOHANG) == (0, 0), self.log.read_text()
+            assert time.monotonic() < deadline and os.waitpid(self.pid, os.WNOHANG) == (0, 0), (
+                self.log.read_text()
+            )
             time.sleep(0.002)
         os.kill(self.pid, with_signal)
         return self.wait()

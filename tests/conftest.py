@@ -1,4 +1,7 @@
-"""Fixtures that all tests share: a tiny config, a run folder with it, a finished run, and one thread for torch."""
+"""Fixtures that all tests share.
+
+A tiny config, a run folder with it, a finished run, and one thread for torch.
+"""
 
 from pathlib import Path
 
@@ -6,15 +9,17 @@ import pytest
 import torch
 import yaml
 
-from devsort.sorting.run import Run, open_run
 from devsort.sorting.config import Config, parse_config
+from devsort.sorting.run import Run, open_run
 from runs import TINY, Smoke, smoke_run
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     """The finished run of the session, figures included."""
-    return smoke_run(tmp_path_factory.mktemp("session"), ("train", "llc", "heads", "stages", "chart"))
+    return smoke_run(
+        tmp_path_factory.mktemp("session"), ("train", "llc", "heads", "stages", "chart")
+    )
 
 
 @pytest.fixture(autouse=True)

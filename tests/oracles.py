@@ -36,7 +36,10 @@ class LoopModel:
         rows = []
         for i in range(self.L, 2 * self.L):
             query = self._project(y[i], "Q", head)
-            scores = [loop_dot(query, self._project(y[j], "K", head)) / math.sqrt(len(query)) for j in range(i + 1)]
+            scores = [
+                loop_dot(query, self._project(y[j], "K", head)) / math.sqrt(len(query))
+                for j in range(i + 1)
+            ]
             rows.append(loop_softmax(scores) + [0.0] * (2 * self.L - i - 1))
         return rows
 
@@ -62,13 +65,18 @@ class LoopModel:
         for i in range(self.L):
             x = [resid[i][c] + b_O[c] + sum(head[i][c] for head in heads) for c in range(self.D)]
             y = self._norm(x, "ln_final")
-            out.append([b_U[t] + sum(y[c] * W_U[c][t] for c in range(self.D)) for t in range(len(b_U))])
+            out.append(
+                [b_U[t] + sum(y[c] * W_U[c][t] for c in range(self.D)) for t in range(len(b_U))]
+            )
         return out
 
     def loss(self, tokens: list[int], targets: list[int]) -> float:
         """Cross-entropy in nats, mean over the L answers."""
         rows = self.logits(tokens)
-        return sum(-math.log(loop_softmax(row)[t]) for row, t in zip(rows, targets, strict=True)) / self.L
+        return (
+            sum(-math.log(loop_softmax(row)[t]) for row, t in zip(rows, targets, strict=True))
+            / self.L
+        )
 
     def _norm(self, x: Vector, name: str) -> Vector:
         if f"{name}.w" not in self.p:
@@ -114,8 +122,13 @@ def loop_sequence(numbers: list[int], sep: int) -> list[int]:
     return [*numbers, sep, *ordered]
 
 
-def random_params(shapes: dict[str, tuple[int, ...]], seed: int, scale: float = 0.5) -> dict[str, Tensor]:
+def random_params(
+    shapes: dict[str, tuple[int, ...]], seed: int, scale: float = 0.5
+) -> dict[str, Tensor]:
     """Parameters of which none is at its initial value: also biases and gains are random."""
     generator = torch.Generator().manual_seed(seed)
     gain = {name: 1.0 if name.endswith(".w") else 0.0 for name in shapes}
-    return {name: gain[name] + scale * torch.randn(size, generator=generator) for name, size in shapes.items()}
+    return {
+        name: gain[name] + scale * torch.randn(size, generator=generator)
+        for name, size in shapes.items()
+    }

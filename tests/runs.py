@@ -1,4 +1,7 @@
-"""Runs that tests and the soak share: a config whose every step takes well under a second, and a finished run."""
+"""Runs that tests and the soak share.
+
+A config whose every step takes well under a second, and a finished run.
+"""
 
 import json
 import shutil
@@ -18,7 +21,13 @@ TINY = {
         "checkpoints": {"per_decade": 4, "linear_from": 10, "linear_every": 5},
     },
     "llc": {
-        "sampler": {"n_beta": 50.0, "num_chains": 2, "num_draws": 6, "num_burnin_steps": 4, "batch_size": 8},
+        "sampler": {
+            "n_beta": 50.0,
+            "num_chains": 2,
+            "num_draws": 6,
+            "num_burnin_steps": 4,
+            "batch_size": 8,
+        },
         "dataset_size": 64,
         "max_checkpoints": 3,
     },
@@ -54,9 +63,14 @@ class Smoke(NamedTuple):
     values: dict[str, dict]
 
     def copy(self, folder: Path, *kept: str) -> Path:
-        """A copy in `folder` with config.yaml and what else is named, such as checkpoints; with everything, if not."""
+        """A copy in `folder` with config.yaml and what else is named, such as checkpoints.
+
+        With everything, if not.
+        """
         target = folder / "smoke"
-        for source in [self.path / name for name in ("config.yaml", *kept)] if kept else [self.path]:
+        for source in (
+            [self.path / name for name in ("config.yaml", *kept)] if kept else [self.path]
+        ):
             if source.is_dir():
                 shutil.copytree(source, target / source.relative_to(self.path), dirs_exist_ok=True)
             else:
@@ -65,11 +79,15 @@ class Smoke(NamedTuple):
         return target
 
 
-def smoke_run(folder: Path, commands: tuple[str, ...] = ("train", "llc", "heads", "stages")) -> Smoke:
+def smoke_run(
+    folder: Path, commands: tuple[str, ...] = ("train", "llc", "heads", "stages")
+) -> Smoke:
     """runs/smoke with few SGLD draws, taken through the pipeline by the commands, each with --json."""
     path = folder / "smoke"
     path.mkdir()
-    (path / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | {"llc": SMOKE_LLC}))
+    (path / "config.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load(SMOKE.read_text()) | {"llc": SMOKE_LLC})
+    )
     values = {}
     for command in commands:
         result = devsort(command, path, "--json")

@@ -23,7 +23,10 @@ def write_study(folder: Path, **parts: Any) -> Path:
 
 
 def jobs_of(study: Study, out: Path, force: bool = False) -> list[Job]:
-    return [Job(out / c.name, config_text(c, study.path), c.identity, study.steps, force) for c in study.cells]
+    return [
+        Job(out / c.name, config_text(c, study.path), c.identity, study.steps, force)
+        for c in study.cells
+    ]
 
 
 def tiny_jobs(folder: Path, **parts: Any) -> list[Job]:

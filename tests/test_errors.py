@@ -15,7 +15,9 @@ def test_message_without_a_fix_has_no_semicolon():
     assert str(UserError("nothing to do")) == "nothing to do"
 
 
-@pytest.mark.parametrize("space", ["\n", "\r\n", "\t", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "  "])
+@pytest.mark.parametrize(
+    "space", ["\n", "\r\n", "\t", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "  "]
+)
 def test_white_space_of_any_kind_is_folded(space):
     message = str(UserError(f"a{space}b", f"c{space}d"))
     assert message == "a b; c d"
@@ -24,7 +26,12 @@ def test_white_space_of_any_kind_is_folded(space):
 
 @pytest.mark.parametrize(
     ("text", "shown"),
-    [("\x1b[31mred", "\\x1b[31mred"), ("nul\0", "nul\\x00"), ("\udc80", "\\udc80"), ("\u202eevil", "\\u202eevil")],
+    [
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("nul\0", "nul\\x00"),
+        ("\udc80", "\\udc80"),
+        ("\u202eevil", "\\u202eevil"),
+    ],
 )
 def test_what_a_terminal_would_act_on_is_escaped(text, shown):
     assert one_line(text) == shown

@@ -36,7 +36,8 @@ def test_the_same_name_gives_the_same_numbers_whatever_was_drawn_before():
 
 @pytest.mark.parametrize(("a", "b"), list(combinations(NAMES, 2)), ids=str)
 def test_different_names_give_unrelated_numbers(a, b):
-    # the correlation of n independent pairs has standard deviation 1/sqrt(n) = 0.01; six of them: p < 2e-9
+    # the correlation of n independent pairs has standard deviation 1/sqrt(n) = 0.01; six of them: p
+    # < 2e-9
     x, y = stream(*a).random(10_000), stream(*b).random(10_000)
     assert abs(np.corrcoef(x, y)[0, 1]) < 0.06
     x, y = (torch.randn(10_000, generator=torch_stream(*name)).numpy() for name in (a, b))
@@ -44,7 +45,8 @@ def test_different_names_give_unrelated_numbers(a, b):
 
 
 def test_neighbouring_streams_are_unrelated_as_a_family():
-    # first numbers of 4000 streams: mean 1/2, variance 1/12, no serial correlation; bounds are six standard errors
+    # first numbers of 4000 streams: mean 1/2, variance 1/12, no serial correlation; bounds are six
+    # standard errors
     first = np.array([stream(0, "train", k).random() for k in range(4000)])
     assert abs(first.mean() - 0.5) < 6 * np.sqrt(1 / 12 / 4000)
     assert abs(np.corrcoef(first[1:], first[:-1])[0, 1]) < 6 / np.sqrt(4000)
@@ -64,7 +66,9 @@ def test_global_generators_are_neither_read_nor_moved():
 def test_numbers_are_those_of_another_process():
     # name_key must not be Python's hash(), which changes with every process
     code = "from devsort.rng import stream, name_key; print(name_key('h0'), stream(1, 'a', 2).integers(2**62))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert out.split() == [str(name_key("h0")), str(stream(1, "a", 2).integers(2**62))]
 
 
@@ -85,7 +89,9 @@ def test_a_negative_index_is_refused():
 
 
 class SameLowBits(np.random.SeedSequence):
-    """Stands for two names whose first 64 bits agree in the 32 that torch keeps, and differ elsewhere."""
+    """Stands for two names whose first 64 bits agree in the 32 that torch keeps, and differ
+    elsewhere.
+    """
 
     def __init__(self, mark: int) -> None:
         super().__init__(mark)
@@ -111,10 +117,20 @@ def test_a_stream_is_the_mersenne_twister_of_its_624_words():
     twister = np.random.MT19937()
     twister.state = {"bit_generator": "MT19937", "state": {"key": words, "pos": 624}}
     expected = twister.random_raw(2000) % 2**20
-    assert torch.randint(2**20, (2000,), generator=torch_stream(5, "noise", 1, 2)).tolist() == expected.tolist()
+    assert (
+        torch.randint(2**20, (2000,), generator=torch_stream(5, "noise", 1, 2)).tolist()
+        == expected.tolist()
+    )
 
 
 def test_the_noise_of_twenty_thousand_lanes_has_no_two_the_same():
-    lanes = [(step, restriction, chain) for step in range(1250) for restriction in range(4) for chain in range(4)]
-    first = {tuple(torch.randn(4, generator=torch_stream(0, "noise", *lane)).tolist()) for lane in lanes}
+    lanes = [
+        (step, restriction, chain)
+        for step in range(1250)
+        for restriction in range(4)
+        for chain in range(4)
+    ]
+    first = {
+        tuple(torch.randn(4, generator=torch_stream(0, "noise", *lane)).tolist()) for lane in lanes
+    }
     assert len(first) == len(lanes) == 20_000

@@ -85,16 +85,23 @@ def imports_against_the_order(name: str, text: str) -> Iterator[str]:
         if target not in RANK:
             yield f"{name}:{line}: imports {target}, which has no place in the pipeline: add it to ORDER"
         elif target != module and RANK[target] >= RANK[module]:
-            yield (f"{name}:{line}: {module} imports {target}, which is no earlier module: move what it needs into one")
+            yield (
+                f"{name}:{line}: {module} imports {target}, which is no earlier module: move what it needs into one"
+            )
 
 
 def imported_modules(text: str) -> Iterator[tuple[int, str]]:
-    """Line and top-level module of every import from devsort, wherever it stands; names in devsort itself are none."""
+    """Line and top-level module of every import from devsort, wherever it stands.
+
+    Names in devsort itself are none.
+    """
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module == "devsort":
-            dotted = [f"devsort.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+            dotted = [
+                f"devsort.{alias.name}" for alias in node.names if not alias.name.startswith("__")
+            ]
         elif isinstance(node, ast.ImportFrom):
             dotted = [node.module or ""]
         else:
@@ -111,7 +118,10 @@ def shared_randomness(name: str, text: str) -> Iterator[str]:
         if not isinstance(node, ast.Attribute):
             continue
         owner = ast.unparse(node.value)
-        if (owner in SHARED and node.attr not in SHARED[owner]) or (owner, node.attr) == ("torch", "manual_seed"):
+        if (owner in SHARED and node.attr not in SHARED[owner]) or (owner, node.attr) == (
+            "torch",
+            "manual_seed",
+        ):
             yield (
                 f"{name}:{node.lineno}: {owner}.{node.attr} uses a generator that all code shares: "
                 "draw from devsort.rng.stream"
@@ -123,7 +133,9 @@ def unsafe_readers(name: str, text: str) -> Iterator[str]:
         if not isinstance(node, ast.Call):
             continue
         called = ast.unparse(node.func)
-        safe = any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords)
+        safe = any(
+            k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords
+        )
         if called in ("pickle.load", "pickle.loads", "yaml.load", "eval", "exec") or (
             called == "torch.load" and not safe
         ):
@@ -142,7 +154,9 @@ CHECKS = [
 
 def sources() -> dict[str, str]:
     """Text of every module, under its path from the project root."""
-    return {str(p.relative_to(PACKAGE.parent)): p.read_text() for p in sorted(PACKAGE.rglob("*.py"))}
+    return {
+        str(p.relative_to(PACKAGE.parent)): p.read_text() for p in sorted(PACKAGE.rglob("*.py"))
+    }
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda c: c.__name__)
@@ -154,7 +168,9 @@ def test_the_package_keeps_the_rule(check):
 def test_functions_are_small():
     lengths = [body_lines(f) for text in sources().values() for f in functions(text)]
     median = statistics.median(lengths)
-    assert median <= MEDIAN_BODY, f"half of the functions have more than {median} lines, {MEDIAN_BODY} are allowed"
+    assert median <= MEDIAN_BODY, (
+        f"half of the functions have more than {median} lines, {MEDIAN_BODY} are allowed"
+    )
 
 
 def body(lines: int) -> str:
@@ -232,7 +248,9 @@ def test_a_violation_is_told_in_plain_words(case):
 
 
 def test_a_module_without_a_place_is_told():
-    expected = "devsort/misc.py has no place in the pipeline: add misc to ORDER in tests/test_style.py"
+    expected = (
+        "devsort/misc.py has no place in the pipeline: add misc to ORDER in tests/test_style.py"
+    )
     assert list(imports_against_the_order("devsort/misc.py", "")) == [expected]
 
 
@@ -242,9 +260,18 @@ def test_a_module_without_a_place_is_told():
         (too_long_files, "x = 1\n" * 300),
         (too_long_functions, body(60)),
         (too_many_arguments, "def f(self, a, b, c, d, e, f, g, h): ..."),
-        (imports_against_the_order, "import numpy\nfrom devsort import __version__\nfrom devsort.rng import stream"),
-        (shared_randomness, "import numpy as np\nrng = np.random.Generator(np.random.PCG64(0))\nrng.random(3)"),
-        (unsafe_readers, "import torch, yaml\ntorch.load('w.pt', weights_only=True)\nyaml.safe_load('')"),
+        (
+            imports_against_the_order,
+            "import numpy\nfrom devsort import __version__\nfrom devsort.rng import stream",
+        ),
+        (
+            shared_randomness,
+            "import numpy as np\nrng = np.random.Generator(np.random.PCG64(0))\nrng.random(3)",
+        ),
+        (
+            unsafe_readers,
+            "import torch, yaml\ntorch.load('w.pt', weights_only=True)\nyaml.safe_load('')",
+        ),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )

@@ -1,7 +1,8 @@
 """The floor: how fast a step could be if its matrix products were all there is.
 
-Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` (T = V + 2L rows of the tables, and
-R = min(B L, 1 + (L − 1)(V − L)) query rows, see `devsort.sorting.kernels.lists.Rows`):
+Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` (T = V + 2L rows of
+the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
+`devsort.sorting.kernels.lists.Rows`):
 
     norms      2L · D · V                  squared norms of token plus position
     tables     (T + 1) D · 3 H d           queries, keys and values of every row
@@ -10,7 +11,8 @@ R = min(B L, 1 + (L − 1)(V − L)) query rows, see `devsort.sorting.kernels.li
     heads      H B L · T · D               attention, spread over the rows, times what they write
     logits     B L · D · V                 unembedding
 
-A product X W costs as much again for each gradient, by X and by W. The whole model needs both of every product:
+A product X W costs as much again for each gradient, by X and by W. The whole model needs both of
+every product:
 
     flops = 2 · 3 (norms + tables + writes + scores + heads + logits)
 
@@ -18,8 +20,9 @@ One head, H = 1, needs no norms, and no gradient by the input of the tables nor 
 
     flops = 2 (2 tables + 3 writes + 3 scores + 3 heads + 2 logits)
 
-Left out: products with a vector (layer norm's shift folded into biases), softmax, layer norm, gathers, the update, the
-noise. The floor rate is the machine's measured float32 matrix peak over these flops.
+Left out: products with a vector (layer norm's shift folded into biases), softmax, layer norm,
+gathers, the update, the noise. The floor rate is the machine's measured float32 matrix peak over
+these flops.
 """
 
 import torch
@@ -52,7 +55,10 @@ def step_flops(shape: Shape, lists: int, one_head: bool = False) -> int:
 
 
 def matrix_peak(device: torch.device, seconds: float = 0.3) -> float:
-    """Float32 matrix peak in FLOP/s, on a CPU on torch's threads: the best n³ product within so many seconds."""
+    """Float32 matrix peak in FLOP/s, on a CPU on torch's threads.
+
+    The best n³ product within so many seconds.
+    """
     n = SIZE[device.type]
     a, b, out = (torch.full((n, n), 0.5, device=device) for _ in range(3))
     best, end = float("inf"), now(device) + seconds

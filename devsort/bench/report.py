@@ -21,7 +21,9 @@ from devsort.sorting.train import Trainer
 
 LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss
 SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
-FILL = 6  # a GPU's memory over what its lanes may take; the rest is for what each checkpoint freezes, and the noise
+# a GPU's memory over what its lanes may take; the rest is for what each checkpoint freezes, and the
+# noise
+FILL = 6
 Contender = Callable[[int], Timed]  # of the number of the turn
 
 
@@ -52,7 +54,10 @@ class Settings:
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work: ours, the peers by name, the flops of a unit, and the test whether two answers agree."""
+    """One kind of work.
+
+    Ours, the peers by name, the flops of a unit, and the test whether two answers agree.
+    """
 
     what: str
     batch: int
@@ -70,8 +75,9 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
         UserError: A GPU is asked for and there is none.
 
     Returns:
-        rows with what, batch, peer_name, devsort, peer, ratio, floor (all rates in `unit`), spread (least and largest
-        of the turns) and agreement; machine; notes on what was left out; ok, whether all answers agree.
+        rows with what, batch, peer_name, devsort, peer, ratio, floor (all rates in `unit`), spread
+        (least and largest of the turns) and agreement; machine; notes on what was left out; ok,
+        whether all answers agree.
     """
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
@@ -96,10 +102,25 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
 def table(value: dict[str, Any]) -> str:
     """The result for a reader."""
     machine = value["machine"]
-    header = ("what", "batch", "peer", "devsort", "peer's", "ratio", "ratio's spread", "floor", "of floor", "unit", "")
+    header = (
+        "what",
+        "batch",
+        "peer",
+        "devsort",
+        "peer's",
+        "ratio",
+        "ratio's spread",
+        "floor",
+        "of floor",
+        "unit",
+        "",
+    )
     lines = [header] + [_cells(row) for row in value["rows"]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
     where = machine["gpu"] or f"{machine['cores']} cores"
     about = f"{where}, float32 matrix peak {machine['peak_gflops']:.0f} GFLOP/s"
     return "\n".join([*text, "", about, *value["notes"]])
@@ -108,15 +129,21 @@ def table(value: dict[str, Any]) -> str:
 def same_losses(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
     """Whether the losses of all training steps are equal to float32 rounding."""
     off = float(np.max(np.abs(np.stack(mine) / np.stack(theirs) - 1)))
-    return {"devsort": float(mine[0][-1]), "peer": float(theirs[0][-1]), "off": off, "ok": off <= LOSS_TOLERANCE}
+    return {
+        "devsort": float(mine[0][-1]),
+        "peer": float(theirs[0][-1]),
+        "off": off,
+        "ok": off <= LOSS_TOLERANCE,
+    }
 
 
 def same_means(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
-    """Whether the mean loss above the checkpoint's agrees within the standard errors between chains.
+    """Whether the mean loss above the checkpoint's agrees within the standard errors between
+    chains.
 
     Returns:
-        Both means and their difference in standard errors, `off`. Not ok either where the error exceeds a tenth of the
-        mean, for then agreement would say nothing.
+        Both means and their difference in standard errors, `off`. Not ok either where the error
+        exceeds a tenth of the mean, for then agreement would say nothing.
     """
     a, b = np.concatenate(mine).astype(float), np.concatenate(theirs).astype(float)
     error = float(np.hypot(a.std(ddof=1) / np.sqrt(len(a)), b.std(ddof=1) / np.sqrt(len(b))))
@@ -147,7 +174,11 @@ def _works(chosen: Settings) -> list[Work]:
     for _ in range(chosen.warm_steps):
         trainer.advance()
     params = {name: value.clone() for name, value in trainer.params().items()}
-    sampled = [_sampler(chosen, batch, name, params) for batch in chosen.batches for name in chosen.restrictions]
+    sampled = [
+        _sampler(chosen, batch, name, params)
+        for batch in chosen.batches
+        for name in chosen.restrictions
+    ]
     return [*sampled, _training(base, chosen.train_steps)]
 
 
@@ -159,9 +190,13 @@ def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
 
     flops = floor.step_flops(_shape(run(0)), batch, one_head=name != "full")
     peers: dict[str, Contender] = {}
-    peers[f"devinterp {_version('devinterp')}"] = lambda turn: samplers.devinterp(run(turn), name, params)
+    peers[f"devinterp {_version('devinterp')}"] = lambda turn: samplers.devinterp(
+        run(turn), name, params
+    )
     if _version("transformer-lens"):
-        peers["devinterp on transformer-lens"] = lambda turn: samplers.devinterp_on_hooked(run(turn), name, params)
+        peers["devinterp on transformer-lens"] = lambda turn: samplers.devinterp_on_hooked(
+            run(turn), name, params
+        )
     return Work(
         what=f"sampler {name}",
         batch=batch,
@@ -189,9 +224,15 @@ def _training(run: Run, steps: int) -> Work:
 
 
 def _row(work: Work, name: str, turns: list[dict[str, Timed]], peak: float) -> dict[str, Any]:
-    """Medians over the turns; the ratio is the median of the turns' own ratios, which a busy machine moves least."""
+    """Medians over the turns.
+
+    The ratio is the median of the turns' own ratios, which a busy machine moves least.
+    """
     mine, theirs = ([turn[who] for turn in turns] for who in ("", name))
-    rates = {"devsort": np.array([t.rate for t in mine]), "peer": np.array([t.rate for t in theirs])}
+    rates = {
+        "devsort": np.array([t.rate for t in mine]),
+        "peer": np.array([t.rate for t in theirs]),
+    }
     rates["ratio"] = rates["devsort"] / rates["peer"]
     medians = {key: float(np.median(value)) for key, value in rates.items()}
     return {
@@ -213,7 +254,10 @@ def _machine(device: torch.device, peak: float) -> dict[str, Any]:
 
 
 def _run(chosen: Settings, **sampler: int) -> Run:
-    """A run that is never written: the defaults, following no parts of the data, with lanes to fill a GPU."""
+    """A run that is never written.
+
+    The defaults, following no parts of the data, with lanes to fill a GPU.
+    """
     memory = ()
     if chosen.device == "cuda":
         memory = (f"memory={torch.cuda.mem_get_info()[1] // FILL // 2**20}",)

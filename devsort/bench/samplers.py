@@ -1,10 +1,12 @@
-"""Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as devinterp runs them.
+"""Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as
+devinterp runs them.
 
-Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where there are enough;
-here all are the same. Each core has its process, and they begin together; a GPU has one, with as many checkpoints as
-`memory` holds the lanes of. devinterp works on one chain at a time with all of torch's threads, or on the GPU, on our
-readable model and on TransformerLens's. All draw their own minibatches from the same data set. What is compared is each
-chain's mean loss above the checkpoint's on the same minibatches.
+Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where
+there are enough; here all are the same. Each core has its process, and they begin together; a GPU
+has one, with as many checkpoints as `memory` holds the lanes of. devinterp works on one chain at a
+time with all of torch's threads, or on the GPU, on our readable model and on TransformerLens's. All
+draw their own minibatches from the same data set. What is compared is each chain's mean loss above
+the checkpoint's on the same minibatches.
 """
 
 from collections.abc import Sequence
@@ -66,7 +68,8 @@ def _ticked(
 
 
 def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | None = None) -> Timed:
-    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains, start-ups apart.
+    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains,
+    start-ups apart.
 
     Args:
         run: The run with its sampler settings.
@@ -79,8 +82,11 @@ def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | Non
     ticks: list[float] = []
     device, config = resolve_device(run.config.device), run.config.llc.sampler
     tick = lambda: ticks.append(now(device))  # noqa: E731
-    trace = sample_with_devinterp(params, data, settings(run), mask, config.seed, tick, device, module)
-    begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))  # when steps began
+    trace = sample_with_devinterp(
+        params, data, settings(run), mask, config.seed, tick, device, module
+    )
+    # when steps began
+    begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
     seconds = begun[:, -1] - begun[:, 1]  # the first is start-up, as in `rate_of`
     return Timed(float(len(begun) * (config.num_steps - 2) / seconds.sum()), trace.rise.mean(1))
 
@@ -91,6 +97,8 @@ def devinterp_on_hooked(run: Run, name: str, params: Params) -> Timed:
     Raises:
         ImportError: transformer-lens is not installed.
     """
-    model = hooked_transformer(model_shape(run.config.task, run.config.model), resolve_device(run.config.device))
+    model = hooked_transformer(
+        model_shape(run.config.task, run.config.model), resolve_device(run.config.device)
+    )
     model.load_state_dict(params, strict=False)
     return devinterp(run, name, params, model)

@@ -25,7 +25,8 @@ def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:
     """Work per second between the first tick and the last of workers that run side by side.
 
     Args:
-        ticks: For each worker the seconds at which it finished a step; its first step is start-up and does not count.
+        ticks: For each worker the seconds at which it finished a step; its first step is start-up
+            and does not count.
         per_tick: Units of work that a step is.
     """
     done = sum(len(own) - 1 for own in ticks)

@@ -1,7 +1,7 @@
 """Trainers: ours, a plain loop over the readable model, and a plain loop over HookedTransformer.
 
-All start from the same weights and see the same batches, which are drawn beforehand; all take Adam with the run's
-settings. What is compared is the loss of every step.
+All start from the same weights and see the same batches, which are drawn beforehand; all take Adam
+with the run's settings. What is compared is the loss of every step.
 """
 
 import warnings
@@ -21,7 +21,10 @@ from devsort.sorting.train import Gradients, Trainer, learning_rate
 
 
 def ours(run: Run, steps: int) -> Timed:
-    """`Trainer.advance`, optimiser steps per second; the second process draws its batches in the first step."""
+    """`Trainer.advance`, optimiser steps per second.
+
+    The second process draws its batches in the first step.
+    """
     on_two_cores = cores() > 1 and resolve_device(run.config.device).type == "cpu"
     with one_core(), crew(Gradients(run), int(on_two_cores)) as helpers:
         trainer = Trainer(run, *helpers)
@@ -37,8 +40,15 @@ def plain(run: Run, steps: int) -> Timed:
     """Autograd on `devsort.sorting.model.losses` with torch.optim.Adam as it comes."""
     shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
     params = init_params(shape, run.config.model.init_scale, seed)
-    params = {name: p.to(resolve_device(run.config.device)).requires_grad_() for name, p in params.items()}
-    return _loop(run, steps, params.values(), lambda batch: losses(params, batch.tokens, batch.targets).mean())
+    params = {
+        name: p.to(resolve_device(run.config.device)).requires_grad_() for name, p in params.items()
+    }
+    return _loop(
+        run,
+        steps,
+        params.values(),
+        lambda batch: losses(params, batch.tokens, batch.targets).mean(),
+    )
 
 
 def hooked(run: Run, steps: int) -> Timed:
@@ -82,9 +92,14 @@ def hooked_transformer(shape: Shape, device: torch.device | str = "cpu") -> torc
         return HookedTransformer(config)
 
 
-def _loop(run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Batch], Tensor]) -> Timed:
+def _loop(
+    run: Run, steps: int, leaves: Iterable[Tensor], loss_of: Callable[[Batch], Tensor]
+) -> Timed:
     c = run.config.train
-    adam, device = torch.optim.Adam(leaves, c.lr, c.betas, c.eps, c.weight_decay), resolve_device(run.config.device)
+    adam, device = (
+        torch.optim.Adam(leaves, c.lr, c.betas, c.eps, c.weight_decay),
+        resolve_device(run.config.device),
+    )
 
     def advance(step: int) -> float:
         adam.param_groups[0]["lr"] = learning_rate(c, step)

@@ -18,7 +18,10 @@ def draw(value: dict, traces: dict[tuple[float, float, int], Trace], folder: Pat
 
 @look()
 def heat_map(value: dict) -> Figure:
-    """Settings by checkpoints: colour is how far the loss climbs to a uniform guess, text is λ̂ and its flags."""
+    """Settings by checkpoints.
+
+    Colour is how far the loss climbs to a uniform guess, text is λ̂ and its flags.
+    """
     steps, trials = value["checkpoints"], value["trials"]
     settings = list(dict.fromkeys((t["n_beta"], t["localization"], t["lr"]) for t in trials))
     cell = {((t["n_beta"], t["localization"], t["lr"]), t["step"]): t for t in trials}
@@ -27,12 +30,24 @@ def heat_map(value: dict) -> Figure:
     figure = Figure(figsize=(WIDTH, 0.36 * len(settings) + 0.8))
     axis = figure.subplots()
     bar = {"label": "climb to a uniform guess"}
-    sns.heatmap(climb, annot=text, fmt="", cmap="Blues", vmin=0, vmax=1, annot_kws={"size": 5.5}, ax=axis, cbar_kws=bar)
+    sns.heatmap(
+        climb,
+        annot=text,
+        fmt="",
+        cmap="Blues",
+        vmin=0,
+        vmax=1,
+        annot_kws={"size": 5.5},
+        ax=axis,
+        cbar_kws=bar,
+    )
     chosen = value["proposal"]["settings"]
     names = [f"nβ {n:g}, γ {g:g}, ε {e:.1e}" for n, g, e in settings]
     axis.set_yticklabels(names, rotation=0)
     for label, (n, g, _) in zip(axis.get_yticklabels(), settings, strict=True):
-        label.set_weight("bold" if (n, g) == (chosen["n_beta"], chosen["localization"]) else "normal")
+        label.set_weight(
+            "bold" if (n, g) == (chosen["n_beta"], chosen["localization"]) else "normal"
+        )
     axis.set_xticklabels([f"{s:,}" for s in steps], rotation=0)
     axis.set_xlabel("training step (proposed settings in bold; flags below each λ̂)")
     figure.tight_layout()

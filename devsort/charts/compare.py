@@ -1,4 +1,7 @@
-"""Overlay of runs: loss, LLC and split score over log step, and the stages of each run as ribbons."""
+"""Overlay of runs.
+
+Loss, LLC and split score over log step, and the stages of each run as ribbons.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,7 +29,11 @@ def figure(stories: Mapping[str, Story]) -> Figure:
     axes[-1].set_xlim(min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
     _ribbons(axes[0], stories)
     for i, (name, story) in enumerate(stories.items()):
-        look = {"color": style.PALETTE[RUN_COLOURS[i % len(RUN_COLOURS)]], "ls": LINES[i % len(LINES)], "label": name}
+        look = {
+            "color": style.PALETTE[RUN_COLOURS[i % len(RUN_COLOURS)]],
+            "ls": LINES[i % len(LINES)],
+            "label": name,
+        }
         _curves(axes[1:], story, look)
     for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
         ax.set_ylabel(label)
@@ -63,6 +70,12 @@ def _ribbons(ax: Axes, stories: Mapping[str, Story]) -> None:
             tint = ribbon.TINT[stage["llc"]]
             ax.fill_between([stage["from"], stage["to"]], row - 0.36, row + 0.36, color=tint, lw=0)
         for boundary in story.stages["boundaries"]:
-            ax.plot(boundary["ci95"], [row + 0.3] * 2, color=ribbon.BOUNDARY, lw=1.2, solid_capstyle="butt")
+            ax.plot(
+                boundary["ci95"],
+                [row + 0.3] * 2,
+                color=ribbon.BOUNDARY,
+                lw=1.2,
+                solid_capstyle="butt",
+            )
             ax.plot([boundary["step"]] * 2, [row - 0.36, row + 0.36], color=ribbon.BOUNDARY, lw=1.0)
         ribbon.labels(ax, story.stages["stages"], row - 0.04)

@@ -1,4 +1,6 @@
-"""Stages as a ribbon with names, boundaries with their intervals, and events hanging from the stage they belong to."""
+"""Stages as a ribbon with names, boundaries with their intervals, and events hanging from the stage
+they belong to.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +11,8 @@ from matplotlib.text import Text
 
 from devsort.charts import style
 
-TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}  # by direction of the LLC; light in print
+# by direction of the LLC; light in print
+TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}
 EDGE = {"rising": "#b8700a", "falling": "#0b5c8f", "flat": "#666666"}
 BOUNDARY = "#555555"
 RIBBON = (0.0, 1.0)  # y of the ribbon; names above, events below
@@ -28,24 +31,41 @@ def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
 
 
 def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
-    """Draws the ribbon on an axis that already has its limits in x; returns its height in lines of text."""
+    """Draws the ribbon on an axis that already has its limits in x.
+
+    Returns its height in lines of text.
+    """
     ax.axis("off")
     for stage in stages["stages"]:
         ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
     for number, stage in enumerate(stages["stages"], 1):
         colour = EDGE[stage["llc"]]
-        ax.text(_middle(stage), 0.55, str(number), ha="center", va="center", fontsize=7, color=colour, weight="bold")
+        ax.text(
+            _middle(stage),
+            0.55,
+            str(number),
+            ha="center",
+            va="center",
+            fontsize=7,
+            color=colour,
+            weight="bold",
+        )
     for boundary in stages["boundaries"]:
         ax.plot(boundary["ci95"], [0.12, 0.12], color=BOUNDARY, lw=1.2, solid_capstyle="butt")
         ax.plot([boundary["step"]] * 2, RIBBON, color=BOUNDARY, lw=1.0)
     _events(ax, stages)
-    low, high = -LINE * (len(stages["events"]) + 0.3), RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3)
+    low, high = (
+        -LINE * (len(stages["events"]) + 0.3),
+        RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3),
+    )
     ax.set_ylim(low, high)
     return high - low
 
 
 def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
-    """Writes the title of each stage at height y between the stage's ends, on two lines where one is too long."""
+    """Writes the title of each stage at height y between the stage's ends, on two lines where one
+    is too long.
+    """
     ax.figure.draw_without_rendering()
     for stage in stages:
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
@@ -69,20 +89,30 @@ def _middle(stage: Mapping[str, Any]) -> float:
 
 
 def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
-    """Names over the ribbon, lifted a line where they would touch another; returns the number of lines."""
+    """Names over the ribbon, lifted a line where they would touch another.
+
+    Returns the number of lines.
+    """
     ax.figure.draw_without_rendering()  # so that text has a size
     ends = [-np.inf] * MOST_LINES
     used = 1
     for stage in stages:
         colour = EDGE[stage["llc"]]
-        text = ax.text(_middle(stage), 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour)
+        text = ax.text(
+            _middle(stage), 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour
+        )
         _keep_inside(ax, text)
         box = text.get_window_extent()
         line = next((i for i, end in enumerate(ends) if box.x0 > end + 6), int(np.argmin(ends)))
         ends[line], used = box.x1, max(used, line + 1)
         text.set_y(RIBBON[1] + 0.12 + LINE * line)
         if line:
-            ax.plot([_middle(stage)] * 2, [RIBBON[1], RIBBON[1] + 0.1 + LINE * line], color=colour, lw=0.5)
+            ax.plot(
+                [_middle(stage)] * 2,
+                [RIBBON[1], RIBBON[1] + 0.1 + LINE * line],
+                color=colour,
+                lw=0.5,
+            )
     return used
 
 

@@ -1,4 +1,7 @@
-"""The stage chart: stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step."""
+"""The stage chart.
+
+Stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -50,12 +53,21 @@ class Story:
     scores: dict[str, Curve] = field(default_factory=dict)
 
 
-def from_datasets(stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Dataset", loss: Curve | None) -> Story:
-    """Puts the tables of a run together; without a training log, the loss at the checkpoints is shown."""
+def from_datasets(
+    stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Dataset", loss: Curve | None
+) -> Story:
+    """Puts the tables of a run together.
+
+    Without a training log, the loss at the checkpoints is shown.
+    """
     restrictions = [str(r) for r in llc.restriction.values]
-    per_head = {int(r[1:]): llc_curve(llc, r) for r in restrictions if r[0] == "h" and r[1:].isdigit()}
+    per_head = {
+        int(r[1:]): llc_curve(llc, r) for r in restrictions if r[0] == "h" and r[1:].isdigit()
+    }
     step = heads.checkpoint.values.astype(float)
-    scores = {str(n): positive(Curve(step, heads.scores.sel(score=n).values)) for n in heads.score.values}
+    scores = {
+        str(n): positive(Curve(step, heads.scores.sel(score=n).values)) for n in heads.score.values
+    }
     loss = loss or positive(Curve(llc.checkpoint.values.astype(float), llc.checkpoint_loss.values))
     return Story(stages, llc_curve(llc, "full"), loss, per_head, scores)
 
@@ -145,7 +157,9 @@ PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
     """A curve with its 95 % band; flagged points are open circles in red with a cross."""
-    ax.plot(curve.step, curve.value, marker=marker, ms=2.4, lw=1.0, color=colour, mew=0, label=label)
+    ax.plot(
+        curve.step, curve.value, marker=marker, ms=2.4, lw=1.0, color=colour, mew=0, label=label
+    )
     if curve.ci95 is not None:
         ax.fill_between(curve.step, *curve.ci95.T, color=colour, alpha=0.25, lw=0)
     if curve.flagged is not None and curve.flagged.any():

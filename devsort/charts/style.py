@@ -1,4 +1,7 @@
-"""One look for all figures: fonts, colours and how a figure is saved. The caller's own settings stay as they are."""
+"""One look for all figures.
+
+Fonts, colours and how a figure is saved. The caller's own settings stay as they are.
+"""
 
 import io
 from collections.abc import Iterator
@@ -51,7 +54,8 @@ def head_colour(head: int) -> str:
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Our look for what is drawn or saved within the block, whatever the caller has set; then theirs again.
+    """Our look for what is drawn or saved within the block, whatever the caller has set; then
+    theirs again.
 
     Figures are made with `Figure`, never with pyplot, so that no backend is chosen either.
     """

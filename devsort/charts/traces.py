@@ -1,4 +1,7 @@
-"""SGLD traces at an early, a middle and a late checkpoint: is the chain local, and has it reached a plateau?"""
+"""SGLD traces at an early, a middle and a late checkpoint.
+
+Is the chain local, and has it reached a plateau?
+"""
 
 import numpy as np
 import xarray as xr
@@ -39,7 +42,10 @@ def figure(llc: xr.Dataset, chance_loss: float | None = None) -> Figure:
 
 
 def chosen(checkpoints: np.ndarray, count: int = 3) -> list[int]:
-    """Checkpoints at the first, the middle and the last third of the trajectory: early, middle, late."""
+    """Checkpoints at the first, the middle and the last third of the trajectory.
+
+    Early, middle, late.
+    """
     positions = np.linspace(0.3, 1, count) * (len(checkpoints) - 1)
     return sorted({int(checkpoints[round(p)]) for p in positions})
 
@@ -55,9 +61,22 @@ def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
     for i, chain in enumerate(rise):
         axis.plot(x, chain, color=colour, alpha=0.15, lw=0.4)
         smooth = np.convolve(chain, np.full(window, 1 / window), mode="valid")
-        axis.plot(x[window - 1 :], smooth, color=colour, alpha=0.8, lw=0.8, label="chains" if i == 0 else None)
-    flags = [str(f).replace("_", " ") for f in cell["flag"].values[cell["flags"].values.astype(bool)]]
-    value = f"{float(cell['llc']):.0f} ± {float(cell['se']):.0f}" if np.isfinite(cell["llc"]) else "withheld"
+        axis.plot(
+            x[window - 1 :],
+            smooth,
+            color=colour,
+            alpha=0.8,
+            lw=0.8,
+            label="chains" if i == 0 else None,
+        )
+    flags = [
+        str(f).replace("_", " ") for f in cell["flag"].values[cell["flags"].values.astype(bool)]
+    ]
+    value = (
+        f"{float(cell['llc']):.0f} ± {float(cell['se']):.0f}"
+        if np.isfinite(cell["llc"])
+        else "withheld"
+    )
     note = f"λ̂ = {value}" + "".join(f"\n! {f}" for f in flags)
     axis.text(0.02, 0.97, note, transform=axis.transAxes, va="top", fontsize=6, color=INK)
     axis.margins(x=0)

@@ -1,1 +1,4 @@
-"""The command line: `app` runs it, `commands` are thin over the package, `refusals` turns exceptions into one line."""
+"""The command line.
+
+`app` runs it, `commands` are thin over the package, `refusals` turns exceptions into one line.
+"""

@@ -21,14 +21,20 @@ app = typer.Typer(
     help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
 )
 
-INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}  # exit code 128 + signal: 130, 143
+# exit code 128 + signal: 130, 143
+INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point. Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait must not eat the cores of other processes
+    """Entry point.
+
+    Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours.
+    """
+    # threads that wait must not eat the cores of other processes
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell's background jobs ignore it
+    # a shell's background jobs ignore it
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
         arguments = sys.argv[1:] if argv is None else argv
@@ -45,14 +51,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
-    """Prints a result: one JSON object, where a number that is not finite is null, or the text of `table`."""
+    """Prints a result.
+
+    One JSON object, where a number that is not finite is null, or the text of `table`.
+    """
     try:
         typer.echo(json.dumps(_finite(value), allow_nan=False) if as_json else table(value))
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
         if isinstance(e, BrokenPipeError):  # the reader has seen enough
             sys.exit(141)
-        raise UserError(f"standard output cannot be written ({e.strerror})", "the work itself is saved") from None
+        raise UserError(
+            f"standard output cannot be written ({e.strerror})", "the work itself is saved"
+        ) from None
 
 
 def _finite(value: Any) -> Any:

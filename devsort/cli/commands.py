@@ -12,9 +12,15 @@ from devsort.errors import UserError
 
 __all__ = ["main"]
 
-RunArg = Annotated[Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")]
-SetOpt = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")]
-JsonOpt = Annotated[bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")]
+RunArg = Annotated[
+    Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
+]
+SetOpt = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
+]
+JsonOpt = Annotated[
+    bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
+]
 ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
 
 
@@ -33,7 +39,9 @@ class Device(StrEnum):
 
 
 @app.command()
-def train(run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+def train(
+    run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []
+) -> None:  # noqa: B006
     """Train a run and save dense checkpoints. Example: devsort train runs/baseline"""
     from devsort.sorting.run import open_run
     from devsort.sorting.train import table, train
@@ -44,7 +52,9 @@ def train(run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: 
 @app.command()
 def llc(
     run: RunArg,
-    sampler: Annotated[Sampler, typer.Option(help="ours, or devinterp's as the reference")] = Sampler.devsort,
+    sampler: Annotated[
+        Sampler, typer.Option(help="ours, or devinterp's as the reference")
+    ] = Sampler.devsort,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
@@ -59,7 +69,10 @@ def llc(
 
 @app.command()
 def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
-    """Propose sampler settings for a run, with reasons and charts. Example: devsort calibrate runs/baseline"""
+    """Propose sampler settings for a run, with reasons and charts.
+
+    Example: devsort calibrate runs/baseline
+    """
     from devsort.charts.calibrate import draw
     from devsort.llc.calibrate import table
     from devsort.sorting.calibrate import calibrate
@@ -93,11 +106,16 @@ def status(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  #
 
 @app.command()
 def config(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder; without it, the defaults")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="run folder; without it, the defaults")
+    ] = None,
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
-    """Print every setting as YAML: value, range and meaning. Example: devsort config runs/baseline"""
+    """Print every setting as YAML.
+
+    Value, range and meaning. Example: devsort config runs/baseline
+    """
     from devsort.sorting.config import default_config
     from devsort.sorting.run import open_run
     from devsort.storage.reference import reference
@@ -108,18 +126,26 @@ def config(
 
 @app.command()
 def stages(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
-    trajectory: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="a trajectory from anywhere: step, llc, se, optionally loss")
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
     ] = None,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")] = Path(
-        "stages"
-    ),
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv", help="a trajectory from anywhere: step, llc, se, optionally loss"
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")
+    ] = Path("stages"),
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
     as_json: JsonOpt = False,
     force: ForceOpt = False,
 ) -> None:
-    """Find the stages of a run, or of any trajectory, with intervals. Example: devsort stages runs/baseline"""
+    """Find the stages of a run, or of any trajectory, with intervals.
+
+    Example: devsort stages runs/baseline
+    """
     from devsort.stages.report import table
 
     if (run is None) == (trajectory is None):
@@ -136,31 +162,54 @@ def stages(
 
 @app.command()
 def heads(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")] = None,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="one state dict, .safetensors or .pt")] = None,
-    list_length: Annotated[int, typer.Option(min=2, max=100, help="numbers in a list, for --weights")] = 10,
-    numbers: Annotated[int, typer.Option(min=2, max=1000, help="lists are drawn from 0 to this less 1")] = 51,
-    hf: Annotated[Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="one state dict, .safetensors or .pt")
+    ] = None,
+    list_length: Annotated[
+        int, typer.Option(min=2, max=100, help="numbers in a list, for --weights")
+    ] = 10,
+    numbers: Annotated[
+        int, typer.Option(min=2, max=1000, help="lists are drawn from 0 to this less 1")
+    ] = 51,
+    hf: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")
+    ] = None,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
-    """Say what each head does, in a run, a weight file or a GPT-2. Example: devsort heads runs/baseline"""
+    """Say what each head does, in a run, a weight file or a GPT-2.
+
+    Example: devsort heads runs/baseline
+    """
     from devsort.sorting.heads import report
 
     if sum(source is not None for source in (run, weights, hf)) != 1:
-        raise UserError("heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them")
+        raise UserError(
+            "heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them"
+        )
     if run is not None:
         return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
     if weights is not None:
-        return emit(report.weights(weights, list_length, numbers, tuple(set_)), as_json, report.checkpoint_table)
+        return emit(
+            report.weights(weights, list_length, numbers, tuple(set_)),
+            as_json,
+            report.checkpoint_table,
+        )
     return emit(report.gpt2(hf), as_json, report.gpt2_table)
 
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")] = Path("comparison"),
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")
+    ] = Path("comparison"),
     as_json: JsonOpt = False,
 ) -> None:
     """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
@@ -183,20 +232,32 @@ def compare(
 
 @app.command()
 def sweep(
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")],
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")] = None,
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")
+    ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=0, max=1024, help="processes; all cores by default; 0 only gathers the table")
+        int | None,
+        typer.Option(
+            min=0, max=1024, help="processes; all cores by default; 0 only gathers the table"
+        ),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
     ] = None,
     cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
-    gpus: Annotated[float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")] = 0.0,
+    gpus: Annotated[
+        float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")
+    ] = 0.0,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> int:
-    """Run every cell of a study, with a table at the end. Example: devsort sweep studies/small.yaml"""
+    """Run every cell of a study, with a table at the end.
+
+    Example: devsort sweep studies/small.yaml
+    """
     from devsort.sweep import Engine, failure, run_sweep, text_table
 
     value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
@@ -208,11 +269,16 @@ def sweep(
 
 @app.command()
 def validate(
-    case: Annotated[list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")] = [],  # noqa: B006
+    case: Annotated[
+        list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")
+    ] = [],  # noqa: B006
     fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
     as_json: JsonOpt = False,
 ) -> int:
-    """Run the sampler on known answers; exit code 1 if one does not hold. Example: devsort validate --fast"""
+    """Run the sampler on known answers.
+
+    Exit code 1 if one does not hold. Example: devsort validate --fast
+    """
     from devsort.validation.validate import run_cases, table
 
     value = run_cases(case, fast)
@@ -223,18 +289,28 @@ def validate(
 @app.command()
 def bench(
     batch: Annotated[
-        list[int], typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable")
+        list[int],
+        typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable"),
     ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
-    repeats: Annotated[int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")
+    ] = 3,
     device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path("benchmark"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path(
+        "benchmark"
+    ),
     as_json: JsonOpt = False,
 ) -> int:
-    """Measure speed beside the peers; exit code 1 if answers differ. Example: devsort bench --batch 128"""
+    """Measure speed beside the peers.
+
+    Exit code 1 if answers differ. Example: devsort bench --batch 128
+    """
     from devsort.bench import Settings, run_bench, table
     from devsort.storage.objects import write_json
 
-    value = run_bench(Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value))
+    value = run_bench(
+        Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value)
+    )
     write_json(out / "bench.json", value)
     emit(value, as_json, table)
     return 0 if value["ok"] else 1

@@ -1,4 +1,7 @@
-"""Which exceptions are a user's or the machine's doing, and the one line that tells each; all others are defects."""
+"""Which exceptions are a user's or the machine's doing, and the one line that tells each.
+
+All others are defects.
+"""
 
 import errno
 
@@ -7,11 +10,15 @@ import typer
 from devsort.errors import UserError, one_line
 
 MACHINE = {"ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE"}
-ClickException = typer.BadParameter.__mro__[2]  # of click, or of the copy of it that newer typers carry
+# of click, or of the copy of it that newer typers carry
+ClickException = typer.BadParameter.__mro__[2]
 
 
 def users_error(e: Exception) -> str | None:
-    """The line that tells an error that a user or the machine has caused; None for a defect of ours."""
+    """The line that tells an error that a user or the machine has caused.
+
+    None for a defect of ours.
+    """
     if isinstance(e, UserError):
         return str(e)
     if isinstance(e, ClickException):
@@ -21,7 +28,9 @@ def users_error(e: Exception) -> str | None:
         return str(UserError(f"out of memory ({e})", fix))
     if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
         fix = "make room or permissions, then run the same command: finished work is kept"
-        return str(UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix))
+        return str(
+            UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix)
+        )
     return None
 
 
@@ -32,5 +41,7 @@ def _command_path(e: ClickException) -> str:
 
 def _out_of_memory(e: Exception) -> bool:
     """numpy raises MemoryError, torch a RuntimeError that differs by device."""
-    told = isinstance(e, RuntimeError) and ("can't allocate memory" in str(e) or "out of memory" in str(e))
+    told = isinstance(e, RuntimeError) and (
+        "can't allocate memory" in str(e) or "out of memory" in str(e)
+    )
     return isinstance(e, MemoryError) or told

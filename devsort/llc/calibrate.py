@@ -1,9 +1,10 @@
-"""Sampler settings, searched where the trajectory is early, in between and late, and proposed with reasons.
+"""Sampler settings, searched where the trajectory is early, in between and late, and proposed with
+reasons.
 
-Inverse temperatures and localizations are tried on a small grid. The step is not searched: at each grid point it is
-ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss where the chain will
-be, at w* + N(0, 1/γ). At w* itself it can be twenty times as large: training with decay ends on sharp ridges that no
-chain stays on.
+Inverse temperatures and localizations are tried on a small grid. The step is not searched: at each
+grid point it is ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest
+curvature of the loss where the chain will be, at w* + N(0, 1/γ). At w* itself it can be twenty
+times as large: training with decay ends on sharp ridges that no chain stays on.
 """
 
 import itertools
@@ -21,7 +22,8 @@ N_BETAS = (300.0, 1000.0, 3000.0, 10000.0)
 RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, whatever the temperature
 CHECKPOINTS, CHAINS, DRAWS = 6, 2, 200
 CURVATURE_LISTS, ITERATIONS = 256, 8
-RELAX = 2.0  # burn-in in units of the slowest relaxation time 2 / (ε γ) of the flat directions, capped below
+# burn-in in units of the slowest relaxation time 2 / (ε γ) of the flat directions, capped below
+RELAX = 2.0
 MAX_BURNIN = 300
 
 
@@ -47,16 +49,22 @@ def localizations() -> list[float]:
 
 
 def grid(base: SamplerConfig, curvature: Mapping[float, float]) -> list[SamplerConfig]:
-    """The settings that are tried: the step from the curvature, burn-in long enough for the flat directions.
+    """The settings that are tried: the step from the curvature, burn-in long enough for the flat
+    directions.
 
     Args:
         base: All other settings.
         curvature: γ → largest curvature where a chain of that localization moves.
     """
-    return [_point(base, n, ratio * n, curvature[ratio * n]) for n, ratio in itertools.product(N_BETAS, RATIOS)]
+    return [
+        _point(base, n, ratio * n, curvature[ratio * n])
+        for n, ratio in itertools.product(N_BETAS, RATIOS)
+    ]
 
 
-def _point(base: SamplerConfig, n_beta: float, localization: float, curvature: float) -> SamplerConfig:
+def _point(
+    base: SamplerConfig, n_beta: float, localization: float, curvature: float
+) -> SamplerConfig:
     lr = float(f"{1 / (n_beta * curvature + localization):.1e}")
     relaxation = 2 / (lr * localization)  # steps
     return base.model_copy(
@@ -96,9 +104,9 @@ def report(
     """The JSON object of a calibration.
 
     Returns:
-        checkpoints, curvature (γ → largest Hessian eigenvalue over the checkpoints), trials, proposal (settings,
-        reasons, the lines for config.yaml) and shape: Spearman's rank correlation of the trajectory between pairs of
-        nβ at γ/nβ = 1.
+        checkpoints, curvature (γ → largest Hessian eigenvalue over the checkpoints), trials,
+        proposal (settings, reasons, the lines for config.yaml) and shape: Spearman's rank
+        correlation of the trajectory between pairs of nβ at γ/nβ = 1.
     """
     return {
         "checkpoints": list(steps),
@@ -112,11 +120,14 @@ def report(
 def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
     """The grid point with the fewest flags over the checkpoints.
 
-    Among equals the one with the weakest localization, γ/nβ, which biases λ̂ least; then the one that climbs least.
+    Among equals the one with the weakest localization, γ/nβ, which biases λ̂ least; then the one
+    that climbs least.
     """
 
     def of(point: SamplerConfig) -> list[Trial]:
-        return [t for t in trials if (t.n_beta, t.localization) == (point.n_beta, point.localization)]
+        return [
+            t for t in trials if (t.n_beta, t.localization) == (point.n_beta, point.localization)
+        ]
 
     def cost(point: SamplerConfig) -> tuple[int, float, float]:
         flags = sum(len(t.flags) for t in of(point))
@@ -155,7 +166,13 @@ def table(value: dict) -> str:
         f"{t['climb']:6.0%}  {', '.join(t['flags'])}"
         for t in value["trials"]
     ]
-    shape = ", ".join(f"{s['n_beta'][0]:g}–{s['n_beta'][1]:g}: {s['rank_correlation']:.2f}" for s in value["shape"])
+    shape = ", ".join(
+        f"{s['n_beta'][0]:g}–{s['n_beta'][1]:g}: {s['rank_correlation']:.2f}"
+        for s in value["shape"]
+    )
     lines += ["", f"Rank correlation of the trajectory between nβ: {shape}", ""]
-    lines += ["Proposed, because " + "; ".join(value["proposal"]["reasons"]) + ":", value["proposal"]["config"]]
+    lines += [
+        "Proposed, because " + "; ".join(value["proposal"]["reasons"]) + ":",
+        value["proposal"]["config"],
+    ]
     return "\n".join(lines)

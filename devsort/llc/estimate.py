@@ -1,6 +1,8 @@
-"""From draws to the local learning coefficient: λ̂ = nβ (mean L(w) − L(w*)), its error, and what is wrong with it.
+"""From draws to the local learning coefficient: λ̂ = nβ (mean L(w) − L(w*)), its error, and what is
+wrong with it.
 
-L(w) − L(w*) is taken draw by draw on the chain's own minibatch, so minibatch noise cancels to first order.
+L(w) − L(w*) is taken draw by draw on the chain's own minibatch, so minibatch noise cancels to first
+order.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ class Estimate:
 
     Attributes:
         llc: λ̂, mean over chains; NaN (withheld) if a chain died.
-        se: Standard error of λ̂: root mean square of the error between chains and of the error by autocorrelation.
+        se: Standard error of λ̂: root mean square of the error between chains and of the error by
+            autocorrelation.
         ci95: 95 % interval, λ̂ ± t se with Student's t of the standard error's degrees of freedom.
         llc_chain: (C,) λ̂ of each chain.
         rhat: Rank-normalised split R-hat (Vehtari et al. 2021).
@@ -52,14 +55,17 @@ def estimate(
 
     Args:
         trace: Draws of C chains, with the settings that they were drawn with.
-        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing for this loss.
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing for
+            this loss.
         confined: Whether the posterior is proper; None: if there is a localization or a prior.
         allow_dead: Estimate from the surviving chains even if some died, which is biased.
     """
     values = trace.config.n_beta * trace.rise.astype(np.float64)  # (C, T)
     alive = ~trace.dead
     usable = bool(alive.all()) or (allow_dead and bool(alive.any()))
-    mean, rhat = (mean_of(values[alive]), split_rhat(values[alive])) if usable else (UNKNOWN, np.nan)
+    mean, rhat = (
+        (mean_of(values[alive]), split_rhat(values[alive])) if usable else (UNKNOWN, np.nan)
+    )
     half = mean.half_width()
     diagnostics, flags = diagnose(trace, mean, rhat, chance_loss, confined)
     return Estimate(

@@ -1,4 +1,5 @@
-"""What can be wrong with an LLC estimate, each named with its evidence; thresholds are stated with their reasons.
+"""What can be wrong with an LLC estimate, each named with its evidence; thresholds are stated with
+their reasons.
 
 | flag                | evidence                                                                                   |
 |---------------------|--------------------------------------------------------------------------------------------|
@@ -15,8 +16,9 @@
 |                     | p < 0.01                                                                                   |
 | out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %, p < 0.01                 |
 
-Every p-value takes the autocorrelation of the draws and the scatter between chains into account, see `uncertainty`.
-R-hat passes 1.1 by chance in chains of some ten autocorrelation times only, which are too few steps as well.
+Every p-value takes the autocorrelation of the draws and the scatter between chains into account,
+see `uncertainty`. R-hat passes 1.1 by chance in chains of some ten autocorrelation times only,
+which are too few steps as well.
 """
 
 from dataclasses import dataclass
@@ -47,9 +49,11 @@ class Diagnostics:
 
     Attributes:
         drift: (mean of the second half − mean of the first half of the draws) / |λ̂|.
-        peak: Largest smoothed rise in the first fifth over the mean of the second half; at most 1 if it is no peak.
+        peak: Largest smoothed rise in the first fifth over the mean of the second half; at most 1
+            if it is no peak.
         climb: Share of the way from L(w*) to a uniform guess; NaN without `chance_loss`.
-        slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) = −Var(L).
+        slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) =
+            −Var(L).
         growth: Relative growth of the mean |w − w*|² from the second to the last quarter of the draws.
         gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1.
     """
@@ -132,11 +136,16 @@ def _unsettled(trace: Trace) -> bool:
 def _gap(trace: Trace, lr: float) -> Mean:
     """Relative gap of the equilibrium identity."""
     explained = lr / 4 * trace.force.astype(np.float64)
-    return mean_of((trace.work - explained - trace.dimension) / (trace.dimension + explained.mean()))
+    return mean_of(
+        (trace.work - explained - trace.dimension) / (trace.dimension + explained.mean())
+    )
 
 
 def _peak(trace: Trace) -> float:
-    """Smoothed over a twentieth of the chain and over chains; at most 1 if the fluctuations reach as far."""
+    """Smoothed over a twentieth of the chain and over chains.
+
+    At most 1 if the fluctuations reach as far.
+    """
     rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1).mean(0, dtype=np.float64)
     window = max(1, len(rise) // 20)
     smooth = np.convolve(rise, np.full(window, 1 / window), mode="valid")
@@ -156,7 +165,8 @@ def _climb(trace: Trace, chance: float | None) -> float:
 
 
 def _slope(values: np.ndarray) -> float:
-    """Var(nβ L) by extrapolating the autocovariances of lags one and two to lag zero, which leaves out minibatch noise.
+    """Var(nβ L) by extrapolating the autocovariances of lags one and two to lag zero, which leaves
+    out minibatch noise.
 
     Where the chain forgets so fast that lag two says nothing, the plain variance is taken.
     """

@@ -1,7 +1,8 @@
 """llc.zarr: raw draws, written checkpoint by checkpoint, and the table that is derived from them.
 
-Dimensions: checkpoint (training step), restriction, part, chain, draw. A checkpoint's draws are written first and its
-checksum after them: what a kill leaves half-written does not count, and is sampled again.
+Dimensions: checkpoint (training step), restriction, part, chain, draw. A checkpoint's draws are
+written first and its checksum after them: what a kill leaves half-written does not count, and is
+sampled again.
 """
 
 import zlib
@@ -118,7 +119,9 @@ class Store:
 
     @cached_property
     def _draws(self) -> dict[str, zarr.Array]:
-        return {name: self.group[name] for name in sorted(self.group.attrs["layout"]) if name in DRAWS}
+        return {
+            name: self.group[name] for name in sorted(self.group.attrs["layout"]) if name in DRAWS
+        }
 
 
 def open_store(path: Path, origin: Origin, plan: Plan) -> Store:
@@ -208,7 +211,10 @@ def _damaged(path: Path, origin: Origin, error: Exception) -> UserError:
 
 
 def _table_identity(group: zarr.Group) -> str:
-    """Identity of all but the draws: the table, and the checksums of the draws that it is derived from."""
+    """Identity of all but the draws.
+
+    The table, and the checksums of the draws that it is derived from.
+    """
     arrays = {n: np.asarray(group[n][:]) for n in group.array_keys() if n not in DRAWS}
     for name, value in arrays.items():
         if value.dtype.kind not in "bif":
@@ -217,7 +223,9 @@ def _table_identity(group: zarr.Group) -> str:
 
 
 def _layout(path: Path, names: Iterable[str]) -> dict[str, int]:
-    """Checksum of each array's metadata, by which shapes, types and codecs are known to be those written."""
+    """Checksum of each array's metadata, by which shapes, types and codecs are known to be those
+    written.
+    """
     return {name: zlib.crc32((path / name / "zarr.json").read_bytes()) for name in sorted(names)}
 
 

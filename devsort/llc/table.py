@@ -1,4 +1,7 @@
-"""The derived table: one estimate for each checkpoint and restriction, as xarray and as JSON rows."""
+"""The derived table.
+
+One estimate for each checkpoint and restriction, as xarray and as JSON rows.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -17,7 +20,8 @@ NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 def make_table(
     store: Store, chance_loss: float | None = None, allow_dead: bool = False
 ) -> xr.Dataset:
-    """Estimates every checkpoint and restriction from the stored draws, one checkpoint in memory at a time.
+    """Estimates every checkpoint and restriction from the stored draws, one checkpoint in memory at
+    a time.
 
     Args:
         store: The draws.
@@ -25,8 +29,9 @@ def make_table(
         allow_dead: See `estimate`.
 
     Returns:
-        llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint, restriction), llc_chain
-        (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and part_llc, part_se (…, part).
+        llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint,
+        restriction), llc_chain (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and
+        part_llc, part_se (…, part).
     """
     cells = [_row(store.traces(i), chance_loss, allow_dead) for i in range(len(store.steps))]
     estimates, parts, losses = (list(column) for column in zip(*cells, strict=True))
@@ -78,7 +83,9 @@ def text_table(value: dict) -> str:
 
 def _line(row: dict) -> str:
     def told(key: str, form: str) -> str:
-        return format(row[key], form) if row[key] is not None else "–".rjust(int(form.split(".")[0]))
+        return (
+            format(row[key], form) if row[key] is not None else "–".rjust(int(form.split(".")[0]))
+        )
 
     return (
         f"{row['step']:7d}  {row['restriction']:8} {told('llc', '8.1f')} {told('se', '7.1f')} {told('rhat', '6.2f')} "
@@ -99,7 +106,10 @@ def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
 def _row(
     traces: list[Trace], chance_loss: float | None, allow_dead: bool
 ) -> tuple[list[Estimate], list[dict], float]:
-    """Of one checkpoint: the estimate and the parts of each restriction, and the checkpoint's own loss."""
+    """Of one checkpoint.
+
+    The estimate and the parts of each restriction, and the checkpoint's own loss.
+    """
     estimates = [estimate(t, chance_loss=chance_loss, allow_dead=allow_dead) for t in traces]
     return estimates, [_parts(trace) for trace in traces], float(np.nanmean(traces[0].init_loss))
 

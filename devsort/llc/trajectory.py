@@ -1,6 +1,8 @@
-"""The LLC over training: every checkpoint and restriction is sampled, stored as it is done, and estimated.
+"""The LLC over training: every checkpoint and restriction is sampled, stored as it is done, and
+estimated.
 
-What samples is a `Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has those of a sorter.
+What samples is a `Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has
+those of a sorter.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +40,10 @@ class Sampler(Protocol):
         ...
 
     def __call__(self, job: Job, advanced: Callable[[int], None]) -> dict[int, Trace]:
-        """The trace of each checkpoint; `advanced` is called with the chain-steps done since the last call."""
+        """The trace of each checkpoint.
+
+        `advanced` is called with the chain-steps done since the last call.
+        """
         ...
 
 
@@ -58,11 +63,12 @@ def sample_trajectory(store: Store, sampler: Sampler, name: str) -> None:
 
 
 def stacks(count: int, most: int, fewest: int) -> list[range]:
-    """Positions of the checkpoints that are sampled side by side: at most `most`, in `fewest` stacks or more.
+    """Positions of the checkpoints that are sampled side by side: at most `most`, in `fewest`
+    stacks or more.
 
-    Fewer checkpoints than `fewest` are each a stack of their own. A function of the config and the kind of device,
-    never of the cores or of what is left to do: a resumed trajectory stacks the same lanes, so it computes the same
-    bits.
+    Fewer checkpoints than `fewest` are each a stack of their own. A function of the config and the
+    kind of device, never of the cores or of what is left to do: a resumed trajectory stacks the
+    same lanes, so it computes the same bits.
     """
     size = max(1, min(most, count // fewest))
     return [range(i, min(i + size, count)) for i in range(0, count, size)]

@@ -1,4 +1,6 @@
-"""The error of a mean over draws of several chains, from the scatter between chains and from autocorrelation."""
+"""The error of a mean over draws of several chains, from the scatter between chains and from
+autocorrelation.
+"""
 
 from dataclasses import dataclass
 
@@ -14,8 +16,10 @@ class Mean:
 
     Attributes:
         value: Mean over draws and chains.
-        se: Its standard error: root mean square of the error between chains and of the error by autocorrelation.
-        dof: Degrees of freedom of `se`: 2 (C − 1); with one chain, the effective number of draws less one.
+        se: Its standard error: root mean square of the error between chains and of the error by
+            autocorrelation.
+        dof: Degrees of freedom of `se`: 2 (C − 1); with one chain, the effective number of draws
+            less one.
         ess: Effective number of draws behind the mean.
     """
 
@@ -38,10 +42,11 @@ UNKNOWN = Mean(np.nan, np.nan, np.nan, np.nan)
 
 
 def mean_of(draws: np.ndarray) -> Mean:
-    """The mean of (C, T) draws with its error, NaN where too few draws or values that are not finite leave it unknown.
+    """The mean of (C, T) draws with its error, NaN where too few draws or values that are not
+    finite leave it unknown.
 
-    The variance of the mean is estimated twice: between the C chains, and from autocorrelation through the effective
-    sample size. Their mean is taken; with one chain only the second is there.
+    The variance of the mean is estimated twice: between the C chains, and from autocorrelation
+    through the effective sample size. Their mean is taken; with one chain only the second is there.
     """
     C, ess = len(draws), _effective(draws)
     within = draws.var(ddof=1) / ess if np.isfinite(ess) else np.nan
@@ -52,7 +57,10 @@ def mean_of(draws: np.ndarray) -> Mean:
 
 
 def split_rhat(draws: np.ndarray) -> float:
-    """Rank-normalised split R-hat of (C, T) draws (Vehtari et al. 2021); NaN for one chain or too few draws."""
+    """Rank-normalised split R-hat of (C, T) draws (Vehtari et al.
+
+    2021); NaN for one chain or too few draws.
+    """
     if len(draws) < 2 or not _varied(draws):
         return np.nan
     from arviz_stats.base import array_stats

@@ -1,4 +1,5 @@
-"""SGLD over many lanes at once, for any loss, with the draws and the evidence of their quality kept.
+"""SGLD over many lanes at once, for any loss, with the draws and the evidence of their quality
+kept.
 
     w ← w − (ε/2) (nβ ∇L_batch(w) + γ (w − w*) + ρ w) + sqrt(ε) N(0, I)
 
@@ -10,9 +11,10 @@
 | ρ      | precision of a Gaussian prior centred at zero    | `prior`        |
 | λ̂      | local learning coefficient, nβ (E[L] − L(w*))    | `devsort.llc`  |
 
-Step convention and names are devinterp's. A *lane* is one (checkpoint, restriction, chain); minibatches are named by
-(seed, chain, step) and noise by (seed, key, chain), so what a lane draws does not depend on its neighbours.
-Sources: Welling & Teh 2011 (SGLD); Lau et al. 2023, arXiv 2308.12108 (LLC).
+Step convention and names are devinterp's. A *lane* is one (checkpoint, restriction, chain);
+minibatches are named by (seed, chain, step) and noise by (seed, key, chain), so what a lane draws
+does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al. 2023, arXiv
+2308.12108 (LLC).
 """
 
 from devsort.sampling.api import sample
@@ -21,4 +23,13 @@ from devsort.sampling.objective import LossObjective, Objective, minibatches, mo
 from devsort.sampling.sgld import run_chains
 from devsort.sampling.trace import Trace
 
-__all__ = ["LossObjective", "Objective", "SamplerConfig", "Trace", "minibatches", "module_loss", "run_chains", "sample"]
+__all__ = [
+    "LossObjective",
+    "Objective",
+    "SamplerConfig",
+    "Trace",
+    "minibatches",
+    "module_loss",
+    "run_chains",
+    "sample",
+]

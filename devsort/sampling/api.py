@@ -25,12 +25,16 @@ def sample(
     """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD, `config.num_chains` chains at once.
 
     Args:
-        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. For modules: `module_loss`.
+        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. For
+            modules: `module_loss`.
         params: w*, name → tensor.
-        data: Tensors (n, …), alone or nested in a tuple, list or dict; a step takes `config.batch_size` of its rows.
+        data: Tensors (n, …), alone or nested in a tuple, list or dict; a step takes
+            `config.batch_size` of its rows.
         config: Sampler settings.
-        mask: Free entries, name → bool tensor or None for a whole parameter; names that are left out are frozen.
-        key: Names the noise, so that two calls with other keys are independent; minibatches do not depend on it.
+        mask: Free entries, name → bool tensor or None for a whole parameter; names that are left
+            out are frozen.
+        key: Names the noise, so that two calls with other keys are independent; minibatches do not
+            depend on it.
 
     Returns:
         The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
@@ -40,10 +44,14 @@ def sample(
     """
     config = config or SamplerConfig()
     if config.prior == "weight_decay":
-        raise UserError("prior: weight_decay is for runs, which know their decay", "give nβ·λ_wd as a number")
+        raise UserError(
+            "prior: weight_decay is for runs, which know their decay", "give nβ·λ_wd as a number"
+        )
     chains, index = range(config.num_chains), None
     if data is not None:
-        index = minibatches(config.seed, chains, config.num_steps, config.batch_size, data_size(data))
+        index = minibatches(
+            config.seed, chains, config.num_steps, config.batch_size, data_size(data)
+        )
     objective = LossObjective(loss, params, data, index, mask)
     objective.center = objective.center[:1].expand(config.num_chains, -1)
     _check_start(objective)
@@ -53,6 +61,11 @@ def sample(
 def _check_start(objective: LossObjective) -> None:
     value, _, grad, _ = objective(objective.center, 0)
     if value.dim() != 1:
-        raise UserError(f"the loss of one lane has shape {tuple(value.shape[1:])}, expected a scalar", "take its mean")
+        raise UserError(
+            f"the loss of one lane has shape {tuple(value.shape[1:])}, expected a scalar",
+            "take its mean",
+        )
     if not (torch.isfinite(value).all() and torch.isfinite(grad).all()):
-        raise UserError("the loss or its gradient at the starting point is not finite", "check params and data")
+        raise UserError(
+            "the loss or its gradient at the starting point is not finite", "check params and data"
+        )

@@ -17,10 +17,14 @@ class SamplerConfig(Section):
         0.0,
         description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd, which matches training",
     )
-    noise_level: NonNegative = Field(1.0, description="factor on the noise; 0 makes the chain plain SGD")
+    noise_level: NonNegative = Field(
+        1.0, description="factor on the noise; 0 makes the chain plain SGD"
+    )
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
     num_draws: int = Field(240, ge=1, le=10**7, description="draws kept per chain")
-    num_burnin_steps: int = Field(150, ge=0, le=10**7, description="steps before the first kept draw")
+    num_burnin_steps: int = Field(
+        150, ge=0, le=10**7, description="steps before the first kept draw"
+    )
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
     batch_size: PositiveInt = Field(32, description="examples per SGLD step")
     seed: Seed = Field(0, description="seed of minibatches and noise")

@@ -1,4 +1,7 @@
-"""The largest curvature of a loss, which bounds the stable step: the chain diverges where ε (nβ h + γ) ≥ 4."""
+"""The largest curvature of a loss, which bounds the stable step.
+
+The chain diverges where ε (nβ h + γ) ≥ 4.
+"""
 
 from collections.abc import Callable
 

@@ -1,12 +1,14 @@
 """Standard normal noise by lane: a lane's numbers never depend on the lanes beside it.
 
-On a CPU each lane has a generator of its own, torch's Mersenne Twister, which is the fastest there. On an accelerator
-that would be a launch for every lane; there the number at position i of lane g at step t is a function of (g, t, i)
-instead, as in counter-based generators (Salmon et al. 2011), for all lanes in a few operations:
+On a CPU each lane has a generator of its own, torch's Mersenne Twister, which is the fastest there.
+On an accelerator that would be a launch for every lane; there the number at position i of lane g at
+step t is a function of (g, t, i) instead, as in counter-based generators (Salmon et al. 2011), for
+all lanes in a few operations:
 
     bits = mix(mix(key_g ⊕ mix(t)) ⊕ mix(i)),    z_2i, z_2i+1 = Box–Muller(upper 32 bits, lower 32 bits)
 
-where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g has 64 bits that are named by the stream.
+where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g has 64 bits that are
+named by the stream.
 """
 
 import math
@@ -19,12 +21,19 @@ from torch import Tensor
 from devsort.rng import stream, torch_stream
 
 STEPS, BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once from its generator
-AT_ONCE = 2**24  # numbers that are computed at once from their indices, in some temporaries of 64 MiB
-GOLDEN, FIRST, SECOND = (x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
+# numbers that are computed at once from their indices, in some temporaries of 64 MiB
+AT_ONCE = 2**24
+# as int64
+GOLDEN, FIRST, SECOND = (
+    x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
 
 
-def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> Callable[[int | Tensor], Tensor]:
-    """The noise of lanes whose parameters (G, F) are `like`, on its device: a function of the step, see both classes.
+def lane_noise(
+    seed: int, streams: Sequence[tuple[int, ...]], like: Tensor
+) -> Callable[[int | Tensor], Tensor]:
+    """The noise of lanes whose parameters (G, F) are `like`, on its device: a function of the step,
+    see both classes.
 
     Args:
         seed: Seed of all streams.
@@ -35,11 +44,17 @@ def lane_noise(seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> C
 
 
 class GeneratorNoise:
-    """Each lane from a generator of its own; see the module. Steps must be asked for one after the other, from 0."""
+    """Each lane from a generator of its own.
+
+    See the module. Steps must be asked for one after the other, from 0.
+    """
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
-        self.generators = [torch_stream(seed, "noise", *index, device=like.device) for index in streams]
-        steps = min(STEPS, max(1, BLOCK // like.shape[1]))  # a function of F alone, never of the lanes
+        self.generators = [
+            torch_stream(seed, "noise", *index, device=like.device) for index in streams
+        ]
+        # a function of F alone, never of the lanes
+        steps = min(STEPS, max(1, BLOCK // like.shape[1]))
         self.block = like.new_empty(len(like), steps, like.shape[1])
 
     def __call__(self, step: int) -> Tensor:
@@ -55,7 +70,10 @@ class IndexNoise:
     """Each number from its indices; see the module. A step may be a tensor (1,) on the device."""
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
-        keys = [stream(seed, "noise", *index).integers(-(2**63), 2**63, dtype=np.int64) for index in streams]
+        keys = [
+            stream(seed, "noise", *index).integers(-(2**63), 2**63, dtype=np.int64)
+            for index in streams
+        ]
         self.keys = torch.tensor(np.array(keys), device=like.device)  # (G,)
         self.positions = mix(torch.arange(-(-like.shape[1] // 2), device=like.device))  # (⌈F/2⌉,)
         self.out = torch.empty_like(like)
@@ -70,9 +88,11 @@ class IndexNoise:
 
 
 def normal(bits: Tensor) -> Tensor:
-    """Standard normal numbers (G, 2n) of indices (G, n) int64 that are mixed here, by Box–Muller in float32.
+    """Standard normal numbers (G, 2n) of indices (G, n) int64 that are mixed here, by Box–Muller in
+    float32.
 
-    The radius comes from 32 bits, so no number is larger than sqrt(64 ln 2) = 6.7: beyond it lie 3 of 10¹¹.
+    The radius comes from 32 bits, so no number is larger than sqrt(64 ln 2) = 6.7: beyond it lie 3
+    of 10¹¹.
     """
     bits = mix(bits)
     upper = _shifted(bits, 32).float().add_(1).mul_(2.0**-32)  # (0, 1]

@@ -1,7 +1,7 @@
 """Objectives: what a set of lanes minimises, as a function of their free parameters.
 
-`LossObjective` takes any differentiable loss; `sorting` has the fast ones for the sorting model. All have the same
-face, `Objective`, so the sampler knows nothing of models.
+`LossObjective` takes any differentiable loss; `sorting` has the fast ones for the sorting model.
+All have the same face, `Objective`, so the sampler knows nothing of models.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,9 @@ Parts = dict[str, Tensor]
 class Objective(Protocol):
     """Loss of G lanes as a function of their free parameters, packed into rows.
 
-    An objective may have `static = True`: then each call does the same operations on the same memory, and on a GPU it
-    is captured as a graph, with the step as a tensor (1,) int64 on the device; see `graphs`.
+    An objective may have `static = True`: then each call does the same operations on the same
+    memory, and on a GPU it is captured as a graph, with the step as a tensor (1,) int64 on the
+    device; see `graphs`.
 
     Attributes:
         center: (G, F) starting points w*.
@@ -37,8 +38,9 @@ class Objective(Protocol):
         """At parameters w (G, F) and step `step` of the chain (from 0).
 
         Returns:
-            loss (G,) on each lane's minibatch, loss of the starting point on the same minibatch (G,), gradient of the
-            first (G, F), and the paired loss difference on named parts of the minibatch (G,) each.
+            loss (G,) on each lane's minibatch, loss of the starting point on the same minibatch
+            (G,), gradient of the first (G, F), and the paired loss difference on named parts of the
+            minibatch (G,) each.
         """
         ...
 
@@ -47,16 +49,18 @@ class LossObjective:
     """Any loss of a dict of tensors; lanes are vmapped, gradients are torch's.
 
     Args:
-        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. Must be a pure function that
-            `torch.func.vmap` can map.
+        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. Must be
+            a pure function that `torch.func.vmap` can map.
         params: w*, name → tensor.
         data: Tensors (n, …), alone or nested in a tuple, list or dict; minibatches are its rows.
-        index: (C, T, B) int64 rows of `data` for each chain and step, see `minibatches`; None if `data` is.
-        mask: Free entries, name → bool tensor of the parameter's shape, or None for all of it; names that are left out
-            are frozen. None: everything is free.
+        index: (C, T, B) int64 rows of `data` for each chain and step, see `minibatches`; None if
+            `data` is.
+        mask: Free entries, name → bool tensor of the parameter's shape, or None for all of it;
+            names that are left out are frozen. None: everything is free.
 
     Raises:
-        UserError: The mask names a parameter that does not exist or has another shape, or nothing is free.
+        UserError: The mask names a parameter that does not exist or has another shape, or nothing
+            is free.
     """
 
     def __init__(
@@ -75,7 +79,11 @@ class LossObjective:
 
         def of_free(w: Tensor, batch: Any) -> Tensor:
             full = self._star.index_put((self._free,), w)
-            return loss(self.layout.views(full), batch) if data is not None else loss(self.layout.views(full))
+            return (
+                loss(self.layout.views(full), batch)
+                if data is not None
+                else loss(self.layout.views(full))
+            )
 
         self._value = torch.func.vmap(of_free)
 
@@ -85,7 +93,8 @@ class LossObjective:
         if self.index is not None:
             rows = self.index[:, step]  # (C, B)
             batch = tree_map(lambda t: t[rows], self.data)
-        with torch.enable_grad():  # lanes do not mix, so the gradient of their sum is each lane's gradient
+        # lanes do not mix, so the gradient of their sum is each lane's gradient
+        with torch.enable_grad():
             free = w.detach().requires_grad_()
             loss = self._value(free, batch)
             (grad,) = torch.autograd.grad(loss.sum(), free)
@@ -96,13 +105,16 @@ class LossObjective:
 def minibatches(seed: int, chains: range, steps: int, batch_size: int, size: int) -> Tensor:
     """Rows of a data set of `size`, drawn with replacement: (chains, steps, batch_size) int64.
 
-    Named by (seed, chain, step): common to all checkpoints and restrictions, independent between chains.
+    Named by (seed, chain, step): common to all checkpoints and restrictions, independent between
+    chains.
     """
     drawn = [stream(seed, "minibatch", c).integers(0, size, (steps, batch_size)) for c in chains]
     return torch.stack([torch.from_numpy(d) for d in drawn])
 
 
-def module_loss(module: torch.nn.Module, loss: Callable[[Callable, Any], Tensor]) -> tuple[Loss, dict[str, Tensor]]:
+def module_loss(
+    module: torch.nn.Module, loss: Callable[[Callable, Any], Tensor]
+) -> tuple[Loss, dict[str, Tensor]]:
     """Makes a torch module samplable.
 
     Args:
@@ -123,5 +135,7 @@ def data_size(data: Any) -> int:
     """Number of rows that all tensors of `data` share."""
     sizes = {len(t) for t in tree_leaves(data)}
     if len(sizes) != 1:
-        raise UserError(f"data has tensors of {sorted(sizes)} rows", "give tensors with the same first axis")
+        raise UserError(
+            f"data has tensors of {sorted(sizes)} rows", "give tensors with the same first axis"
+        )
     return sizes.pop()

@@ -15,7 +15,12 @@ from devsort.sampling.trace import Trace
 
 
 def sgld_step(
-    w: Tensor, star: Tensor, grad: Tensor, noise: Tensor, config: SamplerConfig, out: Tensor | None = None
+    w: Tensor,
+    star: Tensor,
+    grad: Tensor,
+    noise: Tensor,
+    config: SamplerConfig,
+    out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """One step of w ← w − (ε/2) G + sqrt(ε) noise with G = nβ ∇L + γ (w − w*) + ρ w.
 
@@ -51,11 +56,13 @@ def run_chains(
     Args:
         objective: What is sampled.
         config: Sampler settings; chain counts and batch sizes are the objective's affair.
-        streams: For each lane the indices that name its noise, such as (checkpoint, restriction, chain).
+        streams: For each lane the indices that name its noise, such as (checkpoint, restriction,
+            chain).
         on_step: Called after each step with its number.
 
     Returns:
-        The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing is dropped.
+        The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing
+        is dropped.
     """
     advance = _Step(objective, config, streams)
     record = _Record(config, torch.empty_like(advance.w))
@@ -70,17 +77,25 @@ def run_chains(
 class _Step:
     """A step of all lanes; where it is replayed as a graph its number lies on the device."""
 
-    def __init__(self, objective: Objective, config: SamplerConfig, streams: Sequence[tuple[int, ...]]) -> None:
+    def __init__(
+        self, objective: Objective, config: SamplerConfig, streams: Sequence[tuple[int, ...]]
+    ) -> None:
         self.objective, self.config, self.star = objective, config, objective.center
         self.w = self.star.clone(memory_format=torch.contiguous_format)
         self.moved, self.noise = torch.empty_like(self.w), lane_noise(config.seed, streams, self.w)
         self.replayed = can_capture(self.w.device) and getattr(objective, "static", False)
-        self.number = torch.zeros(1, dtype=torch.int64, device=self.w.device) if self.replayed else 0
+        self.number = (
+            torch.zeros(1, dtype=torch.int64, device=self.w.device) if self.replayed else 0
+        )
 
     def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Parts]:
-        """Loss, the starting point's, G and w − w* before the update, and the rise on parts of the minibatch."""
+        """Loss, the starting point's, G and w − w* before the update, and the rise on parts of the
+        minibatch.
+        """
         loss, init_loss, grad, parts = self.objective(self.w, self.number)
-        force, moved = sgld_step(self.w, self.star, grad, self.noise(self.number), self.config, self.moved)
+        force, moved = sgld_step(
+            self.w, self.star, grad, self.noise(self.number), self.config, self.moved
+        )
         self.number += 1  # in place on a device
         return loss, init_loss, force, moved, parts
 
@@ -94,7 +109,9 @@ class _Record:
         self.draws: list[tuple[Tensor, ...]] = []
         self.parts: dict[str, list[Tensor]] = {}
 
-    def __call__(self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, parts: dict) -> None:
+    def __call__(
+        self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, parts: dict
+    ) -> None:
         after = step - self.config.num_burnin_steps
         if after < 0:
             self.burnin.append((loss.detach().clone(), init_loss.detach().clone()))
@@ -106,7 +123,9 @@ class _Record:
                 self.parts.setdefault(name, []).append(value.clone())
 
     def trace(self, dimension: int) -> Trace:
-        loss, init_loss, work, force, distance = (_stack(column) for column in zip(*self.draws, strict=True))
+        loss, init_loss, work, force, distance = (
+            _stack(column) for column in zip(*self.draws, strict=True)
+        )
         empty = np.empty((len(loss), 0), loss.dtype)
         burnin = [_stack(column) for column in zip(*self.burnin, strict=True)] or [empty, empty]
         parts = {name: _stack(column) for name, column in self.parts.items()}

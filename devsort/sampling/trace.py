@@ -10,17 +10,20 @@ from devsort.sampling.config import SamplerConfig
 
 @dataclass(frozen=True)
 class Trace:
-    """Draws of C chains. Losses are in nats (or the unit of the loss), each on the chain's own minibatch.
+    """Draws of C chains. Losses are in nats (or the unit of the loss), each on the chain's own
+    minibatch.
 
     Attributes:
         loss: (C, T) loss at every draw, before that step's update.
         init_loss: (C, T) loss of the starting point w* on the same minibatch.
-        work: (C, T) (w − w*)·G, with G the gradient of all that is sampled (nβ L, localization and prior).
+        work: (C, T) (w − w*)·G, with G the gradient of all that is sampled (nβ L, localization and
+            prior).
         force: (C, T) |G|².
         distance: (C, T) |w − w*|².
         burnin_loss: (C, burn-in steps), as `loss`.
         burnin_init_loss: (C, burn-in steps), as `init_loss`.
-        parts: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch has none of it.
+        parts: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch
+            has none of it.
         dimension: Number of free parameters, d.
         config: The settings that it was sampled with.
     """

@@ -1,6 +1,8 @@
-"""Every artifact of a run in one place: what it is made from, the command that makes it, how it is read.
+"""Every artifact of a run in one place: what it is made from, the command that makes it, how it is
+read.
 
-`run.read(LLC)` gives an artifact's verified value; steps write with the writers of `devsort.storage`.
+`run.read(LLC)` gives an artifact's verified value; steps write with the writers of
+`devsort.storage`.
 
 | artifact      | made from                      | by                               | value                |
 |---------------|--------------------------------|----------------------------------|----------------------|

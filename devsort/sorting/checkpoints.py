@@ -1,4 +1,7 @@
-"""What training leaves, checkpoints, log and resume state: which there should be, and whether they are whole."""
+"""What training leaves, checkpoints, log and resume state.
+
+Which there should be, and whether they are whole.
+"""
 
 import json
 import math
@@ -14,7 +17,8 @@ from devsort.sorting.run import Run
 from devsort.storage.artifact import changes, identity
 from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
 
-LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}  # of a line of training.jsonl
+# of a line of training.jsonl
+LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}
 
 
 def save_checkpoint(run: Run, step: int, params: Mapping[str, Tensor]) -> None:
@@ -46,19 +50,26 @@ def trained_steps(run: Run) -> list[int]:
     if not steps:
         raise UserError(f"{run.path} has no checkpoints yet", fix)
     if steps[-1] < run.config.train.steps:
-        raise Unfinished(f"{run.path} was trained to step {steps[-1]} of {run.config.train.steps}", fix)
+        raise Unfinished(
+            f"{run.path} was trained to step {steps[-1]} of {run.config.train.steps}", fix
+        )
     return steps
 
 
 def sampled_steps(run: Run) -> list[int]:
-    """The steps whose LLC is estimated: `llc.max_checkpoints` from `llc.first_step` on, or the last one."""
+    """The steps whose LLC is estimated.
+
+    `llc.max_checkpoints` from `llc.first_step` on, or the last one.
+    """
     config, saved = run.config.llc, trained_steps(run)
     late = [step for step in saved if step >= config.first_step]
     return chosen_steps(late or saved[-1:], config.max_checkpoints)
 
 
 def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the saved steps, spread evenly over log step, the first and the last among them."""
+    """At most `count` of the saved steps, spread evenly over log step, the first and the last among
+    them.
+    """
     if len(saved) <= count:
         return list(saved)
     targets = np.linspace(math.log10(saved[0]), math.log10(saved[-1]), count)
@@ -72,7 +83,10 @@ def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
 
 
 def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
-    """Steps that are saved: 10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last."""
+    """Steps that are saved.
+
+    10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last.
+    """
     saved, i, step = {steps}, 0, 1
     while step <= min(schedule.linear_from, steps):
         saved.add(step)
@@ -102,7 +116,9 @@ def _parsed(lines: list[str]) -> Iterator[dict]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             return
-        if not isinstance(value, dict) or not all(isinstance(value.get(key), int | float) for key in LOG_KEYS):
+        if not isinstance(value, dict) or not all(
+            isinstance(value.get(key), int | float) for key in LOG_KEYS
+        ):
             return
         yield value
 
@@ -111,7 +127,8 @@ def check_training(run: Run, step: int) -> int:
     """Verifies checkpoints, log and resume state up to a step; returns the number of checkpoints.
 
     Raises:
-        UserError: One of them is missing, damaged or from another config; names the command that makes it.
+        UserError: One of them is missing, damaged or from another config; names the command that
+            makes it.
     """
     load_resume_state(run, step)
     config, fix = run.config.train, run.origin(CHECKPOINTS).again
@@ -152,7 +169,10 @@ def load_resume_state(run: Run, step: int) -> dict[str, Tensor]:
 
 
 def resume_step(run: Run) -> int:
-    """The step to go on from: that of the resume state, or 0 if anything up to there is missing or damaged."""
+    """The step to go on from.
+
+    That of the resume state, or 0 if anything up to there is missing or damaged.
+    """
     _refuse_another_config(run)
     saved = load_resume_step(run)
     try:

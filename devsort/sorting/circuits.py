@@ -1,13 +1,15 @@
 """Circuits: what a head moves (OV) and where it looks (QK), read from the weights alone.
 
-Layer norm is folded in exactly where that can be done. Before attention the residual stream is one token plus one
-position, so LN_1 of it is known exactly for each pair, its scale included; circuits average over positions. Before the
-unembedding the centring and the gain fold into W_U exactly; the scale 1/σ depends on the list and is left out here,
-so OV is in logits times σ and its signs are exact. `heads.measures` divides by the σ of each answer.
+Layer norm is folded in exactly where that can be done. Before attention the residual stream is one
+token plus one position, so LN_1 of it is known exactly for each pair, its scale included; circuits
+average over positions. Before the unembedding the centring and the gain fold into W_U exactly; the
+scale 1/σ depends on the list and is left out here, so OV is in logits times σ and its signs are
+exact. `heads.measures` divides by the σ of each answer.
 
-What the softmaxes cannot see is removed: OV is centred over outputs (logits matter up to a constant) and over sources
-(attention sums to one, so a constant in all values is a bias); QK is centred over keys. Notation follows Elhage et al.
-2021, "A mathematical framework for transformer circuits".
+What the softmaxes cannot see is removed: OV is centred over outputs (logits matter up to a
+constant) and over sources (attention sums to one, so a constant in all values is a bias); QK is
+centred over keys. Notation follows Elhage et al. 2021, "A mathematical framework for transformer
+circuits".
 """
 
 import math
@@ -22,7 +24,8 @@ from devsort.sorting.model import ATTN, Shape, layer_norm
 
 
 def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """OV_h[s, t] = ȳ_s W_V W_O U_t, centred over s and t: what attending to number s adds to the logit of number t.
+    """OV_h[s, t] = ȳ_s W_V W_O U_t, centred over s and t: what attending to number s adds to the
+    logit of number t.
 
     ȳ_s is LN_1(W_E[s] + W_pos[j]) averaged over the list positions j, U the folded unembedding.
 
@@ -35,10 +38,11 @@ def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def qk(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """QK_h[q, k] = mean score q·k / sqrt(d_head) of current token q for number k in the list, centred over k.
+    """QK_h[q, k] = mean score q·k / sqrt(d_head) of current token q for number k in the list,
+    centred over k.
 
-    Both sides are averaged over the positions that they can have, the query by its probability (`query_positions`);
-    the score is bilinear, so the average is exact. Row N is SEP.
+    Both sides are averaged over the positions that they can have, the query by its probability
+    (`query_positions`); the score is bilinear, so the average is exact. Row N is SEP.
 
     Returns:
         (H, N + 1, N), in nats of attention.
@@ -55,14 +59,18 @@ def qk(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def source_values(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """Values W_V LN_1(W_E[s] + W_pos[j]) of number s at list position j, less their mean over s: (H, N, L, d)."""
+    """Values W_V LN_1(W_E[s] + W_pos[j]) of number s at list position j, less their mean over s.
+
+    (H, N, L, d).
+    """
     y = normed_tokens(params, shape)[: shape.numbers, : shape.list_length]  # (N, L, D)
     values = y @ params[ATTN + "W_V"][:, None]  # (H, N, L, d)
     return values - values.mean((1, 2), keepdim=True)
 
 
 def copying(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """The OV diagonal for each list position j: what attending to number t at j adds to t's own logit.
+    """The OV diagonal for each list position j: what attending to number t at j adds to t's own
+    logit.
 
     Returns:
         (H, N, L), in logits · σ; its mean over j is the diagonal of `ov`.
@@ -78,7 +86,10 @@ def normed_tokens(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """W_U of the numbers with LN_f's centring and gain folded in, centred over the numbers: (D, N)."""
+    """W_U of the numbers with LN_f's centring and gain folded in, centred over the numbers.
+
+    (D, N).
+    """
     unembedding = params["unembed.W_U"][:, : shape.numbers]
     if shape.layer_norm:
         gained = params["ln_final.w"][:, None] * unembedding
@@ -89,9 +100,9 @@ def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 def query_positions(shape: Shape) -> np.ndarray:
     """Where a token asks: P(answer position L + i | current token v), for uniform lists without repetition.
 
-    Column i is position L + i. SEP always asks from the first. A number has the rank r (from 0) in its list with a
-    hypergeometric probability and then asks from column r + 1, unless it is the last. A token that never asks has a
-    row of zeros.
+    Column i is position L + i. SEP always asks from the first. A number has the rank r (from 0) in
+    its list with a hypergeometric probability and then asks from column r + 1, unless it is the
+    last. A token that never asks has a row of zeros.
 
     Returns:
         (V, L), rows sum to one.
@@ -99,14 +110,20 @@ def query_positions(shape: Shape) -> np.ndarray:
     N, L = shape.numbers, shape.list_length
     v, rank = np.arange(N)[:, None], np.arange(L - 1)[None]
     weight = np.zeros((N + 1, L))
-    weight[:N, 1:] = hypergeom.pmf(rank, N - 1, v, L - 1)  # `rank` of the other L − 1 numbers lie below v
+    # `rank` of the other L − 1 numbers lie below v
+    weight[:N, 1:] = hypergeom.pmf(rank, N - 1, v, L - 1)
     weight[N, 0] = 1
     return weight / np.maximum(weight.sum(1, keepdims=True), np.finfo(float).tiny)
 
 
 def effective_rank(singular_values: Tensor) -> Tensor:
-    """exp(entropy of σ_i / Σσ) over the last axis (Roy & Vetterli 2007): between 1 and the number of dimensions."""
-    p = singular_values / singular_values.sum(-1, keepdim=True).clamp_min(torch.finfo(singular_values.dtype).tiny)
+    """exp(entropy of σ_i / Σσ) over the last axis (Roy & Vetterli 2007).
+
+    Between 1 and the number of dimensions.
+    """
+    p = singular_values / singular_values.sum(-1, keepdim=True).clamp_min(
+        torch.finfo(singular_values.dtype).tiny
+    )
     return torch.special.entr(p).sum(-1).exp()
 
 
@@ -121,7 +138,9 @@ def qk_rank(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def residual_rank(resid: Tensor) -> Tensor:
-    """Effective rank of a cloud of vectors (…, D) about their mean, from the roots of its PCA eigenvalues, or NaN."""
+    """Effective rank of a cloud of vectors (…, D) about their mean, from the roots of its PCA
+    eigenvalues, or NaN.
+    """
     x = _to_unit(resid.flatten(0, -2), (0, 1))
     x = x - x.mean(0)
     if not x.isfinite().all():
@@ -138,7 +157,10 @@ def _singular_values(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _to_unit(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """x over its largest entry along `dims`: ranks do not depend on scale, but squares of huge numbers overflow."""
+    """x over its largest entry along `dims`.
+
+    Ranks do not depend on scale, but squares of huge numbers overflow.
+    """
     return x / x.abs().amax(dims, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
 
@@ -149,5 +171,7 @@ def head_norms(params: Mapping[str, Tensor]) -> Tensor:
 
 def weight_norm(params: Mapping[str, Tensor]) -> float:
     """Euclidean norm of all parameters together, masks and other buffers left out."""
-    named = (p for name, p in params.items() if name.rsplit(".", 1)[-1].split("_")[0] in ("W", "b", "w"))
+    named = (
+        p for name, p in params.items() if name.rsplit(".", 1)[-1].split("_")[0] in ("W", "b", "w")
+    )
     return float(sum(p.double().square().sum() for p in named) ** 0.5)

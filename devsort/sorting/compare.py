@@ -15,7 +15,8 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     """Compares runs that have their stages; see `devsort.stages.compare.side_by_side`.
 
     Raises:
-        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact or a finite LLC.
+        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact or a
+            finite LLC.
     """
     if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
         fix = "name them, as in `devsort compare RUN RUN`"

@@ -1,7 +1,7 @@
 """The one home of every setting and its default.
 
-A run is defined by its config.yaml alone. All models are frozen and refuse unknown keys; the resolved config (defaults
-filled in) is stored with every artifact.
+A run is defined by its config.yaml alone. All models are frozen and refuse unknown keys; the
+resolved config (defaults filled in) is stored with every artifact.
 """
 
 from pathlib import Path
@@ -12,7 +12,15 @@ from pydantic import Field, ValidationError, model_validator
 from devsort.errors import UserError
 from devsort.sampling.config import SamplerConfig
 from devsort.stages.config import StagesConfig
-from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section, Seed, problems, set_key
+from devsort.storage.settings import (
+    NonNegative,
+    Positive,
+    PositiveInt,
+    Section,
+    Seed,
+    problems,
+    set_key,
+)
 from devsort.storage.yaml_files import parse_yaml, read_yaml
 
 
@@ -20,20 +28,32 @@ class TaskConfig(Section):
     """Which lists are sorted."""
 
     list_length: int = Field(10, ge=2, le=100, description="L, numbers in a list")
-    numbers: int = Field(51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N")
-    mean_gap: Positive | None = Field(None, description="δ̄, expected gap of a list's neighbours; null: uniform lists")
-    label_noise: float = Field(0.0, ge=0, le=1, description="probability that a training target is a random number")
-    train_lists: PositiveInt | None = Field(None, description="size of a finite training set; null: fresh lists")
+    numbers: int = Field(
+        51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N"
+    )
+    mean_gap: Positive | None = Field(
+        None, description="δ̄, expected gap of a list's neighbours; null: uniform lists"
+    )
+    label_noise: float = Field(
+        0.0, ge=0, le=1, description="probability that a training target is a random number"
+    )
+    train_lists: PositiveInt | None = Field(
+        None, description="size of a finite training set; null: fresh lists"
+    )
     eval_lists: PositiveInt = Field(2048, description="size of the fixed evaluation set")
     seed: Seed = Field(0, description="seed of training and evaluation lists")
 
     @model_validator(mode="after")
     def _fits(self) -> "TaskConfig":
         if self.list_length > self.numbers:
-            raise ValueError(f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from")
+            raise ValueError(
+                f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from"
+            )
         widest = (self.numbers - 1) / (self.list_length - 1)
         if self.mean_gap is not None and not 1 < self.mean_gap < widest:
-            raise ValueError(f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}")
+            raise ValueError(
+                f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}"
+            )
         return self
 
 
@@ -43,30 +63,48 @@ class ModelConfig(Section):
     heads: int = Field(2, ge=1, le=8, description="H, attention heads")
     d_model: int = Field(96, ge=1, le=4096, description="D, width of the residual stream")
     d_head: int = Field(48, ge=1, le=4096, description="width of a head")
-    layer_norm: bool = Field(True, description="layer norm before attention and before the unembedding")
-    init_scale: Positive = Field(0.8, description="weights start at N(0, init_scale² / d_model), biases at 0")
+    layer_norm: bool = Field(
+        True, description="layer norm before attention and before the unembedding"
+    )
+    init_scale: Positive = Field(
+        0.8, description="weights start at N(0, init_scale² / d_model), biases at 0"
+    )
 
 
 class ScheduleConfig(Section):
-    """Steps at which a checkpoint is saved: logarithmic from step 1, then linear, and always the last."""
+    """Steps at which a checkpoint is saved.
 
-    per_decade: PositiveInt = Field(24, description="checkpoints per factor of ten in the logarithmic part")
+    Logarithmic from step 1, then linear, and always the last.
+    """
+
+    per_decade: PositiveInt = Field(
+        24, description="checkpoints per factor of ten in the logarithmic part"
+    )
     linear_from: PositiveInt = Field(2000, description="step at which the schedule turns linear")
-    linear_every: PositiveInt = Field(200, description="steps between checkpoints in the linear part")
+    linear_every: PositiveInt = Field(
+        200, description="steps between checkpoints in the linear part"
+    )
 
 
 class TrainConfig(Section):
-    """How the network is trained: Adam with decay in its own L2 form, cross-entropy on the L answers."""
+    """How the network is trained.
+
+    Adam with decay in its own L2 form, cross-entropy on the L answers.
+    """
 
     steps: PositiveInt = Field(6000, description="optimiser steps")
     batch_size: PositiveInt = Field(512, description="lists per step")
     lr: Positive = Field(1e-3, description="learning rate")
-    lr_final: Positive | None = Field(None, description="rate reached linearly at the last step; null: constant")
+    lr_final: Positive | None = Field(
+        None, description="rate reached linearly at the last step; null: constant"
+    )
     weight_decay: NonNegative = Field(0.005, description="λ_wd: Adam's gradient is ∇L + λ_wd·w")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's moment decay rates")
     eps: Positive = Field(1e-8, description="Adam's ε")
     seed: Seed = Field(0, description="seed of the initial weights")
-    log_every: PositiveInt = Field(50, description="steps between lines of training.jsonl beyond the checkpoints")
+    log_every: PositiveInt = Field(
+        50, description="steps between lines of training.jsonl beyond the checkpoints"
+    )
     checkpoints: ScheduleConfig = Field(ScheduleConfig(), description="which steps are saved")
 
     @model_validator(mode="after")
@@ -84,21 +122,39 @@ class LLCConfig(Section):
     restrictions: tuple[str, ...] = Field(
         ("full", "heads"), min_length=1, description="parameter groups; heads: each head alone"
     )
-    parts: tuple[str, ...] = Field(("gaps",), description="parts of the data followed on their own: gaps, targets:K")
-    first_step: PositiveInt = Field(10, description="first checkpoint sampled; before it nothing is near a minimum")
-    max_checkpoints: PositiveInt = Field(24, description="checkpoints sampled from there, evenly over log step")
+    parts: tuple[str, ...] = Field(
+        ("gaps",), description="parts of the data followed on their own: gaps, targets:K"
+    )
+    first_step: PositiveInt = Field(
+        10, description="first checkpoint sampled; before it nothing is near a minimum"
+    )
+    max_checkpoints: PositiveInt = Field(
+        24, description="checkpoints sampled from there, evenly over log step"
+    )
 
 
 class HeadsConfig(Section):
     """What the heads do; equations and reasons in docs/head-modes.md."""
 
     lists: PositiveInt = Field(2048, description="evaluation lists used for attention and ablation")
-    copy_share: float = Field(0.25, gt=0, le=1, description="effect that counts, relative to the strongest copier")
-    copy_floor: Positive = Field(1.0, description="logits that a head must add to a number to copy it")
-    need: Positive = Field(0.7, description="nats of loss that make a head needed: the answer's odds about halve")
-    extent: float = Field(0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named")
-    split: float = Field(0.4, gt=0, le=1, description="split score from which a network is called splitting")
-    overlap: float = Field(0.2, gt=0, le=1, description="overlap score from which heads are called overlapping")
+    copy_share: float = Field(
+        0.25, gt=0, le=1, description="effect that counts, relative to the strongest copier"
+    )
+    copy_floor: Positive = Field(
+        1.0, description="logits that a head must add to a number to copy it"
+    )
+    need: Positive = Field(
+        0.7, description="nats of loss that make a head needed: the answer's odds about halve"
+    )
+    extent: float = Field(
+        0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named"
+    )
+    split: float = Field(
+        0.4, gt=0, le=1, description="split score from which a network is called splitting"
+    )
+    overlap: float = Field(
+        0.2, gt=0, le=1, description="overlap score from which heads are called overlapping"
+    )
     bootstrap: PositiveInt = Field(200, description="resamples of the lists behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
 
@@ -112,15 +168,20 @@ class Config(Section):
     llc: LLCConfig = LLCConfig()
     heads: HeadsConfig = HeadsConfig()
     stages: StagesConfig = StagesConfig()
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    memory: PositiveInt = Field(2048, description="MiB that the lanes sampled side by side may take, for each worker")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: the GPU where there is one"
+    )
+    memory: PositiveInt = Field(
+        2048, description="MiB that the lanes sampled side by side may take, for each worker"
+    )
 
 
 def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
     """Reads config.yaml and applies `key=value` overrides with dotted keys.
 
     Raises:
-        UserError: The file is missing or no YAML mapping, or a key or value is refused (all problems at once).
+        UserError: The file is missing or no YAML mapping, or a key or value is refused (all
+            problems at once).
     """
     data = read_yaml(path)
     for override in overrides:
@@ -141,17 +202,21 @@ def parse_config(data: dict[str, Any], where: Path | str) -> Config:
     try:
         return Config.model_validate(data)
     except ValidationError as e:
-        raise UserError(f"{where}: {problems(e)}", "see `devsort config --help` for keys and ranges") from None
+        raise UserError(
+            f"{where}: {problems(e)}", "see `devsort config --help` for keys and ranges"
+        ) from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
-        raise UserError(f"--set {override!r} is not key=value", "write for example --set train.steps=1000")
+        raise UserError(
+            f"--set {override!r} is not key=value", "write for example --set train.steps=1000"
+        )
     try:
         parsed = parse_yaml(value)
     except ValueError:
-        raise UserError(f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value") from None
+        raise UserError(
+            f"--set {override!r}: the value is not valid YAML", "quote it or write a plain value"
+        ) from None
     set_key(data, key.strip(), parsed, f"--set {override!r}")
-
-

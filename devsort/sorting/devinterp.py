@@ -1,8 +1,10 @@
-"""devinterp's own SGLD behind the same trace: the reference that ours is compared with, and its file layout.
+"""devinterp's own SGLD behind the same trace: the reference that ours is compared with, and its
+file layout.
 
-Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss of the starting
-point is computed here on the very minibatches that its chains saw, which it stores. All its chains see the same batches
-by default; here each gets its own. It seeds torch's and numpy's global generators.
+Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss
+of the starting point is computed here on the very minibatches that its chains saw, which it stores.
+All its chains see the same batches by default; here each gets its own. It seeds torch's and numpy's
+global generators.
 """
 
 import contextlib
@@ -60,7 +62,9 @@ def answer_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
     """
     L = input_ids.shape[1] // 2
     targets = input_ids[:, L + 1 :]
-    answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    answers = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+        targets.shape
+    )
     return F.pad(2 * answers, (L, 0))
 
 
@@ -82,10 +86,11 @@ def sample_with_devinterp(
         config: Sampler settings, the same names as devinterp's.
         mask: Free entries, or None for all.
         seed: devinterp's init_seed.
-        on_step: Called before each loss of devinterp's: one for each chain, then those of the chains, one by one.
+        on_step: Called before each loss of devinterp's: one for each chain, then those of the
+            chains, one by one.
         device: Where devinterp computes.
-        module: The checkpoint as a module of the same parameter names; `SortModule` if None. It may give logits at all
-            positions that it is shown.
+        module: The checkpoint as a module of the same parameter names; `SortModule` if None. It may
+            give logits at all positions that it is shown.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -94,7 +99,9 @@ def sample_with_devinterp(
         UserError: The data has label noise, which devinterp's loss on token ids cannot express.
     """
     if not torch.equal(data.targets, data.tokens[:, -data.targets.shape[1] :]):
-        raise UserError("--sampler devinterp cannot express task.label_noise", "use our own sampler")
+        raise UserError(
+            "--sampler devinterp cannot express task.label_noise", "use our own sampler"
+        )
     params = {name: value.cpu() for name, value in params.items()}
 
     def loss_fn(model: torch.nn.Module, input_ids: Tensor) -> Tensor:
@@ -104,7 +111,8 @@ def sample_with_devinterp(
     with tempfile.TemporaryDirectory() as folder, _quiet():
         model, path = SortModule(params) if module is None else module, Path(folder) / "draws.zarr"
         tree = _sample(model, data, config, mask, seed, path, loss_fn, str(device))
-        loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values  # (C, steps)
+        # (C, steps)
+        loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values
         seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
     init_loss = _loss_at(params, seen)
     first, every = config.num_burnin_steps, config.num_steps_bw_draws
@@ -124,14 +132,22 @@ def sample_with_devinterp(
 
 
 def to_devinterp(trace: Trace) -> xr.DataTree:
-    """Our draws in the layout of devinterp's `sample()`, so that `devinterp.slt.llc.compute_llc` gives our λ̂.
+    """Our draws in the layout of devinterp's `sample()`, so that `devinterp.slt.llc.compute_llc`
+    gives our λ̂.
 
-    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over the minibatch, so
-    the axes batch_sampling and token_pos have length one.
+    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over
+    the minibatch, so the axes batch_sampling and token_pos have length one.
     """
     loss = trace.loss.astype(np.float64)  # its mean is taken in the type of the draws
-    draws = {"sampling_loss_micro": (("chain", "step", "batch_sampling", "token_pos"), loss[:, :, None, None])}
-    start = {"init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])}
+    draws = {
+        "sampling_loss_micro": (
+            ("chain", "step", "batch_sampling", "token_pos"),
+            loss[:, :, None, None],
+        )
+    }
+    start = {
+        "init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])
+    }
     attrs = {"metadata": {"config": {"sampler": {"n_beta": trace.config.n_beta}}}}
     return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
 
@@ -178,7 +194,9 @@ def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
         return losses(params, tokens, tokens[:, seen.shape[3] // 2 + 1 :]).mean()
 
     with torch.no_grad():
-        return torch.stack([torch.stack([loss(tokens) for tokens in chain]) for chain in seen]).numpy()
+        return torch.stack(
+            [torch.stack([loss(tokens) for tokens in chain]) for chain in seen]
+        ).numpy()
 
 
 @contextlib.contextmanager

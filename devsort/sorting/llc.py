@@ -30,7 +30,8 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         run and trajectory, one row for each checkpoint and restriction.
 
     Raises:
-        UserError: The run is not trained, a checkpoint is damaged, or the store belongs to another config.
+        UserError: The run is not trained, a checkpoint is damaged, or the store belongs to another
+            config.
     """
     ours = sampler == "devsort"
     artifact = LLC if ours else LLC_DEVINTERP

@@ -1,4 +1,5 @@
-"""The model: one causal attention layer without an MLP, written to be read; `kernels` holds its fast twin.
+"""The model: one causal attention layer without an MLP, written to be read; `kernels` holds its
+fast twin.
 
     resid_pre = W_E[token] + W_pos[position]                          (B, 2L, D)
     y         = LN_1(resid_pre)
@@ -7,8 +8,9 @@
     head_out  = pattern v W_O                                         (B, H, L, D)
     logits    = LN_f(resid_pre + Σ_h head_out_h + b_O) W_U + b_U      (B, L, V)
 
-Only the L answer positions (SEP and b_1 … b_{L−1}) ask queries: no other position touches the loss in one layer.
-Parameters are a dict under the names of TransformerLens's `HookedTransformer` state dict.
+Only the L answer positions (SEP and b_1 … b_{L−1}) ask queries: no other position touches the loss
+in one layer. Parameters are a dict under the names of TransformerLens's `HookedTransformer` state
+dict.
 """
 
 import math
@@ -67,7 +69,9 @@ class Activations:
 
 def model_shape(task: TaskConfig, model: ModelConfig) -> Shape:
     """The dimensions that a config asks for."""
-    return Shape(task.list_length, task.numbers, model.heads, model.d_model, model.d_head, model.layer_norm)
+    return Shape(
+        task.list_length, task.numbers, model.heads, model.d_model, model.d_head, model.layer_norm
+    )
 
 
 def param_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
@@ -86,9 +90,11 @@ def param_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
-    """Weights W ~ N(0, init_scale² / D) (HookedTransformer's "gpt2" mode), biases 0, layer-norm gains 1.
+    """Weights W ~ N(0, init_scale² / D) (HookedTransformer's "gpt2" mode), biases 0, layer-norm
+    gains 1.
 
-    Each parameter draws from its own stream, so a model with another number of heads shares the rest.
+    Each parameter draws from its own stream, so a model with another number of heads shares the
+    rest.
     """
 
     def init(name: str, size: tuple[int, ...]) -> Tensor:
@@ -101,11 +107,14 @@ def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
     return {name: init(name, size) for name, size in param_shapes(shape).items()}
 
 
-def infer_shape(params: Mapping[str, Tensor], list_length: int, numbers: int, where: str = "weights") -> Shape:
+def infer_shape(
+    params: Mapping[str, Tensor], list_length: int, numbers: int, where: str = "weights"
+) -> Shape:
     """Reads heads and widths off a state dict and checks every parameter against them.
 
     Raises:
-        UserError: A parameter is missing, has another shape, or is not finite; all problems are told at once.
+        UserError: A parameter is missing, has another shape, or is not finite; all problems are
+            told at once.
     """
     W_Q = params.get(ATTN + "W_Q")
     if W_Q is None or W_Q.dim() != 3 or 0 in W_Q.shape:
@@ -120,7 +129,9 @@ def infer_shape(params: Mapping[str, Tensor], list_length: int, numbers: int, wh
     problems = list(_misfits(params, param_shapes(shape)))
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(f"{where}: {', '.join(problems[:4])}{more}", "check the file, list length and numbers")
+        raise UserError(
+            f"{where}: {', '.join(problems[:4])}{more}", "check the file, list length and numbers"
+        )
     return shape
 
 
@@ -146,13 +157,15 @@ def activations(params: Mapping[str, Tensor], tokens: Tensor) -> Activations:
         tokens: (B, 2L+1) or (B, 2L); the last answer is never an input.
     """
     L = tokens.shape[1] // 2
-    resid = params["embed.W_E"][tokens[:, : 2 * L]] + params["pos_embed.W_pos"][: 2 * L]  # (B, 2L, D)
+    # (B, 2L, D)
+    resid = params["embed.W_E"][tokens[:, : 2 * L]] + params["pos_embed.W_pos"][: 2 * L]
     y = layer_norm(resid, params.get("blocks.0.ln1.w"), params.get("blocks.0.ln1.b"))
     q = _project(y[:, L:], params, "Q")  # (B, H, L, d)
     k, v = _project(y, params, "K"), _project(y, params, "V")  # (B, H, 2L, d)
     scores = q @ k.mT / math.sqrt(q.shape[-1])  # (B, H, L, 2L)
     pattern = scores.masked_fill(future_mask(L, tokens.device), -torch.inf).softmax(-1)
-    head_out = torch.einsum("bhld,hdm->bhlm", pattern @ v, params[ATTN + "W_O"])  # far faster than @
+    # far faster than @
+    head_out = torch.einsum("bhld,hdm->bhlm", pattern @ v, params[ATTN + "W_O"])
     return Activations(resid[:, L:], pattern, head_out)
 
 
@@ -171,7 +184,11 @@ def forward(params: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
 def losses(params: Mapping[str, Tensor], tokens: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats of each list, mean over its L answers: (B,)."""
     logits = forward(params, tokens)
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape).mean(1)
+    return (
+        F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+        .view(targets.shape)
+        .mean(1)
+    )
 
 
 def layer_norm(x: Tensor, w: Tensor | None, b: Tensor | None) -> Tensor:
@@ -186,4 +203,7 @@ def future_mask(list_length: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def _project(y: Tensor, params: Mapping[str, Tensor], which: str) -> Tensor:
-    return torch.einsum("bpd,hde->bhpe", y, params[f"{ATTN}W_{which}"]) + params[f"{ATTN}b_{which}"][:, None]
+    return (
+        torch.einsum("bpd,hde->bhpe", y, params[f"{ATTN}W_{which}"])
+        + params[f"{ATTN}b_{which}"][:, None]
+    )

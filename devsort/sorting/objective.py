@@ -1,7 +1,7 @@
 """Objectives of the sorting model: the kernels around checkpoints, one minibatch a chain.
 
-The loss of the checkpoint on each answer of the data set is computed once, so the paired difference L(w) − L(w*) on a
-chain's own minibatch costs a look-up.
+The loss of the checkpoint on each answer of the data set is computed once, so the paired difference
+L(w) − L(w*) on a chain's own minibatch costs a look-up.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,11 @@ class Minibatches:
 
     def at(self, step: int | Tensor) -> Tensor:
         """The rows of each chain at a step (C, B), which may be a tensor (1,) on the device."""
-        return self.index[:, step] if isinstance(step, int) else self.index.index_select(1, step).squeeze(1)
+        return (
+            self.index[:, step]
+            if isinstance(step, int)
+            else self.index.index_select(1, step).squeeze(1)
+        )
 
 
 class Checkpoint:
@@ -50,7 +54,8 @@ class Checkpoint:
 
 
 class SortObjective:
-    """All chains of one restriction at some checkpoints; a whole head takes the kernel that touches that head alone.
+    """All chains of one restriction at some checkpoints; a whole head takes the kernel that touches
+    that head alone.
 
     Lanes are ordered by checkpoint, then by chain.
 
@@ -59,7 +64,8 @@ class SortObjective:
         checkpoints: The checkpoints.
         name: The restriction, see `restrictions`.
         batches: The chains' minibatches, the same at every checkpoint.
-        frozen: Of an objective of the same restriction and single checkpoint, for other chains: used again.
+        frozen: Of an objective of the same restriction and single checkpoint, for other chains:
+            used again.
     """
 
     static = True
@@ -83,7 +89,10 @@ class SortObjective:
         self.kernel = full if head is None else one
         self.frozen = frozen
         if head is not None and frozen is None:
-            made = {c: one.freeze(full, c.params, batches.data, head) for c in dict.fromkeys(checkpoints)}
+            made = {
+                c: one.freeze(full, c.params, batches.data, head)
+                for c in dict.fromkeys(checkpoints)
+            }
             self.frozen = stack([made[c] for c in checkpoints], chains)
         lane = torch.arange(self.count, device=full.device).repeat_interleave(chains)
         self.offset = lane[:, None] * len(batches.data)  # (G, 1)
@@ -99,7 +108,9 @@ class SortObjective:
 
     def _value_and_grad(self, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         data = self.batches.data  # embedding is the fastest way to take rows
-        batch = Batch(*(torch.nn.functional.embedding(index, rows) for rows in (data.tokens, data.targets)))
+        batch = Batch(
+            *(torch.nn.functional.embedding(index, rows) for rows in (data.tokens, data.targets))
+        )
         if self.frozen is not None:
             return self.kernel.value_and_grad(w, batch, self.frozen, index + self.offset)
         if self.free is None:

@@ -1,4 +1,6 @@
-"""Parts of the data whose loss is followed at the same chains' draws (data-refined LLC, arXiv 2410.02984)."""
+"""Parts of the data whose loss is followed at the same chains' draws (data-refined LLC, arXiv
+2410.02984).
+"""
 
 import re
 from itertools import pairwise
@@ -15,8 +17,8 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
     """Which answers of the data set belong to each part.
 
     Args:
-        names: `gaps`, lists whose mean gap lies below the median or not: parts small-gaps and large-gaps; `targets:K`,
-            answers in K equal ranges of numbers: parts targets-LO-HI.
+        names: `gaps`, lists whose mean gap lies below the median or not: parts small-gaps and
+            large-gaps; `targets:K`, answers in K equal ranges of numbers: parts targets-LO-HI.
         data: n lists.
         task: Number range.
 
@@ -33,10 +35,15 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
         elif found := re.fullmatch(r"targets:(\d{1,4})", name):
             parts |= _by_target(data, task, int(found[1]))
         else:
-            raise UserError(f"llc.parts: {name!r} is not known", "use gaps, or targets:K for K ranges of numbers")
+            raise UserError(
+                f"llc.parts: {name!r} is not known",
+                "use gaps, or targets:K for K ranges of numbers",
+            )
     empty = [name for name, chosen in parts.items() if not chosen.any()]
     if empty:
-        raise UserError(f"llc.parts: no answer of the data lies in {', '.join(empty)}", "ask for fewer ranges")
+        raise UserError(
+            f"llc.parts: no answer of the data lies in {', '.join(empty)}", "ask for fewer ranges"
+        )
     return parts
 
 
@@ -50,6 +57,11 @@ def _by_gap(data: Batch) -> dict[str, Tensor]:
 
 def _by_target(data: Batch, task: TaskConfig, count: int) -> dict[str, Tensor]:
     if not 1 <= count <= task.numbers:
-        raise UserError(f"llc.parts: targets:{count} of {task.numbers} numbers", "ask for 1 to that many ranges")
+        raise UserError(
+            f"llc.parts: targets:{count} of {task.numbers} numbers", "ask for 1 to that many ranges"
+        )
     edges = torch.linspace(0, task.numbers, count + 1).round().int().tolist()
-    return {f"targets-{lo}-{hi - 1}": (data.targets >= lo) & (data.targets < hi) for lo, hi in pairwise(edges)}
+    return {
+        f"targets-{lo}-{hi - 1}": (data.targets >= lo) & (data.targets < hi)
+        for lo, hi in pairwise(edges)
+    }

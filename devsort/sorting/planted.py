@@ -1,16 +1,19 @@
 """Planted networks: weights written by hand that sort, so that what each head does is known.
 
-Every token has its own direction e_v, orthonormal and of mean zero, so that layer norm only rescales it. All heads look
-for the smallest number that is larger than the current one; their OV circuits are diagonal in the token basis:
+Every token has its own direction e_v, orthonormal and of mean zero, so that layer norm only
+rescales it. All heads look for the smallest number that is larger than the current one; their OV
+circuits are diagonal in the token basis:
 
     attention score of query b for key a     S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for gap ≤ 0
     what head h adds when it looks at a      strength[h, a] · e_a: > 0 copies, < 0 suppresses, 0 does nothing
 
-`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV circuit copies
-every number, but each head only sees the numbers that it owns and looks at SEP when there is none. Smaller numbers are
-then copied more strongly, which decides between two heads that each found a candidate.
+`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV
+circuit copies every number, but each head only sees the numbers that it owns and looks at SEP when
+there is none. Smaller numbers are then copied more strongly, which decides between two heads that
+each found a candidate.
 
-Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the baseline's 96 and 48 do.
+Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the
+baseline's 96 and 48 do.
 """
 
 from dataclasses import dataclass
@@ -37,10 +40,12 @@ KINDS = (
     "four",
     "eight",
 )
-SLOPE = 2.0  # κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
+# κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
+SLOPE = 2.0
 FAR = 14  # gaps beyond this are rare; scores fall more slowly there, so that they need less range
 TAIL = 0.25  # the slope there, relative to κ
-MARGIN = 10.0  # nats between the worst candidate and the current number, which must not be looked at
+# nats between the worst candidate and the current number, which must not be looked at
+MARGIN = 10.0
 FLOOR = 1.8  # score of all lower numbers relative to that: a step of two halves fits d_head < N
 LOGIT = 20.0  # logit of a copied number on the scale of the final layer norm
 FADE = 0.97  # by_attention: strength of number t + 1 relative to t
@@ -108,7 +113,8 @@ def draw_network(
         model: Widths and layer norm; the number of heads is the plan's.
         seed: Seed of the draws.
         index: Number of the draw.
-        noise: Standard deviation of the noise on each weight, relative to its matrix's root mean square.
+        noise: Standard deviation of the noise on each weight, relative to its matrix's root mean
+            square.
     """
     rng = stream(seed, "planted", name_key(kind), index)
     plan = draw_plan(kind, task.numbers, rng)
@@ -116,7 +122,9 @@ def draw_network(
     return {name: _noisy(value, name, noise, rng) for name, value in params.items()}, plan
 
 
-def network(plan: Plan, task: TaskConfig, model: ModelConfig, rng: np.random.Generator | None = None) -> Params:
+def network(
+    plan: Plan, task: TaskConfig, model: ModelConfig, rng: np.random.Generator | None = None
+) -> Params:
     """Weights that carry out a plan, in a random residual basis if `rng` is given.
 
     Raises:
@@ -125,13 +133,18 @@ def network(plan: Plan, task: TaskConfig, model: ModelConfig, rng: np.random.Gen
     N, D, d = task.numbers, model.d_model, model.d_head
     if N + 2 > D or d < 0.9 * N:
         need = f"d_model >= {N + 2} and d_head >= {int(np.ceil(0.9 * N))}"
-        raise UserError(f"a planted network of {N} numbers needs {need}, got {D} and {d}", "widen the model")
+        raise UserError(
+            f"a planted network of {N} numbers needs {need}, got {D} and {d}", "widen the model"
+        )
     shape = model_shape(task, replace_heads(model, len(plan.strength)))
     tokens = _token_directions(N + 1, D, rng)  # (V, D)
     gain = np.sqrt(D) if model.layer_norm else 1.0  # length of a normalised token
     frame = _output_frame(N, d)  # (N, d)
     heads = [_head(plan, h, tokens, frame, gain) for h in range(shape.heads)]
-    params = {name: np.ones(s) if name.endswith("w") else np.zeros(s) for name, s in param_shapes(shape).items()}
+    params = {
+        name: np.ones(s) if name.endswith("w") else np.zeros(s)
+        for name, s in param_shapes(shape).items()
+    }
     params |= {ATTN + w: np.stack([head[w] for head in heads]) for w in heads[0]}
     params["embed.W_E"] = tokens
     params["unembed.W_U"][:, :N] = tokens[:N].T * _logit_scale(plan, gain)
@@ -143,10 +156,16 @@ def replace_heads(model: ModelConfig, heads: int) -> ModelConfig:
     return model.model_copy(update={"heads": heads})
 
 
-def _head(plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: float) -> dict[str, np.ndarray]:
+def _head(
+    plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: float
+) -> dict[str, np.ndarray]:
     N, d = frame.shape
     seen = plan.copies[head] if plan.by_attention else np.ones(N, bool)
-    strength = np.abs(plan.strength).max() * FADE ** np.arange(1 - N, 1) if plan.by_attention else plan.strength[head]
+    strength = (
+        np.abs(plan.strength).max() * FADE ** np.arange(1 - N, 1)
+        if plan.by_attention
+        else plan.strength[head]
+    )
     query, key = _attention(tuple(seen), plan.by_attention, d)
     numbers = tokens[:N].T / gain
     return {
@@ -159,7 +178,9 @@ def _head(plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: fl
 
 @lru_cache(maxsize=16)  # heads that look alike share their factors
 def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers, and SEP as a sink."""
+    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers, and
+    SEP as a sink.
+    """
     return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
 
 
@@ -199,7 +220,9 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _output_frame(numbers: int, width: int) -> np.ndarray:
-    """(N, d) F with F Fᵀ = I less the constant, which the softmax cannot see, and the fastest waves."""
+    """(N, d) F with F Fᵀ = I less the constant, which the softmax cannot see, and the fastest
+    waves.
+    """
     t = np.arange(numbers)
     waves = [np.ones(numbers)]
     for k in range(numbers // 2, 0, -1):

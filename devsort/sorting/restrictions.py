@@ -1,4 +1,7 @@
-"""Weight restrictions: which parameters move while the rest is frozen (weight-refined LLC, arXiv 2410.02984)."""
+"""Weight restrictions.
+
+Which parameters move while the rest is frozen (weight-refined LLC, arXiv 2410.02984).
+"""
 
 import fnmatch
 import re
@@ -20,7 +23,11 @@ HEAD_PARTS = {"qk": ("W_Q", "W_K", "b_Q", "b_K"), "ov": ("W_V", "W_O", "b_V")}
 
 def expand(names: tuple[str, ...], heads: int) -> tuple[str, ...]:
     """Replaces `heads` by h0 … h{H−1}; a name that comes twice counts once."""
-    listed = [h for name in names for h in ([f"h{i}" for i in range(heads)] if name == "heads" else [name])]
+    listed = [
+        h
+        for name in names
+        for h in ([f"h{i}" for i in range(heads)] if name == "heads" else [name])
+    ]
     return tuple(dict.fromkeys(listed))
 
 
@@ -28,8 +35,9 @@ def restriction_mask(name: str, shape: Shape) -> Mask | None:
     """The free entries of a restriction.
 
     Args:
-        name: `full`; `h0`, … (W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of a head; b_O belongs to none); `h0.qk`, `h0.ov`;
-            `embed`, `pos`, `unembed`, `norms`; or a pattern of parameter names such as `blocks.0.attn.W_*`.
+        name: `full`; `h0`, … (W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of a head; b_O belongs to none);
+            `h0.qk`, `h0.ov`; `embed`, `pos`, `unembed`, `norms`; or a pattern of parameter names
+            such as `blocks.0.attn.W_*`.
         shape: Dimensions of the model.
 
     Returns:
@@ -46,7 +54,9 @@ def restriction_mask(name: str, shape: Shape) -> Mask | None:
     found = [n for n in param_shapes(shape) if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not found:
         known = ", ".join(["full", "heads", "h0", "h0.qk", "h0.ov", *GROUPS])
-        raise UserError(f"llc.restrictions: no parameter matches {name!r}", f"use {known} or a pattern of names")
+        raise UserError(
+            f"llc.restrictions: no parameter matches {name!r}", f"use {known} or a pattern of names"
+        )
     return dict.fromkeys(found)
 
 
@@ -57,7 +67,10 @@ def whole_head(name: str) -> int | None:
 
 def _head_mask(name: str, head: int, part: str | None, shape: Shape) -> Mask:
     if head >= shape.heads:
-        raise UserError(f"llc.restrictions: {name!r}, but the model has {shape.heads} heads", "count heads from h0")
+        raise UserError(
+            f"llc.restrictions: {name!r}, but the model has {shape.heads} heads",
+            "count heads from h0",
+        )
     leaves = HEAD_PARTS[part] if part else HEAD_PARTS["qk"] + HEAD_PARTS["ov"]
     shapes = param_shapes(shape)
     mask: Mask = {}

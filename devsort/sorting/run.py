@@ -16,7 +16,10 @@ from devsort.storage.files import locked, refuse_links, remove_leftovers, writin
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and its resolved config; what it has read it keeps, so that nothing is verified twice."""
+    """A run folder and its resolved config.
+
+    What it has read it keeps, so that nothing is verified twice.
+    """
 
     path: Path
     config: Config
@@ -74,7 +77,8 @@ class Run:
         """The value of an artifact, verified when it is first asked for.
 
         Raises:
-            UserError: It is missing or damaged, or one of its inputs is; names the command that makes it.
+            UserError: It is missing or damaged, or one of its inputs is; names the command that
+                makes it.
             Stale: It was made from another config or from other inputs.
         """
         return self._verified(artifact)[0]
@@ -88,7 +92,10 @@ class Run:
         self._opened.pop(artifact.name, None)
 
     def is_current(self, artifact: Artifact) -> bool:
-        """Whether an artifact is there, whole, and made from the run as it stands; its inputs must be."""
+        """Whether an artifact is there, whole, and made from the run as it stands.
+
+        Its inputs must be.
+        """
         if not self.file(artifact).exists():
             return False
         self.origin(artifact)
@@ -105,7 +112,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-written."""
+        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-
+        written.
+        """
         with locked(self.path):
             with writing(self.path):
                 remove_leftovers(self.path)
@@ -116,10 +125,12 @@ def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
     """Opens a run folder by its path.
 
     Raises:
-        UserError: There is no such folder, it holds a link or a device, or its config.yaml is missing or refused.
+        UserError: There is no such folder, it holds a link or a device, or its config.yaml is
+            missing or refused.
     """
     path = Path(path)
-    if not os.path.isdir(path):  # unlike Path.is_dir, false for a name too long or a parent closed to us
+    # unlike Path.is_dir, false for a name too long or a parent closed to us
+    if not os.path.isdir(path):
         fix = "give a run folder that holds a config.yaml, such as runs/baseline"
         raise UserError(f"{path} is no folder", fix)
     refuse_links(path)

@@ -110,7 +110,9 @@ class SortSampler:
                 self.kernels, list(checkpoints.values()), name, self.batches(chains), frozen
             )
             frozen = objective.frozen
-            trace = run_chains(objective, self.config, streams, partial(_count, advanced, len(streams)))
+            trace = run_chains(
+                objective, self.config, streams, partial(_count, advanced, len(streams))
+            )
             starts = range(0, len(streams), len(chains))
             yield [trace.chains(slice(i, i + len(chains))) for i in starts]
 
@@ -135,7 +137,10 @@ class SortSampler:
 
 
 def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> int:
-    """How many lanes are stacked: as many as `memory` MiB hold, and on a CPU as many as its caches serve well."""
+    """How many lanes are stacked.
+
+    As many as `memory` MiB hold, and on a CPU as many as its caches serve well.
+    """
     fit = max(1, memory * 2**20 // lane_bytes(shape, batch_size))
     return fit if device == "cuda" else min(fit, max(1, STACKED // batch_size))
 

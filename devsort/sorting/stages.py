@@ -50,7 +50,10 @@ def _found(run: Run) -> dict[str, Any]:
 
 
 def scores(heads: "xr.Dataset", config: HeadsConfig | None = None) -> Scores:
-    """Head-mode scores over log step; checkpoints at step 0 or without a finite score are left out."""
+    """Head-mode scores over log step.
+
+    Checkpoints at step 0 or without a finite score are left out.
+    """
     step = heads.checkpoint.values.astype(float)
     table = heads.scores.transpose("checkpoint", "score")
     kept = (step >= 1) & np.isfinite(table.values).all(1)

@@ -18,8 +18,10 @@ def status(run: Run) -> dict:
     """Verifies every artifact of a run.
 
     Returns:
-        run, and parts: name, detail and state: `done`; `missing`; `unfinished`: its command goes on from there;
-        `stale`: made from another config or other inputs; or `broken`: damaged, or without an input that it needs.
+        run, and parts: name, detail and state: `done`; `missing`; `unfinished`: its command goes on
+            from there;
+        `stale`: made from another config or other inputs; or `broken`: damaged, or without an input
+            that it needs.
     """
     return {"run": str(run.path), "parts": [_part(run, artifact) for artifact in SIZES]}
 

@@ -1,16 +1,18 @@
 """The task: lists of distinct numbers, and the same numbers in ascending order.
 
-A sequence is `[a_1 … a_L, SEP, b_1 … b_L]`; the model answers `b_1` at SEP, `b_2` at `b_1`, and so on. Positions are
-counted from 0: SEP stands at position L, and the answers are predicted at positions L … 2L−1.
+A sequence is `[a_1 … a_L, SEP, b_1 … b_L]`; the model answers `b_1` at SEP, `b_2` at `b_1`, and so
+on. Positions are counted from 0: SEP stands at position L, and the answers are predicted at
+positions L … 2L−1.
 
-Lists are drawn uniformly, or with a chosen mean gap δ̄ (`task.mean_gap`). The gaps of a list add up to its span
-s = b_L − b_1, so δ̄ = E[s] / (L − 1). Of all distributions over lists with that δ̄, the one of largest entropy is
-the uniform one tilted by the span,
+Lists are drawn uniformly, or with a chosen mean gap δ̄ (`task.mean_gap`). The gaps of a list add up
+to its span s = b_L − b_1, so δ̄ = E[s] / (L − 1). Of all distributions over lists with that δ̄, the
+one of largest entropy is the uniform one tilted by the span,
 
     P(list) ∝ exp(θ s),    P(s) ∝ (N − s) · C(s − 1, L − 2) · exp(θ s),    s = L−1 … N−1,
 
-with the θ that gives δ̄: negative for small gaps, 0 for uniform lists, positive for large gaps. Given its span, a list
-is uniform: its lowest number is any of the N − s that fit, its L − 2 inner numbers any of the s − 1 between the ends.
+with the θ that gives δ̄: negative for small gaps, 0 for uniform lists, positive for large gaps.
+Given its span, a list is uniform: its lowest number is any of the N − s that fit, its L − 2 inner
+numbers any of the s − 1 between the ends.
 """
 
 from dataclasses import dataclass
@@ -26,7 +28,8 @@ from devsort.rng import stream
 from devsort.sorting.config import TaskConfig
 
 TILT = 60.0  # |θ| at which all lists have the smallest or the largest span, to within 1e-20
-BLOCK = 64  # training steps whose lists are drawn together: one generator and one sort serve them all
+# training steps whose lists are drawn together: one generator and one sort serve them all
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ def draw_lists(rng: np.random.Generator, count: int, task: TaskConfig) -> np.nda
     """Draws lists without repetition: uniformly, or with the mean gap of the task.
 
     Returns:
-        (count, L) int64 in 0…N−1, each row without repetition; all orders of a list's numbers are equally likely.
+        (count, L) int64 in 0…N−1, each row without repetition; all orders of a list's numbers are
+        equally likely.
     """
     if task.mean_gap is None:
         return _distinct(rng, task.numbers, task.list_length, count)
@@ -68,8 +72,13 @@ def draw_lists(rng: np.random.Generator, count: int, task: TaskConfig) -> np.nda
     return rng.permuted(lists, axis=1)
 
 
-def _distinct(rng: np.random.Generator, below: int | np.ndarray, length: int, count: int) -> np.ndarray:
-    """The first `length` swaps of a Fisher–Yates shuffle of 0 … below − 1, in each of `count` rows: (count, length)."""
+def _distinct(
+    rng: np.random.Generator, below: int | np.ndarray, length: int, count: int
+) -> np.ndarray:
+    """The first `length` swaps of a Fisher–Yates shuffle of 0 … below − 1, in each of `count` rows.
+
+    (count, length).
+    """
     deck = np.tile(np.arange(np.max(below)), (count, 1))
     row = np.arange(count)
     for i in range(length):
@@ -103,7 +112,9 @@ def make_batch(lists: np.ndarray, task: TaskConfig) -> Batch:
     """Turns (B, L) lists into sequences with clean targets."""
     ordered = np.sort(lists, axis=1)
     sep = np.full((len(lists), 1), task.numbers)
-    tokens = torch.from_numpy(np.concatenate([lists, sep, ordered], axis=1).astype(np.int64, copy=False))
+    tokens = torch.from_numpy(
+        np.concatenate([lists, sep, ordered], axis=1).astype(np.int64, copy=False)
+    )
     return Batch(tokens, tokens[:, task.list_length + 1 :])
 
 
@@ -126,7 +137,10 @@ def train_batch(task: TaskConfig, step: int, batch_size: int) -> Batch:
 
 
 def sampling_set(task: TaskConfig, size: int) -> Batch:
-    """The data set whose loss is sampled: `size` lists as in training (label noise included), or the finite set."""
+    """The data set whose loss is sampled.
+
+    `size` lists as in training (label noise included), or the finite set.
+    """
     if task.train_lists is not None:
         return _finite_set(task)
     rng = stream(task.seed, "sampling-set")

@@ -1,8 +1,9 @@
-"""The trainer: Adam with L2 weight decay, dense checkpoints, and a resume that is bitwise the run never interrupted.
+"""The trainer: Adam with L2 weight decay, dense checkpoints, and a resume that is bitwise the run
+never interrupted.
 
-Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is written together with
-the optimiser's state, so on a CPU a resumed run computes exactly what the uninterrupted run computes; a GPU sums in no
-fixed order.
+Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is
+written together with the optimiser's state, so on a CPU a resumed run computes exactly what the
+uninterrupted run computes; a GPU sums in no fixed order.
 """
 
 import json
@@ -36,7 +37,8 @@ from devsort.storage.files import remove, write_atomic
 
 EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
 SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
-ALONE = 200_000  # lists left to train on before a second process pays for its start, which takes seconds
+# lists left to train on before a second process pays for its start, which takes seconds
+ALONE = 200_000
 
 
 class Gradients:
@@ -61,7 +63,9 @@ class Gradients:
         return 1 if self.device.type == "cuda" else min(SHARDS, self.run.config.train.batch_size)
 
     @one_core()
-    def __call__(self, job: tuple[int, np.ndarray, slice], advanced: Any = None) -> list[tuple[float, np.ndarray]]:
+    def __call__(
+        self, job: tuple[int, np.ndarray, slice], advanced: Any = None
+    ) -> list[tuple[float, np.ndarray]]:
         """`of` for another process: parameters and gradients are arrays, which are pickled fast."""
         step, flat, which = job
         return [(loss, grad.numpy()) for loss, grad in self.of(step, torch.from_numpy(flat), which)]
@@ -74,7 +78,9 @@ class Gradients:
             flat: (1, P), parameters.
             which: The shards.
         """
-        batch = train_batch(self.run.config.task, step, self.run.config.train.batch_size).to(self.device)
+        batch = train_batch(self.run.config.task, step, self.run.config.train.batch_size).to(
+            self.device
+        )
         size = -(-len(batch) // self.shards)
         shards = [batch[slice(i, i + size)] for i in range(0, len(batch), size)]
         return [self._part(flat, shard, len(shard) / len(batch)) for shard in shards[which]]
@@ -89,8 +95,8 @@ class Trainer:
 
     Adam (Kingma & Ba 2015) with decay in the gradient, G = ∇L + λ_wd w, which is not AdamW.
 
-    A batch is cut into SHARDS parts whatever the number of cores, so the sum of their gradients is the same bits on one
-    core or two.
+    A batch is cut into SHARDS parts whatever the number of cores, so the sum of their gradients is
+    the same bits on one core or two.
 
     Args:
         run: The run folder with its config.
@@ -141,7 +147,8 @@ class Trainer:
         return loss / data.targets.numel(), right / data.targets.numel()
 
     def save(self, log: str) -> None:
-        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the last stretch.
+        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the
+        last stretch.
 
         Args:
             log: Identity of the log's lines up to here, by which a reader knows them whole.
@@ -156,19 +163,24 @@ class Trainer:
         saved = load_resume_state(self.run, step)
         self.flat.data.copy_(saved["flat"])
         moments = {k: saved[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
-        self.adam.state[self.flat] = {"step": torch.tensor(float(step), device=self.device), **moments}
+        self.adam.state[self.flat] = {
+            "step": torch.tensor(float(step), device=self.device),
+            **moments,
+        }
         self.step = step
 
 
 def train(run: Run, force: bool = False) -> dict:
-    """Trains a run to its last step, from where it stands; from the start if something of it is damaged or missing.
+    """Trains a run to its last step, from where it stands; from the start if something of it is
+    damaged or missing.
 
     Args:
         run: The run folder.
         force: Start again from nothing.
 
     Returns:
-        run, steps, checkpoints, val_loss (nats), val_accuracy, steps_per_second (of this call; 0 if nothing was left).
+        run, steps, checkpoints, val_loss (nats), val_accuracy, steps_per_second (of this call; 0 if
+        nothing was left).
 
     Raises:
         UserError: The folder was trained from another config, or training diverged.
@@ -202,14 +214,20 @@ def table(value: dict) -> str:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Rate of step 1 … steps: constant, or linear from lr at step 1 to lr_final at the last step."""
+    """Rate of step 1 … steps.
+
+    Constant, or linear from lr at step 1 to lr_final at the last step.
+    """
     if config.lr_final is None or config.steps == 1:
         return config.lr
     return config.lr + (config.lr_final - config.lr) * (step - 1) / (config.steps - 1)
 
 
 def _train_from(run: Run, start: int) -> float:
-    """Trains from a saved step to the end, on two cores where that pays; returns the seconds it took."""
+    """Trains from a saved step to the end, on two cores where that pays.
+
+    Returns the seconds it took.
+    """
     gradients, c = Gradients(run), run.config.train
     pays = gradients.device.type == "cpu" and (c.steps - start) * c.batch_size > ALONE
     with one_core(), crew(gradients, int(pays and cores() > 1 and gradients.shards > 1)) as helpers:
@@ -225,16 +243,22 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
     logged = set(logged_steps(config))
     log = [line for line in read_log(run) if line["step"] <= start] if start else []
     begun = time.perf_counter()
-    with progress(total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step") as bar:
+    with progress(
+        total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step"
+    ) as bar:
         while trainer.step < config.steps:
             trainer.advance()
             if trainer.step in logged:
                 log.append(_log_line(trainer, data))
                 bar.set_postfix(
-                    loss=f"{log[-1]['val_loss']:.4f}", accuracy=f"{log[-1]['val_accuracy']:.4f}", refresh=False
+                    loss=f"{log[-1]['val_loss']:.4f}",
+                    accuracy=f"{log[-1]['val_accuracy']:.4f}",
+                    refresh=False,
                 )
             if trainer.step in saved:
-                write_atomic(run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode())
+                write_atomic(
+                    run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode()
+                )
                 trainer.save(identity(log))
             bar.update()
     return time.perf_counter() - begun
@@ -242,10 +266,16 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
 
 def _log_line(trainer: Trainer, data: Batch) -> dict:
     val_loss, val_accuracy = trainer.evaluate(data)
-    finite = math.isfinite(val_loss) and math.isfinite(trainer.loss) and bool(torch.isfinite(trainer.flat).all())
+    finite = (
+        math.isfinite(val_loss)
+        and math.isfinite(trainer.loss)
+        and bool(torch.isfinite(trainer.flat).all())
+    )
     if not finite:
         fix = "lower train.lr; the checkpoints before it are kept"
-        raise UserError(f"training diverged by step {trainer.step}: loss or weights are no longer finite", fix)
+        raise UserError(
+            f"training diverged by step {trainer.step}: loss or weights are no longer finite", fix
+        )
     return {
         "step": trainer.step,
         "loss": trainer.loss,

@@ -1,7 +1,8 @@
-"""Runs side by side: which stages they share, when, how high the LLC was and how far it fell, with uncertainties.
+"""Runs side by side: which stages they share, when, how high the LLC was and how far it fell, with
+uncertainties.
 
-A difference of two independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width sqrt(h_a² + h_b²).
-Steps are compared by their log10.
+A difference of two independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width
+sqrt(h_a² + h_b²). Steps are compared by their log10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,13 +27,13 @@ def side_by_side(
     """The comparison of runs.
 
     Args:
-        tables: For each run its name under `run`, the figures of `devsort.stages.summary`, and what else the table
-            shows.
+        tables: For each run its name under `run`, the figures of `devsort.stages.summary`, and what
+            else the table shows.
         stages: For each run the JSON object of `devsort.stages.report`.
 
     Returns:
-        runs: the tables; stages: rows of aligned stages; differences: each run against the first; link: whether events
-        lie closer to boundaries than chance, over the runs.
+        runs: the tables; stages: rows of aligned stages; differences: each run against the first;
+        link: whether events lie closer to boundaries than chance, over the runs.
     """
     rows = aligned([one["stages"] for one in stages])
     return {
@@ -44,10 +45,12 @@ def side_by_side(
 
 
 def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of stages that correspond: same direction of the LLC, in the same order, overlapping most.
+    """Rows of stages that correspond: same direction of the LLC, in the same order, overlapping
+    most.
 
     Returns:
-        Rows of {"name", "llc", "runs": [stage of each run, or None]}; the name holds each run's, where they differ.
+        Rows of {"name", "llc", "runs": [stage of each run, or None]}; the name holds each run's,
+        where they differ.
     """
     rows = [[s, *[None] * (len(stages) - 1)] for s in stages[0]]
     for i, others in enumerate(stages[1:], 1):
@@ -55,8 +58,13 @@ def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
     return [_row(row) for row in rows]
 
 
-def difference(tables: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], i: int) -> dict[str, Any]:
-    """Run i minus run 0, with 95 % intervals: figures and, for stages that both have, their ends and the LLC there."""
+def difference(
+    tables: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], i: int
+) -> dict[str, Any]:
+    """Run i minus run 0, with 95 % intervals.
+
+    Figures and, for stages that both have, their ends and the LLC there.
+    """
     a, b = tables[0], tables[i]
     figures = {key: _minus(_with_half(b, key), _with_half(a, key)) for key in FIGURES}
     figures["peak_step"] = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
@@ -87,14 +95,18 @@ def markdown(value: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _merged(rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width: int) -> list[list]:
+def _merged(
+    rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width: int
+) -> list[list]:
     """Aligns the stages of run i to the rows by dynamic programming over the total likeness."""
     heads = [next(s for s in row if s) for row in rows]
     n, m = len(rows), len(others)
     best = np.zeros((n + 1, m + 1))
     for a in range(n - 1, -1, -1):
         for b in range(m - 1, -1, -1):
-            best[a, b] = max(best[a + 1, b], best[a, b + 1], best[a + 1, b + 1] + likeness(heads[a], others[b]))
+            best[a, b] = max(
+                best[a + 1, b], best[a, b + 1], best[a + 1, b + 1] + likeness(heads[a], others[b])
+            )
     out, a, b = [], 0, 0
     while a < n or b < m:
         if a < n and b < m and best[a, b] > max(best[a + 1, b], best[a, b + 1]):
@@ -110,7 +122,10 @@ def _merged(rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width
 
 
 def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """0 if the LLC's directions differ; else 1, plus 1 for the same earned name, plus the share of log step shared."""
+    """0 if the LLC's directions differ.
+
+    Else 1, plus 1 for the same earned name, plus the share of log step shared.
+    """
     if a["llc"] != b["llc"]:
         return 0.0
     lows, highs = np.log10([a["from"], b["from"]]), np.log10([a["to"], b["to"]])
@@ -186,14 +201,19 @@ def _number(table: Mapping[str, Any], key: str, form: str) -> str:
 MORE = {
     "loss (nats)": lambda t: _number(t, "loss", ".3g"),
     "split score": lambda t: _number(t, "split_score", ".2f"),
-    "split onset (step)": lambda t: _number(t, "split_onset", ".4g")
-    + _between(t.get("split_onset_ci95")),
+    "split onset (step)": lambda t: (
+        _number(t, "split_onset", ".4g") + _between(t.get("split_onset_ci95"))
+    ),
 }  # what the tables of a sorter hold besides
 
 
 def _stages(value: Mapping[str, Any]) -> str:
     def cell(s: Mapping[str, Any] | None) -> str:
-        return "–" if s is None else f"{s['from']:.4g} to {s['to']:.4g}, LLC {s['llc_from']:.4g} → {s['llc_to']:.4g}"
+        return (
+            "–"
+            if s is None
+            else f"{s['from']:.4g} to {s['to']:.4g}, LLC {s['llc_from']:.4g} → {s['llc_to']:.4g}"
+        )
 
     header = ["stage", "LLC", *(t["run"] for t in value["runs"])]
     return _grid(header, [[r["name"], r["llc"], *map(cell, r["runs"])] for r in value["stages"]])

@@ -8,13 +8,25 @@ from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section
 class StagesConfig(Section):
     """Segmentation of the LLC trajectory; definitions in docs/stages.md."""
 
-    signals: tuple[str, ...] = Field((), description="signals that share the boundaries besides llc: loss, h0, h1, …")
+    signals: tuple[str, ...] = Field(
+        (), description="signals that share the boundaries besides llc: loss, h0, h1, …"
+    )
     bootstrap: PositiveInt = Field(200, description="resamples behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
-    widen: Positive = Field(1.5, description="factor on the bootstrap intervals of boundaries; set by simulation")
-    penalty: Positive = Field(11.0, description="log-likelihood units a joint must earn; set by simulation")
+    widen: Positive = Field(
+        1.5, description="factor on the bootstrap intervals of boundaries; set by simulation"
+    )
+    penalty: Positive = Field(
+        11.0, description="log-likelihood units a joint must earn; set by simulation"
+    )
     jump_penalty: Positive = Field(20.0, description="the same for a jump between two checkpoints")
-    bend_margin: NonNegative = Field(4.0, description="log-likelihood units by which joints must beat a smooth bend")
-    rate_factor: float = Field(2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction")
+    bend_margin: NonNegative = Field(
+        4.0, description="log-likelihood units by which joints must beat a smooth bend"
+    )
+    rate_factor: float = Field(
+        2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction"
+    )
     min_points: int = Field(3, ge=1, le=1000, description="checkpoints in a segment, at least")
-    outlier: Positive = Field(3.5, description="standard deviations beyond which a checkpoint may be an outlier")
+    outlier: Positive = Field(
+        3.5, description="standard deviations beyond which a checkpoint may be an outlier"
+    )

@@ -3,9 +3,9 @@
     f(x) = a + b x + Σ_k c_k φ_k(x),   φ(x) = max(x − ψ, 0) for a hinge,  1(x > ψ) for a jump,  1(x = x_i) for a spike
     y_i = f(x_i) + φ s_i η_i,          corr(η_i, η_j) = exp(−|x_i − x_j| / ℓ)
 
-x is log10(step), y and s are in nats, ψ and ℓ in decades. A spike takes point i out of the fit: it is an outlier. With
-ℓ and s given, multiplying by a bidiagonal matrix makes the noise white, and each candidate can be scored by one inner
-product (orthogonal matching pursuit).
+x is log10(step), y and s are in nats, ψ and ℓ in decades. A spike takes point i out of the fit: it
+is an outlier. With ℓ and s given, multiplying by a bidiagonal matrix makes the noise white, and
+each candidate can be scored by one inner product (orthogonal matching pursuit).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 GRID = 400  # candidate hinges over the whole window: 0.01 decades in a window of four
-SPARSE, FEWEST = 20, 2  # one point in 20 may be a spike, and two in any case: what is more frequent is no outlier
+# one point in 20 may be a spike, and two in any case: what is more frequent is no outlier
+SPARSE, FEWEST = 20, 2
 PATIENCE = 3  # joints in a row that may cost more than they earn before the search ends
 SWEEPS = 2  # times that each joint is placed anew while the others stay
 
@@ -50,7 +51,8 @@ class Dictionary:
 
 
 def whiten(values: np.ndarray, x: np.ndarray, s: np.ndarray, length: float) -> np.ndarray:
-    """Makes the noise white: rows (v_i/s_i − a_i v_{i−1}/s_{i−1}) / sqrt(1 − a_i²), a_i = exp(−(x_i − x_{i−1})/ℓ).
+    """Makes the noise white: rows (v_i/s_i − a_i v_{i−1}/s_{i−1}) / sqrt(1 − a_i²), a_i = exp(−(x_i
+    − x_{i−1})/ℓ).
 
     Args:
         values: (n,) or (n, m).
@@ -92,8 +94,11 @@ def raw_base(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x], 1)
 
 
-def dictionary(x: np.ndarray, s: np.ndarray, length: float, min_points: int, costs: Sequence[float]) -> Dictionary:
-    """Candidates: hinges on a fine grid, jumps in the middle of each gap between points, a spike at each point.
+def dictionary(
+    x: np.ndarray, s: np.ndarray, length: float, min_points: int, costs: Sequence[float]
+) -> Dictionary:
+    """Candidates: hinges on a fine grid, jumps in the middle of each gap between points, a spike at
+    each point.
 
     Args:
         x: (n,) positions in decades.
@@ -139,7 +144,9 @@ def _residual(d: Dictionary, z: np.ndarray, chosen: list[int]) -> tuple[np.ndarr
     return q, z - np.einsum("snk,sk->sn", q, np.einsum("snk,sn->sk", q, z))
 
 
-def best_candidate(d: Dictionary, z: np.ndarray, chosen: list[int], allowed: np.ndarray) -> tuple[int, float]:
+def best_candidate(
+    d: Dictionary, z: np.ndarray, chosen: list[int], allowed: np.ndarray
+) -> tuple[int, float]:
     """The candidate that lowers χ² most beside the chosen ones: (r·c)² / |c − QQᵀc|², summed over signals.
 
     Returns:
@@ -152,13 +159,18 @@ def best_candidate(d: Dictionary, z: np.ndarray, chosen: list[int], allowed: np.
     columns = d.columns[:, :, index]
     norm = (columns**2).sum(1)  # (S, M)
     left = norm - ((np.swapaxes(q, 1, 2) @ columns) ** 2).sum(1)
-    gain = np.where(left > 1e-6 * norm, (r[:, None] @ columns)[:, 0] ** 2 / np.maximum(left, 1e-300), 0.0).sum(0)
+    gain = np.where(
+        left > 1e-6 * norm, (r[:, None] @ columns)[:, 0] ** 2 / np.maximum(left, 1e-300), 0.0
+    ).sum(0)
     best = int(np.argmax(gain - d.cost[index]))
     return int(index[best]), float(gain[best])
 
 
 def allowed(d: Dictionary, chosen: list[int]) -> np.ndarray:
-    """(M,) candidates with enough points between joints; spikes only where there may be more of them."""
+    """(M,) candidates with enough points between joints.
+
+    Spikes only where there may be more of them.
+    """
     ok = ~d.spike | (d.spike[chosen].sum() < max(FEWEST, d.points // SPARSE))
     for j in chosen:
         if not d.spike[j]:
@@ -166,7 +178,9 @@ def allowed(d: Dictionary, chosen: list[int]) -> np.ndarray:
     return ok
 
 
-def sweep(d: Dictionary, z: np.ndarray, chosen: list[int], sweeps: int = SWEEPS, same_kind: bool = False) -> list[int]:
+def sweep(
+    d: Dictionary, z: np.ndarray, chosen: list[int], sweeps: int = SWEEPS, same_kind: bool = False
+) -> list[int]:
     """Places each joint anew in turn while the others stay, until nothing moves.
 
     Args:
@@ -199,14 +213,19 @@ def _between(d: Dictionary, chosen: list[int], k: int) -> np.ndarray:
 
 
 def path(d: Dictionary, z: np.ndarray, most: int) -> list[list[int]]:
-    """The best set of joints found of each size 0…most: forward selection, then backward elimination, with sweeps."""
+    """The best set of joints found of each size 0…most.
+
+    Forward selection, then backward elimination, with sweeps.
+    """
     sets: list[list[int]] = [[]]
     for _ in range(most):
         j, gain = best_candidate(d, z, sets[-1], allowed(d, sets[-1]))
         if j < 0 or gain <= 0:
             break
         sets.append(sweep(d, z, [*sets[-1], j]))
-        if len(sets) > PATIENCE and penalised(d, z, sets[-1]) > penalised(d, z, sets[-1 - PATIENCE]):
+        if len(sets) > PATIENCE and penalised(d, z, sets[-1]) > penalised(
+            d, z, sets[-1 - PATIENCE]
+        ):
             break
     chosen = sets[-1]
     for k in range(len(sets) - 2, 0, -1):

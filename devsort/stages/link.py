@@ -1,4 +1,7 @@
-"""How head-mode events lie to the stages: the stage each falls in, its nearest boundary, and whether that is chance."""
+"""How head-mode events lie to the stages.
+
+The stage each falls in, its nearest boundary, and whether that is chance.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +31,9 @@ class Timeline:
     high: float
 
 
-def linked(events: Sequence[dict[str, Any]], boundaries: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
+def linked(
+    events: Sequence[dict[str, Any]], boundaries: np.ndarray, names: Sequence[str]
+) -> list[dict[str, Any]]:
     """Adds to each event its stage and its distance to the nearest boundary in log10 steps.
 
     Args:
@@ -37,15 +42,22 @@ def linked(events: Sequence[dict[str, Any]], boundaries: np.ndarray, names: Sequ
         names: (k + 1,) names of the stages.
 
     Returns:
-        Dicts with event, step, ci95, stage (a name), stage_index (from 0), and boundary_distance_log10 (None if there
-        is no boundary).
+        Dicts with event, step, ci95, stage (a name), stage_index (from 0), and
+        boundary_distance_log10 (None if there is no boundary).
     """
     out = []
     for event in events:
         x = float(np.log10(event["step"]))
         stage = int(np.searchsorted(boundaries, x, side="right"))
         nearest = float(np.abs(boundaries - x).min()) if len(boundaries) else None
-        out.append({**event, "stage": names[stage], "stage_index": stage, "boundary_distance_log10": nearest})
+        out.append(
+            {
+                **event,
+                "stage": names[stage],
+                "stage_index": stage,
+                "boundary_distance_log10": nearest,
+            }
+        )
     return out
 
 
@@ -54,9 +66,9 @@ def permutation_test(
 ) -> dict[str, float | int]:
     """Whether events lie closer to boundaries than chance, over several runs.
 
-    The statistic is the mean distance of an event to the nearest boundary of its run. Under chance the events of a run
-    keep their spacing and are shifted together, around the window, by a uniform amount:
-    p = (1 + #{shifted ≤ observed}) / (1 + permutations).
+    The statistic is the mean distance of an event to the nearest boundary of its run. Under chance
+    the events of a run keep their spacing and are shifted together, around the window, by a uniform
+    amount: p = (1 + #{shifted ≤ observed}) / (1 + permutations).
 
     Args:
         runs: Runs with at least one event and one boundary; others say nothing and are left out.
@@ -75,7 +87,9 @@ def permutation_test(
     chance = np.zeros(permutations)
     for run in runs:
         width = run.high - run.low
-        shifted = run.low + (run.events - run.low + rng.uniform(0, width, (permutations, 1))) % width
+        shifted = (
+            run.low + (run.events - run.low + rng.uniform(0, width, (permutations, 1))) % width
+        )
         chance += distances(shifted, run.boundaries).sum(-1) / count
     p = (1 + int((chance <= observed + 1e-12).sum())) / (1 + permutations)
     return {

@@ -1,15 +1,18 @@
 """Types and names of stages, by rules on what was measured.
 
-Type: the direction of the LLC (its rate's interval excludes zero) and of the loss over the stage. The loss counts as
-flat if it changes by less than `FLAT_SHARE` of its whole range, in nats: the paper calls a stage flat in which the
-loss goes from 0.1 to 0.04 after a fall from 4.
+Type: the direction of the LLC (its rate's interval excludes zero) and of the loss over the stage.
+The loss counts as flat if it changes by less than `FLAT_SHARE` of its whole range, in nats: the
+paper calls a stage flat in which the loss goes from 0.1 to 0.04 after a fall from 4.
 
-Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two only after the first:
+Names are those of arXiv 2501.18666, given only where all of the evidence is there, the last two
+only after the first:
 
-- initial learning: stages in a row in which the LLC rises and the loss falls, which together make at least half of the
-  loss's whole fall;
-- head overlapping: the loss is flat, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
-- head specialization: the LLC falls, the loss does not rise, and the split or the suppression score gains at least 0.1.
+- initial learning: stages in a row in which the LLC rises and the loss falls, which together make
+  at least half of the loss's whole fall;
+- head overlapping: the loss is flat, the LLC does not fall, and the mean overlap score reaches
+  `heads.overlap`;
+- head specialization: the LLC falls, the loss does not rise, and the split or the suppression score
+  gains at least 0.1.
 """
 
 from dataclasses import dataclass
@@ -42,7 +45,9 @@ class Scores:
     overlapping: float
 
 
-def loss_directions(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None) -> list[Direction | None]:
+def loss_directions(
+    segments: list[Segment], x: np.ndarray, loss: np.ndarray | None
+) -> list[Direction | None]:
     """Direction of the loss over each segment; None without a loss.
 
     Args:
@@ -51,10 +56,15 @@ def loss_directions(segments: list[Segment], x: np.ndarray, loss: np.ndarray | N
         loss: (n,) nats.
     """
     shares = loss_shares(segments, x, loss)
-    return [None if s is None else "flat" if abs(s) < FLAT_SHARE else "rising" if s > 0 else "falling" for s in shares]
+    return [
+        None if s is None else "flat" if abs(s) < FLAT_SHARE else "rising" if s > 0 else "falling"
+        for s in shares
+    ]
 
 
-def loss_shares(segments: list[Segment], x: np.ndarray, loss: np.ndarray | None) -> list[float | None]:
+def loss_shares(
+    segments: list[Segment], x: np.ndarray, loss: np.ndarray | None
+) -> list[float | None]:
     """Change of the loss over each segment as a share of its range."""
     if loss is None or np.isfinite(loss).sum() < 2:
         return [None] * len(segments)
@@ -68,7 +78,9 @@ def names(segments: list[Segment], shares: list[float | None], scores: Scores | 
     """The paper's name of each segment, or `UNNAMED`."""
     learning = _learning(segments, shares)
     return [
-        LEARNING if i in learning else _name(segment, share, scores, bool(learning) and i > min(learning))
+        LEARNING
+        if i in learning
+        else _name(segment, share, scores, bool(learning) and i > min(learning))
         for i, (segment, share) in enumerate(zip(segments, shares, strict=True))
     ]
 
@@ -76,7 +88,8 @@ def names(segments: list[Segment], shares: list[float | None], scores: Scores | 
 def _learning(segments: list[Segment], shares: list[float | None]) -> set[int]:
     """Positions of the segments that are initial learning."""
     falls = [
-        s is not None and s <= -FLAT_SHARE and g.direction == "rising" for g, s in zip(segments, shares, strict=True)
+        s is not None and s <= -FLAT_SHARE and g.direction == "rising"
+        for g, s in zip(segments, shares, strict=True)
     ]
     for falling, run in groupby(range(len(segments)), key=falls.__getitem__):
         found = list(run)

@@ -4,11 +4,12 @@ The number of joints k and the correlation length ℓ minimise
 
     (n + ν) log((χ²(k, ℓ) + ν) / (n + ν)) + log det R(ℓ) + penalty · k,
 
-the profile of a Gaussian likelihood whose noise is φ times the reported standard errors, φ² having a prior of weight
-ν at 1: errors that are honest add power, errors that are not are found out. The penalty is set by simulation
-(analysis/stage_benchmark.py --calibrate). A joint is a boundary if the directions on both sides differ, or the rates
-do by a factor of two with intervals apart; where the whole trajectory goes one way and a smooth curve explains it as
-well as its joints do, they are bends and no boundaries.
+the profile of a Gaussian likelihood whose noise is φ times the reported standard errors, φ² having
+a prior of weight ν at 1: errors that are honest add power, errors that are not are found out. The
+penalty is set by simulation (analysis/stage_benchmark.py --calibrate). A joint is a boundary if the
+directions on both sides differ, or the rates do by a factor of two with intervals apart; where the
+whole trajectory goes one way and a smooth curve explains it as well as its joints do, they are
+bends and no boundaries.
 """
 
 from collections.abc import Sequence
@@ -80,8 +81,13 @@ def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], 
     return describe(model, draws, kept, config)
 
 
-def segments_at(trajectory: Trajectory, boundaries: list[Boundary], config: StagesConfig) -> list[Segment]:
-    """Segments between boundaries that another approach found: a continuous piecewise-linear fit through them."""
+def segments_at(
+    trajectory: Trajectory, boundaries: list[Boundary], config: StagesConfig
+) -> list[Segment]:
+    """Segments between boundaries that another approach found.
+
+    A continuous piecewise-linear fit through them.
+    """
     base = fit(trajectory, config)
     d = base.candidates
     chosen = sorted({int(np.argmin(np.abs(d.position - b.x) + d.jump * 1e3)) for b in boundaries})
@@ -91,7 +97,9 @@ def segments_at(trajectory: Trajectory, boundaries: list[Boundary], config: Stag
 
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
-    """Chooses joints and noise, without the points that are better explained as outliers than by joints."""
+    """Chooses joints and noise, without the points that are better explained as outliers than by
+    joints.
+    """
     every = np.ones(len(trajectory), bool)
     plain, spiked = (_best(trajectory, every, config, spikes) for spikes in (False, True))
     return _best(trajectory, ~outliers(spiked), config) if spiked.score < plain.score else plain
@@ -104,7 +112,10 @@ def outliers(model: Fit) -> np.ndarray:
 
 
 def smoothed_errors(se: np.ndarray) -> np.ndarray:
-    """Each standard error drawn towards its running median: those of few chains are uncertain by tens of per cent."""
+    """Each standard error drawn towards its running median.
+
+    Those of few chains are uncertain by tens of per cent.
+    """
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
     return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
 
@@ -124,7 +135,9 @@ def coefficients(model: Fit, z: np.ndarray, chosen: list[int]) -> np.ndarray:
     """(S, 2+k) least-squares coefficients of whitened values z (S, n)."""
     d = model.candidates
     white = np.concatenate([d.base, d.columns[:, :, chosen]], 2)
-    return np.stack([np.linalg.lstsq(w, one, rcond=None)[0] for w, one in zip(white, z, strict=True)])
+    return np.stack(
+        [np.linalg.lstsq(w, one, rcond=None)[0] for w, one in zip(white, z, strict=True)]
+    )
 
 
 def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws:
@@ -137,16 +150,25 @@ def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws
 
 
 def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> list[np.ndarray]:
-    """Whitened values (S, n) of the curve with resampled chains and checkpoints, as many as `config.bootstrap`."""
+    """Whitened values (S, n) of the curve with resampled chains and checkpoints, as many as
+    `config.bootstrap`.
+    """
     rng = stream(config.seed, "stages bootstrap")
     noise = _resampled_noise(model, trajectory, config.bootstrap, rng)  # (B, S, n)
     values = np.moveaxis(curve(model) + noise, 0, -1)  # (S, n, B)
-    white = [hinges.whiten(v, model.x, s, model.length) for v, s in zip(values, model.s, strict=True)]
+    white = [
+        hinges.whiten(v, model.x, s, model.length) for v, s in zip(values, model.s, strict=True)
+    ]
     return list(np.moveaxis(np.stack(white), -1, 0))
 
 
-def _resampled_noise(model: Fit, trajectory: Trajectory, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, S, n): checkpoints resampled as whitened residuals; half of the first signal's variance is the chains'."""
+def _resampled_noise(
+    model: Fit, trajectory: Trajectory, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(B, S, n).
+
+    Checkpoints resampled as whitened residuals; half of the first signal's variance is the chains'.
+    """
     n = len(model.x)
     d = model.candidates
     fitted_white = np.einsum("snk,sk->sn", np.concatenate([d.base, d.columns[:, :, model.chosen]], 2),
@@ -156,7 +178,11 @@ def _resampled_noise(model: Fit, trajectory: Trajectory, count: int, rng: np.ran
     white *= model.scale / np.maximum(white.std(1, keepdims=True), 1e-12)
     index = rng.integers(n, size=(count, n))
     noise = np.stack(
-        [hinges.colour(w[index].T, model.x, s, model.length).T for w, s in zip(white, model.s, strict=True)], 1
+        [
+            hinges.colour(w[index].T, model.x, s, model.length).T
+            for w, s in zip(white, model.s, strict=True)
+        ],
+        1,
     )
     chains = None if trajectory.chains is None else trajectory.chains[model.used]
     if chains is not None and chains.shape[1] > 2 and np.isfinite(chains).all():
@@ -165,13 +191,19 @@ def _resampled_noise(model: Fit, trajectory: Trajectory, count: int, rng: np.ran
 
 
 def _resampled_chains(chains: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, n) deviations of the mean over Dirichlet-weighted chains, with the variance s²/C of the mean."""
+    """(B, n) deviations of the mean over Dirichlet-weighted chains, with the variance s²/C of the
+    mean.
+    """
     number = chains.shape[1]
     weights = rng.dirichlet(np.ones(number), count) - 1 / number  # (B, C)
-    return np.sqrt((number + 1) / (number - 1)) * weights @ (chains - chains.mean(1, keepdims=True)).T
+    return (
+        np.sqrt((number + 1) / (number - 1)) * weights @ (chains - chains.mean(1, keepdims=True)).T
+    )
 
 
-def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig, spikes: bool = False) -> Fit:
+def _best(
+    trajectory: Trajectory, used: np.ndarray, config: StagesConfig, spikes: bool = False
+) -> Fit:
     """The fit with the best correlation length, with or without spikes among the candidates."""
     part = trajectory.select(used)
     y, s = part.llc[None], smoothed_errors(part.se)[None]
@@ -185,8 +217,8 @@ def _best(trajectory: Trajectory, used: np.ndarray, config: StagesConfig, spikes
 def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
     """What a hinge, a jump and a spike must earn on n points.
 
-    Chance has about log n independent places for a hinge and n for a jump or a spike; the largest of m values of χ²
-    grows by 2 log m. The penalties are those at `CALIBRATED` points.
+    Chance has about log n independent places for a hinge and n for a jump or a spike; the largest
+    of m values of χ² grows by 2 log m. The penalties are those at `CALIBRATED` points.
     """
     more = max(1.0, n / CALIBRATED)
     places = 2 * np.log(more)
@@ -194,20 +226,40 @@ def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
     return config.penalty + hinge, config.jump_penalty + places, config.outlier**2 + places
 
 
-def _best_at(x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, search: tuple[int, Sequence[float]]) -> Fit:
+def _best_at(
+    x: np.ndarray, y: np.ndarray, s: np.ndarray, length: float, search: tuple[int, Sequence[float]]
+) -> Fit:
     d = hinges.dictionary(x, s, length, *search)
     z = np.stack([hinges.whiten(v, x, e, length) for v, e in zip(y, s, strict=True)])
-    most = min(MOST, max(0, (len(x) - 4) // 4)) + (max(hinges.FEWEST, len(x) // hinges.SPARSE) if d.spike.any() else 0)
+    most = min(MOST, max(0, (len(x) - 4) // 4)) + (
+        max(hinges.FEWEST, len(x) // hinges.SPARSE) if d.spike.any() else 0
+    )
     sets = hinges.path(d, z, most)
-    scores = [objective(hinges.chi2(d, z, chosen), len(x), length, x) + d.cost[chosen].sum() for chosen in sets]
+    scores = [
+        objective(hinges.chi2(d, z, chosen), len(x), length, x) + d.cost[chosen].sum()
+        for chosen in sets
+    ]
     best = int(np.argmin(scores))
-    variance = (hinges.chi2(d, z, sets[best]).mean() + PRIOR_POINTS) / (len(x) - 2 - 2 * best + PRIOR_POINTS)
-    return Fit(x, s, y, z, d, sets[best], length, float(np.sqrt(variance)), scores[best], np.ones(len(x), bool))
+    variance = (hinges.chi2(d, z, sets[best]).mean() + PRIOR_POINTS) / (
+        len(x) - 2 - 2 * best + PRIOR_POINTS
+    )
+    return Fit(
+        x,
+        s,
+        y,
+        z,
+        d,
+        sets[best],
+        length,
+        float(np.sqrt(variance)),
+        scores[best],
+        np.ones(len(x), bool),
+    )
 
 
 def objective(chi2: np.ndarray, n: int, length: float, x: np.ndarray) -> float:
     """Minus twice the log of the marginal likelihood, over signals, up to a constant."""
     weight = n + PRIOR_POINTS
-    return float((weight * np.log((chi2 + PRIOR_POINTS) / weight)).sum()) + len(chi2) * hinges.log_determinant(
-        x, length
-    )
+    return float((weight * np.log((chi2 + PRIOR_POINTS) / weight)).sum()) + len(
+        chi2
+    ) * hinges.log_determinant(x, length)

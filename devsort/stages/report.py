@@ -12,7 +12,9 @@ from devsort.stages.trajectory import Trajectory
 
 
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
-    """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md, with notes on what was repaired."""
+    """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md, with notes on
+    what was repaired.
+    """
     return {**as_json(detect(trajectory, config)), "notes": list(trajectory.notes)}
 
 

@@ -17,7 +17,8 @@ Direction = Literal["rising", "falling", "flat"]
 Draws = list[tuple[list[int], np.ndarray]]
 INTERVAL = (0.025, 0.975)
 INSIDE = 1e-9  # decades
-CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 31), (0.2, 0.23, 0.26, 0.3, 0.35, 0.4)  # of logistic rises, in windows
+# of logistic rises, in windows
+CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 31), (0.2, 0.23, 0.26, 0.3, 0.35, 0.4)
 RATES = (*np.arange(-3, 0, 0.2), *np.arange(0.2, 3.2, 0.2))  # of exponential rises, per window
 
 
@@ -81,7 +82,9 @@ class Stretches:
 
 
 def boundary_joints(model: "Fit", draws: Draws, config: StagesConfig) -> list[int]:
-    """Which joints of the fit are boundaries (their ranks among the joints), by the definition of docs/stages.md."""
+    """Which joints of the fit are boundaries (their ranks among the joints), by the definition of
+    docs/stages.md.
+    """
     kept = _without_bends(model, draws, list(range(len(model.chosen))), config)
     while kept:
         contrast = _contrasts(model, stretches(model, draws, kept), kept, config)
@@ -92,7 +95,9 @@ def boundary_joints(model: "Fit", draws: Draws, config: StagesConfig) -> list[in
     return kept
 
 
-def describe(model: "Fit", draws: Draws, kept: list[int], config: StagesConfig) -> tuple[list[Boundary], list[Segment]]:
+def describe(
+    model: "Fit", draws: Draws, kept: list[int], config: StagesConfig
+) -> tuple[list[Boundary], list[Segment]]:
     """Boundaries with intervals and segments with rates, for the joints that were kept."""
     where = np.array([model.candidates.position[chosen] for chosen, _ in draws])  # (B, k)
     boundaries = [_boundary(model, where[:, j], j, config) for j in kept]
@@ -122,16 +127,26 @@ def _boundary(model: "Fit", draws: np.ndarray, j: int, config: StagesConfig) -> 
 
 
 def stretches(model: "Fit", draws: Draws, kept: list[int]) -> Stretches:
-    """The stretches between the kept joints: mean rate (f(b) − f(a)) / (b − a), jumps at the ends left out."""
+    """The stretches between the kept joints.
+
+    Mean rate (f(b) − f(a)) / (b − a), jumps at the ends left out.
+    """
     from devsort.stages.piecewise import coefficients
 
     ends, width = _ends(model, model.chosen, coefficients(model, model.z, model.chosen), kept)
     drawn = [_ends(model, chosen, c, kept) for chosen, c in draws]
     rates = [np.diff(e, axis=-1)[..., 0] / w for e, w in drawn]
-    return Stretches(ends, np.diff(ends, axis=-1)[..., 0] / width, np.stack([e for e, _ in drawn]), np.stack(rates))
+    return Stretches(
+        ends,
+        np.diff(ends, axis=-1)[..., 0] / width,
+        np.stack([e for e, _ in drawn]),
+        np.stack(rates),
+    )
 
 
-def _ends(model: "Fit", chosen: list[int], coefficients: np.ndarray, kept: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def _ends(
+    model: "Fit", chosen: list[int], coefficients: np.ndarray, kept: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """(S, m, 2) values at both ends of each stretch, just inside of it, and (m,) widths in decades."""
     d = model.candidates
     position, jump = d.position[chosen], d.jump[chosen]
@@ -150,7 +165,12 @@ def _contrasts(model: "Fit", run: Stretches, kept: list[int], config: StagesConf
         a, b = np.abs(run.rate[:, i]), np.abs(run.rate[:, i + 1])
         ratio = np.maximum(a, b) / np.maximum(np.minimum(a, b), 1e-12)
         apart = (low[:, i] > high[:, i + 1]) | (low[:, i + 1] > high[:, i])
-        same = (sign[:, i] == sign[:, i + 1]) & (sign[:, i] != 0) & apart & (ratio >= config.rate_factor)
+        same = (
+            (sign[:, i] == sign[:, i + 1])
+            & (sign[:, i] != 0)
+            & apart
+            & (ratio >= config.rate_factor)
+        )
         spread = (high - low)[:, i : i + 2].max(1)
         distance = np.abs(run.rate[:, i] - run.rate[:, i + 1]) / np.maximum(spread, 1e-12)
         out[i] = distance.max() if (differs | same).any() else distance.max() - 1e9
@@ -158,21 +178,33 @@ def _contrasts(model: "Fit", run: Stretches, kept: list[int], config: StagesConf
 
 
 def _without_bends(model: "Fit", draws: Draws, kept: list[int], config: StagesConfig) -> list[int]:
-    """No joints, if the whole trajectory goes one way without a jump and a smooth curve explains it as well."""
+    """No joints, if the whole trajectory goes one way without a jump and a smooth curve explains it
+    as well.
+    """
     sign = stretches(model, draws, kept).directions()[0]
     one_way = not ((sign > 0).any() and (sign < 0).any())
-    return [] if kept and one_way and not model.jump.any() and _smooth_is_as_good(model, kept, config) else kept
+    return (
+        []
+        if kept and one_way and not model.jump.any() and _smooth_is_as_good(model, kept, config)
+        else kept
+    )
 
 
 def _smooth_is_as_good(model: "Fit", inner: list[int], config: StagesConfig) -> bool:
-    """Whether a smooth curve describes the whole trajectory as well as the joints `inner`, to a margin.
+    """Whether a smooth curve describes the whole trajectory as well as the joints `inner`, to a
+    margin.
 
-    Both pay log n for each parameter beyond a line's (the Bayesian information criterion); a joint has two.
+    Both pay log n for each parameter beyond a line's (the Bayesian information criterion); a joint
+    has two.
     """
     x, cost = model.x, np.log(len(model.x)) * len(model.y)
-    lines = np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, model.position[inner], model.jump[inner])], 1)
+    lines = np.concatenate(
+        [hinges.raw_base(x), hinges.raw_columns(x, model.position[inner], model.jump[inner])], 1
+    )
     kinked = _chi2(lines, model) + 2 * cost * len(inner)
-    smooth = min(_chi2(c, model) + cost * more for c, more in _smooth_curves((x - x[0]) / (x[-1] - x[0])))
+    smooth = min(
+        _chi2(c, model) + cost * more for c, more in _smooth_curves((x - x[0]) / (x[-1] - x[0]))
+    )
     return smooth < kinked + config.bend_margin
 
 

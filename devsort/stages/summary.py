@@ -14,17 +14,19 @@ FIGURES = ("peak_llc", "final_llc", "fall")
 
 
 def summary(llc: "xr.Dataset") -> dict[str, Any]:
-    """The figures of the first restriction, the whole model where it was sampled; None where nothing is known.
+    """The figures of the first restriction, the whole model where it was sampled; None where
+    nothing is known.
 
-    The peak is the largest estimate; the interval of its step comes from resampling the estimates within their errors.
-    The fall is the peak less the final value; two independent 95 % intervals add as sqrt(h_a² + h_b²), h half a width.
+    The peak is the largest estimate; the interval of its step comes from resampling the estimates
+    within their errors. The fall is the peak less the final value; two independent 95 % intervals
+    add as sqrt(h_a² + h_b²), h half a width.
 
     Args:
         llc: The table of a trajectory, see `devsort.llc.table`.
 
     Returns:
-        peak_llc, final_llc and fall in nats, each with _se and _ci95, peak_step with _ci95, and flagged, the share of
-        estimates that carry a flag.
+        peak_llc, final_llc and fall in nats, each with _se and _ci95, peak_step with _ci95, and
+        flagged, the share of estimates that carry a flag.
     """
     full = llc.isel(restriction=0)
     step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
@@ -36,7 +38,9 @@ def summary(llc: "xr.Dataset") -> dict[str, Any]:
         return {**{key: None for name in names for key in _keys(name)}, "flagged": flagged}
     step, value, se, half = (a[known] for a in (step, value, se, half))
     top, last = int(np.argmax(value)), len(value) - 1
-    drawn = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal((RESAMPLES, len(value)))
+    drawn = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal(
+        (RESAMPLES, len(value))
+    )
     apart = float(top < last)  # a trajectory that ends at its peak does not fall at all
     return {
         "peak_step": float(step[top]),

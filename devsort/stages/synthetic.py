@@ -1,8 +1,10 @@
-"""Trajectories with planted truth: segments over log step, noise as the LLC has it, and shapes without a boundary.
+"""Trajectories with planted truth: segments over log step, noise as the LLC has it, and shapes
+without a boundary.
 
-A planted trajectory is piecewise linear over x = log10(step) with jumps; its boundaries are known exactly. The noise
-has the relative size of SGLD estimates, differs from point to point, is correlated between neighbours (common random
-numbers), and has outliers; the reported standard errors are themselves uncertain, as those of four chains are.
+A planted trajectory is piecewise linear over x = log10(step) with jumps; its boundaries are known
+exactly. The noise has the relative size of SGLD estimates, differs from point to point, is
+correlated between neighbours (common random numbers), and has outliers; the reported standard
+errors are themselves uncertain, as those of four chains are.
 """
 
 from dataclasses import dataclass
@@ -16,8 +18,10 @@ SHAPES = ("ramp", "peak", "dip", "plateau", "step", "slowdown", "development", "
 FLAT_SHAPES = ("noise", "drift", "rise")  # no boundary
 FLOOR = 2.0  # nats: standard error of an LLC near zero
 CHAINS = 4
-STRENGTH = 0.35  # least departure of a planted joint from the chord of its segments, as a share of its value
-SLOWING = ("slowdown", "collapse")  # shapes whose last rate is at most a third of the one before, in the same direction
+# least departure of a planted joint from the chord of its segments, as a share of its value
+STRENGTH = 0.35
+# shapes whose last rate is at most a third of the one before, in the same direction
+SLOWING = ("slowdown", "collapse")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class Planted:
     truth: np.ndarray
 
 
-def plant(shape: str, seed: int, points: int = 40, noise: Noise = Noise(), last: float = 6000.0) -> Planted:
+def plant(
+    shape: str, seed: int, points: int = 40, noise: Noise = Noise(), last: float = 6000.0
+) -> Planted:
     """Draws one trajectory of a shape.
 
     Args:
@@ -72,9 +78,12 @@ def plant(shape: str, seed: int, points: int = 40, noise: Noise = Noise(), last:
 
 
 def _schedule(rng: np.random.Generator, points: int, last: float, missing: float) -> np.ndarray:
-    """Steps spread evenly over log step, rounded as checkpoints are (so sparse at the start), some missing."""
+    """Steps spread evenly over log step, rounded as checkpoints are (so sparse at the start), some
+    missing.
+    """
     step = np.unique(np.round(np.geomspace(1, last, points)))
-    if len(step) < points:  # whole numbers ran out at the start: more points later, as a schedule does
+    # whole numbers ran out at the start: more points later, as a schedule does
+    if len(step) < points:
         step = np.unique(np.round(np.geomspace(1, last, 2 * points - len(step))))
     keep = rng.random(len(step)) >= missing
     keep[[0, -1]] = True
@@ -97,7 +106,8 @@ def _bend(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A rise from 0 to 1 without a plateau: logistic, a power of the step, or saturating."""
     kind = rng.integers(3)
     if kind == 0:
-        width = rng.uniform(0.2, 0.4)  # of the window: the rate at the ends is a tenth to half of the largest
+        # of the window: the rate at the ends is a tenth to half of the largest
+        width = rng.uniform(0.2, 0.4)
         centre = rng.uniform(0.4, 0.6)
         y = 1 / (1 + np.exp(-(t - centre) / width))
     else:
@@ -137,7 +147,9 @@ def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions at least 0.45 decades (or an even share, if that is less) and four checkpoints apart."""
+    """Positions at least 0.45 decades (or an even share, if that is less) and four checkpoints
+    apart.
+    """
     low, high = x[4], x[-5]
     apart = min(0.45, 0.8 * (high - low) / (count + 1))
     slack = (high - low) - apart * (count - 1)
@@ -145,7 +157,10 @@ def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _levels(shape: str, rng: np.random.Generator) -> tuple[list[float], bool]:
-    """Values at the first point, at each joint and at the last point; each change is by a factor of 1.6 or more."""
+    """Values at the first point, at each joint and at the last point.
+
+    Each change is by a factor of 1.6 or more.
+    """
     base = _log_uniform(rng, 60, 300)
 
     def up() -> float:
@@ -167,13 +182,17 @@ def _levels(shape: str, rng: np.random.Generator) -> tuple[list[float], bool]:
         first = base * up()
         dip = first / rng.uniform(1.6, 2.0)
         return [base, base, first, dip, dip * (top := up()), dip * top / rng.uniform(1.6, 2)], False
-    return [base, base, base * 3, base * 1.2, base * 0.5], False  # collapse: learn, then fall, as without decay
+    # collapse: learn, then fall, as without decay
+    return [base, base, base * 3, base * 1.2, base * 0.5], False
 
 
-def _observe(step: np.ndarray, truth: np.ndarray, noise: Noise, rng: np.random.Generator) -> Trajectory:
+def _observe(
+    step: np.ndarray, truth: np.ndarray, noise: Noise, rng: np.random.Generator
+) -> Trajectory:
     n, x = len(step), np.log10(step)
     se = (noise.relative * np.abs(truth) + FLOOR) * rng.uniform(0.7, 1.4, n)
-    eta = np.stack([_correlated(x, noise.correlation_length, rng) for _ in range(CHAINS)], 1)  # (n, C)
+    # (n, C)
+    eta = np.stack([_correlated(x, noise.correlation_length, rng) for _ in range(CHAINS)], 1)
     chains = truth[:, None] + np.sqrt(CHAINS) * se[:, None] * eta
     llc = chains.mean(1)
     off = rng.random(n) < noise.outliers

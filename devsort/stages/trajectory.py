@@ -1,7 +1,7 @@
 """A trajectory over training: what is segmented, wherever it came from.
 
-Positions are x = log10(step). A trajectory is read from a CSV (columns step, llc, se and optionally loss) or taken from
-the LLC table of a run.
+Positions are x = log10(step). A trajectory is read from a CSV (columns step, llc, se and optionally
+loss) or taken from the LLC table of a run.
 """
 
 import csv
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 MIN_POINTS = 3  # a line and one point to judge it by
 MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
-LARGEST = 1e12  # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as well
+# step, nats; the square of more would overflow in a sum, and that of an se below its inverse as
+# well
+LARGEST = 1e12
 COLUMNS = ("step", "llc", "se")
-ROUNDING = 1e-12  # of the largest value: a smaller standard error is below the digits that the values are stored with
-SHARE_WITHOUT_SE = 0.05  # standard error assumed for a trajectory that tells none, as a share of its range
+# of the largest value: a smaller standard error is below the digits that the values are stored with
+ROUNDING = 1e-12
+# standard error assumed for a trajectory that tells none, as a share of its range
+SHARE_WITHOUT_SE = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,18 +66,26 @@ class Trajectory:
         rows = {"loss": self.loss, "chains": self.chains, "flagged": self.flagged}
         kept = {k: None if v is None else v[index] for k, v in rows.items()}
         others = None if self.others is None else self.others[:, index]
-        return replace(self, step=self.step[index], llc=self.llc[index], se=self.se[index], others=others, **kept)
+        return replace(
+            self,
+            step=self.step[index],
+            llc=self.llc[index],
+            se=self.se[index],
+            others=others,
+            **kept,
+        )
 
 
 def read_csv(path: Path) -> Trajectory:
-    """Reads a trajectory from a CSV with columns step, llc and optionally se and loss; other columns are ignored.
+    """Reads a trajectory from a CSV with columns step, llc and optionally se and loss; other
+    columns are ignored.
 
-    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), an se that is missing,
-    zero or below the rounding of llc (the median of the others).
+    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), an
+    se that is missing, zero or below the rounding of llc (the median of the others).
 
     Raises:
-        UserError: No such file, no such columns, text where a number belongs, an impossible step, a step twice, or too
-            few points.
+        UserError: No such file, no such columns, text where a number belongs, an impossible step, a
+            step twice, or too few points.
     """
     rows = _rows(path)
     columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
@@ -96,7 +108,10 @@ def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = (
     names = [str(r) for r in llc.restriction.values]
     missing = [r for r in ("full", *also) if r not in names and r != "loss"]
     if missing:
-        raise UserError(f"{where} has no restriction {', '.join(missing)}, only {', '.join(names)}", "sample it too")
+        raise UserError(
+            f"{where} has no restriction {', '.join(missing)}, only {', '.join(names)}",
+            "sample it too",
+        )
     full = llc.sel(restriction="full")
     step = llc.checkpoint.values.astype(float)
     loss = llc.checkpoint_loss.values.astype(float)
@@ -111,9 +126,14 @@ def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = (
     )
     finite = np.isfinite(trajectory.llc) & (step >= 1)
     if finite.sum() < MIN_POINTS:
-        raise UserError(f"{where} has {finite.sum()} usable checkpoints, expected {MIN_POINTS} or more", "sample more")
+        raise UserError(
+            f"{where} has {finite.sum()} usable checkpoints, expected {MIN_POINTS} or more",
+            "sample more",
+        )
     left_out = (
-        [f"{int((~finite).sum())} checkpoints without a finite estimate were left out"] if not finite.all() else []
+        [f"{int((~finite).sum())} checkpoints without a finite estimate were left out"]
+        if not finite.all()
+        else []
     )
     return replace(trajectory.select(finite), notes=tuple(left_out))
 
@@ -130,7 +150,10 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
 
 
 def rough_noise(value: np.ndarray) -> float:
-    """Standard deviation of the noise of a signal, from its second differences: 1.4826 · MAD / sqrt(6)."""
+    """Standard deviation of the noise of a signal, from its second differences.
+
+    1.4826 · MAD / sqrt(6).
+    """
     second = np.diff(value[np.isfinite(value)], 2)
     spread = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6) if len(second) else 0.0
     return max(spread, 1e-6 * float(np.nanmax(np.abs(value)) or 1.0))
@@ -138,27 +161,44 @@ def rough_noise(value: np.ndarray) -> float:
 
 def _rows(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
-        raise UserError(f"{path} is missing", "give a CSV with the columns step, llc, se and optionally loss")
+        raise UserError(
+            f"{path} is missing", "give a CSV with the columns step, llc, se and optionally loss"
+        )
     if path.stat().st_size > MAX_BYTES:
-        raise UserError(f"{path} is larger than {MAX_BYTES:,} bytes", "keep the columns step, llc, se and loss alone")
+        raise UserError(
+            f"{path} is larger than {MAX_BYTES:,} bytes",
+            "keep the columns step, llc, se and loss alone",
+        )
     try:
         with open(path, newline="", encoding="utf-8-sig") as f:
             reader = csv.DictReader(f)
             names = [(n or "").strip().lower() for n in reader.fieldnames or []]
             raw = list(csv.reader(f))
     except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(f"{path} is no readable CSV ({e})", "save it as UTF-8 text with commas") from None
+        raise UserError(
+            f"{path} is no readable CSV ({e})", "save it as UTF-8 text with commas"
+        ) from None
     missing = [c for c in COLUMNS[:2] if c not in names]
     if missing:
         got = ", ".join(names) or "nothing"
-        raise UserError(f"{path} has no column {' and no '.join(missing)} (got {got})", "name them in the first line")
+        raise UserError(
+            f"{path} has no column {' and no '.join(missing)} (got {got})",
+            "name them in the first line",
+        )
     used = {c: names.index(c) for c in (*COLUMNS, "loss") if c in names}
-    lines = [(number, row) for number, row in enumerate(raw, 2) if any(cell.strip() for cell in row)]
+    lines = [
+        (number, row) for number, row in enumerate(raw, 2) if any(cell.strip() for cell in row)
+    ]
     rows = [{c: _number(row, i, c, number, path) for c, i in used.items()} for number, row in lines]
     if len(rows) < MIN_POINTS:
-        raise UserError(f"{path} has {len(rows)} points, expected {MIN_POINTS} or more", "add points")
+        raise UserError(
+            f"{path} has {len(rows)} points, expected {MIN_POINTS} or more", "add points"
+        )
     if len(rows) > MAX_POINTS:
-        raise UserError(f"{path} has {len(rows)} points, expected {MAX_POINTS} or fewer", "keep some, over log step")
+        raise UserError(
+            f"{path} has {len(rows)} points, expected {MAX_POINTS} or fewer",
+            "keep some, over log step",
+        )
     return rows
 
 
@@ -167,9 +207,13 @@ def _number(row: list[str], column: int, name: str, line: int, path: Path) -> fl
     try:
         value = float(cell) if cell else np.nan
     except ValueError:
-        raise UserError(f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line") from None
+        raise UserError(
+            f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line"
+        ) from None
     if LARGEST < abs(value) < np.inf:
-        raise UserError(f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line")
+        raise UserError(
+            f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line"
+        )
     return value
 
 
@@ -180,7 +224,8 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
         notes.append(f"{int((~kept).sum())} rows without a finite llc were left out")
     if kept.sum() < MIN_POINTS:
         raise UserError(
-            f"{path} has {int(kept.sum())} points with a finite llc, expected {MIN_POINTS} or more", "add points"
+            f"{path} has {int(kept.sum())} points with a finite llc, expected {MIN_POINTS} or more",
+            "add points",
         )
     columns = {k: v[kept] for k, v in columns.items()}
     order = np.argsort(columns["step"], kind="stable")
@@ -191,13 +236,21 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
     without = int((~_known(se, columns["llc"])).sum())
     if without:
         notes.append(f"{without} points without a positive se were given one")
-    return Trajectory(columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")), notes
+    return Trajectory(
+        columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")
+    ), notes
 
 
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
-    """Standard errors with the median of the known ones, or a share of the range, where there is none."""
+    """Standard errors with the median of the known ones, or a share of the range, where there is
+    none.
+    """
     known = _known(se, llc)
-    spare = np.median(se[known]) if known.any() else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
+    spare = (
+        np.median(se[known])
+        if known.any()
+        else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
+    )
     return np.where(known, se, max(float(spare), 1e-12))
 
 
@@ -210,7 +263,10 @@ def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
 def _check_steps(step: np.ndarray, path: Path) -> None:
     bad = step[~(np.isfinite(step) & (step >= 1))]
     if len(bad):
-        raise UserError(f"{path}: step {bad[0]:g} has no logarithm to place it at", "start at step 1, all steps finite")
+        raise UserError(
+            f"{path}: step {bad[0]:g} has no logarithm to place it at",
+            "start at step 1, all steps finite",
+        )
     twice = step[1:][np.diff(step) == 0]
     if len(twice):
         raise UserError(f"{path}: step {twice[0]:g} is there twice", "keep one row a step")

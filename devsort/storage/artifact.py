@@ -1,4 +1,5 @@
-"""The contract of every artifact: what it was made from, the command that makes it, one checksum, one verified read.
+"""The contract of every artifact: what it was made from, the command that makes it, one checksum,
+one verified read.
 
 An artifact says in its own attributes where it comes from:
 
@@ -10,7 +11,8 @@ An artifact says in its own attributes where it comes from:
 | inputs    | identity of the artifacts it was made from                         |
 | checksum  | identity of its values                                             |
 
-Reading compares all of these with what the run says now, and names the command that makes the artifact again.
+Reading compares all of these with what the run says now, and names the command that makes the
+artifact again.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Files and folders that are replaced whole or not at all, and never through a link.
 
-A file is written to a temporary name, synced and renamed: a reader sees the old one or the new one, whenever the writer
-is killed or the power fails.
+A file is written to a temporary name, synced and renamed: a reader sees the old one or the new one,
+whenever the writer is killed or the power fails.
 """
 
 import fcntl
@@ -35,7 +35,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def replacing_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary folder that takes the place of `path` if the block succeeds.
 
-    The old folder is moved aside whole before it is removed: a kill never leaves a part of it under its name.
+    The old folder is moved aside whole before it is removed: a kill never leaves a part of it under
+    its name.
     """
     temporary, old = (path.with_name(f"{TEMPORARY}{kind}{path.name}") for kind in ("", "old-"))
     with writing(path):
@@ -86,7 +87,8 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process; the operating system lets go when the process ends, however it ends.
+    """Holds a folder for one process; the operating system lets go when the process ends, however
+    it ends.
 
     Raises:
         InUse: Another process holds it.
@@ -100,7 +102,9 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             f.seek(0)
             holder = f.read().decode(errors="replace").strip() or "another process"
-            raise InUse(f"{folder} is in use by {holder}", "wait for it, or stop that process") from None
+            raise InUse(
+                f"{folder} is in use by {holder}", "wait for it, or stop that process"
+            ) from None
         with writing(path):
             f.truncate(0)
             f.write(f"process {os.getpid()}".encode())
@@ -108,9 +112,14 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_readable(path: Path) -> None:
-    """Raises UserError if permission to read a file is refused; the readers of weights say anything then."""
+    """Raises UserError if permission to read a file is refused.
+
+    The readers of weights say anything then.
+    """
     if not os.access(path, os.R_OK):
-        raise UserError(f"{path} cannot be read (Permission denied)", "give yourself permission to read it")
+        raise UserError(
+            f"{path} cannot be read (Permission denied)", "give yourself permission to read it"
+        )
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -125,10 +134,13 @@ def refuse_links(folder: Path) -> None:
     Raises:
         UserError: There is one anywhere below the folder.
     """
-    with suppress(FileNotFoundError), os.scandir(folder) as entries:  # a writer may take it away meanwhile
+    # a writer may take it away meanwhile
+    with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 refuse_links(Path(entry.path))
             elif not entry.is_file(follow_symlinks=False):
                 kind = "a symbolic link" if entry.is_symlink() else "no regular file"
-                raise UserError(f"{entry.path} is {kind}", "put the file or folder itself in its place")
+                raise UserError(
+                    f"{entry.path} is {kind}", "put the file or folder itself in its place"
+                )

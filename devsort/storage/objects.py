@@ -40,7 +40,8 @@ def refuse_foreign(folder: Path, name: str) -> None:
     """Refuses a folder with files in it that devsort did not write.
 
     Raises:
-        UserError: The folder is not empty, and `name`, which devsort writes, is not among its files.
+        UserError: The folder is not empty, and `name`, which devsort writes, is not among its
+            files.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / name).is_file():
         fix = "give another folder with --out"

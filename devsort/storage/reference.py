@@ -1,4 +1,7 @@
-"""Settings as a page: every key with its value, range and meaning, as YAML that can be pasted into a config."""
+"""Settings as a page.
+
+Every key with its value, range and meaning, as YAML that can be pasted into a config.
+"""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,7 @@
-"""Groups of settings: frozen, strict, told in full when refused. Each lives with the part that it sets."""
+"""Groups of settings.
+
+Frozen, strict, told in full when refused. Each lives with the part that it sets.
+"""
 
 from typing import Annotated, Any
 
@@ -56,7 +59,8 @@ def problems(error: ValidationError) -> str:
 
 def _shown(value: Any) -> str:
     if not isinstance(value, str | int | float | None):
-        return f"a {type(value).__name__}"  # not its text: a few YAML aliases can stand for gigabytes
+        # not its text: a few YAML aliases can stand for gigabytes
+        return f"a {type(value).__name__}"
     if isinstance(value, int) and value.bit_length() > 256:
         return "a huge integer"
     return repr(str(value)[:80])

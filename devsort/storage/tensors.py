@@ -28,9 +28,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()[:16]
 
 
-def save_tensors(
-    path: Path, tensors: Mapping[str, Tensor], origin: Origin, **more: str
-) -> None:
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], origin: Origin, **more: str) -> None:
     """Writes a safetensors file with its origin, further metadata and a checksum, atomically."""
     tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {**origin.attributes, **more, "checksum": checksum(tensors)}
@@ -73,7 +71,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def _ordered(data: bytes) -> bytes:
-    """The same file with the keys of its header in order; safetensors writes metadata in random order."""
+    """The same file with the keys of its header in order.
+
+    Safetensors writes metadata in random order.
+    """
     size = int.from_bytes(data[:LENGTH], "little")
     header = json.loads(data[LENGTH : LENGTH + size])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()

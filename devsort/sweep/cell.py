@@ -1,7 +1,8 @@
 """One cell: a run folder taken through the pipeline, and the record that says so.
 
-The record, cell.json, holds the cell's row of the table. It is written last, when all steps are done, and it names the
-config that it belongs to: a cell with a record and its artifacts in place is finished and is not opened again.
+The record, cell.json, holds the cell's row of the table. It is written last, when all steps are
+done, and it names the config that it belongs to: a cell with a record and its artifacts in place is
+finished and is not opened again.
 """
 
 import os
@@ -23,7 +24,13 @@ from devsort.sweep.row import results
 from devsort.sweep.study import Cell
 
 PATIENCE = 60.0  # seconds to wait for a folder that a worker on a lost node may still hold
-ARTIFACTS = {"train": "resume_state", "llc": "llc", "heads": "heads", "stages": "stages", "chart": "figures"}
+ARTIFACTS = {
+    "train": "resume_state",
+    "llc": "llc",
+    "heads": "heads",
+    "stages": "stages",
+    "chart": "figures",
+}
 
 
 @dataclass(frozen=True)
@@ -72,13 +79,17 @@ def run_cell(job: Job) -> Outcome:
             _run_steps(job)
     except UserError as e:
         error = str(e)
-    except Exception as e:  # one cell's defect must not stop the others; the traceback is in the cell's log
+    # one cell's defect must not stop the others; the traceback is in the cell's log
+    except Exception as e:
         error, defect = one_line(f"{type(e).__name__}: {e}"), True
     return Outcome(job.folder.name, time.perf_counter() - begun, error, defect)
 
 
 def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any] | None:
-    """The record of a cell that is done with these steps, or None. Artifacts are looked for, not read."""
+    """The record of a cell that is done with these steps, or None.
+
+    Artifacts are looked for, not read.
+    """
     try:
         record = read_json(folder / "cell.json", "")
     except UserError:
@@ -87,7 +98,9 @@ def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any]
     known = {"identity", "config", "steps", "seconds", "row", "trajectory"} <= record.keys()
     if not known or record.pop("identity") != identity(record) or record["config"] != cell.identity:
         return None
-    there = set(steps) <= set(record["steps"]) and all(getattr(run, ARTIFACTS[s]).exists() for s in steps)
+    there = set(steps) <= set(record["steps"]) and all(
+        getattr(run, ARTIFACTS[s]).exists() for s in steps
+    )
     return record if there else None
 
 
@@ -130,7 +143,10 @@ def _run_steps(job: Job) -> None:
 
 
 def _wait_for(folder: Path) -> None:
-    """Waits until nobody holds the folder; who still does after PATIENCE is told by the first step."""
+    """Waits until nobody holds the folder.
+
+    Who still does after PATIENCE is told by the first step.
+    """
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         with suppress(InUse), locked(folder):
@@ -141,11 +157,16 @@ def _wait_for(folder: Path) -> None:
 @contextmanager
 def _logged(folder: Path) -> Iterator[None]:
     """Sends progress bars, warnings and a defect's traceback to sweep.log of the cell."""
-    with open(folder / "sweep.log", "a", buffering=1, encoding="utf-8") as log, redirect_stderr(log):
+    with (
+        open(folder / "sweep.log", "a", buffering=1, encoding="utf-8") as log,
+        redirect_stderr(log),
+    ):
         try:
             yield
         except Exception:
-            log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n{traceback.format_exc()}")
+            log.write(
+                f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n{traceback.format_exc()}"
+            )
             raise
 
 

@@ -1,7 +1,7 @@
 """Cells as tasks of a Ray cluster whose nodes share the file system of the run folders.
 
-A task whose node is lost is begun again on another and goes on from what is saved. Its outcome counts once, since it is
-the task's, and its row once, since it is the folder's.
+A task whose node is lost is begun again on another and goes on from what is saved. Its outcome
+counts once, since it is the task's, and its row once, since it is the folder's.
 """
 
 import os
@@ -17,7 +17,9 @@ RETRIES = 3  # of a task whose node or process was lost
 POLL = 1.0  # seconds between looks at the cells that are left
 
 
-def run_cluster(jobs: Sequence[Job], address: str, cpus: float, gpus: float, watch: Watch) -> Iterator[Outcome]:
+def run_cluster(
+    jobs: Sequence[Job], address: str, cpus: float, gpus: float, watch: Watch
+) -> Iterator[Outcome]:
     """Yields outcomes as cells end.
 
     Args:
@@ -50,7 +52,10 @@ def run_task(job: Job, folder: str) -> Outcome:
     if not Path(folder, job.folder.parent).is_dir():
         node = os.uname().nodename
         what = f"node {node} does not see {Path(folder, job.folder.parent)}"
-        return Outcome(job.folder.name, error=str(UserError(what, "start its Ray where the file system is shared")))
+        return Outcome(
+            job.folder.name,
+            error=str(UserError(what, "start its Ray where the file system is shared")),
+        )
     os.chdir(folder)
     return run_cell(job)
 
@@ -60,11 +65,15 @@ def _connected(address: str) -> Any:
     try:
         import ray
     except ImportError:
-        raise UserError("--address needs Ray, which is not installed", "run `pip install 'devsort[cluster]'`") from None
+        raise UserError(
+            "--address needs Ray, which is not installed", "run `pip install 'devsort[cluster]'`"
+        ) from None
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as e:
-        raise UserError(f"no Ray cluster answers at {address} ({e})", "start one with `ray start --head`") from None
+        raise UserError(
+            f"no Ray cluster answers at {address} ({e})", "start one with `ray start --head`"
+        ) from None
     return ray
 
 
@@ -72,4 +81,6 @@ def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:
     try:
         return ray.get(reference)
     except ray.exceptions.RayError as e:
-        return Outcome(job.folder.name, error=one_line(f"Ray: {type(e).__name__}: {e}")[:300], defect=True)
+        return Outcome(
+            job.folder.name, error=one_line(f"Ray: {type(e).__name__}: {e}")[:300], defect=True
+        )

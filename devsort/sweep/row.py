@@ -41,11 +41,12 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
         steps: The steps whose results belong into the row.
 
     Returns:
-        The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC with standard
-        errors, and the share of flagged estimates; with `heads` scores, labels and regions at the last checkpoint; with
-        `stages` the stages, boundaries and events (steps) and the window that they lie in; lists are joined by
-        semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores and labels of each
-        sampled checkpoint.
+        The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC
+        with standard errors, and the share of flagged estimates; with `heads` scores, labels and
+        regions at the last checkpoint; with `stages` the stages, boundaries and events (steps) and
+        the window that they lie in; lists are joined by
+        semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores
+        and labels of each sampled checkpoint.
     """
     llc = run.read(LLC) if "llc" in steps else None
     heads = run.read(HEADS) if "heads" in steps else None
@@ -60,7 +61,13 @@ def _trajectory(llc: "xr.Dataset", heads: "xr.Dataset | None") -> list[dict[str,
     first = llc.isel(restriction=0)
     columns = (llc.checkpoint, first.llc, first.se, first.flags.any("flag"), llc.checkpoint_loss)
     points = [
-        {"step": int(step), "llc": number(value), "se": number(se), "flagged": bool(flagged), "loss": number(loss)}
+        {
+            "step": int(step),
+            "llc": number(value),
+            "se": number(se),
+            "flagged": bool(flagged),
+            "loss": number(loss),
+        }
         for step, value, se, flagged, loss in zip(*(c.values for c in columns), strict=True)
     ]
     if heads is None:

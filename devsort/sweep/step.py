@@ -25,7 +25,8 @@ class Engine:
     """Where cells run.
 
     Attributes:
-        workers: Processes on this machine; as many as its cores allow if None; 0: only gather what is finished.
+        workers: Processes on this machine; as many as its cores allow if None; 0: only gather what
+            is finished.
         address: Of a Ray cluster; this machine if None.
         cpus: Cores of a cell.
         gpus: Share of a GPU that a cell asks a Ray cluster for.
@@ -37,7 +38,9 @@ class Engine:
     gpus: float = 0.0
 
 
-def run_sweep(path: Path, out: Path | None = None, engine: Engine | None = None, force: bool = False) -> dict[str, Any]:
+def run_sweep(
+    path: Path, out: Path | None = None, engine: Engine | None = None, force: bool = False
+) -> dict[str, Any]:
     """Does what is left of a study and writes its tables.
 
     Args:
@@ -47,8 +50,8 @@ def run_sweep(path: Path, out: Path | None = None, engine: Engine | None = None,
         force: Do finished cells again.
 
     Returns:
-        study, out, cells, done, failed, waiting (counts), defects (failures that no user can cause), keys (changed by
-        the study), rows (see `table.rows`) and files.
+        study, out, cells, done, failed, waiting (counts), defects (failures that no user can
+        cause), keys (changed by the study), rows (see `table.rows`) and files.
 
     Raises:
         UserError: The study is refused, its folder is in use, or the cluster does not answer.
@@ -66,14 +69,17 @@ def run_sweep(path: Path, out: Path | None = None, engine: Engine | None = None,
 def text_table(value: Mapping[str, Any]) -> str:
     """The result of a sweep for a reader."""
     told = f"{value['study']}: {value['done']} of {value['cells']} cells done, {value['failed']} failed"
-    return "\n".join(filter(None, [table.text(value["rows"], value["keys"]), told, *value["files"]]))
+    return "\n".join(
+        filter(None, [table.text(value["rows"], value["keys"]), told, *value["files"]])
+    )
 
 
 def failure(value: Mapping[str, Any]) -> str | None:
     """One line that tells of failed cells; None if there are none."""
     first = next((r for r in value["rows"] if r["error"]), None)
     return (
-        first and f"{value['failed']} of {value['cells']} cells failed, the first is {first['cell']}: {first['error']}"
+        first
+        and f"{value['failed']} of {value['cells']} cells failed, the first is {first['cell']}: {first['error']}"
     )
 
 
@@ -91,7 +97,9 @@ def _job(study: Study, out: Path, cell: Cell, force: bool) -> Job:
 def _run(study: Study, jobs: Sequence[Job], engine: Engine) -> list[Outcome]:
     """Runs the jobs under one progress bar."""
     total = len(study.cells)
-    with progress(total=total, initial=total - len(jobs), desc=f"sweep {study.path.stem}", unit="cell") as bar:
+    with progress(
+        total=total, initial=total - len(jobs), desc=f"sweep {study.path.stem}", unit="cell"
+    ) as bar:
         outcomes = []
         for outcome in _engine(jobs, engine, bar):
             outcomes.append(outcome)
@@ -118,7 +126,9 @@ def _gathered(study: Study, out: Path, outcomes: Sequence[Outcome]) -> dict[str,
     unseen = f"its node finished it, but nothing is in {out}: the nodes must share the file system"
     errors = {o.name: o.error or unseen for o in outcomes if o.error or o.name not in records}
     found = table.rows(study.cells, records, errors)
-    files = table.write(out, "table", found) + table.write(out, "trajectories", table.points(study.cells, records))
+    files = table.write(out, "table", found) + table.write(
+        out, "trajectories", table.points(study.cells, records)
+    )
     return {
         "study": str(study.path),
         "out": str(out),

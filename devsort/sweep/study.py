@@ -1,4 +1,5 @@
-"""The study file: a base config, changes common to all cells, and grids of changes; every cell is one run.
+"""The study file: a base config, changes common to all cells, and grids of changes; every cell is
+one run.
 
     base: ../runs/baseline        # a run folder or a YAML file, from the study file's folder; or settings in place
     steps: [train, llc]           # of the pipeline; all but chart if left out
@@ -8,7 +9,8 @@
       decay: {}
       no-decay: {set: {train.weight_decay: 0}}
 
-`seed` stands for task.seed, train.seed and llc.sampler.seed at once: runs that differ in it share nothing by chance.
+`seed` stands for task.seed, train.seed and llc.sampler.seed at once: runs that differ in it share
+nothing by chance.
 """
 
 import copy
@@ -46,8 +48,12 @@ class Group(Section):
 class StudyFile(Section):
     """What a study file holds."""
 
-    base: str | dict[str, Any] = Field({}, description="run folder, YAML file or settings that all cells start from")
-    steps: tuple[StepName, ...] = Field(("train", "llc", "heads", "stages"), description="steps of the pipeline")
+    base: str | dict[str, Any] = Field(
+        {}, description="run folder, YAML file or settings that all cells start from"
+    )
+    steps: tuple[StepName, ...] = Field(
+        ("train", "llc", "heads", "stages"), description="steps of the pipeline"
+    )
     set: dict[str, Any] = Field({}, description="changes for every cell")
     grid: dict[str, Values] = Field({}, description="grid of every group")
     groups: dict[str, Group | None] = Field({}, description="name → changes and grid")
@@ -96,15 +102,20 @@ def read_study(path: Path) -> Study:
     """Reads a study file and makes its cells.
 
     Raises:
-        UserError: The file or its base cannot be read, a setting is refused, or two cells have one name or one config.
+        UserError: The file or its base cannot be read, a setting is refused, or two cells have one
+            name or one config.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist", "name a study file, such as studies/small.yaml")
     try:
         file = StudyFile.model_validate(read_yaml(path))
     except ValidationError as e:
-        raise UserError(f"{path}: {problems(e)}", "see docs/sweeps.md for the form of a study") from None
-    base = file.base if isinstance(file.base, dict) else read_yaml(_base_path(path.parent / file.base))
+        raise UserError(
+            f"{path}: {problems(e)}", "see docs/sweeps.md for the form of a study"
+        ) from None
+    base = (
+        file.base if isinstance(file.base, dict) else read_yaml(_base_path(path.parent / file.base))
+    )
     planned = list(_planned(file, path))
     keys = list(dict.fromkeys(key for _, changes, _ in planned for key in changes))
     names = [_name(group, grid) for group, _, grid in planned]
@@ -125,7 +136,10 @@ def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any],
     grids, count = {}, 0
     for name, group in (file.groups or {"": Group()}).items():
         if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name):
-            raise UserError(f"{path}: {name!r} cannot name a group", "use letters, digits, dots, dashes, at most 60")
+            raise UserError(
+                f"{path}: {name!r} cannot name a group",
+                "use letters, digits, dots, dashes, at most 60",
+            )
         grid = file.grid | (group.grid if group else {})
         grids[name] = {key: _values(values, f"{path}: grid: {key}") for key, values in grid.items()}
         size = 1
@@ -134,7 +148,8 @@ def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any],
         count += size
     if count > MOST_CELLS:
         raise UserError(
-            f"{path} asks for {count:,} cells, at most {MOST_CELLS:,} are allowed", "make its grids smaller"
+            f"{path} asks for {count:,} cells, at most {MOST_CELLS:,} are allowed",
+            "make its grids smaller",
         )
     for name, grid in grids.items():
         group = file.groups.get(name)
@@ -149,11 +164,16 @@ def _values(values: Values, where: str) -> list[Any] | range:
         return values
     found = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", values) if isinstance(values, str) else None
     if not found or int(found[1]) > int(found[2]):
-        raise UserError(f"{where} has no values (got {str(values)[:60]!r})", "write a list, or FROM..TO such as 0..15")
+        raise UserError(
+            f"{where} has no values (got {str(values)[:60]!r})",
+            "write a list, or FROM..TO such as 0..15",
+        )
     return range(int(found[1]), int(found[2]) + 1)
 
 
-def _cell(path: Path, name: str, group: str, base: Mapping, changes: Mapping[str, Any], keys: list[str]) -> Cell:
+def _cell(
+    path: Path, name: str, group: str, base: Mapping, changes: Mapping[str, Any], keys: list[str]
+) -> Cell:
     settings, where = copy.deepcopy(dict(base)), f"{path}: cell {name}"
     for key, value in changes.items():
         for full in SEEDS if key == "seed" else (key,):
@@ -170,7 +190,10 @@ def _value(config: Config, key: str) -> Any:
 
 
 def _name(group: str, grid: Mapping[str, Any]) -> str:
-    """Group and values, as in no-decay-seed3; with whole keys where their last parts are not unique."""
+    """Group and values, as in no-decay-seed3.
+
+    With whole keys where their last parts are not unique.
+    """
     last = [key.rpartition(".")[2] for key in grid]
     labels = last if len(set(last)) == len(last) else list(grid)
     parts = [f"{label}{_plain(value)}" for label, value in zip(labels, grid.values(), strict=True)]
@@ -191,7 +214,10 @@ def _refuse_twins(path: Path, cells: tuple[Cell, ...]) -> None:
         seen: dict[str, str] = {}
         for cell in cells:
             if twin := seen.get(key(cell)):
-                raise UserError(f"{path}: cells {twin} and {cell.name} have one {what}", "drop or change one of them")
+                raise UserError(
+                    f"{path}: cells {twin} and {cell.name} have one {what}",
+                    "drop or change one of them",
+                )
             seen[key(cell)] = cell.name
 
 

@@ -1,4 +1,7 @@
-"""The tables of a study: one row a run, and one row a sampled checkpoint; Parquet and CSV hold the same."""
+"""The tables of a study.
+
+One row a run, and one row a sampled checkpoint; Parquet and CSV hold the same.
+"""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -26,15 +29,22 @@ SHOWN = {
 }  # columns of the text table, and their form
 
 
-def rows(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]) -> list[dict]:
-    """The row of each cell that is done or has failed: cell, group, changed keys, results, seconds, error."""
+def rows(
+    cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], errors: Mapping[str, str]
+) -> list[dict]:
+    """The row of each cell that is done or has failed.
+
+    Cell, group, changed keys, results, seconds, error.
+    """
     return [
         {
             "cell": cell.name,
             "group": cell.group,
             **{key: _plain(value) for key, value in cell.values.items()},
             **(records[cell.name]["row"] if cell.name in records else {}),
-            "seconds": sum(records[cell.name]["seconds"].values()) if cell.name in records else None,
+            "seconds": sum(records[cell.name]["seconds"].values())
+            if cell.name in records
+            else None,
             "devsort": records[cell.name]["devsort"] if cell.name in records else None,
             "error": errors.get(cell.name),
         }
@@ -46,7 +56,12 @@ def rows(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]], errors
 def points(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> list[dict]:
     """Each sampled checkpoint of each finished cell."""
     return [
-        {"cell": cell.name, "group": cell.group, **{k: _plain(v) for k, v in cell.values.items()}, **point}
+        {
+            "cell": cell.name,
+            "group": cell.group,
+            **{k: _plain(v) for k, v in cell.values.items()},
+            **point,
+        }
         for cell in cells
         if cell.name in records
         for point in records[cell.name]["trajectory"]
@@ -61,7 +76,9 @@ def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     paths = [out / f"{name}.parquet", out / f"{name}.csv"]
-    for path, data in zip(paths, (parquet.getvalue(), frame.to_csv(index=False).encode()), strict=True):
+    for path, data in zip(
+        paths, (parquet.getvalue(), frame.to_csv(index=False).encode()), strict=True
+    ):
         write_atomic(path, data)
     return paths
 
@@ -87,7 +104,11 @@ def text(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     grid = [["cell", *columns]]
     grid += [[r["cell"], *(_told(r.get(c), SHOWN.get(c, "{}")) for c in columns)] for r in done]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
-    lines = ["  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in grid if done]
+    lines = [
+        "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
+        for line in grid
+        if done
+    ]
     return "\n".join([*lines, *(f"{r['cell']} failed: {r['error']}" for r in found if r["error"])])
 
 
@@ -99,7 +120,9 @@ def _load(path: Path) -> "pd.DataFrame":
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as e:  # pyarrow's errors are kinds of these
-        raise UserError(f"{path} is damaged ({type(e).__name__})", "run `devsort sweep STUDY` again") from None
+        raise UserError(
+            f"{path} is damaged ({type(e).__name__})", "run `devsort sweep STUDY` again"
+        ) from None
 
 
 def _plain(value: Any) -> Any:

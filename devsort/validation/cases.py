@@ -1,13 +1,14 @@
 """The cases of `devsort validate`: settings, truth and tolerance, all fixed in advance.
 
-A case holds if the standard error is at most `se_bound`, so that a noisy run cannot pass; the error of the truth is at
-most `slack`; and the estimate lies within `tolerance` = 4 se_bound + slack of the truth. A right sampler misses four
-standard errors once in 16,000 cases, and seeds are fixed. Bounds are near 1 % of the truth: enough for every mutant in
-tests/validation/test_mutants.py.
+A case holds if the standard error is at most `se_bound`, so that a noisy run cannot pass; the error
+of the truth is at most `slack`; and the estimate lies within `tolerance` = 4 se_bound + slack of
+the truth. A right sampler misses four standard errors once in 16,000 cases, and seeds are fixed.
+Bounds are near 1 % of the truth: enough for every mutant in tests/validation/test_mutants.py.
 
-Potentials with arms (crossings, networks) relax along them in 2/(ε γ) steps, so burn-in is 4/(ε γ): what is left of the
-start is e^{−4} of a slow variance that the loss hardly feels. Their step is small enough that its effect on the mean is
-known to first order; the square of that effect is part of the slack (see `quadrature`).
+Potentials with arms (crossings, networks) relax along them in 2/(ε γ) steps, so burn-in is 4/(ε γ):
+what is left of the start is e^{−4} of a slow variance that the loss hardly feels. Their step is
+small enough that its effect on the mean is known to first order; the square of that effect is part
+of the slack (see `quadrature`).
 """
 
 from collections.abc import Callable
@@ -84,18 +85,38 @@ def of_potential(
 
 
 def quadratics() -> list[Case]:
-    """Step size, start, burn-in, prior and localization on quadratics: exact for the chain at any step size."""
+    """Step size, start, burn-in, prior and localization on quadratics.
+
+    Exact for the chain at any step size.
+    """
     lanes = {"num_chains": 4000, "num_burnin_steps": 100, "num_draws": 160, "num_steps_bw_draws": 2}
     spectrum = [0.0, 0.1, 1.0, 3.0, 10.0, 30.0]
     one = potentials.quadratic([3.0])
     return [
-        of_potential("small-step", "3/2 w², ε a = 0.15", one, settings(50, 2, 1e-3, **lanes), 0.003, fast=True),
-        of_potential("large-step", "3/2 w², ε a = 1.5", one, settings(50, 2, 1e-2, **lanes), 0.002, fast=True),
+        of_potential(
+            "small-step",
+            "3/2 w², ε a = 0.15",
+            one,
+            settings(50, 2, 1e-3, **lanes),
+            0.003,
+            fast=True,
+        ),
+        of_potential(
+            "large-step", "3/2 w², ε a = 1.5", one, settings(50, 2, 1e-2, **lanes), 0.002, fast=True
+        ),
         of_potential(
             "spectrum",
             "six curvatures, one of them 0",
             potentials.quadratic(spectrum),
-            settings(40, 20, 1e-3, num_chains=2000, num_burnin_steps=800, num_draws=100, num_steps_bw_draws=8),
+            settings(
+                40,
+                20,
+                1e-3,
+                num_chains=2000,
+                num_burnin_steps=800,
+                num_draws=100,
+                num_steps_bw_draws=8,
+            ),
             0.005,
         ),
         of_potential(
@@ -110,7 +131,9 @@ def quadratics() -> list[Case]:
             "burn-in-cut",
             "twenty times w²/2, steps 1, 3, 5 and 7 of a chain that relaxes within five",
             potentials.quadratic([1.0] * 20),
-            settings(50, 10, 6e-3, num_chains=4000, num_burnin_steps=1, num_draws=4, num_steps_bw_draws=2),
+            settings(
+                50, 10, 6e-3, num_chains=4000, num_burnin_steps=1, num_draws=4, num_steps_bw_draws=2
+            ),
             0.03,
             fast=True,
         ),
@@ -127,8 +150,12 @@ def quadratics() -> list[Case]:
 
 def minibatches() -> list[Case]:
     """Gradient noise of minibatches, additive and growing with the distance from w*."""
-    noisy = settings(50, 2, 1e-3, num_chains=4000, num_burnin_steps=100, num_draws=300, batch_size=2)
-    strong = settings(20, 5, 2e-3, num_chains=1000, num_burnin_steps=400, num_draws=800, batch_size=4)
+    noisy = settings(
+        50, 2, 1e-3, num_chains=4000, num_burnin_steps=100, num_draws=300, batch_size=2
+    )
+    strong = settings(
+        20, 5, 2e-3, num_chains=1000, num_burnin_steps=400, num_draws=800, batch_size=4
+    )
     return [
         Case(
             "minibatch-noise",
@@ -150,8 +177,12 @@ def minibatches() -> list[Case]:
 
 def chain_statistics() -> list[Case]:
     """What error bars and the equilibrium flag rest on."""
-    spread = settings(50, 2, 1e-3, num_chains=8000, num_burnin_steps=100, num_draws=60, num_steps_bw_draws=2)
-    noisy = settings(50, 2, 1e-2, num_chains=2000, num_burnin_steps=100, num_draws=400, batch_size=2)
+    spread = settings(
+        50, 2, 1e-3, num_chains=8000, num_burnin_steps=100, num_draws=60, num_steps_bw_draws=2
+    )
+    noisy = settings(
+        50, 2, 1e-2, num_chains=2000, num_burnin_steps=100, num_draws=400, batch_size=2
+    )
     return [
         Case(
             "standard-error",
@@ -174,29 +205,60 @@ def chain_statistics() -> list[Case]:
 
 def quasi_homogeneous() -> list[Case]:
     """Powers: without localization nβ E[L] is λ at every nβ, up to the step size."""
-    steps = {"num_chains": 2000, "num_burnin_steps": 1500, "num_draws": 150, "num_steps_bw_draws": 10}
+    steps = {
+        "num_chains": 2000,
+        "num_burnin_steps": 1500,
+        "num_draws": 150,
+        "num_steps_bw_draws": 10,
+    }
     w4, w6 = potentials.powers(4), potentials.powers(6)
     both, ball = potentials.powers(2, 4), potentials.radial(3, 2)
     return [
-        of_potential("power-4", "w⁴, γ = 0", w4, settings(100, 0, 1e-3, **steps), 0.002, 0.001, fast=True),
-        of_potential("power-6", "w⁶, γ = 0", w6, settings(100, 0, 2e-3, **steps), 0.0015, 0.001),
-        of_potential("powers-2-4", "w1² + w2⁴, γ = 0", both, settings(100, 0, 5e-4, **steps), 0.004, 0.003),
         of_potential(
-            "radial-4", "|w|⁴ in three dimensions, γ = 0", ball, settings(100, 0, 1e-3, **steps), 0.003, 0.001
+            "power-4", "w⁴, γ = 0", w4, settings(100, 0, 1e-3, **steps), 0.002, 0.001, fast=True
         ),
-        of_potential("power-4-localised", "w⁴, γ = 5", w4, settings(145, 5, 1e-3, **steps), 0.0016, 0.001),
+        of_potential("power-6", "w⁶, γ = 0", w6, settings(100, 0, 2e-3, **steps), 0.0015, 0.001),
         of_potential(
-            "power-6-pinned", "w⁶, γ = 100: prior-dominated", w6, settings(145, 100, 1e-3, **steps), 0.00005, 0.0001
+            "powers-2-4", "w1² + w2⁴, γ = 0", both, settings(100, 0, 5e-4, **steps), 0.004, 0.003
+        ),
+        of_potential(
+            "radial-4",
+            "|w|⁴ in three dimensions, γ = 0",
+            ball,
+            settings(100, 0, 1e-3, **steps),
+            0.003,
+            0.001,
+        ),
+        of_potential(
+            "power-4-localised", "w⁴, γ = 5", w4, settings(145, 5, 1e-3, **steps), 0.0016, 0.001
+        ),
+        of_potential(
+            "power-6-pinned",
+            "w⁶, γ = 100: prior-dominated",
+            w6,
+            settings(145, 100, 1e-3, **steps),
+            0.00005,
+            0.0001,
         ),
     ]
 
 
 def crossings() -> list[Case]:
-    """Normal crossings at nβ = 30, far from their limits; the truth is a two-dimensional quadrature."""
-    config = settings(30, 1, 5e-4, num_chains=4000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    """Normal crossings at nβ = 30, far from their limits.
+
+    The truth is a two-dimensional quadrature.
+    """
+    config = settings(
+        30, 1, 5e-4, num_chains=4000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30
+    )
     return [
         of_potential(
-            f"crossing-{a}-{b}", f"4 w1^{2 * a} w2^{2 * b}, γ = 1", potentials.crossing(a, b), config, bound, 0.0015
+            f"crossing-{a}-{b}",
+            f"4 w1^{2 * a} w2^{2 * b}, γ = 1",
+            potentials.crossing(a, b),
+            config,
+            bound,
+            0.0015,
         )
         for a, b, bound in [(1, 1, 0.002), (1, 2, 0.002), (2, 2, 0.0015)]
     ]
@@ -204,22 +266,43 @@ def crossings() -> list[Case]:
 
 def networks() -> list[Case]:
     """Reduced-rank regression and deep linear networks; the truth integrates the last layer out."""
-    config = settings(30, 1, 5e-4, num_chains=1000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30)
+    config = settings(
+        30, 1, 5e-4, num_chains=1000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30
+    )
     rrr, deep = potentials.reduced_rank, potentials.linear_network
     return [
         of_potential("rank-regression-5-3-5", "rank 0, γ = 1", rrr(5, 3, 5), config, 0.02, 0.025),
-        of_potential("rank-regression-1-2-5", "rank 0, M + H < N, γ = 1", rrr(1, 2, 5), config, 0.006, 0.01),
-        of_potential("rank-regression-2-2-2", "rank 1, γ = 1", deep((2, 2, 2), 1), config, 0.015, 0.01),
-        of_potential("deep-linear-2-2-2-2", "rank 0, γ = 1", deep((2, 2, 2, 2), 0), config, 0.01, 0.01),
-        of_potential("deep-linear-2-2-2-2-rank-1", "rank 1, γ = 1", deep((2, 2, 2, 2), 1), config, 0.015, 0.045),
+        of_potential(
+            "rank-regression-1-2-5", "rank 0, M + H < N, γ = 1", rrr(1, 2, 5), config, 0.006, 0.01
+        ),
+        of_potential(
+            "rank-regression-2-2-2", "rank 1, γ = 1", deep((2, 2, 2), 1), config, 0.015, 0.01
+        ),
+        of_potential(
+            "deep-linear-2-2-2-2", "rank 0, γ = 1", deep((2, 2, 2, 2), 0), config, 0.01, 0.01
+        ),
+        of_potential(
+            "deep-linear-2-2-2-2-rank-1",
+            "rank 1, γ = 1",
+            deep((2, 2, 2, 2), 1),
+            config,
+            0.015,
+            0.045,
+        ),
     ]
 
 
 def refinements() -> list[Case]:
     """Independent blocks: refined LLCs are those of the blocks, and add up."""
-    parts = {"a": potentials.quadratic([1.0, 3.0]), "b": potentials.powers(4), "c": potentials.radial(2, 2)}
+    parts = {
+        "a": potentials.quadratic([1.0, 3.0]),
+        "b": potentials.powers(4),
+        "c": potentials.radial(2, 2),
+    }
     whole = potentials.blocks(**parts)
-    config = settings(100, 5, 1e-3, num_chains=2000, num_burnin_steps=600, num_draws=100, num_steps_bw_draws=6)
+    config = settings(
+        100, 5, 1e-3, num_chains=2000, num_burnin_steps=600, num_draws=100, num_steps_bw_draws=6
+    )
     half = Quadratic(np.array([3.0]), config)
     return [
         of_potential("blocks", "a quadratic, w⁴ and |w|⁴ together", whole, config, 0.006, 0.002),
@@ -250,5 +333,13 @@ def refinements() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """All cases, cheap ones first."""
-    families = (quadratics, minibatches, chain_statistics, refinements, quasi_homogeneous, crossings, networks)
+    families = (
+        quadratics,
+        minibatches,
+        chain_statistics,
+        refinements,
+        quasi_homogeneous,
+        crossings,
+        networks,
+    )
     return [case for family in families for case in family()]

@@ -1,7 +1,7 @@
 """Learning coefficients and chain averages that are known in closed form.
 
-Learning coefficients λ are limits nβ → ∞: around a minimum nβ E[L] = λ − (m − 1)/log(nβ) + …, m the multiplicity. The
-averages of `Quadratic` hold exactly for the discrete chain at any setting.
+Learning coefficients λ are limits nβ → ∞: around a minimum nβ E[L] = λ − (m − 1)/log(nβ) + …, m the
+multiplicity. The averages of `Quadratic` hold exactly for the discrete chain at any setting.
 """
 
 import math
@@ -32,9 +32,11 @@ def normal_crossing(a: int, b: int) -> LearningCoefficient:
 
 
 def rank_regression(inputs: int, hidden: int, outputs: int, rank: int) -> LearningCoefficient:
-    """λ of y = B A x with A (hidden × inputs), B (outputs × hidden) and a true map of the given rank.
+    """λ of y = B A x with A (hidden × inputs), B (outputs × hidden) and a true map of the given
+    rank.
 
-    Source: Aoyagi & Watanabe 2005, "Stochastic complexities of reduced rank regression in Bayesian estimation".
+    Source: Aoyagi & Watanabe 2005, "Stochastic complexities of reduced rank regression in Bayesian
+    estimation".
     """
     M, H, N, r = inputs, hidden, outputs, rank
     _check_rank((M, H, N), r)
@@ -50,14 +52,15 @@ def rank_regression(inputs: int, hidden: int, outputs: int, rank: int) -> Learni
 
 
 def deep_linear(widths: Sequence[int], rank: int) -> LearningCoefficient:
-    """λ of y = W_L … W_1 x with the given widths (input, hidden …, output) and a true map of the given rank.
+    """λ of y = W_L … W_1 x with the given widths (input, hidden …, output) and a true map of the
+    given rank.
 
     With M the sorted widths less the rank, S the prefix of l + 1 of them found by `_essential`, and
-    a = Σ_S M − (ceil(Σ_S M / l) − 1) l,
-    λ = (−r² + r (H_1 + H_{L+1}))/2 + a(l − a)/(4l) − l(l − 1)/4 (Σ_S M / l)² + ½ Σ_{i<j∈S} M_i M_j, m = a(l − a) + 1.
+    a = Σ_S M − (ceil(Σ_S M / l) − 1) l, λ = (−r² + r (H_1 + H_{L+1}))/2 + a(l − a)/(4l) − l(l −
+    1)/4 (Σ_S M / l)² + ½ Σ_{i<j∈S} M_i M_j, m = a(l − a) + 1.
 
-    Source: Aoyagi 2024, "Consideration on the learning efficiency of multiple-layered neural networks with linear
-    units".
+    Source: Aoyagi 2024, "Consideration on the learning efficiency of multiple-layered neural
+    networks with linear units".
     """
     _check_rank(widths, rank)
     S = _essential([width - rank for width in widths])
@@ -70,7 +73,9 @@ def deep_linear(widths: Sequence[int], rank: int) -> LearningCoefficient:
 
 
 def _essential(excess: list[int]) -> list[int]:
-    """The prefix S of the sorted M with max_S M < min_rest M, Σ_S M ≥ l max_S M and Σ_S M < l min_rest M."""
+    """The prefix S of the sorted M with max_S M < min_rest M, Σ_S M ≥ l max_S M and Σ_S M < l
+    min_rest M.
+    """
     M = sorted(excess)
     for size in range(2, len(M) + 1):
         S, rest = M[:size], M[size:]
@@ -87,16 +92,19 @@ def _check_rank(widths: Sequence[int], rank: int) -> None:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """Averages of the chain itself on L = ½ Σ h_i (w_i − w*_i)², from its start at w*, whatever the step size.
+    """Averages of the chain itself on L = ½ Σ h_i (w_i − w*_i)², from its start at w*, whatever the
+    step size.
 
-    With a_i = nβ h_i + γ + ρ and ρ_i = 1 − ε a_i/2, the chain w' − m = ρ_i (w − m) + noise relaxes to its mean m and
-    its variance (1 + ε nβ² C_i/4) / (a_i (1 − ε a_i/4)). It diverges exactly when ε a_i ≥ 4.
+    With a_i = nβ h_i + γ + ρ and ρ_i = 1 − ε a_i/2, the chain w' − m = ρ_i (w − m) + noise relaxes
+    to its mean m and its variance (1 + ε nβ² C_i/4) / (a_i (1 − ε a_i/4)). It diverges exactly when
+    ε a_i ≥ 4.
 
     Args:
         curvature: h_i.
         config: ε, nβ, γ, ρ, burn-in and draws.
         noise: C_i, variance of the minibatch gradient in each coordinate.
-        center: w*_i; matters only with a prior ρ, which pulls to zero and moves the mean by −ρ w*_i/a_i.
+        center: w*_i; matters only with a prior ρ, which pulls to zero and moves the mean by −ρ
+            w*_i/a_i.
     """
 
     curvature: np.ndarray
@@ -127,7 +135,9 @@ class Quadratic:
         return float((self.config.n_beta * self.curvature / 2 * (self.variance + shift**2)).sum())
 
     def expected(self) -> float:
-        """nβ times the mean of L over exactly the draws that the config keeps, without any stationarity."""
+        """nβ times the mean of L over exactly the draws that the config keeps, without any
+        stationarity.
+        """
         c = self.config
         step = c.num_burnin_steps + c.num_steps_bw_draws * np.arange(c.num_draws)[:, None]  # (T, 1)
         left = self.memory**step  # (T, F)
@@ -144,8 +154,8 @@ class Quadratic:
     def standard_error(self) -> float:
         """Of one chain's mean of nβ L over T stationary draws k steps apart, without a prior.
 
-        Exactly: Var = Σ 2 s_i² /T · ((1 + q)/(1 − q) − 2q (1 − q^T)/(T (1 − q)²)) with q = ρ^{2k}; for T much over the
-        autocorrelation time, 2 Σ s_i² IAT_i / T.
+        Exactly: Var = Σ 2 s_i² /T · ((1 + q)/(1 − q) − 2q (1 − q^T)/(T (1 − q)²)) with q = ρ^{2k};
+        for T much over the autocorrelation time, 2 Σ s_i² IAT_i / T.
         """
         T, q = self.config.num_draws, self.memory ** (2 * self.config.num_steps_bw_draws)
         s = self.config.n_beta * self.curvature / 2 * self.variance
@@ -153,12 +163,15 @@ class Quadratic:
         return float(np.sqrt((2 * s**2 * inflation).sum() / T))
 
 
-def regression_with_minibatches(features: np.ndarray, residuals: np.ndarray, config: SamplerConfig) -> float:
+def regression_with_minibatches(
+    features: np.ndarray, residuals: np.ndarray, config: SamplerConfig
+) -> float:
     """nβ E[L − L(w*)] of the stationary chain on least squares with minibatches, exactly.
 
-    L = mean of ½ (y − x·w)² over n rows, a step sees `batch_size` of them with replacement. The noise grows with the
-    distance from w*, so the covariance Σ of the chain solves a linear equation: with M_b = I − ε/2 (nβ H_b + γ) and g_b
-    the batch gradient at w*, Σ = E[M_b Σ M_bᵀ] + (ε nβ/2)² Cov(g_b) + ε I.
+    L = mean of ½ (y − x·w)² over n rows, a step sees `batch_size` of them with replacement. The
+    noise grows with the distance from w*, so the covariance Σ of the chain solves a linear
+    equation: with M_b = I − ε/2 (nβ H_b + γ) and g_b the batch gradient at w*, Σ = E[M_b Σ M_bᵀ] +
+    (ε nβ/2)² Cov(g_b) + ε I.
 
     Args:
         features: (n, d) rows x.

@@ -20,13 +20,18 @@ class Measured(NamedTuple):
     se: float
 
 
-def llc(potential: Potential, config: SamplerConfig, mask: Mask | None = None, key: tuple[int, ...] = ()) -> Measured:
+def llc(
+    potential: Potential, config: SamplerConfig, mask: Mask | None = None, key: tuple[int, ...] = ()
+) -> Measured:
     """λ̂ of a potential, of some of its parameters with a mask."""
     return _llc(sample(potential.loss, potential.star, config=config, mask=mask, key=key))
 
 
 def tilted_llc(config: SamplerConfig) -> Measured:
-    """λ̂ of 3/2 w² + x w, x = ±1: each row adds a constant to the gradient, of variance 1/batch_size in a minibatch."""
+    """λ̂ of 3/2 w² + x w, x = ±1.
+
+    Each row adds a constant to the gradient, of variance 1/batch_size in a minibatch.
+    """
     return _llc(_tilted(config))
 
 
@@ -70,7 +75,9 @@ def regression_llc(config: SamplerConfig) -> Measured:
         module.weight.copy_(torch.from_numpy(solution[None, :3]))
         module.bias.copy_(torch.from_numpy(solution[3:]))
     data = (torch.from_numpy(x[:, :3]).float(), torch.from_numpy(x @ solution + residuals).float())
-    loss, params = module_loss(module, lambda model, batch: (model(batch[0])[:, 0] - batch[1]).square().mean() / 2)
+    loss, params = module_loss(
+        module, lambda model, batch: (model(batch[0])[:, 0] - batch[1]).square().mean() / 2
+    )
     return _llc(sample(loss, params, data, config))
 
 
@@ -81,4 +88,6 @@ def _llc(trace: Trace) -> Measured:
 
 def _tilted(config: SamplerConfig) -> Trace:
     rows = torch.tensor([1.0, -1.0])
-    return sample(lambda p, x: 1.5 * p["w"] ** 2 + x.mean() * p["w"], {"w": torch.zeros(())}, rows, config)
+    return sample(
+        lambda p, x: 1.5 * p["w"] ** 2 + x.mean() * p["w"], {"w": torch.zeros(())}, rows, config
+    )

@@ -50,13 +50,20 @@ def quadratic(curvature: list[float], center: float = 0.0) -> Potential:
         return Truth(Quadratic(np.array(curvature), config, center=center).expected())
 
     star = {"w": torch.full((len(curvature),), center)}
-    return Potential(lambda p: (h * (p["w"] - center) ** 2).sum() / 2, star, truth, LearningCoefficient(rank / 2, 1))
+    return Potential(
+        lambda p: (h * (p["w"] - center) ** 2).sum() / 2,
+        star,
+        truth,
+        LearningCoefficient(rank / 2, 1),
+    )
 
 
 def powers(*exponents: int) -> Potential:
     """Σ w_i^{p_i} with even p_i, at most three; λ = Σ 1/p_i."""
     limit = quasi_homogeneous([1 / p for p in exponents])
-    return _on_grid(lambda w: sum(w[i] ** p for i, p in enumerate(exponents)), len(exponents), limit, 1.0)
+    return _on_grid(
+        lambda w: sum(w[i] ** p for i, p in enumerate(exponents)), len(exponents), limit, 1.0
+    )
 
 
 def radial(dimension: int, half_power: int) -> Potential:
@@ -76,18 +83,25 @@ def reduced_rank(inputs: int, hidden: int, outputs: int) -> Potential:
     nodes = {1: 2000, 2: 300, 3: 80}[min(inputs, hidden)]
 
     def truth(config: SamplerConfig) -> Truth:
-        return chain_mean(_misfit(stars), stars, config, wishart(inputs, hidden, outputs, config, nodes))
+        return chain_mean(
+            _misfit(stars), stars, config, wishart(inputs, hidden, outputs, config, nodes)
+        )
 
     return Potential(_misfit(stars), stars, truth, rank_regression(inputs, hidden, outputs, 0))
 
 
 def linear_network(widths: tuple[int, ...], rank: int) -> Potential:
-    """|W_L … W_1 − T|² around W*_l = T = the identity on the first `rank` coordinates; for small networks."""
+    """|W_L … W_1 − T|² around W*_l = T = the identity on the first `rank` coordinates.
+
+    For small networks.
+    """
     sizes = enumerate(pairwise(widths), 1)
     stars = {f"W{layer}": torch.eye(n, m) * (torch.arange(m) < rank) for layer, (m, n) in sizes}
 
     def truth(config: SamplerConfig) -> Truth:
-        return chain_mean(_misfit(stars), stars, config, linear_layers(list(stars.values()), config))
+        return chain_mean(
+            _misfit(stars), stars, config, linear_layers(list(stars.values()), config)
+        )
 
     return Potential(_misfit(stars), stars, truth, deep_linear(widths, rank))
 
@@ -97,16 +111,22 @@ def blocks(**parts: Potential) -> Potential:
     star = {f"{name}.{k}": v for name, part in parts.items() for k, v in part.star.items()}
 
     def loss(params: Params) -> Tensor:
-        return sum(part.loss({k: params[f"{name}.{k}"] for k in part.star}) for name, part in parts.items())
+        return sum(
+            part.loss({k: params[f"{name}.{k}"] for k in part.star}) for name, part in parts.items()
+        )
 
     def truth(config: SamplerConfig) -> Truth:
         truths = [part.truth(config) for part in parts.values()]
         return Truth(sum(t.value for t in truths), sum(t.error for t in truths))
 
-    return Potential(loss, star, truth, quasi_homogeneous([part.limit.value for part in parts.values()]))
+    return Potential(
+        loss, star, truth, quasi_homogeneous([part.limit.value for part in parts.values()])
+    )
 
 
-def _on_grid(K: Callable[[Tensor], Tensor], dimension: int, limit: LearningCoefficient, crowding: float) -> Potential:
+def _on_grid(
+    K: Callable[[Tensor], Tensor], dimension: int, limit: LearningCoefficient, crowding: float
+) -> Potential:
     star = {"w": torch.zeros(dimension)}
     size = {1: 2000, 2: 400, 3: 60}[dimension]
 

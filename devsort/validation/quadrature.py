@@ -1,15 +1,17 @@
-"""Posterior means by quadrature: the truth that a correct sampler reproduces at finite nβ and finite step size.
+"""Posterior means by quadrature: the truth that a correct sampler reproduces at finite nβ and
+finite step size.
 
 Nodes and weights stand for the posterior exp(−U), U = nβ L + γ/2 |w − w*|² + ρ/2 |w|². The chain with step ε samples a
 slightly different density. To first order in ε, for any smooth U, it is
 
     exp(−U) (1 + (ε/2) (¼ |∇U|² − ½ ΔU)),
 
-the modified density of the Euler–Maruyama scheme (Leimkuhler & Matthews 2013, "Rational construction of stochastic
+the modified density of the Euler–Maruyama scheme (Leimkuhler & Matthews 2013, "Rational
+construction of stochastic
 numerical methods for molecular sampling"), so the mean of nβ L moves by (ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a
-quadratic that is the first term of 1/(1 − ε a/4), and what is left out is the square of the relative effect. Chains in
-one dimension, solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶) times that square; 8 is taken as a
-bound.
+quadratic that is the first term of 1/(1 − ε a/4), and what is left out is the square of the
+relative effect. Chains in one dimension, solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴)
+and 6.7 (w⁶) times that square; 8 is taken as a bound.
 """
 
 import math
@@ -51,7 +53,9 @@ class Nodes(NamedTuple):
     energy: Tensor
 
 
-def chain_mean(loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Iterator[Nodes]) -> Truth:
+def chain_mean(
+    loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Iterator[Nodes]
+) -> Truth:
     """nβ E[L] of the stationary chain, to first order in the step size.
 
     Args:
@@ -68,7 +72,9 @@ def chain_mean(loss: Callable[[Params], Tensor], star: Params, config: SamplerCo
     return Truth(value, 2 * spread + SECOND_ORDER * float(shifts.mean()) ** 2 / abs(value))
 
 
-def _step_shift(loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Nodes) -> float:
+def _step_shift(
+    loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Nodes
+) -> float:
     """(ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU)."""
     layout = Layout.of(star)
     center = layout.flatten(star).double()
@@ -108,7 +114,8 @@ def grid(
         star: w* = 0, name → tensor.
         config: nβ, γ, ρ.
         size: Nodes along an axis.
-        crowding: c of the spacing w ∝ sinh(c t), t even: for c ≫ 1 nodes crowd around 0 as on a logarithmic scale.
+        crowding: c of the spacing w ∝ sinh(c t), t even: for c ≫ 1 nodes crowd around 0 as on a
+            logarithmic scale.
         box: Half width of a hard box, where there is one.
 
     Raises:
@@ -116,12 +123,18 @@ def grid(
     """
     layout = Layout.of(star)
     pull = (config.localization + config.prior) / 2
-    value = torch.func.vmap(lambda w: config.n_beta * loss(layout.views(w)) + pull * w.square().sum())
+    value = torch.func.vmap(
+        lambda w: config.n_beta * loss(layout.views(w)) + pull * w.square().sum()
+    )
     t = (torch.arange(size, dtype=torch.float64) + 0.5) / size * 2 - 1
     edges = [_edge(value, axis, box) for axis in torch.eye(layout.size, dtype=torch.float64)]
     shape = torch.sinh(crowding * t) / math.sinh(crowding)
     points = torch.cartesian_prod(*(edge * shape for edge in edges)).view(-1, layout.size)
-    cell = torch.cartesian_prod(*[torch.log(torch.cosh(crowding * t))] * layout.size).view(-1, layout.size).sum(1)
+    cell = (
+        torch.cartesian_prod(*[torch.log(torch.cosh(crowding * t))] * layout.size)
+        .view(-1, layout.size)
+        .sum(1)
+    )
     U = value(points)
     yield Nodes(points, torch.softmax(cell - U, 0), U - pull * points.square().sum(1))
 
@@ -138,8 +151,9 @@ def _edge(value: Callable[[Tensor], Tensor], axis: Tensor, box: float) -> float:
 def linear_layers(stars: Sequence[Tensor], config: SamplerConfig) -> Iterator[Nodes]:
     """Posterior of L = |W_L … W_1 − W*_L … W*_1|², by Sobol points in all layers but the last.
 
-    Given X = W_{L−1} … W_1, the rows of W_L are Gaussian with precision Λ = 2nβ X Xᵀ + γ; integrating them out leaves
-    the weight det(Λ/γ)^{−N/2} exp(−min U). One W_L is drawn at each node, by further Sobol coordinates.
+    Given X = W_{L−1} … W_1, the rows of W_L are Gaussian with precision Λ = 2nβ X Xᵀ + γ;
+    integrating them out leaves the weight det(Λ/γ)^{−N/2} exp(−min U). One W_L is drawn at each
+    node, by further Sobol coordinates.
 
     Args:
         stars: w*, layer by layer, (out, in) each.
@@ -150,11 +164,16 @@ def linear_layers(stars: Sequence[Tensor], config: SamplerConfig) -> Iterator[No
         sizes = [s.numel() for s in stars]
         normal = _normal(sum(sizes), 2**SOBOL, scramble).split(sizes, dim=1)
         deviations = [z.view(-1, *s.shape) for z, s in zip(normal, stars, strict=True)]
-        free = [s + z / math.sqrt(config.localization) for z, s in zip(deviations[:-1], stars, strict=False)]
+        free = [
+            s + z / math.sqrt(config.localization)
+            for z, s in zip(deviations[:-1], stars, strict=False)
+        ]
         yield _last_layer(free, stars, deviations[-1], config)
 
 
-def _last_layer(free: list[Tensor], stars: list[Tensor], normal: Tensor, config: SamplerConfig) -> Nodes:
+def _last_layer(
+    free: list[Tensor], stars: list[Tensor], normal: Tensor, config: SamplerConfig
+) -> Nodes:
     nb, gamma = config.n_beta, config.localization
     X, target = _product(free), _product(stars)  # (n, H, M), (N, M)
     gram = X @ X.mT
@@ -173,13 +192,16 @@ def _last_layer(free: list[Tensor], stars: list[Tensor], normal: Tensor, config:
     return Nodes(points, weight, misfit + nb * outputs * spread)
 
 
-def wishart(inputs: int, hidden: int, outputs: int, config: SamplerConfig, size: int) -> Iterator[Nodes]:
+def wishart(
+    inputs: int, hidden: int, outputs: int, config: SamplerConfig, size: int
+) -> Iterator[Nodes]:
     """Posterior of L = |B A|² around 0, by a grid over the eigenvalues of A Aᵀ on a logarithmic scale.
 
-    Under the localising Gaussian A Aᵀ is a Wishart matrix: its p = min(M, H) eigenvalues have the density
+    Under the localising Gaussian A Aᵀ is a Wishart matrix: its p = min(M, H) eigenvalues have the
+    density
     ∏ l_i^{(q − p − 1)/2} e^{−γ l_i/2} ∏_{i<j} |l_i − l_j| with q = max(M, H), and integrating out B leaves the factor
-    ∏ (1 + 2nβ l_i/γ)^{−N/2}. All that is averaged is invariant under rotations, so A = diag(√l_i) stands for its orbit;
-    one B is drawn at each node.
+    ∏ (1 + 2nβ l_i/γ)^{−N/2}. All that is averaged is invariant under rotations, so A = diag(√l_i)
+    stands for its orbit; one B is drawn at each node.
 
     Args:
         inputs: M.
@@ -190,11 +212,17 @@ def wishart(inputs: int, hidden: int, outputs: int, config: SamplerConfig, size:
     """
     nb, gamma = config.n_beta, config.localization
     p, q = sorted((inputs, hidden))
-    log_axis = torch.linspace(math.log(1e-7 * gamma / nb), math.log(2 * EDGE / gamma), size, dtype=torch.float64)
-    which = torch.combinations(torch.arange(size), p)  # ordered eigenvalues: the density vanishes where two are equal
+    log_axis = torch.linspace(
+        math.log(1e-7 * gamma / nb), math.log(2 * EDGE / gamma), size, dtype=torch.float64
+    )
+    # ordered eigenvalues: the density vanishes where two are equal
+    which = torch.combinations(torch.arange(size), p)
     log_l = log_axis[which]  # (n, p)
     l = log_l.exp()  # noqa: E741  the usual letter
-    repulsion = sum((torch.log(l[:, j] - l[:, i]) for i in range(p) for j in range(i + 1, p)), torch.zeros(len(l)))
+    repulsion = sum(
+        (torch.log(l[:, j] - l[:, i]) for i in range(p) for j in range(i + 1, p)),
+        torch.zeros(len(l)),
+    )
     one = (q - p + 1) / 2 * log_l - gamma * l / 2 - outputs / 2 * torch.log1p(2 * nb * l / gamma)
     weight = torch.softmax(one.sum(1) + repulsion, 0)
     energy = outputs / 2 * (2 * nb * l / (2 * nb * l + gamma)).sum(1)
@@ -209,7 +237,9 @@ def wishart(inputs: int, hidden: int, outputs: int, config: SamplerConfig, size:
 
 def _normal(dimension: int, count: int, scramble: int) -> Tensor:
     """Standard normal numbers (count, dimension) from a scrambled Sobol sequence."""
-    unit = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=scramble).draw(count, dtype=torch.float64)
+    unit = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=scramble).draw(
+        count, dtype=torch.float64
+    )
     return torch.special.ndtri(unit.clamp(1e-12, 1 - 1e-12))
 
 

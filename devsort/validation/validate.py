@@ -32,8 +32,8 @@ def run_cases(names: Sequence[str] = (), fast: bool = False) -> dict[str, Any]:
         fast: Only the fast ones.
 
     Returns:
-        {"cases": [...], "ok"}, a case with the keys case, what, true, estimate, se, z, tolerance, se_bound, limit,
-        seconds, ok; numbers that are not finite are None.
+        {"cases": [...], "ok"}, a case with the keys case, what, true, estimate, se, z, tolerance,
+        se_bound, limit, seconds, ok; numbers that are not finite are None.
 
     Raises:
         UserError: There is no such case.
@@ -52,11 +52,23 @@ def check(case: Case) -> dict[str, Any]:
     start = time.perf_counter()
     truth, (estimate, se) = case.truth(), case.measure()
     off = estimate - truth.value
-    ok = abs(off) <= case.tolerance and 0 < se <= case.se_bound and truth.error <= case.slack  # false for NaN
-    numbers = {"true": truth.value, "estimate": estimate, "se": se, "z": off / se if se else math.nan}
+    # false for NaN
+    ok = abs(off) <= case.tolerance and 0 < se <= case.se_bound and truth.error <= case.slack
+    numbers = {
+        "true": truth.value,
+        "estimate": estimate,
+        "se": se,
+        "z": off / se if se else math.nan,
+    }
     bounds = {"tolerance": case.tolerance, "se_bound": case.se_bound, "limit": case.limit}
     row = {name: _number(value) for name, value in (numbers | bounds).items()}
-    return {"case": case.name, "what": case.what, **row, "seconds": time.perf_counter() - start, "ok": ok}
+    return {
+        "case": case.name,
+        "what": case.what,
+        **row,
+        "seconds": time.perf_counter() - start,
+        "ok": ok,
+    }
 
 
 def table(value: dict[str, Any]) -> str:
@@ -64,17 +76,31 @@ def table(value: dict[str, Any]) -> str:
     header = ("case", "λ", "true", "estimate", "se", "z", "tolerance", "seconds", "")
     lines = [header] + [_cells(row) for row in value["cases"]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
-    text = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+        for line in lines
+    ]
     failed = sum(not row["ok"] for row in value["cases"])
     seconds = sum(row["seconds"] for row in value["cases"])
-    end = f"{failed} of {len(value['cases'])} cases FAIL" if failed else f"all {len(value['cases'])} cases hold"
+    end = (
+        f"{failed} of {len(value['cases'])} cases FAIL"
+        if failed
+        else f"all {len(value['cases'])} cases hold"
+    )
     return "\n".join([*text, "", f"{end}, {seconds:.0f} s"])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     values = (_shown(row[key], 4) for key in ("limit", "true", "estimate", "se"))
     verdict = "holds" if row["ok"] else "FAILS"
-    return (row["case"], *values, _shown(row["z"], 1), _shown(row["tolerance"], 4), f"{row['seconds']:.1f}", verdict)
+    return (
+        row["case"],
+        *values,
+        _shown(row["z"], 1),
+        _shown(row["tolerance"], 4),
+        f"{row['seconds']:.1f}",
+        verdict,
+    )
 
 
 def _shown(value: float | None, digits: int) -> str:

@@ -34,7 +34,18 @@ TINY = Settings(
         "llc.dataset_size=64",
     ),
 )
-KEYS = {"what", "batch", "devsort", "peer", "ratio", "floor", "unit", "peer_name", "spread", "agreement"}
+KEYS = {
+    "what",
+    "batch",
+    "devsort",
+    "peer",
+    "ratio",
+    "floor",
+    "unit",
+    "peer_name",
+    "spread",
+    "agreement",
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +56,17 @@ def value():
 
 
 def test_a_row_for_each_kind_of_work_and_peer(value):
-    rows = [(r["what"], r["batch"], r["peer_name"].rstrip(".0123456789 "), r["unit"]) for r in value["rows"]]
+    rows = [
+        (r["what"], r["batch"], r["peer_name"].rstrip(".0123456789 "), r["unit"])
+        for r in value["rows"]
+    ]
     peers = ("devinterp", "devinterp on transformer-lens")
     assert rows == [
-        *((f"sampler {name}", 8, peer, "chain-steps/s") for name in ("full", "h1") for peer in peers),
+        *(
+            (f"sampler {name}", 8, peer, "chain-steps/s")
+            for name in ("full", "h1")
+            for peer in peers
+        ),
         ("trainer", 16, "plain autograd", "steps/s"),
         ("trainer", 16, "transformer-lens", "steps/s"),
     ]
@@ -89,7 +107,8 @@ def test_other_means_and_errors_too_large_are_told():
     chains = [np.array([0.99, 1.01, 1.0, 1.0])]
     assert same_means(chains, [chains[0] + 0.01])["ok"]
     assert not same_means(chains, [chains[0] + 0.1])["ok"]
-    assert not same_means(chains, [np.array([-1.0, 3.0, 0.0, 2.0])])["ok"]  # agrees, but says nothing
+    # agrees, but says nothing
+    assert not same_means(chains, [np.array([-1.0, 3.0, 0.0, 2.0])])["ok"]
 
 
 def test_the_rate_counts_steps_after_the_first_over_the_whole_span():
@@ -109,11 +128,15 @@ def test_the_floor_counts_the_products_that_the_kernels_take(one_head):
     data, params = sampling_set(task, 64), init_params(shape, 0.8, 0)
     full, head = SortKernel(shape), HeadKernel(shape)
     frozen = head.freeze(full, params, data, 1)
-    counter = FlopCounterMode(display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flop})
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flop}
+    )
     with counter:
         if one_head:
             own = {name: params[name][1] for name in head.layout.shapes}
-            head.value_and_grad(head.layout.flatten(own)[None], data[None], frozen, torch.arange(64)[None])
+            head.value_and_grad(
+                head.layout.flatten(own)[None], data[None], frozen, torch.arange(64)[None]
+            )
         else:
             full.value_and_grad(full.layout.flatten(params)[None], data[None])
     assert counter.get_total_flops() == pytest.approx(step_flops(shape, 64, one_head), rel=0.02)

@@ -7,16 +7,18 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from devsort.sorting.run import open_run
 from devsort.charts import traces
 from devsort.llc import load_llc
+from devsort.sorting.run import open_run
 
 
 @pytest.fixture
 def figure(monkeypatch):
     """Draws and hands over the figure instead of saving it."""
     drawn = []
-    monkeypatch.setattr(traces, "save_figure", lambda figure, folder, name: drawn.append(figure) or [])
+    monkeypatch.setattr(
+        traces, "save_figure", lambda figure, folder, name: drawn.append(figure) or []
+    )
 
     def draw(run):
         traces.draw(run)
@@ -46,7 +48,9 @@ def test_every_chain_is_drawn_as_it_was_sampled(smoke, figure):
     data = load_llc(run).sel(checkpoint=300, restriction="h1")
     axis = figure(run).axes[8]  # third row, third column
     raw = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == 24]
-    expected = np.concatenate([data.burnin_loss - data.burnin_init_loss, data.loss - data.init_loss], axis=1)
+    expected = np.concatenate(
+        [data.burnin_loss - data.burnin_init_loss, data.loss - data.init_loss], axis=1
+    )
     np.testing.assert_array_equal(raw, expected)
     shaded = axis.patches[0]
     assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (0, 8)
@@ -61,8 +65,12 @@ def test_flags_stand_in_the_panel(smoke, figure):
     for i, name in enumerate(data.restriction.values):
         for j, step in enumerate(steps):
             cell = data.sel(checkpoint=step, restriction=name)
-            flags = [str(f).replace("_", " ") for f in data.flag.values[cell.flags.values.astype(bool)]]
-            assert drawn.axes[3 * i + j].texts[0].get_text().splitlines()[1:] == [f"! {f}" for f in flags]
+            flags = [
+                str(f).replace("_", " ") for f in data.flag.values[cell.flags.values.astype(bool)]
+            ]
+            assert drawn.axes[3 * i + j].texts[0].get_text().splitlines()[1:] == [
+                f"! {f}" for f in flags
+            ]
 
 
 def altered(monkeypatch, data):
@@ -81,7 +89,9 @@ def test_a_withheld_estimate_is_called_so(smoke, figure, monkeypatch):
 @pytest.mark.parametrize("draws", [1, 5])
 def test_chains_shorter_than_the_running_mean_are_drawn(smoke, figure, monkeypatch, draws):
     run = open_run(smoke.path)
-    altered(monkeypatch, load_llc(run).isel(draw=slice(0, draws), burnin=slice(0, 0), checkpoint=[5]))
+    altered(
+        monkeypatch, load_llc(run).isel(draw=slice(0, draws), burnin=slice(0, 0), checkpoint=[5])
+    )
     assert len(figure(run).axes) == 3
 
 

@@ -1,4 +1,7 @@
-"""The command line as a user meets it: JSON on standard output alone, exit codes, and errors in one line."""
+"""The command line as a user meets it.
+
+JSON on standard output alone, exit codes, and errors in one line.
+"""
 
 import errno
 import json
@@ -11,8 +14,8 @@ from pathlib import Path
 import pytest
 from commands import HANG, Process, devsort, last_line
 
-from devsort.sorting.run import open_run
 from devsort.sorting.checkpoints import load_resume_step
+from devsort.sorting.run import open_run
 
 COMMANDS = ("train", "llc", "heads", "stages", "chart", "compare", "status", "config", "validate")
 ON_A_RUN = ("train", "llc", "heads", "stages", "chart", "status", "config")
@@ -60,9 +63,17 @@ def test_json_has_the_keys_of_the_design(smoke, command):
 
 
 def test_json_of_the_parts(smoke):
-    assert {"step", "restriction", "llc", "se", "rhat", "ess", "loss", "chains_failed", "flags"} <= smoke.values["llc"][
-        "trajectory"
-    ][0].keys()
+    assert {
+        "step",
+        "restriction",
+        "llc",
+        "se",
+        "rhat",
+        "ess",
+        "loss",
+        "chains_failed",
+        "flags",
+    } <= smoke.values["llc"]["trajectory"][0].keys()
     checkpoint = smoke.values["heads"]["checkpoints"][-1]
     assert {"step", "loss", "accuracy", "heads", "scores", "labels"} <= checkpoint.keys()
     assert {"head", "copies", "suppresses", "needed"} <= checkpoint["heads"][0].keys()
@@ -73,7 +84,12 @@ def test_json_of_the_parts(smoke):
 
 
 def test_json_of_status_config_compare_and_validate(smoke, tmp_path):
-    assert {p["part"] for p in value_of("status", smoke.path)["parts"]} == {"checkpoints", "llc", "heads", "stages"}
+    assert {p["part"] for p in value_of("status", smoke.path)["parts"]} == {
+        "checkpoints",
+        "llc",
+        "heads",
+        "stages",
+    }
     config = value_of("config", smoke.path, "--set", "train.lr=0.5")
     assert config["train"]["lr"] == 0.5 and config["train"]["steps"] == 300
     assert value_of("config")["train"]["steps"] == 6000
@@ -110,7 +126,9 @@ def test_help_imports_nothing_heavy():
         "try: devsort.cli.commands.main(['--help'])\n"
         f"except SystemExit as e: print(e.code, sorted({heavy} & set(sys.modules)))"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=HANG
+    )
     assert found.stdout.splitlines()[-1] == "0 []"
 
 
@@ -151,13 +169,19 @@ def test_a_config_that_is_refused(tmp_path, text):
 @pytest.mark.parametrize("command", ["llc", "heads", "stages", "chart"])
 def test_no_checkpoints_yet(tiny_run, command):
     told = error(command, tiny_run.path)
-    assert told.endswith("first") and f"`devsort {'train' if command in ('llc', 'heads') else ''}" in told
+    assert (
+        told.endswith("first")
+        and f"`devsort {'train' if command in ('llc', 'heads') else ''}" in told
+    )
 
 
 def test_stages_and_charts_name_the_step_that_is_missing(smoke, tmp_path):
     folder = smoke.copy(tmp_path, "checkpoints", "training.jsonl")
     for command in ("stages", "chart"):
-        assert error(command, folder) == f"{folder}/llc.zarr is missing; run `devsort llc {folder}` first"
+        assert (
+            error(command, folder)
+            == f"{folder}/llc.zarr is missing; run `devsort llc {folder}` first"
+        )
 
 
 @pytest.mark.parametrize("command", ["llc", "heads"])
@@ -175,8 +199,14 @@ PARSER = {
     ("train",): ("Missing argument 'RUN'", "see `devsort train --help`"),
     ("trian", "RUN"): ("No such command 'trian'", "see `devsort --help`"),
     ("train", "RUN", "more"): ("Got unexpected extra argument", "see `devsort train --help`"),
-    ("llc", "RUN", "--sampler", "gibbs"): ("Invalid value for '--sampler': ", "see `devsort llc --help`"),
-    ("heads", "--list-length", "1"): ("Invalid value for '--list-length': ", "see `devsort heads --help`"),
+    ("llc", "RUN", "--sampler", "gibbs"): (
+        "Invalid value for '--sampler': ",
+        "see `devsort llc --help`",
+    ),
+    ("heads", "--list-length", "1"): (
+        "Invalid value for '--list-length': ",
+        "see `devsort heads --help`",
+    ),
 }
 
 
@@ -197,14 +227,19 @@ USAGE = {
     ),
     ("stages",): "stages needs either RUN or --trajectory FILE.csv; give one of them",
     ("heads",): "heads needs exactly one of RUN, --weights FILE and --hf FOLDER; give one of them",
-    ("compare", "RUN"): "compare needs two or more different runs; name them, as in `devsort compare RUN RUN`",
+    (
+        "compare",
+        "RUN",
+    ): "compare needs two or more different runs; name them, as in `devsort compare RUN RUN`",
 }
 
 
 @pytest.mark.parametrize("arguments", USAGE, ids=" ".join)
 def test_usage(tiny_run, arguments):
     path = str(tiny_run.path)
-    assert error(*(a.replace("RUN", path) for a in arguments)) == USAGE[arguments].replace("RUN/", f"{path}/")
+    assert error(*(a.replace("RUN", path) for a in arguments)) == USAGE[arguments].replace(
+        "RUN/", f"{path}/"
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +266,10 @@ def test_a_folder_that_cannot_be_written(tiny_run, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     told = error("train", tiny_run.path)
-    assert told.startswith(str(tiny_run.path)) and "cannot be written (No space left on device)" in told
+    assert (
+        told.startswith(str(tiny_run.path))
+        and "cannot be written (No space left on device)" in told
+    )
 
 
 # ---- one writer at a time
@@ -266,7 +304,9 @@ def test_terminated_is_one_line_and_143(tiny_run, tmp_path):
 
 def test_a_reader_that_leaves_ends_it_quietly():
     command = [sys.executable, "-c", "from devsort.cli.commands import main; main(['config'])"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         process.stdout.close()
         assert process.stderr.read() == "" and process.wait(timeout=HANG) == 141
 
@@ -276,13 +316,19 @@ def test_a_full_standard_output_is_told(tiny_run):
     code = f"from devsort.cli.commands import main; main(['config', {str(tiny_run.path)!r}])"
     with open("/dev/full", "w") as full:
         found = subprocess.run(
-            [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANG
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=HANG,
         )
     told = "standard output cannot be written (No space left on device); the work itself is saved"
     assert (found.returncode, found.stderr) == (2, f"devsort: error: {told}\n")
 
 
-@pytest.mark.parametrize(("code", "users"), [(errno.EMFILE, True), (errno.EIO, True), (errno.ENOENT, False)])
+@pytest.mark.parametrize(
+    ("code", "users"), [(errno.EMFILE, True), (errno.EIO, True), (errno.ENOENT, False)]
+)
 def test_what_the_machine_refuses_is_no_defect_of_ours(tiny_run, monkeypatch, code, users):
     def fail(*_):
         raise OSError(code, os.strerror(code), "some/file")
@@ -290,7 +336,10 @@ def test_what_the_machine_refuses_is_no_defect_of_ours(tiny_run, monkeypatch, co
     monkeypatch.setattr("devsort.storage.artifacts.refuse_links", fail)
     if users:
         fix = "make room or permissions, then run the same command: finished work is kept"
-        assert error("config", tiny_run.path) == f"some/file cannot be read or written ({os.strerror(code)}); {fix}"
+        assert (
+            error("config", tiny_run.path)
+            == f"some/file cannot be read or written ({os.strerror(code)}); {fix}"
+        )
     else:
         with pytest.raises(OSError):
             devsort("config", tiny_run.path)

@@ -1,4 +1,6 @@
-"""The trainer against torch's autograd and Adam, its schedules, and runs that are killed, damaged or diverge."""
+"""The trainer against torch's autograd and Adam, its schedules, and runs that are killed, damaged
+or diverge.
+"""
 
 import json
 import os
@@ -9,31 +11,42 @@ import torch
 from commands import Process, children, devsort, last_line, wait_until
 from safetensors import safe_open
 
-from devsort.sorting import train as module
-from devsort.sorting.run import open_run
-from devsort.sorting.checkpoints import load_resume_step
 from devsort.cli.commands import main
-from devsort.sorting.config import ScheduleConfig, TrainConfig
 from devsort.errors import UserError
-from devsort.sorting.model import losses
 from devsort.execution import DIED, crew
-from devsort.sorting.task import train_batch
-from devsort.sorting.train import Gradients, Trainer, checkpoint_steps, learning_rate, logged_steps, train
-from devsort.sorting.checkpoints import read_log
 from devsort.execution.device import resolve_device
+from devsort.sorting import train as module
+from devsort.sorting.checkpoints import load_resume_step, read_log
+from devsort.sorting.config import ScheduleConfig, TrainConfig
+from devsort.sorting.model import losses
+from devsort.sorting.run import open_run
+from devsort.sorting.task import train_batch
+from devsort.sorting.train import (
+    Gradients,
+    Trainer,
+    checkpoint_steps,
+    learning_rate,
+    logged_steps,
+    train,
+)
 
 LAST = "step-000000300.safetensors"
 
 
 def files(run) -> dict:
-    """What training leaves, by name: the log's bytes, and metadata and tensors of the rest, whose order may differ."""
+    """What training leaves, by name.
+
+    The log's bytes, and metadata and tensors of the rest, whose order may differ.
+    """
     found = {p.name: contents(p) for p in (run / "checkpoints").iterdir()}
     return found | {"log": (run / "training.jsonl").read_bytes()}
 
 
 def contents(path) -> tuple:
     with safe_open(path, "pt") as f:
-        return sorted(f.metadata().items()), [(n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())]
+        return sorted(f.metadata().items()), [
+            (n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())
+        ]
 
 
 def configured(tiny_run, *overrides: str):
@@ -49,7 +62,9 @@ def reference_steps(run, count: int, optimiser) -> dict[str, torch.Tensor]:
     """Weights after `count` steps of a torch optimiser on the gradients of autograd."""
     start = {name: value.clone().requires_grad_() for name, value in Trainer(run).params().items()}
     c = run.config.train
-    steps = optimiser(list(start.values()), lr=c.lr, betas=c.betas, eps=c.eps, weight_decay=c.weight_decay)
+    steps = optimiser(
+        list(start.values()), lr=c.lr, betas=c.betas, eps=c.eps, weight_decay=c.weight_decay
+    )
     for step in range(1, count + 1):
         batch = train_batch(run.config.task, step, c.batch_size)
         steps.zero_grad()
@@ -84,7 +99,9 @@ def test_the_loss_that_is_logged_is_that_of_the_batch_before_the_step(tiny_run):
     before = {name: value.clone() for name, value in trainer.params().items()}
     trainer.advance()
     batch = train_batch(tiny_run.config.task, 1, tiny_run.config.train.batch_size)
-    assert trainer.loss == pytest.approx(float(losses(before, batch.tokens, batch.targets).mean()), rel=1e-6)
+    assert trainer.loss == pytest.approx(
+        float(losses(before, batch.tokens, batch.targets).mean()), rel=1e-6
+    )
 
 
 def test_shards_side_by_side_or_one_after_the_other_are_bitwise_the_same(tiny_run):
@@ -103,7 +120,8 @@ def test_the_rate_of_each_step_reaches_the_optimiser(tiny_run):
     trainer.advance()
     after_first = trainer.flat.detach().clone()
     trainer.advance()
-    assert float((trainer.flat - after_first).detach().abs().max()) < 1e-8  # Adam moves by about the rate
+    # Adam moves by about the rate
+    assert float((trainer.flat - after_first).detach().abs().max()) < 1e-8
 
 
 # ---- schedules
@@ -112,7 +130,9 @@ def test_the_rate_of_each_step_reaches_the_optimiser(tiny_run):
 def test_the_rate_is_constant_or_linear():
     assert [learning_rate(TrainConfig(lr=0.01, steps=5), s) for s in (1, 5)] == [0.01, 0.01]
     linear = TrainConfig(lr=0.01, lr_final=0.002, steps=5)
-    assert [learning_rate(linear, s) for s in range(1, 6)] == pytest.approx([0.01, 0.008, 0.006, 0.004, 0.002])
+    assert [learning_rate(linear, s) for s in range(1, 6)] == pytest.approx(
+        [0.01, 0.008, 0.006, 0.004, 0.002]
+    )
     assert learning_rate(TrainConfig(lr=0.01, lr_final=0.002, steps=1), 1) == 0.01
 
 
@@ -128,7 +148,9 @@ SCHEDULES = {
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_checkpoint_steps(name):
     (per_decade, linear_from, linear_every), steps, expected = SCHEDULES[name]
-    schedule = ScheduleConfig(per_decade=per_decade, linear_from=linear_from, linear_every=linear_every)
+    schedule = ScheduleConfig(
+        per_decade=per_decade, linear_from=linear_from, linear_every=linear_every
+    )
     assert checkpoint_steps(schedule, steps) == expected
 
 
@@ -143,7 +165,9 @@ def test_the_log_has_a_line_for_each_checkpoint_and_every_nth_step(tiny_run):
 def test_a_run_leaves_what_its_config_asks_for(smoke):
     run, value = open_run(smoke.path), smoke.values["train"]
     steps = checkpoint_steps(run.config.train.checkpoints, 300)
-    assert run.steps() == steps and [line["step"] for line in read_log(run)] == logged_steps(run.config.train)
+    assert run.steps() == steps and [line["step"] for line in read_log(run)] == logged_steps(
+        run.config.train
+    )
     last = read_log(run)[-1]
     assert value == {
         "run": str(smoke.path),
@@ -162,7 +186,9 @@ def test_accuracy_and_loss_are_means_over_answers(tiny_run):
     trainer, data = Trainer(tiny_run), eval_batch(tiny_run.config.task)
     params, (loss, accuracy) = trainer.params(), trainer.evaluate(data)
     assert loss == pytest.approx(float(losses(params, data.tokens, data.targets).mean()), rel=1e-6)
-    assert accuracy * data.targets.numel() == pytest.approx(round(accuracy * data.targets.numel()), abs=1e-9)
+    assert accuracy * data.targets.numel() == pytest.approx(
+        round(accuracy * data.targets.numel()), abs=1e-9
+    )
 
 
 def test_finished_work_is_not_redone(smoke, tmp_path):
@@ -173,7 +199,8 @@ def test_finished_work_is_not_redone(smoke, tmp_path):
     assert {p: os.stat(p).st_mtime_ns for p in (run / "checkpoints").iterdir()} == before
 
 
-# ---- kills, interrupts and damage: what is there at the end is bitwise that of the uninterrupted run
+# ---- kills, interrupts and damage: what is there at the end is bitwise that of the uninterrupted
+# run
 
 
 def test_a_run_killed_three_times_is_bitwise_the_run_never_killed(smoke, tmp_path):
@@ -201,7 +228,9 @@ def test_a_run_on_two_cores_whose_process_is_killed_is_bitwise_that_on_one(smoke
     os.kill(helper, signal.SIGKILL)
     assert process.wait() == 2
     step = load_resume_step(open_run(run))
-    told = f"devsort: error: a process that was to compute on one core ended with exit code -9; {DIED}"
+    told = (
+        f"devsort: error: a process that was to compute on one core ended with exit code -9; {DIED}"
+    )
     assert last_line(process.log.read_text()) == told and 32 <= step < 300
     assert Process(tmp_path / "log", "train", run, prepare=on_two_cores).wait() == 0
     assert files(run) == files(smoke.path)
@@ -240,14 +269,22 @@ def edit_the_log(run) -> None:
 
 DAMAGE = {
     "a byte of a checkpoint": lambda run: flip(run / "checkpoints" / "step-000000100.safetensors"),
-    "the end of a checkpoint": lambda run: os.truncate(run / "checkpoints" / "step-000000100.safetensors", 999),
-    "two checkpoints, swapped": lambda run: swap(*sorted((run / "checkpoints").glob("step-000000?00.*"))[:2]),
+    "the end of a checkpoint": lambda run: os.truncate(
+        run / "checkpoints" / "step-000000100.safetensors", 999
+    ),
+    "two checkpoints, swapped": lambda run: swap(
+        *sorted((run / "checkpoints").glob("step-000000?00.*"))[:2]
+    ),
     "a byte of the resume state": lambda run: flip(run / "checkpoints" / "resume.safetensors"),
     "a number in the log": edit_the_log,
-    "a checkpoint in the middle": lambda run: (run / "checkpoints" / "step-000000100.safetensors").unlink(),
+    "a checkpoint in the middle": lambda run: (
+        run / "checkpoints" / "step-000000100.safetensors"
+    ).unlink(),
     "the resume state": lambda run: (run / "checkpoints" / "resume.safetensors").unlink(),
     "the log": lambda run: (run / "training.jsonl").unlink(),
-    "half of the log": lambda run: os.truncate(run / "training.jsonl", (run / "training.jsonl").stat().st_size // 2),
+    "half of the log": lambda run: os.truncate(
+        run / "training.jsonl", (run / "training.jsonl").stat().st_size // 2
+    ),
 }
 
 
@@ -287,7 +324,8 @@ def test_another_config_is_refused_and_nothing_lost(tiny_run, lost):
     )
     assert refused(configured(tiny_run, "train.lr=0.5")) == told
     assert files(tiny_run.path) == before
-    train(configured(tiny_run, "llc.sampler.lr=0.5", "heads.lists=32"))  # which training does not depend on
+    # which training does not depend on
+    train(configured(tiny_run, "llc.sampler.lr=0.5", "heads.lists=32"))
 
 
 def test_a_flipped_byte_in_the_resume_state_names_the_remedy(tiny_run):

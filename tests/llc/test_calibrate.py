@@ -1,13 +1,16 @@
-"""Calibration: the step follows the curvature, the proposal follows the flags, and the whole runs on a small grid."""
+"""Calibration.
+
+The step follows the curvature, the proposal follows the flags, and the whole runs on a small grid.
+"""
 
 import json
 
 import pytest
 
-from devsort.sorting.run import open_run
 from devsort.charts import calibrate as charts
 from devsort.llc import calibrate as module
 from devsort.llc.calibrate import Trial, calibrate, grid_point, propose, shape_correlations
+from devsort.sorting.run import open_run
 
 
 def trial(n_beta: float, step: int = 10, **changes) -> Trial:
@@ -24,14 +27,20 @@ def test_step_is_a_quarter_of_the_largest_stable_one(tiny_run):
 
 def test_fewest_flags_win_and_then_the_smallest_climb(tiny_run):
     grid = [grid_point(tiny_run, n, 1.0, 10.0) for n in (100.0, 200.0, 300.0)]
-    trials = [trial(100.0, flags=("negative",), climb=0.01), trial(200.0, climb=0.5), trial(300.0, climb=0.2)]
+    trials = [
+        trial(100.0, flags=("negative",), climb=0.01),
+        trial(200.0, climb=0.5),
+        trial(300.0, climb=0.2),
+    ]
     assert propose(trials, grid)["settings"]["n_beta"] == 300.0
     assert "    n_beta: 300" in propose(trials, grid)["config"].splitlines()
 
 
 def test_shape_is_compared_by_rank():
     values = {300.0: (1, 2, 3), 1000.0: (10, 20, 30), 3000.0: (3, 2, 1), 10000.0: (1, 3, 2)}
-    trials = [trial(n, step, llc=float(v)) for n, llcs in values.items() for step, v in enumerate(llcs)]
+    trials = [
+        trial(n, step, llc=float(v)) for n, llcs in values.items() for step, v in enumerate(llcs)
+    ]
     found = {tuple(row["n_beta"]): row["rank_correlation"] for row in shape_correlations(trials)}
     assert found[300.0, 1000.0] == 1 and found[300.0, 3000.0] == -1 and found[300.0, 10000.0] == 0.5
 

@@ -33,7 +33,9 @@ def trace_of(values: np.ndarray, dimension: int = 12) -> Trace:
     """A trace whose nβ·rise is `values`, around a checkpoint of loss 0.5, in equilibrium."""
     flat = np.full(values.shape, float(dimension))
     rise, empty = values / CONTEXT.n_beta, np.empty((len(values), 0))
-    return Trace(0.5 + rise, np.full(values.shape, 0.5), flat, 0 * flat, flat, empty, empty, {}, dimension)
+    return Trace(
+        0.5 + rise, np.full(values.shape, 0.5), flat, 0 * flat, flat, empty, empty, {}, dimension
+    )
 
 
 def synthetic(seed: int, phi: float, chains: int, draws: int) -> np.ndarray:
@@ -43,17 +45,22 @@ def synthetic(seed: int, phi: float, chains: int, draws: int) -> np.ndarray:
 def test_the_value_is_n_beta_times_the_mean_rise_exactly():
     values = np.array([[1.0, 3.0, 2.0, 6.0], [5.0, 7.0, 6.0, 2.0]])
     found = estimate(trace_of(values), CONTEXT)
-    assert found.llc == pytest.approx(4.0, abs=1e-12) and list(found.llc_chain) == pytest.approx([3.0, 5.0], abs=1e-12)
+    assert found.llc == pytest.approx(4.0, abs=1e-12) and list(found.llc_chain) == pytest.approx(
+        [3.0, 5.0], abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.9])
 def test_the_standard_error_is_that_of_the_process(phi):
     found = [estimate(trace_of(synthetic(seed, phi, 4, 500)), CONTEXT).se for seed in range(60)]
     rms = np.sqrt(np.mean(np.square(found)))
-    assert rms == pytest.approx(SPREAD * exact_se(phi, 4, 500), rel=0.12)  # 60 estimates of 6 degrees: ± 4 %
+    # 60 estimates of 6 degrees: ± 4 %
+    assert rms == pytest.approx(SPREAD * exact_se(phi, 4, 500), rel=0.12)
 
 
-@pytest.mark.parametrize(("phi", "chains", "draws"), [(0.0, 4, 250), (0.9, 4, 250), (0.9, 8, 250), (0.9, 1, 1000)])
+@pytest.mark.parametrize(
+    ("phi", "chains", "draws"), [(0.0, 4, 250), (0.9, 4, 250), (0.9, 8, 250), (0.9, 1, 1000)]
+)
 def test_the_interval_covers(phi, chains, draws):
     values = LLC + SPREAD * ar1(stream(1, "test coverage"), phi, 400, chains, draws)
     covered = [abs(m.value - LLC) < m.half_width() for m in map(mean_of, values)]
@@ -65,7 +72,9 @@ def test_the_interval_is_symmetric_and_students():
 
     found = estimate(trace_of(synthetic(0, 0.5, 4, 200)), CONTEXT)
     low, high = found.ci95
-    assert (low + high) / 2 == pytest.approx(found.llc) and high - low == pytest.approx(2 * t.ppf(0.975, 6) * found.se)
+    assert (low + high) / 2 == pytest.approx(found.llc) and high - low == pytest.approx(
+        2 * t.ppf(0.975, 6) * found.se
+    )
 
 
 def test_ess_and_rhat_of_independent_and_of_stuck_chains():
@@ -80,7 +89,8 @@ def test_ess_and_rhat_of_independent_and_of_stuck_chains():
 def test_chains_that_disagree_widen_the_error_though_each_is_sure():
     offsets = np.array([-1.0, 1.0, -1.0, 1.0])[:, None]
     found = estimate(trace_of(synthetic(0, 0.0, 4, 4000) + 3 * offsets), CONTEXT)
-    assert found.se > 3 * np.sqrt(4 / 3) / 2 / np.sqrt(2) * 0.99  # at least the error between the chains, over √2
+    # at least the error between the chains, over √2
+    assert found.se > 3 * np.sqrt(4 / 3) / 2 / np.sqrt(2) * 0.99
 
 
 # ---- dead chains
@@ -103,7 +113,12 @@ def test_survivors_are_taken_if_asked_for_and_judged_as_they_are():
     values = synthetic(0, 0.0, 4, 100)
     found = estimate(with_dead(values, 2, 60), CONTEXT, allow_dead=True)
     alone = estimate(trace_of(values[[0, 1, 3]]), CONTEXT)
-    assert (found.llc, found.se, found.ci95, found.rhat) == (alone.llc, alone.se, alone.ci95, alone.rhat)
+    assert (found.llc, found.se, found.ci95, found.rhat) == (
+        alone.llc,
+        alone.se,
+        alone.ci95,
+        alone.rhat,
+    )
     numbers, same = dataclasses.astuple(found.diagnostics), dataclasses.astuple(alone.diagnostics)
     assert numbers == pytest.approx(same, nan_ok=True)
     assert found.chains_failed == 1 and found.flags == ("diverged", "dead_chains")
@@ -129,7 +144,9 @@ def test_few_draws_leave_the_error_to_the_chains_and_warn_of_nothing(draws):
     values = synthetic(0, 0.0, 4, draws)
     with warnings.catch_warnings(action="error"):
         found = estimate(trace_of(values), CONTEXT)
-    assert found.llc == pytest.approx(values.mean()) and found.se == pytest.approx(values.mean(1).std(ddof=1) / 2)
+    assert found.llc == pytest.approx(values.mean()) and found.se == pytest.approx(
+        values.mean(1).std(ddof=1) / 2
+    )
     assert np.isnan(found.rhat) and np.isnan(found.ess)
 
 
@@ -141,7 +158,9 @@ def test_one_chain_of_one_draw_has_no_error():
 
 def test_one_chain_has_the_error_of_its_autocorrelation():
     found = [estimate(trace_of(synthetic(seed, 0.8, 1, 2000)), CONTEXT).se for seed in range(40)]
-    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(SPREAD * exact_se(0.8, 1, 2000), rel=0.12)
+    assert np.sqrt(np.mean(np.square(found))) == pytest.approx(
+        SPREAD * exact_se(0.8, 1, 2000), rel=0.12
+    )
 
 
 def test_a_constant_trace_is_known_exactly_between_chains():

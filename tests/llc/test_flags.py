@@ -1,4 +1,5 @@
-"""Each flag: a potential and settings that provoke it, and the healthy case beside it that must raise none.
+"""Each flag: a potential and settings that provoke it, and the healthy case beside it that must
+raise none.
 
 Provoked through `sample` on small potentials; w* is the origin unless said otherwise.
 """
@@ -12,16 +13,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from devsort.sampling.config import SamplerConfig
 from devsort.llc import FLAGS, Context, Estimate, estimate
 from devsort.sampling import sample
+from devsort.sampling.config import SamplerConfig
 
 Params = dict[str, Tensor]
 
 
-def run(loss: Callable[[Params], Tensor], star: Params, chance: float | None = None, **settings) -> Estimate:
+def run(
+    loss: Callable[[Params], Tensor], star: Params, chance: float | None = None, **settings
+) -> Estimate:
     """The estimate of a chain; ε, nβ, γ and lengths are given by the case."""
-    config = SamplerConfig(**{"num_chains": 4, "num_burnin_steps": 50, "num_draws": 300, **settings})
+    config = SamplerConfig(
+        **{"num_chains": 4, "num_burnin_steps": 50, "num_draws": 300, **settings}
+    )
     return estimate(sample(loss, star, config=config), Context.of(config, chance))
 
 
@@ -56,21 +61,30 @@ def test_diverged(step, expected):
 
 def test_a_chain_at_infinity_is_diverged_and_dead():
     found = quadratic_case(3.0, n_beta=50.0, localization=2.0, lr=40 / 152)
-    assert found.chains_failed == 4 and np.isnan(found.llc) and found.flags[:2] == ("diverged", "dead_chains")
+    assert (
+        found.chains_failed == 4
+        and np.isnan(found.llc)
+        and found.flags[:2] == ("diverged", "dead_chains")
+    )
 
 
 # ---- dead chains: a barrier at w = 1 that some chains jump
 
 
 def barrier(p: Params) -> Tensor:
-    return (-torch.log(1 - p["w"]) - p["w"]).sum()  # w²/2 near 0, infinite at 1, not a number beyond
+    # w²/2 near 0, infinite at 1, not a number beyond
+    return (-torch.log(1 - p["w"]) - p["w"]).sum()
 
 
 def test_dead_chains():
     found = run(barrier, zeros(w=1), n_beta=2.0, localization=1.0, lr=0.05, num_chains=6)
     assert 0 < found.chains_failed < 6 and "dead_chains" in found.flags and np.isnan(found.llc)
     safe = run(barrier, zeros(w=1), n_beta=200.0, localization=1.0, lr=0.002, num_chains=6)
-    assert safe.chains_failed == 0 and safe.flags == () and safe.llc == pytest.approx(0.55, abs=4 * safe.se)
+    assert (
+        safe.chains_failed == 0
+        and safe.flags == ()
+        and safe.llc == pytest.approx(0.55, abs=4 * safe.se)
+    )
 
 
 # ---- negative: w* is no minimum of what is sampled
@@ -95,7 +109,8 @@ def test_not_converged_by_drift():
 
 
 def test_not_converged_by_rhat():
-    def two_valleys(p: Params) -> Tensor:  # at v = −1 and, a little higher, at v = 1; w* is on the ridge
+    # at v = −1 and, a little higher, at v = 1; w* is on the ridge
+    def two_valleys(p: Params) -> Tensor:
         level = torch.sigmoid(5 * p["v"]).sum()
         return level * 0.05 + ((p["v"].square() - 1).square()).sum() + p["w"].square().sum() / 2
 
@@ -106,7 +121,8 @@ def test_not_converged_by_rhat():
     assert "not_converged" not in one.flags
 
 
-# ---- starting peak: the sharp directions flatten as v moves away, so what ε inflates is seen early only
+# ---- starting peak: the sharp directions flatten as v moves away, so what ε inflates is seen early
+# only
 
 
 def flattening(p: Params) -> Tensor:
@@ -116,7 +132,13 @@ def flattening(p: Params) -> Tensor:
 @pytest.mark.parametrize(("step", "expected"), [(3.4, True), (0.1, False)])
 def test_starting_peak(step, expected):
     found = run(
-        flattening, zeros(w=8, v=1), n_beta=1000.0, localization=0.2, lr=step / 1000, num_burnin_steps=0, num_draws=800
+        flattening,
+        zeros(w=8, v=1),
+        n_beta=1000.0,
+        localization=0.2,
+        lr=step / 1000,
+        num_burnin_steps=0,
+        num_draws=800,
     )
     assert ("starting_peak" in found.flags) == expected
 
@@ -127,12 +149,19 @@ def test_starting_peak(step, expected):
 def test_chance_level():
     low, high = {"n_beta": 2.0, "localization": 1.0, "lr": 0.1}, {**HEALTHY, "lr": 0.003}
     assert "chance_level" in quadratic_case(1.0, chance=np.log(10.0), **low).flags
-    assert "chance_level" not in quadratic_case(1.0, **low).flags  # where a uniform guess means nothing
+    # where a uniform guess means nothing
+    assert "chance_level" not in quadratic_case(1.0, **low).flags
     assert quadratic_case(1.0, chance=np.log(10.0), **high).flags == ()
 
 
 def test_a_checkpoint_that_is_at_chance_itself_measures_nothing():
-    found = run(lambda p: 2.4 + p["w"].square().sum() / 2, zeros(w=20), chance=np.log(10.0), lr=0.003, **HEALTHY)
+    found = run(
+        lambda p: 2.4 + p["w"].square().sum() / 2,
+        zeros(w=20),
+        chance=np.log(10.0),
+        lr=0.003,
+        **HEALTHY,
+    )
     assert "chance_level" in found.flags and found.diagnostics.climb == 1
 
 
@@ -141,7 +170,9 @@ def test_a_checkpoint_that_is_at_chance_itself_measures_nothing():
 
 @pytest.mark.parametrize(("localization", "expected"), [(1000.0, ("prior_dominated",)), (10.0, ())])
 def test_prior_dominated(localization, expected):
-    found = quadratic_case(1.0, n_beta=100.0, localization=localization, lr=0.3 / (100 + localization))
+    found = quadratic_case(
+        1.0, n_beta=100.0, localization=localization, lr=0.3 / (100 + localization)
+    )
     slope = localization / (100 + localization)  # d log λ̂ / d log nβ, exact up to the step size
     assert found.flags == expected and found.diagnostics.slope == pytest.approx(slope, abs=0.15)
 
@@ -170,7 +201,8 @@ def test_improper():
     assert proper.flags == () and proper.llc == pytest.approx(1.0, abs=4 * proper.se + 0.02)
 
 
-# ---- out of equilibrium: flat directions that the loss does not feel, with burn-in shorter than 2/(ε γ)
+# ---- out of equilibrium: flat directions that the loss does not feel, with burn-in shorter than
+# 2/(ε γ)
 
 
 def with_flat_directions(p: Params) -> Tensor:
@@ -179,13 +211,22 @@ def with_flat_directions(p: Params) -> Tensor:
 
 @pytest.mark.parametrize(("localization", "expected"), [(1.0, ("out_of_equilibrium",)), (60.0, ())])
 def test_out_of_equilibrium(localization, expected):
-    found = run(with_flat_directions, zeros(w=20, flat=40), n_beta=100.0, localization=localization, lr=0.002)
+    found = run(
+        with_flat_directions,
+        zeros(w=20, flat=40),
+        n_beta=100.0,
+        localization=localization,
+        lr=0.002,
+    )
     assert found.flags == expected
 
 
 def test_the_identity_holds_at_large_steps():
     found = quadratic_case(1.0, lr=3.0 / 110, d=50, num_draws=1000, **HEALTHY)
-    assert found.diagnostics.gap == pytest.approx(0, abs=0.05) and "out_of_equilibrium" not in found.flags
+    assert (
+        found.diagnostics.gap == pytest.approx(0, abs=0.05)
+        and "out_of_equilibrium" not in found.flags
+    )
 
 
 # ---- noise
@@ -193,18 +234,27 @@ def test_the_identity_holds_at_large_steps():
 
 @pytest.mark.parametrize("chains", [1, 4])
 def test_false_alarms_on_healthy_repeats_are_rare(chains):
-    """160 repeats of a chain that is sampled for 50 autocorrelation times; at most 5 % may raise anything."""
-    config = SamplerConfig(lr=0.4 / 110, num_chains=160 * chains, num_draws=250, num_burnin_steps=20, **HEALTHY)
+    """160 repeats of a chain that is sampled for 50 autocorrelation times.
+
+    At most 5 % may raise anything.
+    """
+    config = SamplerConfig(
+        lr=0.4 / 110, num_chains=160 * chains, num_draws=250, num_burnin_steps=20, **HEALTHY
+    )
     trace = sample(quadratic(1.0), zeros(w=10), config=config)
     groups = np.arange(160 * chains).reshape(160, chains)
-    raised = Counter(f for rows in groups for f in estimate(trace.chains(rows), Context.of(config)).flags)
+    raised = Counter(
+        f for rows in groups for f in estimate(trace.chains(rows), Context.of(config)).flags
+    )
     assert sum(raised.values()) <= 8, raised
 
 
 def test_flags_come_in_the_order_of_the_table_and_are_all_documented():
     import devsort.llc.flags as module
 
-    cells = [line.split("|")[1].strip() for line in module.__doc__.splitlines() if line.startswith("| ")]
+    cells = [
+        line.split("|")[1].strip() for line in module.__doc__.splitlines() if line.startswith("| ")
+    ]
     assert tuple(filter(None, cells[1:])) == FLAGS
 
 

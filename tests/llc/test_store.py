@@ -12,10 +12,10 @@ import pytest
 import zarr
 from commands import HANG, Process, devsort, last_line
 
-from devsort.sorting.run import Run, open_run
 from devsort.errors import UserError
 from devsort.llc import load_llc, run_llc, workers
 from devsort.llc.store import BURNIN, DRAWN, Store
+from devsort.sorting.run import Run, open_run
 
 KEPT = ("checkpoints", "training.jsonl")  # what the llc step starts from
 
@@ -29,8 +29,14 @@ def arrays(store: Path) -> dict[str, np.ndarray]:
 def assert_bitwise(store: Path, other: Path) -> None:
     a, b = arrays(store), arrays(other)
     assert a.keys() == b.keys() and set(DRAWN + BURNIN) < a.keys()
-    assert [name for name in a if a[name].tobytes() != b[name].tobytes() and a[name].dtype.kind in "bif"] == []
-    assert [name for name in a if a[name].tolist() != b[name].tolist() and a[name].dtype.kind not in "bif"] == []
+    assert [
+        name for name in a if a[name].tobytes() != b[name].tobytes() and a[name].dtype.kind in "bif"
+    ] == []
+    assert [
+        name
+        for name in a
+        if a[name].tolist() != b[name].tolist() and a[name].dtype.kind not in "bif"
+    ] == []
 
 
 def whole_checkpoints(store: Path) -> int:
@@ -70,7 +76,9 @@ def test_a_killed_run_goes_on_and_ends_bitwise_where_the_other_does(smoke, tmp_p
     folder = smoke.copy(tmp_path, *KEPT)
     store = folder / "llc.zarr"
     process = Process(tmp_path / "log", "llc", folder)
-    assert process.stop_when(lambda: whole_checkpoints(store) >= 2, signal.SIGKILL) == -signal.SIGKILL
+    assert (
+        process.stop_when(lambda: whole_checkpoints(store) >= 2, signal.SIGKILL) == -signal.SIGKILL
+    )
     done = whole_checkpoints(store)
     assert 2 <= done < 6
     assert devsort("llc", folder).code == 0
@@ -85,7 +93,10 @@ def test_ctrl_c_is_told_in_one_line_and_loses_no_checkpoint(smoke, tmp_path, sam
     assert process.stop_when(lambda: whole_checkpoints(store) >= 1, signal.SIGINT) == 130
     done = whole_checkpoints(store)
     saved = f"{done} of 6 checkpoints are sampled and saved"
-    assert last_line(process.log.read_text()) == f"devsort: interrupted; {saved}, the same command goes on from there"
+    assert (
+        last_line(process.log.read_text())
+        == f"devsort: interrupted; {saved}, the same command goes on from there"
+    )
     assert devsort("llc", folder).code == 0
     assert len(sampled) == 6 - done < 6
     assert_bitwise(store, smoke.path / "llc.zarr")
@@ -138,8 +149,12 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
 
 
-@pytest.mark.parametrize(("name", "damage"), [("loss", flip), ("burnin_loss", cut), ("rise_small-gaps", Path.unlink)])
-def test_a_damaged_chunk_is_noticed_and_its_checkpoint_sampled_again(smoke, tmp_path, sampled, name, damage):
+@pytest.mark.parametrize(
+    ("name", "damage"), [("loss", flip), ("burnin_loss", cut), ("rise_small-gaps", Path.unlink)]
+)
+def test_a_damaged_chunk_is_noticed_and_its_checkpoint_sampled_again(
+    smoke, tmp_path, sampled, name, damage
+):
     run = open_run(smoke.copy(tmp_path))
     (chunk,) = (p for p in (run.llc / name / "c" / "2").rglob("*") if p.is_file())
     damage(chunk)
@@ -198,7 +213,10 @@ def refusal(use, run: Run) -> str:
 def test_missing_and_unfinished_stores_are_named(smoke, tmp_path):
     run = open_run(smoke.copy(tmp_path))
     started(run, 4)
-    assert refusal(load_llc, run) == f"{run.llc} is unfinished; run `devsort llc {run.path}` to finish it"
+    assert (
+        refusal(load_llc, run)
+        == f"{run.llc} is unfinished; run `devsort llc {run.path}` to finish it"
+    )
     shutil.rmtree(run.llc)
     assert refusal(load_llc, run) == f"{run.llc} is missing; run `devsort llc {run.path}` first"
 
@@ -207,7 +225,9 @@ def test_another_config_is_refused_and_nothing_lost(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
     other = open_run(folder, ("llc.sampler.lr=0.00002",))
     changed = "another config (llc.sampler.lr was 3e-05, is 2e-05)"
-    told = f"{other.llc} was made from {changed}; run `devsort llc {folder} --force` to make it again"
+    told = (
+        f"{other.llc} was made from {changed}; run `devsort llc {folder} --force` to make it again"
+    )
     assert refusal(load_llc, other) == refusal(run_llc, other) == told
     assert_bitwise(other.llc, smoke.path / "llc.zarr")
     load_llc(open_run(folder, ("heads.lists=32",)))  # which the draws do not depend on
@@ -245,13 +265,18 @@ def sampled_with(smoke, folder: Path, *overrides: str):
 
 
 def test_a_lane_does_not_depend_on_what_else_is_sampled(smoke, tmp_path):
-    """Its random numbers are the same; results agree to float32 rounding, as tables of minibatches are padded."""
+    """Its random numbers are the same.
+
+    Results agree to float32 rounding, as tables of minibatches are padded.
+    """
     everything = load_llc(open_run(smoke.path))
     some = sampled_with(smoke, tmp_path / "some", "llc.max_checkpoints=2", "llc.restrictions=[h1]")
     assert list(some.restriction.values) == ["h1"]
     same = everything.sel(checkpoint=some.checkpoint.values, restriction=["h1"])
     for name in (*DRAWN, *BURNIN):
-        np.testing.assert_allclose(some[name].values, same[name].values, rtol=2e-4, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(
+            some[name].values, same[name].values, rtol=2e-4, atol=2e-5, err_msg=name
+        )
 
 
 def test_fewer_chains_are_the_first_of_more(smoke, tmp_path):
@@ -264,9 +289,11 @@ def test_fewer_chains_are_the_first_of_more(smoke, tmp_path):
 
 def test_chains_checkpoints_and_restrictions_have_noise_of_their_own(smoke):
     data = load_llc(open_run(smoke.path))
-    first = data.distance.isel(draw=0).values  # (checkpoint, restriction, chain) |w − w*|², mostly noise
+    # (checkpoint, restriction, chain) |w − w*|², mostly noise
+    first = data.distance.isel(draw=0).values
     assert len(np.unique(first)) == first.size
-    start = data.init_loss.isel(checkpoint=-1).values  # (restriction, chain, draw), of the minibatches alone
+    # (restriction, chain, draw), of the minibatches alone
+    start = data.init_loss.isel(checkpoint=-1).values
     np.testing.assert_allclose(start[0], start[1], atol=1e-6)  # shared between restrictions
     assert np.abs(start[0, 0] - start[0, 1]).max() > 1e-4  # not between chains
 

@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 import xarray as xr
+from devsort.sorting.workers import chance_context, settings
 
-from devsort.sorting.run import open_run
 from devsort.llc import FLAGS, load_llc, text_table
 from devsort.llc.store import Store, open_group
 from devsort.llc.table import NUMBERS, SCALARS, make_table, rows
-from devsort.sorting.workers import chance_context, settings
+from devsort.sorting.run import open_run
 
-KEYS = {"step", "restriction", "llc", "se", "rhat", "ess", "loss", "chains_failed", "flags"}  # of the design
+# of the design
+KEYS = {"step", "restriction", "llc", "se", "rhat", "ess", "loss", "chains_failed", "flags"}
 
 
 @pytest.fixture(scope="module")
@@ -55,21 +56,30 @@ def test_the_table_holds_every_estimate_and_its_evidence(table):
     ).all()
     np.testing.assert_allclose(table["llc_chain"].mean("chain"), table["llc"], rtol=1e-12)
     np.testing.assert_allclose(
-        table["checkpoint_loss"], table["init_loss"].isel(restriction=0).mean(["chain", "draw"]), rtol=1e-5
+        table["checkpoint_loss"],
+        table["init_loss"].isel(restriction=0).mean(["chain", "draw"]),
+        rtol=1e-5,
     )
 
 
 def test_parts_enclose_the_whole(table):
-    """Small and large gaps together are all lists, weighed by their counts in each minibatch: up to the error."""
+    """Small and large gaps together are all lists, weighed by their counts in each minibatch.
+
+    Up to the error.
+    """
     parts, slack = table["llc_part"], 2 * table["se"]
     assert parts.sizes["part"] == 2
-    assert (parts.min("part") - slack <= table["llc"]).all() and (table["llc"] <= parts.max("part") + slack).all()
+    assert (parts.min("part") - slack <= table["llc"]).all() and (
+        table["llc"] <= parts.max("part") + slack
+    ).all()
 
 
 def test_a_dead_chain_withholds_its_cell_alone(smoke, table):
     made = remade(smoke, kill_second_chain)
     row, *others = list(rows(made))
-    assert row["llc"] is row["se"] is row["rhat"] is row["ess"] is None and row["chains_failed"] == 1
+    assert (
+        row["llc"] is row["se"] is row["rhat"] is row["ess"] is None and row["chains_failed"] == 1
+    )
     assert "dead_chains" in row["flags"]
     assert [r["llc"] for r in others] == [r["llc"] for r in rows(table)][1:]
     assert np.isnan(made["llc_chain"][0, 0].values).tolist() == [False, True, False]
@@ -86,4 +96,5 @@ def test_the_text_has_a_line_a_row_and_a_dash_for_what_is_withheld(smoke):
     r = value["trajectory"][1]
     assert second.split()[:4] == [str(r["step"]), "h0", f"{r['llc']:.1f}", f"{r['se']:.1f}"]
     column = head.index("LLC") + len("LLC")
-    assert all(line[column] == " " and line[column - 1] != " " for line in lines)  # numbers end under their heads
+    # numbers end under their heads
+    assert all(line[column] == " " and line[column - 1] != " " for line in lines)

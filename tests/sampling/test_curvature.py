@@ -3,10 +3,10 @@
 import torch
 from oracles import random_params
 
+from devsort.sampling.curvature import largest_curvature
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.kernels import SortKernel
 from devsort.sorting.model import losses, model_shape, param_shapes
-from devsort.sampling.curvature import largest_curvature
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(list_length=3, numbers=5, eval_lists=60)

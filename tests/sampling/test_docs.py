@@ -23,7 +23,8 @@ def run(code: str) -> dict:
 def test_the_example_of_a_users_module_gives_the_exact_answer(capsys):
     names = run(BLOCKS[0])
     found, config = names["found"], names["config"]
-    # the example's loss has no factor 1/2, so it is least squares at twice the temperature; residuals are zero
+    # the example's loss has no factor 1/2, so it is least squares at twice the temperature;
+    # residuals are zero
     x = torch.cat([names["x"], torch.ones_like(names["x"])], 1).double().numpy()
     halves = config.model_copy(update={"n_beta": 2 * config.n_beta})
     exact = regression_with_minibatches(x, x[:, 0] * 0, halves)
@@ -35,7 +36,9 @@ def test_the_example_of_a_users_module_gives_the_exact_answer(capsys):
 
 
 def test_the_example_has_ten_lines_of_code():
-    lines = [line for line in BLOCKS[0].splitlines() if line and not line.startswith(("import", "from"))]
+    lines = [
+        line for line in BLOCKS[0].splitlines() if line and not line.startswith(("import", "from"))
+    ]
     assert len(lines) <= 10
 
 
@@ -46,4 +49,6 @@ def test_the_formulas_print_what_the_comments_say(capsys):
 
 def test_the_table_names_every_setting_of_the_step():
     settings = {"lr", "n_beta", "localization", "prior", "batch_size"}
-    assert settings <= set(re.findall(r"`(\w+)`", PAGE)) and settings <= set(SamplerConfig.model_fields)
+    assert settings <= set(re.findall(r"`(\w+)`", PAGE)) and settings <= set(
+        SamplerConfig.model_fields
+    )

@@ -1,9 +1,10 @@
 """Steps replayed as a graph. Without a GPU, three things that a capture needs are tried on the CPU:
 
-- The operations of one step, done again and again on the same memory by nothing but a list of them, give the chain of
-  plain steps, bitwise: all that changes from step to step lies in tensors.
-- On torch's device meta, which knows shapes but holds no numbers, everything that `devsort llc` does finds its
-  tensors on the right device, and a step, once it has run a few times, neither reads from the host nor waits for it.
+- The operations of one step, done again and again on the same memory by nothing but a list of them,
+  give the chain of plain steps, bitwise: all that changes from step to step lies in tensors.
+- On torch's device meta, which knows shapes but holds no numbers, everything that `devsort llc`
+  does finds its tensors on the right device, and a step, once it has run a few times, neither reads
+  from the host nor waits for it.
 - A step that cannot be captured is told, and goes on plainly.
 
 With a GPU, replayed chains are those of plain steps, to what its order of summation changes.
@@ -16,18 +17,20 @@ from sampling.test_sorting import CONFIG, setting
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from devsort.sorting.run import load_checkpoint, open_run
 from devsort.llc import workers
 from devsort.sampling import graphs, run_chains, sgld
 from devsort.sampling.noise import IndexNoise
 from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sorting.run import load_checkpoint, open_run
 
 RESTRICTIONS = ("full", "h1", "h0.ov")
 CHECKPOINTS = (100, 300)
 
 
 class Operations(TorchDispatchMode):
-    """A list of operations with the memory that each read and wrote, to be done again as a CUDA graph does."""
+    """A list of operations with the memory that each read and wrote, to be done again as a CUDA
+    graph does.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +66,9 @@ def listed(step):
 def chain(name: str, device: str = "cpu"):
     """A chain at two checkpoints, following a part of the data, with noise by index."""
     shape, params, batches = setting()
-    batches = Minibatches(batches.data.to(device), batches.index.to(device), {"some": some(batches).to(device)})
+    batches = Minibatches(
+        batches.data.to(device), batches.index.to(device), {"some": some(batches).to(device)}
+    )
     kernels = sort_kernels(shape, device)
     places = [{k: (v * scale).to(device) for k, v in params.items()} for scale in (1, 0.9)]
     references = [Reference(kernels[0], place, batches.data) for place in places]
@@ -86,7 +91,9 @@ def test_a_list_of_operations_done_again_is_the_chain(monkeypatch, name):
     plain = chain(name)
     calls = []
     original = SortObjective.__call__
-    monkeypatch.setattr(SortObjective, "__call__", lambda *args: calls.append(args) or original(*args))
+    monkeypatch.setattr(
+        SortObjective, "__call__", lambda *args: calls.append(args) or original(*args)
+    )
     monkeypatch.setattr(sgld, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", listed)
     monkeypatch.setattr(graphs, "aside", lambda step: step())

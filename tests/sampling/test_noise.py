@@ -1,7 +1,8 @@
-"""Both kinds of noise: normal, independent, and a lane's own; the one by index against a loop, and in a chain.
+"""Both kinds of noise: normal, independent, and a lane's own; the one by index against a loop, and
+in a chain.
 
-Tolerances: five standard errors of each moment; float32 rounding for the loop, which computes in double precision; four
-standard errors for the chain, which are bounded.
+Tolerances: five standard errors of each moment; float32 rounding for the loop, which computes in
+double precision; four standard errors for the chain, which are bounded.
 """
 
 import math
@@ -10,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.sampling.config import SamplerConfig
 from devsort.llc import estimate
 from devsort.llc.flags import Context
 from devsort.rng import stream
 from devsort.sampling import noise as module
 from devsort.sampling import sample, sgld
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.noise import STEPS, GeneratorNoise, IndexNoise, lane_noise, mix, normal
 from devsort.validation.formulas import Quadratic
 
@@ -42,7 +43,8 @@ def test_noise_of_a_lane_is_bitwise_its_own(kind, width):
 @pytest.mark.parametrize("kind", KINDS)
 def test_noise_is_standard_normal_and_independent(kind):
     drawn = kind(0, [(c,) for c in range(50)], torch.zeros(50, 4))
-    x = torch.stack([drawn(step).clone() for step in range(1000)])  # (T, lanes, F), four blocks of a generator
+    # (T, lanes, F), four blocks of a generator
+    x = torch.stack([drawn(step).clone() for step in range(1000)])
     n = x.numel()
     assert abs(float(x.mean())) < 5 / math.sqrt(n)
     assert abs(float(x.var()) - 1) < 5 * math.sqrt(2 / n)
@@ -67,7 +69,8 @@ def python_mix(x: int) -> int:
 
 
 def test_mix_is_splitmix64():
-    assert int(mix(torch.zeros(1, dtype=torch.int64))) % WORD == 0xE220A8397B1DCDAF  # its first output for the seed 0
+    # its first output for the seed 0
+    assert int(mix(torch.zeros(1, dtype=torch.int64))) % WORD == 0xE220A8397B1DCDAF
     words = torch.tensor([1, -1, 2**62, -(2**63), 987654321])
     assert [int(x) % WORD for x in mix(words)] == [python_mix(int(x) % WORD) for x in words]
 
@@ -101,9 +104,17 @@ def test_pieces_change_nothing(monkeypatch):
 def test_a_chain_on_an_accelerators_noise_finds_the_known_answer(monkeypatch):
     monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
     config = SamplerConfig(
-        lr=1e-3, n_beta=50, localization=2, num_chains=200, num_draws=1500, num_burnin_steps=100, batch_size=1
+        lr=1e-3,
+        n_beta=50,
+        localization=2,
+        num_chains=200,
+        num_draws=1500,
+        num_burnin_steps=100,
+        batch_size=1,
     )
-    trace = sample(lambda p, _: 1.5 * p["w"].square().sum(), {"w": torch.zeros(1)}, torch.zeros(2, 1), config)
+    trace = sample(
+        lambda p, _: 1.5 * p["w"].square().sum(), {"w": torch.zeros(1)}, torch.zeros(2, 1), config
+    )
     found = estimate(trace, Context.of(config))
     assert found.se < 0.02
     truth = Quadratic(np.array([3.0]), config).expected()  # 0.513

@@ -1,12 +1,15 @@
-"""Any loss as an objective: values and gradients lane by lane, masks, minibatches, and what is refused."""
+"""Any loss as an objective.
+
+Values and gradients lane by lane, masks, minibatches, and what is refused.
+"""
 
 import pytest
 import torch
 
-from devsort.sampling.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.rng import stream
 from devsort.sampling import LossObjective, minibatches, module_loss, sample
+from devsort.sampling.config import SamplerConfig
 
 PARAMS = {"a": torch.tensor([0.5, -1.0]), "s": torch.tensor(2.0)}
 DATA = {"x": torch.arange(10.0).view(5, 2) / 10, "y": torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])}
@@ -43,7 +46,10 @@ def test_gradients_are_taken_where_a_caller_has_switched_them_off():
 def test_a_masked_gradient_is_the_matching_part():
     mask = {"a": torch.tensor([False, True]), "s": None}
     index = torch.tensor([[[0, 1]]])
-    whole, part = LossObjective(loss, PARAMS, DATA, index), LossObjective(loss, PARAMS, DATA, index, mask)
+    whole, part = (
+        LossObjective(loss, PARAMS, DATA, index),
+        LossObjective(loss, PARAMS, DATA, index, mask),
+    )
     assert torch.equal(part.center, whole.center[:, 1:])
     assert torch.equal(part(part.center, 0)[2], whole(whole.center, 0)[2][:, 1:])
 
@@ -53,7 +59,8 @@ def test_minibatches_are_named_by_seed_chain_and_step():
     assert rows.shape == (2, 50, 4) and rows.dtype == torch.int64
     assert rows.unique().tolist() == list(range(9))
     assert not torch.equal(rows[0], rows[1])
-    assert torch.equal(minibatches(3, range(1, 2), 20, 4, 9)[0], rows[1, :20])  # neither on other chains nor on length
+    # neither on other chains nor on length
+    assert torch.equal(minibatches(3, range(1, 2), 20, 4, 9)[0], rows[1, :20])
     assert not torch.equal(minibatches(4, range(1), 50, 4, 9)[0], rows[0])
 
 
@@ -63,13 +70,17 @@ def test_rows_are_drawn_evenly():
     assert (share - 1 / 8).abs().max() < 5 * (1 / 8 * 7 / 8 / rows.numel()) ** 0.5
 
 
-@pytest.mark.parametrize("wrap", [lambda d: (d["x"], d["y"]), lambda d: [d["x"], (d["y"],)], lambda d: {"pair": d}])
+@pytest.mark.parametrize(
+    "wrap", [lambda d: (d["x"], d["y"]), lambda d: [d["x"], (d["y"],)], lambda d: {"pair": d}]
+)
 def test_data_may_be_nested(wrap):
     def of(params, batch):
         leaves = torch.utils._pytree.tree_leaves(batch)
         return loss(params, {"x": leaves[0], "y": leaves[1]})
 
-    assert (sample(of, PARAMS, wrap(DATA), SHORT).loss == sample(loss, PARAMS, DATA, SHORT).loss).all()
+    assert (
+        sample(of, PARAMS, wrap(DATA), SHORT).loss == sample(loss, PARAMS, DATA, SHORT).loss
+    ).all()
 
 
 def test_a_module_is_sampled_and_left_as_it_was():
@@ -79,13 +90,19 @@ def test_a_module_is_sampled_and_left_as_it_was():
         for p in module.parameters():
             p.copy_(torch.from_numpy(rng.normal(size=p.shape)))
     before = {name: p.clone() for name, p in module.named_parameters()}
-    functional, params = module_loss(module, lambda model, b: (model(b["x"]).sum(1) - b["y"]).square().mean())
-    assert list(params) == ["0.weight", "0.bias"] and not any(p.requires_grad for p in params.values())
+    functional, params = module_loss(
+        module, lambda model, b: (model(b["x"]).sum(1) - b["y"]).square().mean()
+    )
+    assert list(params) == ["0.weight", "0.bias"] and not any(
+        p.requires_grad for p in params.values()
+    )
     expected = (module(DATA["x"]).sum(1) - DATA["y"]).square().mean()
     torch.testing.assert_close(functional(params, DATA), expected)
     trace = sample(functional, params, DATA, SHORT)
     assert trace.dimension == 9 and (trace.distance[:, -1] > 0).all()
-    assert all(torch.equal(p, before[name]) and p.grad is None for name, p in module.named_parameters())
+    assert all(
+        torch.equal(p, before[name]) and p.grad is None for name, p in module.named_parameters()
+    )
 
 
 X = torch.zeros(5, 2)

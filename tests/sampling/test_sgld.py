@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.sampling.config import SamplerConfig
 from devsort.rng import torch_stream
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.noise import BLOCK, STEPS
 from devsort.sampling.sgld import sgld_step
 
@@ -31,14 +31,18 @@ def double(params):
 
 def test_one_step_is_the_rule_of_the_docstring():
     generator = torch.Generator().manual_seed(0)
-    w, star, grad, noise = (torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(4))
+    w, star, grad, noise = (
+        torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(4)
+    )
     before = w.clone()
     force, moved = sgld_step(w, star, grad.clone(), noise, ODD)
     for g in range(2):
         for i in range(3):
             u = float(before[g, i] - star[g, i])
             G = 17 * float(grad[g, i]) + 4 * u + 2.5 * float(before[g, i])
-            expected = float(before[g, i]) - 3e-3 / 2 * G + math.sqrt(3e-3) * 0.6 * float(noise[g, i])
+            expected = (
+                float(before[g, i]) - 3e-3 / 2 * G + math.sqrt(3e-3) * 0.6 * float(noise[g, i])
+            )
             assert float(w[g, i]) == pytest.approx(expected, abs=1e-14)
             assert (float(force[g, i]), float(moved[g, i])) == pytest.approx((G, u), abs=1e-13)
 
@@ -47,7 +51,12 @@ def test_the_trace_is_that_of_a_scalar_loop():
     trace = sample(bowl, double(STAR), ROWS.double(), ODD)
     rows = minibatches(11, range(3), 4 + 5 * 3, 2, 4)
     rest = list(trace.groups.items())
-    assert (trace.dimension, rest, trace.loss.shape, trace.burnin_loss.shape) == (2, [], (3, 5), (3, 4))
+    assert (trace.dimension, rest, trace.loss.shape, trace.burnin_loss.shape) == (
+        2,
+        [],
+        (3, 5),
+        (3, 4),
+    )
     for chain in range(3):
         expected = loop_chain(torch_stream(11, "noise", chain), rows[chain].tolist())
         found = zip(trace.loss[chain], trace.init_loss[chain], trace.work[chain], trace.force[chain],
@@ -55,21 +64,37 @@ def test_the_trace_is_that_of_a_scalar_loop():
         for row, values in zip(expected[4::3], found, strict=True):
             assert list(values) == pytest.approx(row, rel=1e-10, abs=1e-12)
         burnin = [row[:2] for row in expected[:4]]
-        np.testing.assert_allclose(np.stack([trace.burnin_loss[chain], trace.burnin_init_loss[chain]], 1), burnin)
+        np.testing.assert_allclose(
+            np.stack([trace.burnin_loss[chain], trace.burnin_init_loss[chain]], 1), burnin
+        )
 
 
 def loop_chain(generator, rows):
-    """[loss, loss at w*, (w − w*)·G, |G|², |w − w*|²] of each step, before its update, in Python floats."""
+    """[loss, loss at w*, (w − w*)·G, |G|², |w − w*|²] of each step, before its update, in Python
+    floats.
+    """
     table, star = ROWS.double().tolist(), STAR["w"].double().tolist()
-    noise = torch.empty(min(STEPS, BLOCK // 2), 2, dtype=torch.float64).normal_(generator=generator).tolist()
+    noise = (
+        torch.empty(min(STEPS, BLOCK // 2), 2, dtype=torch.float64)
+        .normal_(generator=generator)
+        .tolist()
+    )
     w, steps = list(star), []
     for step, batch in enumerate(rows):
         u = [a - b for a, b in zip(w, star, strict=True)]
         slope = [sum(2 * (w[i] - table[r][i]) ** 3 for r in batch) / len(batch) for i in range(2)]
         G = [17 * slope[i] + 4 * u[i] + 2.5 * w[i] for i in range(2)]
-        losses = [sum((p[i] - table[r][i]) ** 4 / 2 for r in batch for i in range(2)) / len(batch) for p in (w, star)]
+        losses = [
+            sum((p[i] - table[r][i]) ** 4 / 2 for r in batch for i in range(2)) / len(batch)
+            for p in (w, star)
+        ]
         steps.append(
-            [*losses, sum(a * b for a, b in zip(u, G, strict=True)), sum(g * g for g in G), sum(a * a for a in u)]
+            [
+                *losses,
+                sum(a * b for a, b in zip(u, G, strict=True)),
+                sum(g * g for g in G),
+                sum(a * a for a in u),
+            ]
         )
         w = [w[i] - 3e-3 / 2 * G[i] + math.sqrt(3e-3) * 0.6 * noise[step][i] for i in range(2)]
     return steps
@@ -94,19 +119,33 @@ def test_without_noise_the_chain_is_sgd_with_step_half_lr_n_beta():
 @pytest.mark.parametrize("c", [4.0, 0.125])
 def test_a_rescaled_loss_at_the_inverse_temperature_gives_the_same_chain_bitwise(c):
     plain = sample(bowl, STAR, ROWS, ODD)
-    scaled = sample(lambda p, r: c * bowl(p, r), STAR, ROWS, ODD.model_copy(update={"n_beta": 17 / c}))
+    scaled = sample(
+        lambda p, r: c * bowl(p, r), STAR, ROWS, ODD.model_copy(update={"n_beta": 17 / c})
+    )
     assert (scaled.loss == c * plain.loss).all() and (scaled.init_loss == c * plain.init_loss).all()
     for name in ("work", "force", "distance"):
         assert (getattr(scaled, name) == getattr(plain, name)).all()
 
 
 def assert_same(a, b):
-    for name in ("loss", "init_loss", "work", "force", "distance", "burnin_loss", "burnin_init_loss"):
+    for name in (
+        "loss",
+        "init_loss",
+        "work",
+        "force",
+        "distance",
+        "burnin_loss",
+        "burnin_init_loss",
+    ):
         assert (getattr(a, name) == getattr(b, name)).all(), name
 
 
 def two_parts(params, rows):
-    return bowl({"w": params["a"]}, rows) + (params["b"] ** 2 * rows.mean(0)[0]).sum() + params["b"].sum() ** 2
+    return (
+        bowl({"w": params["a"]}, rows)
+        + (params["b"] ** 2 * rows.mean(0)[0]).sum()
+        + params["b"].sum() ** 2
+    )
 
 
 PARTS = {"a": torch.tensor([0.2, 0.5]), "b": torch.tensor([[1.0, -1.0], [0.3, 2.0]])}
@@ -118,10 +157,14 @@ def test_the_order_of_parameters_and_of_data_changes_nothing_bitwise():
 
     data = {"x": ROWS, "y": ROWS.flip(0)}
     plain = sample(of_dict, PARTS, data, ODD)
-    assert_same(sample(of_dict, dict(reversed(PARTS.items())), dict(reversed(data.items())), ODD), plain)
+    assert_same(
+        sample(of_dict, dict(reversed(PARTS.items())), dict(reversed(data.items())), ODD), plain
+    )
 
 
-@pytest.mark.parametrize("full", [{"a": None, "b": None}, {n: torch.ones(p.shape).bool() for n, p in PARTS.items()}])
+@pytest.mark.parametrize(
+    "full", [{"a": None, "b": None}, {n: torch.ones(p.shape).bool() for n, p in PARTS.items()}]
+)
 def test_a_full_mask_is_no_mask_bitwise(full):
     assert_same(sample(two_parts, PARTS, ROWS, ODD, mask=full), sample(two_parts, PARTS, ROWS, ODD))
 
@@ -135,7 +178,8 @@ def test_a_full_mask_is_no_mask_bitwise(full):
     ],
 )
 def test_frozen_entries_stay_bitwise_unchanged(mask, dimension, watched):
-    # the loss tells the frozen entry, and pulls on every entry with a gradient that is rounded away from its value
+    # the loss tells the frozen entry, and pulls on every entry with a gradient that is rounded away
+    # from its value
     def loss(params, rows):
         return watched(params) + 1e-30 * two_parts(params, rows)
 
@@ -149,29 +193,38 @@ def test_frozen_entries_stay_bitwise_unchanged(mask, dimension, watched):
 
 def test_a_mask_samples_what_the_loss_of_the_rest_frozen_would():
     mask = {"a": None}
-    frozen = sample(lambda p, r: two_parts({"a": p["a"], "b": PARTS["b"]}, r), {"a": PARTS["a"]}, ROWS, ODD)
+    frozen = sample(
+        lambda p, r: two_parts({"a": p["a"], "b": PARTS["b"]}, r), {"a": PARTS["a"]}, ROWS, ODD
+    )
     assert_same(sample(two_parts, PARTS, ROWS, ODD, mask=mask), frozen)
 
 
 def objective_of(chains: list[int], config: SamplerConfig) -> LossObjective:
-    rows = torch.cat([minibatches(config.seed, range(c, c + 1), config.num_steps, 2, 4) for c in chains])
+    rows = torch.cat(
+        [minibatches(config.seed, range(c, c + 1), config.num_steps, 2, 4) for c in chains]
+    )
     return LossObjective(two_parts, PARTS, ROWS, rows)
 
 
 def test_lanes_do_not_depend_on_their_grouping():
-    config = ODD.model_copy(update={"noise_level": 1.0, "num_draws": 90})  # over more than one block of noise
+    # over more than one block of noise
+    config = ODD.model_copy(update={"noise_level": 1.0, "num_draws": 90})
     whole = run_chains(objective_of([0, 1, 2, 3], config), config, [(7, c) for c in range(4)])
     again = run_chains(objective_of([0, 1, 2, 3], config), config, [(7, c) for c in range(4)])
     assert_same(whole, again)
     for group in ([2], [3, 0], [3, 2, 1, 0], [1, 2, 0]):
         part = run_chains(objective_of(group, config), config, [(7, c) for c in group])
         for name in ("loss", "init_loss", "work", "force", "distance"):
-            np.testing.assert_allclose(getattr(part, name), getattr(whole, name)[group], rtol=2e-4, atol=2e-5)
+            np.testing.assert_allclose(
+                getattr(part, name), getattr(whole, name)[group], rtol=2e-4, atol=2e-5
+            )
 
 
 def test_the_key_names_the_noise_and_not_the_minibatches():
     quiet = ODD.model_copy(update={"noise_level": 0.0})
-    assert_same(sample(bowl, STAR, ROWS, quiet, key=(1,)), sample(bowl, STAR, ROWS, quiet, key=(2,)))
+    assert_same(
+        sample(bowl, STAR, ROWS, quiet, key=(1,)), sample(bowl, STAR, ROWS, quiet, key=(2,))
+    )
     a, b = sample(bowl, STAR, ROWS, ODD, key=(1,)), sample(bowl, STAR, ROWS, ODD, key=(2,))
     assert (a.init_loss == b.init_loss).all() and (a.distance[:, 1:] != b.distance[:, 1:]).all()
     assert_same(a, sample(bowl, STAR, ROWS, ODD, key=(1,)))
@@ -202,7 +255,12 @@ def test_a_diverged_chain_stays_dead_and_the_others_live():
     # a quadratic diverges exactly when ε (nβ h + γ) ≥ 4
     for stiffness, dead in ((3.6, False), (4.4, True)):
         config = SamplerConfig(
-            lr=1e-2, n_beta=stiffness / 1e-2, localization=0, num_chains=2, num_draws=500, num_burnin_steps=0
+            lr=1e-2,
+            n_beta=stiffness / 1e-2,
+            localization=0,
+            num_chains=2,
+            num_draws=500,
+            num_burnin_steps=0,
         )
         trace = sample(lambda p: p["w"] ** 2 / 2, {"w": torch.tensor(0.0)}, config=config)
         assert trace.dead.tolist() == [dead] * 2

@@ -1,4 +1,5 @@
-"""The soak: faults by the hundred against the commands, and one table of what was tried, survived and lost.
+"""The soak: faults by the hundred against the commands, and one table of what was tried, survived
+and lost.
 
 make soak, or PYTHONPATH=tests python -m soak. Exit code 1 if anything was lost.
 """
@@ -12,7 +13,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes are forked, which threads of torch do not survive
+# processes are forked, which threads of torch do not survive
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 from soak import damage, disk, hostile, inputs, kills, lanes, numbers
@@ -33,7 +35,11 @@ def main() -> None:
             lambda: kills.Trials(smoke, signal.SIGINT).run(20),
             lambda: kills.Trials(smoke, signal.SIGTERM).run(20),
             lambda: [damage.two_at_once(smoke, 6)],
-            lambda: [disk.full_disks(smoke, 16), disk.size_limits(smoke, 16), disk.permissions(smoke)],
+            lambda: [
+                disk.full_disks(smoke, 16),
+                disk.size_limits(smoke, 16),
+                disk.permissions(smoke),
+            ],
         ]
         in_memory: list[Callable[[], list[Row]]] = [
             lambda: damage.damages(smoke, 10),
@@ -42,7 +48,8 @@ def main() -> None:
             lambda: inputs.rows_of("soak"),
             lambda: [lanes.long_run(20_000)],
         ]
-        for folder, parts in ((None, on_disk), (inputs.MEMORY_DISK, in_memory)):  # what does not need a disk is quicker
+        # what does not need a disk is quicker
+        for folder, parts in ((None, on_disk), (inputs.MEMORY_DISK, in_memory)):
             tempfile.tempdir = folder
             for part in parts:
                 found = part()

@@ -1,7 +1,9 @@
-"""Damage to a finished run: found or harmless, and mended to the same bits by the commands that the status names.
+"""Damage to a finished run: found or harmless, and mended to the same bits by the commands that the
+status names.
 
-A trial damages a copy of a finished run and asks for its status. If that says done, the commands must print what they
-printed before; if not, the commands that it names are run until it does. Then everything must be bitwise as it was.
+A trial damages a copy of a finished run and asks for its status. If that says done, the commands
+must print what they printed before; if not, the commands that it names are run until it does. Then
+everything must be bitwise as it was.
 """
 
 import json
@@ -59,7 +61,11 @@ def mended(run: Path, smoke: Smoke) -> str | None:
         open_parts = [part for part in parts if part["state"] != "done"]
         if not open_parts:
             left = leftovers(run)
-            return f"{left[0]} is left" if left else difference(run, smoke.path) or told_otherwise(run, smoke)
+            return (
+                f"{left[0]} is left"
+                if left
+                else difference(run, smoke.path) or told_otherwise(run, smoke)
+            )
         if not (named := NAMED.search(open_parts[0]["detail"])):
             return f"no remedy in {open_parts[0]['detail']!r}"
         fixed = ran(*shlex.split(named[1]))
@@ -86,7 +92,11 @@ def told_otherwise(run: Path, smoke: Smoke) -> str | None:
 
 def artifacts(run: Path) -> list[Path]:
     """Files that the steps have written, figures apart."""
-    written = [path for path in run.rglob("*") if path.is_file() and path.name not in ("config.yaml", ".lock")]
+    written = [
+        path
+        for path in run.rglob("*")
+        if path.is_file() and path.name not in ("config.yaml", ".lock")
+    ]
     return sorted(path for path in written if "figures" not in path.parts)
 
 
@@ -132,13 +142,20 @@ def edit_config(run: Path, rng: np.random.Generator) -> None:
     config[section][key] = value
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     parts = json.loads(devsort("status", run, "--json").out)["parts"]
-    told = [part for part in parts if part["state"] == "stale" and f"{section}.{key} was " in part["detail"]]
+    told = [
+        part
+        for part in parts
+        if part["state"] == "stale" and f"{section}.{key} was " in part["detail"]
+    ]
     assert told, f"{section}.{key} was changed, and the status says {parts}"
     (run / "config.yaml").write_text(text)
 
 
 def another_run(run: Path, rng: np.random.Generator) -> None:
-    """llc.zarr and heads.zarr of other weights: a run with another seed, taken through the same steps."""
+    """llc.zarr and heads.zarr of other weights.
+
+    A run with another seed, taken through the same steps.
+    """
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
         other = Path(scratch) / "other"
         other.mkdir()
@@ -160,7 +177,10 @@ def rename(run: Path, rng: np.random.Generator) -> None:
     aside = run.rename(run.with_name("renamed"))
     status = json.loads(devsort("status", aside, "--json").out)
     assert status["run"] == str(aside) and all(part["state"] == "done" for part in status["parts"])
-    assert all(json.loads(devsort(command, aside, "--json").out).get("run") == str(aside) for command in STEPS)
+    assert all(
+        json.loads(devsort(command, aside, "--json").out).get("run") == str(aside)
+        for command in STEPS
+    )
     aside.rename(run)
 
 
@@ -194,7 +214,10 @@ KINDS: dict[str, Damage] = {
 
 
 def an_artifact(run: Path, rng: np.random.Generator) -> Path:
-    """A random file; first which of checkpoints, log, llc.zarr, heads.zarr and stages.json, so that each is met."""
+    """A random file.
+
+    First which of checkpoints, log, llc.zarr, heads.zarr and stages.json, so that each is met.
+    """
     by_part: dict[str, list[Path]] = {}
     for path in artifacts(run):
         by_part.setdefault(path.relative_to(run).parts[0], []).append(path)
@@ -231,6 +254,8 @@ def one_worked(run: Path, pair: list[Process], codes: list[int]) -> str | None:
     if sorted(codes) != [0, 2]:
         return f"exit codes {codes}"
     works, waits = pair[codes.index(0)], pair[codes.index(2)]
-    expected = f"devsort: error: {run} is in use by process {works.pid}; wait for it, or stop that process"
+    expected = (
+        f"devsort: error: {run} is in use by process {works.pid}; wait for it, or stop that process"
+    )
     said = last_line(waits.log.read_text())
     return None if said == expected else f"it said {said!r}"

@@ -1,4 +1,7 @@
-"""A full disk and refused permissions: one line, exit code 2, finished work intact, and the same command goes on."""
+"""A full disk and refused permissions.
+
+One line, exit code 2, finished work intact, and the same command goes on.
+"""
 
 import os
 import resource
@@ -24,7 +27,10 @@ SCRATCH = "devsort-soak-"
 
 
 def full_disks(smoke: Smoke, count: int, seed: int = 0) -> Row:
-    """Commands on file systems with room for a part of what they write; root alone can make those."""
+    """Commands on file systems with room for a part of what they write.
+
+    Root alone can make those.
+    """
     row = Row("disk full (tmpfs)")
     if not can_mount():
         row.note = "skipped: only root can mount"
@@ -35,7 +41,8 @@ def full_disks(smoke: Smoke, count: int, seed: int = 0) -> Row:
             folder = smoke.copy(disk, *INPUTS[command])
             disk_now = os.statvfs(disk)
             used = (disk_now.f_blocks - disk_now.f_bfree) * disk_now.f_frsize // 1024
-            room = {"train": 300, "llc": 400, "heads": 600, "stages": 5}[command]  # kB, half of what it writes or less
+            # kB, half of what it writes or less
+            room = {"train": 300, "llc": 400, "heads": 600, "stages": 5}[command]
             resize(used + int(rng.integers(0, room)))
             problem = refused(command, folder, "No space left on device")
             resize(used + 20_000)
@@ -44,14 +51,21 @@ def full_disks(smoke: Smoke, count: int, seed: int = 0) -> Row:
 
 
 def size_limits(smoke: Smoke, count: int, seed: int = 0) -> Row:
-    """Commands that may write no file beyond a size: writes fail half-way as on a full disk, for every user."""
+    """Commands that may write no file beyond a size.
+
+    Writes fail half-way as on a full disk, for every user.
+    """
     row = Row("disk full (limit on the size of files)")
     for trial in range(count):
         rng, command = stream(seed, "soak limit", trial), list(INPUTS)[trial % len(INPUTS)]
         with scratch() as folder:
             run = smoke.copy(folder, *INPUTS[command])
-            limit = int(rng.integers(0, {"train": 5000, "llc": 500, "heads": 5000, "stages": 1000}[command]))
-            problem = refused(command, run, "File too large", lambda limit=limit: limit_files(limit))
+            limit = int(
+                rng.integers(0, {"train": 5000, "llc": 500, "heads": 5000, "stages": 1000}[command])
+            )
+            problem = refused(
+                command, run, "File too large", lambda limit=limit: limit_files(limit)
+            )
             row.count(problem or goes_on(command, run, smoke))
     return row
 
@@ -78,10 +92,14 @@ def permissions(smoke: Smoke) -> Row:
     return row
 
 
-def refused(command: str, folder: Path, reason: str, prepare: Callable[[], None] | None = None) -> str | None:
+def refused(
+    command: str, folder: Path, reason: str, prepare: Callable[[], None] | None = None
+) -> str | None:
     """What is wrong with the way in which a command gives up; None if all is well."""
     before = saved_units(command, folder) if os.access(folder / "config.yaml", os.R_OK) else set()
-    process = Process(folder.parent.parent / f"{folder.parent.name}.log", command, folder, prepare=prepare)
+    process = Process(
+        folder.parent.parent / f"{folder.parent.name}.log", command, folder, prepare=prepare
+    )
     code = process.wait()
     log = process.log.read_text()
     process.log.unlink()
@@ -94,9 +112,16 @@ def refused(command: str, folder: Path, reason: str, prepare: Callable[[], None]
     return f"{command} lost {sorted(lost)[:3]}" if lost else None
 
 
-def goes_on(command: str, folder: Path, smoke: Smoke, prepare: Callable[[], None] | None = None) -> str | None:
-    """What is wrong with the end of a command that has room again; None if it is as if nothing had been."""
-    process = Process(folder.parent.parent / f"{folder.parent.name}.log", command, folder, prepare=prepare)
+def goes_on(
+    command: str, folder: Path, smoke: Smoke, prepare: Callable[[], None] | None = None
+) -> str | None:
+    """What is wrong with the end of a command that has room again.
+
+    None if it is as if nothing had been.
+    """
+    process = Process(
+        folder.parent.parent / f"{folder.parent.name}.log", command, folder, prepare=prepare
+    )
     code, log = process.wait(), process.log.read_text()
     process.log.unlink()
     if code:

@@ -1,4 +1,7 @@
-"""Files that try to run something, to write outside of their folder, or to take all memory: refused, and not obeyed."""
+"""Files that try to run something, to write outside of their folder, or to take all memory.
+
+Refused, and not obeyed.
+"""
 
 import io
 import os
@@ -31,14 +34,19 @@ class Exploit:
 
 def hostile_weights(folder: Path, canary: Path) -> dict[str, Path]:
     """Weight files of strangers, by what they try."""
-    files = {name: folder / f"{name}.pt" for name in ("zipped pickle", "bare pickle", "reduce in a key")}
+    files = {
+        name: folder / f"{name}.pt" for name in ("zipped pickle", "bare pickle", "reduce in a key")
+    }
     torch.save({**WEIGHTS, "x": Exploit(canary)}, files["zipped pickle"])
     files["bare pickle"].write_bytes(pickle.dumps({**WEIGHTS, "x": Exploit(canary)}))
     torch.save({"x": {1: Exploit(canary)}}, files["reduce in a key"])
     whole = folder / "whole.pt"
     torch.save(WEIGHTS, whole)
     files["zip bomb"] = folder / "bomb.pt"
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(files["zip bomb"], "w", zipfile.ZIP_DEFLATED) as target:
+    with (
+        zipfile.ZipFile(whole) as source,
+        zipfile.ZipFile(files["zip bomb"], "w", zipfile.ZIP_DEFLATED) as target,
+    ):
         for name in source.namelist():
             target.writestr(name, bytes(10**9) if name.endswith("data/0") else source.read(name))
     files["half tensors that share a byte"] = folder / "shared.pt"
@@ -61,7 +69,10 @@ def archive(path: Path, whole: Path, pickled: bytes) -> Path:
 
 
 def nested_key(depth: int) -> bytes:
-    """A dict whose key is a tuple that holds one tuple twice, and so on: hashing it takes 2^depth steps."""
+    """A dict whose key is a tuple that holds one tuple twice, and so on.
+
+    Hashing it takes 2^depth steps.
+    """
     out = io.BytesIO()
     out.write(b"\x80\x02})" + b"q\x00")
     for i in range(depth):
@@ -82,21 +93,33 @@ def header(text: str, tail: bytes = b"") -> bytes:
 
 
 HEADERS = {
-    "tensor of terabytes": header('{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}'),
-    "shape of terabytes": header('{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,8]}}', bytes(8)),
+    "tensor of terabytes": header(
+        '{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}'
+    ),
+    "shape of terabytes": header(
+        '{"w":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,8]}}', bytes(8)
+    ),
     "header of terabytes": struct.pack("<Q", 2**62) + b"{}",
     "header of nested lists": header('{"w":' + "[" * 50_000 + "]" * 50_000 + "}"),
 }
 
 
 def hostile_configs(canary: Path) -> dict[str, tuple[str, ...]]:
-    """Arguments of `devsort config RUN`, or texts of a config.yaml, that try to run or reach something."""
+    """Arguments of `devsort config RUN`, or texts of a config.yaml, that try to run or reach
+    something.
+    """
     tags = ("object/apply:os.system", "object/new:os.system", "name:os.system", "module:os")
     exploits = [f"!!python/{tag} ['touch {canary}']" for tag in tags]
     outside = f"../../{canary.name}"
     return {
-        **{f"tag {i} in config.yaml": ("config", f"device: {text}") for i, text in enumerate(exploits)},
-        **{f"tag {i} in --set": ("config", "", "--set", f"device={text}") for i, text in enumerate(exploits)},
+        **{
+            f"tag {i} in config.yaml": ("config", f"device: {text}")
+            for i, text in enumerate(exploits)
+        },
+        **{
+            f"tag {i} in --set": ("config", "", "--set", f"device={text}")
+            for i, text in enumerate(exploits)
+        },
         "../ as a restriction": ("llc", "", "--set", f"llc.restrictions=['{outside}']"),
         "../ as a part": ("llc", "", "--set", f"llc.parts=['{outside}']"),
         "../ as a signal": ("stages", "", "--set", f"stages.signals=['{outside}']"),
@@ -115,7 +138,11 @@ def refusals(smoke: Smoke) -> Row:
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
         folder, canary = Path(scratch), Path(scratch) / "canary"
         for name, path in hostile_weights(folder, canary).items():
-            row.count(refused(name, canary, "heads", "--weights", path, "--list-length", "2", "--numbers", "5"))
+            row.count(
+                refused(
+                    name, canary, "heads", "--weights", path, "--list-length", "2", "--numbers", "5"
+                )
+            )
         for name, (command, text, *options) in hostile_configs(canary).items():
             run = smoke.copy(folder)
             if text:
@@ -127,7 +154,10 @@ def refusals(smoke: Smoke) -> Row:
 
 
 def refused(name: str, canary: Path, *arguments: str | Path) -> str | None:
-    """What is wrong with a refusal; None if it is one line, in bounded memory, and nothing was run."""
+    """What is wrong with a refusal.
+
+    None if it is one line, in bounded memory, and nothing was run.
+    """
     before = peak()
     try:
         result = devsort(*arguments)
@@ -142,7 +172,9 @@ def refused(name: str, canary: Path, *arguments: str | Path) -> str | None:
 
 
 def linked(smoke: Smoke, name: str) -> str | None:
-    """A symbolic link in the place of an artifact, to a file or folder outside that must stay as it is."""
+    """A symbolic link in the place of an artifact, to a file or folder outside that must stay as it
+    is.
+    """
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
         run, outside = smoke.copy(Path(scratch)), Path(scratch) / "outside"
         place = run / name
@@ -153,10 +185,18 @@ def linked(smoke: Smoke, name: str) -> str | None:
         place.symlink_to(outside)
         before = contents(outside)
         for command in ("train", "llc", "heads", "stages", "chart", "status"):
-            for force in ((), ("--force",)) if command in ("train", "llc", "heads", "stages") else ((),):
-                if problem := refused(f"{name} a link", Path(scratch) / "canary", command, run, *force):
+            for force in (
+                ((), ("--force",)) if command in ("train", "llc", "heads", "stages") else ((),)
+            ):
+                if problem := refused(
+                    f"{name} a link", Path(scratch) / "canary", command, run, *force
+                ):
                     return problem
-        return None if contents(outside) == before and place.is_symlink() else f"{name}: written through the link"
+        return (
+            None
+            if contents(outside) == before and place.is_symlink()
+            else f"{name}: written through the link"
+        )
 
 
 def contents(path: Path) -> dict[Path, bytes]:

@@ -1,4 +1,5 @@
-"""Bad input by the thousand: whatever a file or option holds, a command ends with 0 or with one line and 2.
+"""Bad input by the thousand: whatever a file or option holds, a command ends with 0 or with one
+line and 2.
 
 Properties of hypothesis, each over one kind of input; what takes longer gets fewer of the cases.
 """
@@ -26,8 +27,8 @@ from safetensors.torch import save as safetensors_bytes
 from soak.report import Row
 
 from devsort.sorting.config import Config, ModelConfig, TaskConfig
-from devsort.storage.settings import Section
 from devsort.sorting.model import init_params, model_shape
+from devsort.storage.settings import Section
 
 CASES = {"test": 500, "soak": 10_000}
 HANG = 120  # seconds after which a case counts as hanging
@@ -44,14 +45,21 @@ for name, cases in CASES.items():
 
 
 def check(*arguments: str | Path) -> None:
-    """Runs a command; anything but exit code 0, or 2 with one line, is a failure of the property."""
+    """Runs a command.
+
+    Anything but exit code 0, or 2 with one line, is a failure of the property.
+    """
     with limited():
         result = devsort(*arguments)
     torch.set_flush_denormal(False)  # hypothesis draws denormal floats
     assert result.code in (0, 2), result
     if result.code == 2:
         line = last_line(result.err)
-        assert line.startswith("devsort: error: ") and result.out == "" and "Traceback" not in result.err, result
+        assert (
+            line.startswith("devsort: error: ")
+            and result.out == ""
+            and "Traceback" not in result.err
+        ), result
 
 
 @contextmanager
@@ -76,7 +84,9 @@ PIECES = ["task", "train", "llc", "sampler", "numbers", "steps", ": ", "\n", "  
           "&a ", "*a", "<<: *a", "!!int ", "!!timestamp ", "!!binary ", "!!set ", "!!python/name:os ", "''",
           '"\\ud800"', "0x", "1:99", ".inf", "1e999", "|", ">", "#", "~", "---", "\t", "\0", "é", "=", "."]  # fmt: skip
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-values = st.recursive(leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3))
+values = st.recursive(
+    leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3)
+)
 
 
 def dotted(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
@@ -99,7 +109,9 @@ configs = st.one_of(
 overrides = st.one_of(
     st.text(max_size=40),
     texts,
-    st.tuples(st.sampled_from(SETTINGS), values).map(lambda pair: f"{pair[0]}={yaml.safe_dump(pair[1])}"),
+    st.tuples(st.sampled_from(SETTINGS), values).map(
+        lambda pair: f"{pair[0]}={yaml.safe_dump(pair[1])}"
+    ),
 ).map(lambda text: text.replace("\0", ""))  # which no command line can hold
 
 
@@ -148,8 +160,12 @@ odd = st.fixed_dictionaries(
         "llc.sampler.num_steps_bw_draws": st.sampled_from([1, 3]),
         "llc.sampler.batch_size": st.sampled_from([1, 40]),
         "llc.dataset_size": st.sampled_from([1, 5]),
-        "llc.restrictions": st.sampled_from([["full"], ["heads"], ["h0", "h0"], ["h7"], [], ["full", "W_E"]]),
-        "llc.parts": st.sampled_from([[], ["gaps"], ["targets:1"], ["targets:99"], ["gaps", "gaps"]]),
+        "llc.restrictions": st.sampled_from(
+            [["full"], ["heads"], ["h0", "h0"], ["h7"], [], ["full", "W_E"]]
+        ),
+        "llc.parts": st.sampled_from(
+            [[], ["gaps"], ["targets:1"], ["targets:99"], ["gaps", "gaps"]]
+        ),
         "llc.max_checkpoints": st.sampled_from([1, 3]),
         "heads.lists": st.sampled_from([1, 3]),
         "heads.bootstrap": st.sampled_from([1, 2]),
@@ -183,7 +199,24 @@ MEMORY_DISK = "/dev/shm" if os.path.isdir("/dev/shm") else None
 cells = st.one_of(
     st.floats().map(str),
     st.integers(-3, 10**6).map(str),
-    st.sampled_from(["", "nan", "inf", "-inf", "1e308", "1e-308", "0", "1_000", "٣", " 5 ", "x", '"', '"1\n2"', "1;2"]),
+    st.sampled_from(
+        [
+            "",
+            "nan",
+            "inf",
+            "-inf",
+            "1e308",
+            "1e-308",
+            "0",
+            "1_000",
+            "٣",
+            " 5 ",
+            "x",
+            '"',
+            '"1\n2"',
+            "1;2",
+        ]
+    ),
 )
 headers = st.one_of(
     st.just(["step", "llc", "se", "loss"]),
@@ -203,11 +236,16 @@ def walk(n: int, seed: int, scale: float, se: float) -> bytes:
     """A random walk over log step, of any scale."""
     rng = np.random.Generator(np.random.PCG64(seed))
     steps, llc = np.unique(rng.integers(1, 10**6, n)), scale * np.cumsum(rng.standard_normal(n))
-    lines = [f"{step},{value!r},{se!r},{abs(value)!r}" for step, value in zip(steps, llc.tolist(), strict=False)]
+    lines = [
+        f"{step},{value!r},{se!r},{abs(value)!r}"
+        for step, value in zip(steps, llc.tolist(), strict=False)
+    ]
     return "\n".join(["step,llc,se,loss", *lines]).encode()
 
 
-tables = st.tuples(headers, rows).map(lambda t: "\n".join(",".join(row) for row in [t[0], *t[1]]).encode("utf-8"))
+tables = st.tuples(headers, rows).map(
+    lambda t: "\n".join(",".join(row) for row in [t[0], *t[1]]).encode("utf-8")
+)
 trajectories = st.one_of(st.binary(max_size=300), tables, tables, smooth)
 
 
@@ -217,8 +255,14 @@ def no_picture(*_: object, **options: object) -> None:
 
 @given(trajectories)
 def csv_files(data: bytes) -> None:
-    """Any bytes as the CSV of a trajectory; its chart is drawn and not written as a picture, which takes most time."""
-    with tempfile.TemporaryDirectory() as folder, patch("matplotlib.figure.Figure.savefig", no_picture):
+    """Any bytes as the CSV of a trajectory.
+
+    Its chart is drawn and not written as a picture, which takes most time.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patch("matplotlib.figure.Figure.savefig", no_picture),
+    ):
         (Path(folder) / "t.csv").write_bytes(data)
         few = ("--set", "stages.bootstrap=2")
         check("stages", "--trajectory", f"{folder}/t.csv", "--out", f"{folder}/out", "--json", *few)
@@ -243,7 +287,10 @@ edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "inse
 
 
 def mutated(suffix: str, edited: list[tuple[float, str, bytes]]) -> bytes:
-    """A weight file with some bytes changed, put in, left out or cut off; of archives, often those of the pickle."""
+    """A weight file with some bytes changed, put in, left out or cut off.
+
+    Of archives, often those of the pickle.
+    """
     data = bytearray(WHOLE[suffix])
     for place, kind, new in edited:
         i = int(place * len(data))
@@ -261,7 +308,10 @@ def mutated(suffix: str, edited: list[tuple[float, str, bytes]]) -> bytes:
 def mutated_pickle(edited: list[tuple[float, str, bytes]]) -> bytes:
     """A sound archive around a pickle that is not."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(WHOLE[".pt"])) as source, zipfile.ZipFile(buffer, "w") as target:
+    with (
+        zipfile.ZipFile(io.BytesIO(WHOLE[".pt"])) as source,
+        zipfile.ZipFile(buffer, "w") as target,
+    ):
         for name in source.namelist():
             data = bytearray(source.read(name))
             for place, _, new in edited if name.endswith("data.pkl") else ():
@@ -273,7 +323,9 @@ def mutated_pickle(edited: list[tuple[float, str, bytes]]) -> bytes:
 
 def claiming(shape: list[int], offsets: list[int], dtype: str) -> bytes:
     """A safetensors file whose header claims a tensor."""
-    text = f'{{"embed.W_E":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}'.encode()
+    text = (
+        f'{{"embed.W_E":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}'.encode()
+    )
     return struct.pack("<Q", len(text)) + text + bytes(64)
 
 
@@ -295,7 +347,16 @@ def weights(file: tuple[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"w{suffix}"
         path.write_bytes(data)
-        small = ("--list-length", "2", "--numbers", "5", "--set", "heads.lists=4", "--set", "heads.bootstrap=2")
+        small = (
+            "--list-length",
+            "2",
+            "--numbers",
+            "5",
+            "--set",
+            "heads.lists=4",
+            "--set",
+            "heads.bootstrap=2",
+        )
         check("heads", "--weights", path, "--json", *small)
 
 
@@ -329,11 +390,16 @@ def rows_of(profile: str) -> list[Row]:
     for fault, (holds, share) in PROPERTIES.items():
         row = Row(fault)
         try:
-            chosen = settings(settings.get_profile(profile), max_examples=round(share * CASES[profile]))
+            chosen = settings(
+                settings.get_profile(profile), max_examples=round(share * CASES[profile])
+            )
             counted(chosen(holds), row)()
-        except BaseException as e:  # hypothesis tells the smallest case it found, several of them as a group
+        # hypothesis tells the smallest case it found, several of them as a group
+        except BaseException as e:
             for one in getattr(e, "exceptions", [e]):
-                row.losses.append(f"{type(one).__name__}: {one} {getattr(one, '__notes__', '')}"[:1500])
+                row.losses.append(
+                    f"{type(one).__name__}: {one} {getattr(one, '__notes__', '')}"[:1500]
+                )
         found.append(row)
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     found[-1].note = f"all of them: {grown / 1000:.0f} MB more memory"

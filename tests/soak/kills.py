@@ -1,7 +1,9 @@
-"""Kills and interruptions at random moments: what is there at the end is bitwise that of the run never stopped.
+"""Kills and interruptions at random moments: what is there at the end is bitwise that of the run
+never stopped.
 
-A trial copies the inputs of a command into a new folder, starts the command as a process of its own, stops it one to
-three times at moments that are uniform over the time it takes when nobody stops it, and lets it come to its end.
+A trial copies the inputs of a command into a new folder, starts the command as a process of its
+own, stops it one to three times at moments that are uniform over the time it takes when nobody
+stops it, and lets it come to its end.
 """
 
 import json
@@ -25,15 +27,15 @@ from commands import Process, last_line, wait_until
 from safetensors import safe_open
 from soak.report import Row
 
-from devsort.sorting import train
-from devsort.sorting.run import Run, open_run
-from devsort.sorting.checkpoints import checkpoint_steps, load_resume_step
 from devsort.errors import UserError
-from devsort.storage.files import LEFTOVERS
-from devsort.sorting.heads import load_heads
 from devsort.llc import workers
 from devsort.llc.store import Store
 from devsort.rng import stream
+from devsort.sorting import train
+from devsort.sorting.checkpoints import checkpoint_steps, load_resume_step
+from devsort.sorting.heads import load_heads
+from devsort.sorting.run import Run, open_run
+from devsort.storage.files import LEFTOVERS
 from runs import Smoke
 
 INPUTS = {
@@ -42,9 +44,11 @@ INPUTS = {
     "heads": ("checkpoints", "training.jsonl"),
     "stages": ("checkpoints", "training.jsonl", "llc.zarr", "heads.zarr"),
 }
-SPREAD = {"train by processes": "train", "llc by processes": "llc"}  # as they work where there is more to do
+# as they work where there is more to do
+SPREAD = {"train by processes": "train", "llc by processes": "llc"}
 STOPPED = INPUTS | {name: INPUTS[command] for name, command in SPREAD.items()}
-UNITS = {  # where a command takes up a unit of its work: a step of training, a checkpoint, all of it
+# where a command takes up a unit of its work: a step of training, a checkpoint, all of it
+UNITS = {
     "train": "devsort.sorting.train.Trainer.advance",
     "llc": "devsort.sorting.llc.Worker.__call__",
     "train by processes": "devsort.sorting.train.Trainer.advance",
@@ -63,7 +67,9 @@ UNIT_OF = {
 STAGES = "stages.json"
 ANSWERS = 0.02  # seconds after which a process that has begun has its handlers of signals
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
-SAID = re.compile(r"devsort: (interrupted|terminated); .* (is|are) .*saved, the same command goes on from there")
+SAID = re.compile(
+    r"devsort: (interrupted|terminated); .* (is|are) .*saved, the same command goes on from there"
+)
 
 
 @dataclass
@@ -86,7 +92,9 @@ class Trials:
     def run(self, count: int, seed: int = 0) -> list[Row]:
         """One row for each command; `count` is how often processes are stopped in all."""
         rows = [Row(f"{self.with_signal.name} during {command}") for command in STOPPED]
-        for row, command, share in zip(rows, STOPPED, np.array_split(range(count), len(rows)), strict=True):
+        for row, command, share in zip(
+            rows, STOPPED, np.array_split(range(count), len(rows)), strict=True
+        ):
             self.inside_writes = 0
             trial = 0
             while row.tried < len(share):
@@ -94,7 +102,11 @@ class Trials:
                 self.trial(command, rng, row, len(share) - row.tried)
                 trial += 1
             killed = self.with_signal is signal.SIGKILL
-            row.note = f"{self.inside_writes} with a file half-written" if killed else f"slowest {self.slowest:.2f} s"
+            row.note = (
+                f"{self.inside_writes} with a file half-written"
+                if killed
+                else f"slowest {self.slowest:.2f} s"
+            )
         return rows
 
     def trial(self, command: str, rng: np.random.Generator, row: Row, at_most: int) -> None:
@@ -104,7 +116,9 @@ class Trials:
         with self._folder(command) as folder:
             problem, stops = None, 0
             for _ in range(min(int(rng.integers(1, 4)), at_most)):
-                code, found = self._stopped(command, folder, rng.uniform(ANSWERS, self.durations[command]))
+                code, found = self._stopped(
+                    command, folder, rng.uniform(ANSWERS, self.durations[command])
+                )
                 if code == 0:  # it was done before its time
                     break
                 problem, stops = problem or found, stops + 1
@@ -188,7 +202,10 @@ def by_processes() -> None:
 
 @contextmanager
 def counted(command: str, folder: Path) -> Iterator[Callable[[], list[int]]]:
-    """Has processes that start in the block write down each unit that they take up; yields a reader of the list."""
+    """Has processes that start in the block write down each unit that they take up.
+
+    Yields a reader of the list.
+    """
     path, target = folder.parent / "units", UNITS[command]
     original = resolve_name(target)
     path.write_bytes(b"")
@@ -226,7 +243,10 @@ def measured(run: Run) -> set[int]:
     try:
         return {int(step) for step in load_heads(run).checkpoint}
     except UserError:
-        return {int(path.stem.removeprefix("step-")) for path in run.heads_parts.glob("step-*.safetensors")}
+        return {
+            int(path.stem.removeprefix("step-"))
+            for path in run.heads_parts.glob("step-*.safetensors")
+        }
 
 
 def wasted(command: str, folder: Path, before: set[int], units: list[int]) -> str | None:
@@ -267,18 +287,26 @@ def difference(folder: Path, expected: Path) -> str | None:
     for name in ("llc.zarr", "heads.zarr"):
         if (folder / name).exists() and arrays(folder / name) != arrays(expected / name):
             return f"{name} differs"
-    value, other = (json.loads(p.read_bytes()) if p.exists() else {} for p in (folder / STAGES, expected / STAGES))
+    value, other = (
+        json.loads(p.read_bytes()) if p.exists() else {}
+        for p in (folder / STAGES, expected / STAGES)
+    )
     return f"{STAGES} differs" if value and {**value, "run": ""} != {**other, "run": ""} else None
 
 
 def tensors(path: Path) -> tuple:
     """Metadata and bytes of a safetensors file, whose order in the file may differ."""
     with safe_open(path, "pt") as f:
-        return sorted(f.metadata().items()), [(n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())]
+        return sorted(f.metadata().items()), [
+            (n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())
+        ]
 
 
 def arrays(path: Path) -> dict[str, tuple]:
     """Type and content of every array of a zarr group."""
     group = zarr.open_group(path, mode="r")
     found = {name: np.asarray(group[name][:]) for name in sorted(group.array_keys())}
-    return {n: (a.dtype.kind, a.tobytes() if a.dtype.kind in "bif" else a.tolist()) for n, a in found.items()}
+    return {
+        n: (a.dtype.kind, a.tobytes() if a.dtype.kind in "bif" else a.tolist())
+        for n, a in found.items()
+    }

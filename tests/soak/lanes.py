@@ -1,4 +1,7 @@
-"""A long run: twenty thousand lanes through `devsort llc`, in bounded memory and with bounded open files."""
+"""A long run.
+
+Twenty thousand lanes through `devsort llc`, in bounded memory and with bounded open files.
+"""
 
 import os
 import resource
@@ -11,9 +14,9 @@ from commands import devsort, last_line
 from soak.inputs import MEMORY_DISK
 from soak.report import Row
 
-from devsort.sorting.run import open_run, save_checkpoint
 from devsort.llc import load_llc
 from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.run import open_run, save_checkpoint
 from runs import TINY
 
 MEMORY = 400_000  # kB by which the whole run may raise the peak
@@ -37,16 +40,30 @@ def long_run(lanes: int) -> Row:
         elif load_llc(run).loss.shape[:3] != (count, 2, CHAINS):
             row.losses.append("lanes are missing")
         if grown > MEMORY or files.most > FILES:
-            row.losses.append(f"{row.note}, where {MEMORY / 1000:.0f} MB and {FILES} files are allowed")
+            row.losses.append(
+                f"{row.note}, where {MEMORY / 1000:.0f} MB and {FILES} files are allowed"
+            )
     return row
 
 
 def many_checkpoints(folder: Path, count: int):
-    """A run with `count` saved steps; the weights are those of the initial network with other seeds."""
+    """A run with `count` saved steps.
+
+    The weights are those of the initial network with other seeds.
+    """
     sampler = {**TINY["llc"]["sampler"], "num_chains": CHAINS}
-    chosen = {"first_step": 1, "max_checkpoints": count, "restrictions": ["full", "h0"], "parts": []}
+    chosen = {
+        "first_step": 1,
+        "max_checkpoints": count,
+        "restrictions": ["full", "h0"],
+        "parts": [],
+    }
     config = TINY | {
-        "train": {**TINY["train"], "steps": count, "checkpoints": {"linear_from": 1, "linear_every": 1}},
+        "train": {
+            **TINY["train"],
+            "steps": count,
+            "checkpoints": {"linear_from": 1, "linear_every": 1},
+        },
         "llc": {**TINY["llc"], "sampler": sampler, **chosen},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -63,7 +80,10 @@ def peak() -> int:
 
 
 class OpenFiles:
-    """Counts the open files of this process while a block runs; `most` is the largest number beyond those before."""
+    """Counts the open files of this process while a block runs.
+
+    `most` is the largest number beyond those before.
+    """
 
     def __init__(self) -> None:
         self.before, self.most = len(os.listdir("/proc/self/fd")), 0

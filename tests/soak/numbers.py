@@ -1,4 +1,7 @@
-"""The same numbers: bitwise on any number of cores of one machine, to a tolerance in another grouping of lanes."""
+"""The same numbers.
+
+Bitwise on any number of cores of one machine, to a tolerance in another grouping of lanes.
+"""
 
 import os
 import tempfile
@@ -10,9 +13,9 @@ from commands import Process, devsort, last_line
 from soak.kills import by_processes, difference
 from soak.report import Row
 
-from devsort.sorting.run import open_run
 from devsort.llc import load_llc
 from devsort.llc.store import BURNIN, DRAWN
+from devsort.sorting.run import open_run
 from runs import Smoke
 
 RTOL, ATOL = 2e-4, 2e-5  # of a draw, nats for losses
@@ -54,12 +57,21 @@ def groupings(smoke: Smoke) -> Row:
     for name, options in GROUPINGS.items():
         with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
             run = smoke.copy(Path(scratch), "checkpoints", "training.jsonl")
-            result = devsort("llc", run, *(text for option in options for text in ("--set", option)))
+            result = devsort(
+                "llc", run, *(text for option in options for text in ("--set", option))
+            )
             assert result.code == 0, result.err
             some = load_llc(open_run(run, options))
-            same = whole.sel(checkpoint=some.checkpoint, restriction=some.restriction, chain=some.chain)
-            pairs = [(some[n].values.astype(float), same[n].values.astype(float)) for n in (*DRAWN, *BURNIN)]
-        worst = max(worst, *(float((np.abs(a - b) / (ATOL + RTOL * np.abs(b))).max()) for a, b in pairs))
+            same = whole.sel(
+                checkpoint=some.checkpoint, restriction=some.restriction, chain=some.chain
+            )
+            pairs = [
+                (some[n].values.astype(float), same[n].values.astype(float))
+                for n in (*DRAWN, *BURNIN)
+            ]
+        worst = max(
+            worst, *(float((np.abs(a - b) / (ATOL + RTOL * np.abs(b))).max()) for a, b in pairs)
+        )
         row.count(None if worst <= 1 else f"{name}: {worst:.1f} times the tolerance")
     row.note = f"largest difference {worst:.2g} of {ATOL:g} + {RTOL:g} · value"
     return row

@@ -30,7 +30,8 @@ def table(rows: list[Row]) -> str:
     """Fault, tried, survived, lost, as text; what was lost is told below."""
     head = f"{'fault':44} {'tried':>7} {'survived':>9} {'lost':>5}  note"
     lines = [
-        f"{r.fault:44} {r.tried:7,} {r.tried - len(r.losses):9,} {len(r.losses):5}  {r.note}".rstrip() for r in rows
+        f"{r.fault:44} {r.tried:7,} {r.tried - len(r.losses):9,} {len(r.losses):5}  {r.note}".rstrip()
+        for r in rows
     ]
     told = [f"lost, {r.fault}: {problem}" for r in rows for problem in r.losses]
     return "\n".join([head, *lines, *told])

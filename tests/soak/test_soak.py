@@ -1,4 +1,7 @@
-"""The short form of the soak: a few faults of each kind, which may cost nothing; and proof that it can fail."""
+"""The short form of the soak.
+
+A few faults of each kind, which may cost nothing; and proof that it can fail.
+"""
 
 import signal
 import tempfile
@@ -15,7 +18,10 @@ HOURS = 10_000.0  # patience where time is not what is tested
 
 @pytest.fixture(autouse=True)
 def _in_memory(monkeypatch):
-    """Scratch folders in memory where there is room for it: syncing to a disk takes most of the time."""
+    """Scratch folders in memory where there is room for it.
+
+    Syncing to a disk takes most of the time.
+    """
     monkeypatch.setattr(tempfile, "tempdir", inputs.MEMORY_DISK)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from devsort.rng import stream, torch_stream
 from devsort.sorting import circuits
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.model import ATTN, LN_EPS, init_params, model_shape
-from devsort.rng import stream, torch_stream
 from devsort.sorting.task import draw_lists
 
 TASK = TaskConfig(list_length=3, numbers=6)
@@ -59,27 +59,38 @@ def test_qk_is_the_mean_score_over_positions():
         slow = torch.zeros(7, 6)
         for q in range(7):
             for i in range(3):
-                query = slow_token(params, q, 3 + i) @ params[ATTN + "W_Q"][h] + params[ATTN + "b_Q"][h]
+                query = (
+                    slow_token(params, q, 3 + i) @ params[ATTN + "W_Q"][h] + params[ATTN + "b_Q"][h]
+                )
                 for k in range(6):
                     for j in range(3):
-                        key = slow_token(params, k, j) @ params[ATTN + "W_K"][h] + params[ATTN + "b_K"][h]
+                        key = (
+                            slow_token(params, k, j) @ params[ATTN + "W_K"][h]
+                            + params[ATTN + "b_K"][h]
+                        )
                         slow[q, k] += weight[q, i] / 3 * float(query @ key) / 2  # sqrt(d_head) = 2
         asks = weight.sum(1) > 0
         slow = slow - slow.mean(1, keepdim=True)
-        torch.testing.assert_close(circuits.qk(params, shape)[h][asks], slow[asks], atol=5e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            circuits.qk(params, shape)[h][asks], slow[asks], atol=5e-4, rtol=1e-4
+        )
 
 
 def test_the_diagonal_of_ov_is_the_mean_copying_effect():
     params, shape = network()
     diagonal = circuits.ov(params, shape).diagonal(dim1=1, dim2=2)
-    torch.testing.assert_close(circuits.copying(params, shape).mean(2), diagonal, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        circuits.copying(params, shape).mean(2), diagonal, atol=1e-4, rtol=1e-4
+    )
 
 
 def test_ov_does_not_see_a_constant_in_the_values():
     params, shape = network()
     moved = dict(params)
     moved["blocks.0.ln1.b"] = params["blocks.0.ln1.b"] + 1.0  # the same vector for every token
-    torch.testing.assert_close(circuits.ov(moved, shape), circuits.ov(params, shape), atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        circuits.ov(moved, shape), circuits.ov(params, shape), atol=1e-3, rtol=1e-4
+    )
 
 
 def test_query_positions_are_those_of_drawn_lists():
@@ -90,7 +101,8 @@ def test_query_positions_are_those_of_drawn_lists():
         seen[:6, position] = np.bincount(ordered[:, position - 1], minlength=6)
     seen[6, 0] = 1
     seen /= np.maximum(seen.sum(1, keepdims=True), 1)
-    assert np.abs(seen - circuits.query_positions(shape)).max() < 0.02  # 5 standard errors of the rarest number
+    # 5 standard errors of the rarest number
+    assert np.abs(seen - circuits.query_positions(shape)).max() < 0.02
 
 
 def test_the_largest_number_never_asks():
@@ -104,7 +116,9 @@ def test_the_largest_number_never_asks():
     [([1, 1, 1, 1], 4.0), ([5, 0, 0], 1.0), ([2, 1, 1], math.exp(1.5 * math.log(2)))],
 )
 def test_effective_rank_of_known_spectra(spectrum, rank):
-    assert circuits.effective_rank(torch.tensor(spectrum, dtype=torch.float64)).item() == pytest.approx(rank, rel=1e-9)
+    assert circuits.effective_rank(
+        torch.tensor(spectrum, dtype=torch.float64)
+    ).item() == pytest.approx(rank, rel=1e-9)
 
 
 def test_ranks_of_planted_spectra():
@@ -137,10 +151,16 @@ def test_ranks_do_not_depend_on_the_scale_of_weights():
     params = {ATTN + f"W_{m}": torch.randn(2, 6, 3, generator=generator) for m in "QKV"}
     params[ATTN + "W_O"] = torch.randn(2, 3, 6, generator=generator)
     huge = {name: weight * 1e30 for name, weight in params.items()}
-    assert circuits.ov_rank(huge).tolist() == pytest.approx(circuits.ov_rank(params).tolist(), rel=1e-5)
-    assert circuits.qk_rank(huge).tolist() == pytest.approx(circuits.qk_rank(params).tolist(), rel=1e-5)
+    assert circuits.ov_rank(huge).tolist() == pytest.approx(
+        circuits.ov_rank(params).tolist(), rel=1e-5
+    )
+    assert circuits.qk_rank(huge).tolist() == pytest.approx(
+        circuits.qk_rank(params).tolist(), rel=1e-5
+    )
     cloud = torch.randn(20, 1, 6, generator=generator)
-    assert circuits.residual_rank(1e30 * cloud).item() == pytest.approx(circuits.residual_rank(cloud).item(), rel=1e-4)
+    assert circuits.residual_rank(1e30 * cloud).item() == pytest.approx(
+        circuits.residual_rank(cloud).item(), rel=1e-4
+    )
 
 
 def test_a_weight_that_is_not_finite_has_no_rank_and_leaves_the_other_head_alone():

@@ -1,4 +1,7 @@
-"""The config: defaults in one place, everything else refused in one line that says what, where and what to do."""
+"""The config.
+
+Defaults in one place, everything else refused in one line that says what, where and what to do.
+"""
 
 import re
 from pathlib import Path
@@ -9,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
+from devsort.errors import UserError
+from devsort.sampling.config import SamplerConfig
 from devsort.sorting.config import Config, load_config, parse_config
 from devsort.storage.settings import Section
-from devsort.sampling.config import SamplerConfig
-from devsort.errors import UserError
 
 RUNS = Path(__file__).parents[1] / "runs"
 SEE = "; see `devsort config --help` for keys and ranges"
@@ -26,7 +29,9 @@ quick = settings(
 
 
 def refused(path: Path, text: str | bytes = "", *overrides: str) -> str:
-    """What is told about a config.yaml of this text, without the path that the message must start with."""
+    """What is told about a config.yaml of this text, without the path that the message must start
+    with.
+    """
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(UserError) as e:
         load_config(path, overrides)
@@ -61,26 +66,42 @@ def test_an_empty_file_gives_the_defaults_of_the_paper(path):
     config = load_config(path)
     assert config == Config()
     assert (config.task.list_length, config.task.numbers) == (10, 51)
-    assert (config.model.heads, config.model.d_model, config.model.d_head, config.model.layer_norm) == (2, 96, 48, True)
-    assert (config.train.batch_size, config.train.lr, config.train.weight_decay) == (512, 1e-3, 0.005)
+    assert (
+        config.model.heads,
+        config.model.d_model,
+        config.model.d_head,
+        config.model.layer_norm,
+    ) == (2, 96, 48, True)
+    assert (config.train.batch_size, config.train.lr, config.train.weight_decay) == (
+        512,
+        1e-3,
+        0.005,
+    )
 
 
 def test_the_two_runs_differ_in_weight_decay_alone():
-    a, b = (load_config(RUNS / name / "config.yaml").model_dump() for name in ("baseline", "no-decay"))
+    a, b = (
+        load_config(RUNS / name / "config.yaml").model_dump() for name in ("baseline", "no-decay")
+    )
     assert (a["train"].pop("weight_decay"), b["train"].pop("weight_decay")) == (0.005, 0.0)
     assert a == b
 
 
 def test_a_config_is_frozen():
     config = Config()
-    for change in (lambda: setattr(config, "device", "cpu"), lambda: setattr(config.train, "steps", 1)):
+    for change in (
+        lambda: setattr(config, "device", "cpu"),
+        lambda: setattr(config.train, "steps", 1),
+    ):
         with pytest.raises(ValidationError, match="frozen"):
             change()
     assert hash(config) == hash(Config())
 
 
 def test_steps_of_a_chain_are_burn_in_and_draws():
-    assert SamplerConfig(num_draws=7, num_burnin_steps=5, num_steps_bw_draws=3).num_steps == 5 + 7 * 3
+    assert (
+        SamplerConfig(num_draws=7, num_burnin_steps=5, num_steps_bw_draws=3).num_steps == 5 + 7 * 3
+    )
 
 
 REFUSED = {
@@ -96,14 +117,23 @@ REFUSED = {
         "train.steps: Input should be a valid integer, got a number with a fractional part (got '1.5')",
     ),
     "nothing": ("train: {steps: }", "train.steps: Input should be a valid integer (got 'None')"),
-    "boolean": ("model: {heads: yes}", "model.heads: Input should not be true or false (got 'True')"),
+    "boolean": (
+        "model: {heads: yes}",
+        "model.heads: Input should not be true or false (got 'True')",
+    ),
     "list": ("train: {steps: [1]}", "train.steps: Input should be a valid integer (got a list)"),
     "no section": (
         "train: 3",
         "train: Input should be a valid dictionary or instance of TrainConfig (got '3')",
     ),
-    "too small": ("train: {steps: 0}", "train.steps: Input should be greater than or equal to 1 (got '0')"),
-    "too large": ("model: {heads: 9}", "model.heads: Input should be less than or equal to 8 (got '9')"),
+    "too small": (
+        "train: {steps: 0}",
+        "train.steps: Input should be greater than or equal to 1 (got '0')",
+    ),
+    "too large": (
+        "model: {heads: 9}",
+        "model.heads: Input should be less than or equal to 8 (got '9')",
+    ),
     "huge": (
         "train: {steps: 0x1" + "0" * 5000 + "}",
         "train.steps: Input should be less than or equal to 1000000000 (got a huge integer)",
@@ -114,7 +144,10 @@ REFUSED = {
     ),
     "negative rate": ("train: {lr: -1}", "train.lr: Input should be greater than 0 (got '-1')"),
     "not a number": ("train: {lr: .nan}", "train.lr: Input should be a finite number (got 'nan')"),
-    "infinite": ("llc: {sampler: {n_beta: .inf}}", "llc.sampler.n_beta: Input should be a finite number (got 'inf')"),
+    "infinite": (
+        "llc: {sampler: {n_beta: .inf}}",
+        "llc.sampler.n_beta: Input should be a finite number (got 'inf')",
+    ),
     "longer than numbers": (
         "task: {list_length: 9, numbers: 8}",
         "task: list_length 9 is more than the 8 numbers to draw from",
@@ -178,7 +211,9 @@ def test_a_key_that_is_there_twice_is_told_with_its_place(path):
     message = refused(path, "train:\n  steps: 5\n  steps: 6")
     assert "key 'steps' is there twice in \"<unicode string>\", line 3, column 3" in message
     told = "; quote it or write a plain value"
-    assert refused(path, "", "train={steps: 1, steps: 2}").endswith(f"the value is not valid YAML{told}")
+    assert refused(path, "", "train={steps: 1, steps: 2}").endswith(
+        f"the value is not valid YAML{told}"
+    )
 
 
 def test_a_merge_may_repeat_a_key(path):
@@ -206,12 +241,18 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_folder_and_bytes_that_are_no_text_cannot_be_read(tmp_path, path):
-    with pytest.raises(UserError, match=rf"^{tmp_path} cannot be read \(.*Is a directory.*\); check the file$"):
+    with pytest.raises(
+        UserError, match=rf"^{tmp_path} cannot be read \(.*Is a directory.*\); check the file$"
+    ):
         load_config(tmp_path)
-    assert re.fullmatch(rf"{path} cannot be read \(.*utf-8.*\); check the file", refused(path, b"device: \xff\xfe"))
+    assert re.fullmatch(
+        rf"{path} cannot be read \(.*utf-8.*\); check the file", refused(path, b"device: \xff\xfe")
+    )
 
 
-@pytest.mark.parametrize("tag", ["object/apply:os.system", "object/new:os.system", "name:os.system", "module:os"])
+@pytest.mark.parametrize(
+    "tag", ["object/apply:os.system", "object/new:os.system", "name:os.system", "module:os"]
+)
 def test_tags_that_build_objects_are_refused_and_nothing_runs(path, tag):
     canary = path.with_name("canary")
     exploit = f"!!python/{tag} ['touch {canary}']"
@@ -221,7 +262,8 @@ def test_tags_that_build_objects_are_refused_and_nothing_runs(path, tag):
     )
     assert not canary.exists()
     yaml.unsafe_load(f"!!python/object/apply:os.system ['touch {canary}']")
-    assert canary.exists()  # the exploit works where tags are obeyed: the refusal above is not for a typing error
+    # the exploit works where tags are obeyed: the refusal above is not for a typing error
+    assert canary.exists()
 
 
 def test_a_value_of_a_few_aliases_that_stands_for_gigabytes_is_not_written_out(path):
@@ -229,7 +271,9 @@ def test_a_value_of_a_few_aliases_that_stands_for_gigabytes_is_not_written_out(p
     layers += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
     message = refused(path, "\n".join([*layers, "device: *a11"]))
     assert len(message) < 1000
-    assert message.startswith("device: Input should be 'auto', 'cpu' or 'cuda' (got a list); unknown key a0; ")
+    assert message.startswith(
+        "device: Input should be 'auto', 'cpu' or 'cuda' (got a list); unknown key a0; "
+    )
 
 
 def test_a_mapping_that_holds_itself_is_refused(path):
@@ -338,7 +382,10 @@ def test_nothing_but_a_users_error_escapes_from_yaml_like_text(path, text):
 
 @quick
 @given(
-    st.one_of(st.text(max_size=40), st.lists(st.sampled_from([*PIECES, "=", ".", "device"]), max_size=12).map("".join))
+    st.one_of(
+        st.text(max_size=40),
+        st.lists(st.sampled_from([*PIECES, "=", ".", "device"]), max_size=12).map("".join),
+    )
 )
 def test_nothing_but_a_users_error_escapes_from_overrides(path, override):
     path.write_text("train: {steps: 5}")
@@ -346,7 +393,9 @@ def test_nothing_but_a_users_error_escapes_from_overrides(path, override):
 
 
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
-values = st.recursive(leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3))
+values = st.recursive(
+    leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3)
+)
 keys = st.sampled_from([name for section in sections() for name in section.model_fields])
 
 
@@ -359,7 +408,8 @@ def test_nothing_but_a_users_error_escapes_from_any_value_at_any_key(data):
         assert str(e).startswith("here: ")
         assert len(str(e).splitlines()) == 1
     else:
-        assert parse_config(config.model_dump(mode="json"), "here") == config  # what is stored reads back the same
+        # what is stored reads back the same
+        assert parse_config(config.model_dump(mode="json"), "here") == config
 
 
 def _loads_or_tells(path: Path, *overrides: str) -> None:

@@ -1,4 +1,7 @@
-"""devinterp's sampler beside ours: bitwise the same rule without noise, the same λ̂ with it, and its file layout."""
+"""devinterp's sampler beside ours.
+
+Bitwise the same rule without noise, the same λ̂ with it, and its file layout.
+"""
 
 import json
 
@@ -7,16 +10,16 @@ import pytest
 import torch
 from commands import devsort
 
-from devsort.sorting.run import load_checkpoint, open_run
 from devsort.bench.trainers import hooked_transformer
-from devsort.sampling.config import SamplerConfig
 from devsort.errors import UserError
 from devsort.llc import Context, estimate, load_llc
-from devsort.sorting.model import forward, losses, model_shape
 from devsort.sampling import run_chains
+from devsort.sampling.config import SamplerConfig
 from devsort.sorting.devinterp import SortModule, answer_loss, sample_with_devinterp, to_devinterp
-from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.model import forward, losses, model_shape
 from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.run import load_checkpoint, open_run
 from devsort.sorting.task import sampling_set
 
 QUIET = SamplerConfig(
@@ -44,20 +47,32 @@ def ours(run, params, data, config: SamplerConfig, name: str):
 def test_the_module_is_the_model_with_its_names(trained):
     run, params = trained
     module, data = SortModule(params), sampling_set(run.config.task, 16)
-    assert list(dict(module.named_parameters())) == sorted(params, key=list(dict(module.named_parameters())).index)
-    assert {n: tuple(p.shape) for n, p in module.named_parameters()} == {n: tuple(p.shape) for n, p in params.items()}
+    assert list(dict(module.named_parameters())) == sorted(
+        params, key=list(dict(module.named_parameters())).index
+    )
+    assert {n: tuple(p.shape) for n, p in module.named_parameters()} == {
+        n: tuple(p.shape) for n, p in params.items()
+    }
     assert torch.equal(module(data.tokens), forward(params, data.tokens))
-    mean = answer_loss(module(data.tokens), data.tokens).mean()  # devinterp takes the mean over all 2L tokens
-    assert float(mean.detach()) == pytest.approx(float(losses(params, data.tokens, data.targets).mean()), rel=1e-6)
+    # devinterp takes the mean over all 2L tokens
+    mean = answer_loss(module(data.tokens), data.tokens).mean()
+    assert float(mean.detach()) == pytest.approx(
+        float(losses(params, data.tokens, data.targets).mean()), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "h1"])
 def test_without_noise_both_take_the_same_steps(trained, name):
-    """Full batches and no noise leave the step rule, with localization, prior, mask, burn-in and thinning."""
+    """Full batches and no noise leave the step rule, with localization, prior, mask, burn-in and
+    thinning.
+    """
     run, params = trained
     data = sampling_set(run.config.task, QUIET.batch_size)
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
-    theirs, mine = sample_with_devinterp(params, data, QUIET, mask, seed=3), ours(run, params, data, QUIET, name)
+    theirs, mine = (
+        sample_with_devinterp(params, data, QUIET, mask, seed=3),
+        ours(run, params, data, QUIET, name),
+    )
     assert np.ptp(mine.loss) > 5e-5  # the chain moves, by more than what is compared
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss"):
         a, b = getattr(theirs, field), getattr(mine, field)
@@ -70,21 +85,35 @@ def test_without_noise_both_take_the_same_steps(trained, name):
 def test_on_transformer_lenss_model_it_takes_the_same_steps(trained):
     pytest.importorskip("transformer_lens")
     run, params = trained
-    data, shape = sampling_set(run.config.task, QUIET.batch_size), model_shape(run.config.task, run.config.model)
+    data, shape = (
+        sampling_set(run.config.task, QUIET.batch_size),
+        model_shape(run.config.task, run.config.model),
+    )
     mask, hooked = restriction_mask("h1", shape), hooked_transformer(shape)
     hooked.load_state_dict(params, strict=False)
     found = sample_with_devinterp(params, data, QUIET, mask, seed=3, module=hooked)
-    np.testing.assert_allclose(found.loss, sample_with_devinterp(params, data, QUIET, mask, seed=3).loss, atol=1e-6)
+    np.testing.assert_allclose(
+        found.loss, sample_with_devinterp(params, data, QUIET, mask, seed=3).loss, atol=1e-6
+    )
 
 
 def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
     folder = smoke.copy(tmp_path, "checkpoints")
     chosen = ("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2")
-    settings = (*chosen, "llc.sampler.num_draws=60", "llc.sampler.num_burnin_steps=12", "llc.sampler.batch_size=16")
+    settings = (
+        *chosen,
+        "llc.sampler.num_draws=60",
+        "llc.sampler.num_burnin_steps=12",
+        "llc.sampler.batch_size=16",
+    )
     arguments = [a for s in settings for a in ("--set", s)]
-    theirs = json.loads(devsort("llc", folder, "--sampler", "devinterp", "--json", *arguments).out)["trajectory"]
+    theirs = json.loads(devsort("llc", folder, "--sampler", "devinterp", "--json", *arguments).out)[
+        "trajectory"
+    ]
     mine = json.loads(devsort("llc", folder, "--json", *arguments).out)["trajectory"]
-    assert [(r["step"], r["restriction"]) for r in theirs] == [(r["step"], r["restriction"]) for r in mine]
+    assert [(r["step"], r["restriction"]) for r in theirs] == [
+        (r["step"], r["restriction"]) for r in mine
+    ]
     for a, b in zip(theirs, mine, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.3)  # on other minibatches
         assert abs(a["llc"] - b["llc"]) <= 2 * np.hypot(a["se"], b["se"])
@@ -113,7 +142,9 @@ def test_label_noise_is_refused(smoke, trained):
     task = trained[0].config.task.model_copy(update={"label_noise": 0.5})
     with pytest.raises(UserError) as e:
         sample_with_devinterp(trained[1], sampling_set(task, 16), QUIET, None, 0)
-    assert str(e.value) == "--sampler devinterp cannot express task.label_noise; use our own sampler"
+    assert (
+        str(e.value) == "--sampler devinterp cannot express task.label_noise; use our own sampler"
+    )
 
 
 def test_a_step_is_told_once_and_our_own_look_at_the_start_is_not(trained):
@@ -133,5 +164,7 @@ def test_what_is_raised_before_a_step_ends_the_sampling(trained):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sample_with_devinterp(trained[1], sampling_set(trained[0].config.task, 8), QUIET, None, 0, stop)
+        sample_with_devinterp(
+            trained[1], sampling_set(trained[0].config.task, 8), QUIET, None, 0, stop
+        )
     assert len(calls) == 3

@@ -5,10 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from devsort.sorting.run import open_run
 from devsort.errors import UserError
 from devsort.llc import load_llc, run_llc, workers
 from devsort.sorting.llc import chosen_steps
+from devsort.sorting.run import open_run
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (2, 2), (5, 5), (32, 32), (400, 300)])
@@ -63,7 +63,10 @@ def test_a_wrong_restriction_is_told_before_anything_is_made(smoke, tmp_path, ov
 def test_an_untrained_run_is_named(tiny_run):
     with pytest.raises(UserError) as e:
         run_llc(tiny_run)
-    assert str(e.value) == f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
+    assert (
+        str(e.value)
+        == f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
+    )
     assert not tiny_run.llc.exists()
 
 
@@ -76,7 +79,9 @@ def test_a_gpu_that_is_not_there_is_told(smoke, tmp_path, monkeypatch):
         run_llc(run)
 
 
-def test_a_group_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(smoke, tmp_path, monkeypatch):
+def test_a_group_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(
+    smoke, tmp_path, monkeypatch
+):
     monkeypatch.setattr(workers, "GROUPS", 2)  # of the six checkpoints, three side by side
     run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
     run_llc(run)

@@ -1,4 +1,7 @@
-"""The model against a loop oracle and against HookedTransformer; weights of strangers are checked."""
+"""The model against a loop oracle and against HookedTransformer.
+
+Weights of strangers are checked.
+"""
 
 import math
 import warnings
@@ -8,8 +11,8 @@ import pytest
 import torch
 from oracles import LoopModel, random_params
 
-from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.errors import UserError
+from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.model import (
     Shape,
     activations,
@@ -29,8 +32,12 @@ BUFFERS = {"blocks.0.attn.mask", "blocks.0.attn.IGNORE"}
 BASELINE = model_shape(TaskConfig(), ModelConfig())
 
 
-def small(heads: int = 2, norm: bool = True) -> tuple[Shape, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """A shape with all dimensions different, random parameters, tokens and noisy targets of three lists."""
+def small(
+    heads: int = 2, norm: bool = True
+) -> tuple[Shape, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
+    """A shape with all dimensions different, random parameters, tokens and noisy targets of three
+    lists.
+    """
     task = TaskConfig(list_length=4, numbers=9, label_noise=0.5)
     shape = model_shape(task, ModelConfig(heads=heads, d_model=7, d_head=3, layer_norm=norm))
     batch = train_batch(task, 1, 3)
@@ -60,9 +67,14 @@ def test_activations_equal_the_loop_oracle(heads, norm):
     assert found.pattern.shape == (3, heads, 4, 8)
     assert found.head_out.shape == (3, heads, 4, 7)
     for i, row in enumerate(tokens.tolist()):
-        torch.testing.assert_close(found.resid_pre[i], torch.tensor(oracle.resid_pre(row)[4:]), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            found.resid_pre[i], torch.tensor(oracle.resid_pre(row)[4:]), rtol=0, atol=1e-5
+        )
         for h in range(shape.heads):
-            pattern, out = torch.tensor(oracle.pattern(row, h)), torch.tensor(oracle.head_out(row, h))
+            pattern, out = (
+                torch.tensor(oracle.pattern(row, h)),
+                torch.tensor(oracle.head_out(row, h)),
+            )
             torch.testing.assert_close(found.pattern[i, h], pattern, rtol=0, atol=1e-5)
             torch.testing.assert_close(found.head_out[i, h], out, rtol=0, atol=1e-5)
 
@@ -111,7 +123,11 @@ def test_future_mask_equals_its_definition():
 
 def test_layer_norm_at_values_by_hand():
     # mean 2, variance 2: (x − 2) / sqrt(2 + 1e-5) · w + b
-    x, w, b = torch.tensor([0.0, 2.0, 2.0, 4.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([0.0, 1.0, 0.0, 1.0])
+    x, w, b = (
+        torch.tensor([0.0, 2.0, 2.0, 4.0]),
+        torch.tensor([1.0, 2.0, 3.0, 4.0]),
+        torch.tensor([0.0, 1.0, 0.0, 1.0]),
+    )
     unit = 2 / math.sqrt(2 + 1e-5)
     torch.testing.assert_close(layer_norm(x, w, b), torch.tensor([-unit, 1.0, 0.0, 4 * unit + 1]))
     assert layer_norm(x, None, None) is x
@@ -129,7 +145,8 @@ def test_initial_weights_have_their_distribution():
     sigma, drawn = 0.8 / math.sqrt(96), []
     for name, value in params.items():
         leaf = name.rsplit(".", 1)[1]
-        if leaf.startswith("W_"):  # of each parameter six standard errors, of all together four: 1.4 %
+        # of each parameter six standard errors, of all together four: 1.4 %
+        if leaf.startswith("W_"):
             drawn.append(value.flatten())
             assert abs(value.mean()) < 6 * sigma / math.sqrt(value.numel()), name
             assert abs(value.std() / sigma - 1) < 6 / math.sqrt(2 * value.numel()), name
@@ -202,7 +219,9 @@ def test_hooked_transformer_state_dict_is_understood(heads, norm):
     assert infer_shape(theirs, 10, 51) == shape
     tokens = train_batch(TaskConfig(), 1, 8).tokens
     with torch.no_grad():
-        torch.testing.assert_close(forward(theirs, tokens), peer(tokens[:, :20])[:, 10:], rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            forward(theirs, tokens), peer(tokens[:, :20])[:, 10:], rtol=0, atol=1e-5
+        )
 
 
 @every_model
@@ -214,10 +233,19 @@ def test_shape_is_read_off_a_state_dict(heads, norm):
 W_Q = "blocks.0.attn.W_Q"
 MISFITS = {
     "no attention": ({W_Q: None}, f"w.pt: {W_Q} is missing, expected (heads, d_model, d_head); "),
-    "flat": ({W_Q: torch.zeros(7, 3)}, f"w.pt: {W_Q} is of shape (7, 3), expected (heads, d_model, d_head); "),
-    "empty": ({W_Q: torch.zeros(0, 7, 3)}, f"w.pt: {W_Q} is of shape (0, 7, 3), expected (heads, d_model, d_head); "),
+    "flat": (
+        {W_Q: torch.zeros(7, 3)},
+        f"w.pt: {W_Q} is of shape (7, 3), expected (heads, d_model, d_head); ",
+    ),
+    "empty": (
+        {W_Q: torch.zeros(0, 7, 3)},
+        f"w.pt: {W_Q} is of shape (0, 7, 3), expected (heads, d_model, d_head); ",
+    ),
     "missing": ({"unembed.b_U": None}, "w.pt: unembed.b_U is missing; "),
-    "size": ({"embed.W_E": torch.zeros(11, 7)}, "w.pt: embed.W_E has shape (11, 7), expected (10, 7); "),
+    "size": (
+        {"embed.W_E": torch.zeros(11, 7)},
+        "w.pt: embed.W_E has shape (11, 7), expected (10, 7); ",
+    ),
     "nan": (
         {"unembed.b_U": torch.full((10,), torch.nan)},
         "w.pt: unembed.b_U holds values that are no finite floats; ",
@@ -251,7 +279,11 @@ def test_weights_that_do_not_fit_are_named(case):
     with pytest.raises(UserError) as e:
         infer_shape(params, 4, 9, where="w.pt")
     attention = W_Q in changes
-    fix = "give a one-layer HookedTransformer state dict" if attention else "check the file, list length and numbers"
+    fix = (
+        "give a one-layer HookedTransformer state dict"
+        if attention
+        else "check the file, list length and numbers"
+    )
     assert str(e.value) == message + fix
 
 

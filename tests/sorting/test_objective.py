@@ -1,7 +1,8 @@
 """The sorting model's objectives against the plain loss of the readable model, on the same draws.
 
-Tolerance: both are float32 with other orders of summation. A chain of 30 small steps lets rounding (1e-7 of a loss
-near 2) grow little, so losses agree to 2e-5 and squared norms to 1e-3 of their value.
+Tolerance: both are float32 with other orders of summation. A chain of 30 small steps lets rounding
+(1e-7 of a loss near 2) grow little, so losses agree to 2e-5 and squared norms to 1e-3 of their
+value.
 """
 
 import numpy as np
@@ -9,12 +10,12 @@ import pytest
 import torch
 from oracles import random_params
 
-from devsort.sorting.config import ModelConfig, TaskConfig
-from devsort.sampling.config import SamplerConfig
-from devsort.sorting.model import losses, model_shape, param_shapes
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
-from devsort.sorting.restrictions import restriction_mask
+from devsort.sampling.config import SamplerConfig
+from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.model import losses, model_shape, param_shapes
 from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.task import Batch, eval_batch
 
 CONFIG = SamplerConfig(
@@ -37,7 +38,9 @@ def fast(name: str, norm: bool = True, groups: dict | None = None, heads: int = 
     batches = Minibatches(batches.data, batches.index, groups or {})
     kernels = sort_kernels(shape)
     reference = Reference(kernels[0], params, batches.data)
-    return run_chains(SortObjective(kernels, [reference], name, batches), CONFIG, [(c,) for c in range(3)])
+    return run_chains(
+        SortObjective(kernels, [reference], name, batches), CONFIG, [(c,) for c in range(3)]
+    )
 
 
 def plain_loss(params, batch):
@@ -55,15 +58,20 @@ def test_a_restriction_gives_the_trace_of_the_plain_loss(name, norm):
     found = fast(name, norm)
     assert found.dimension == expected.dimension
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss", "rise"):
-        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), atol=2e-5, err_msg=field)
+        np.testing.assert_allclose(
+            getattr(found, field), getattr(expected, field), atol=2e-5, err_msg=field
+        )
     for field in ("force", "distance"):
-        np.testing.assert_allclose(getattr(found, field), getattr(expected, field), rtol=1e-3, err_msg=field)
+        np.testing.assert_allclose(
+            getattr(found, field), getattr(expected, field), rtol=1e-3, err_msg=field
+        )
     scale = np.sqrt(expected.force * expected.distance)
     assert (np.abs(found.work - expected.work) <= 1e-3 * scale + 1e-6).all()
 
 
 def test_the_rise_at_the_start_is_zero_to_rounding(monkeypatch):
-    monkeypatch.setattr("devsort.sorting.kernels.head.CHUNK", 8)  # what is frozen is computed in several parts
+    # what is frozen is computed in several parts
+    monkeypatch.setattr("devsort.sorting.kernels.head.CHUNK", 8)
     monkeypatch.setattr("devsort.sorting.objective.CHUNK", 8)
     for name in NAMES:
         assert np.abs(fast(name).burnin_rise[:, 0]).max() < 2e-6
@@ -72,10 +80,17 @@ def test_the_rise_at_the_start_is_zero_to_rounding(monkeypatch):
 def test_groups_follow_parts_of_the_data():
     small = torch.zeros(40, 4, dtype=torch.bool)
     small[:, :2] = True
-    groups = {"all": torch.ones(40, 4, dtype=torch.bool), "first": small, "rest": ~small, "none": small & ~small}
+    groups = {
+        "all": torch.ones(40, 4, dtype=torch.bool),
+        "first": small,
+        "rest": ~small,
+        "none": small & ~small,
+    }
     trace = fast("full", groups=groups)
     np.testing.assert_allclose(trace.groups["all"], trace.rise, atol=1e-6)
-    np.testing.assert_allclose((trace.groups["first"] + trace.groups["rest"]) / 2, trace.rise, atol=1e-6)
+    np.testing.assert_allclose(
+        (trace.groups["first"] + trace.groups["rest"]) / 2, trace.rise, atol=1e-6
+    )
     assert np.isnan(trace.groups["none"]).all()
     assert np.abs(trace.groups["first"] - trace.groups["rest"]).max() > 1e-3
 
@@ -84,7 +99,9 @@ def test_a_group_is_the_plain_loss_on_its_lists():
     _, params, batches = setting()
     chosen = torch.arange(40) % 3 == 0
     trace = fast("full", groups={"third": chosen[:, None].expand(40, 4)})
-    quiet = LossObjective(plain_loss, params, (batches.data.tokens, batches.data.targets), batches.index)
+    quiet = LossObjective(
+        plain_loss, params, (batches.data.tokens, batches.data.targets), batches.index
+    )
     assert trace.groups["third"].shape == trace.loss.shape
     # the parameters at the first kept draw, from a chain on the plain loss
     rows = batches.index[:, CONFIG.num_burnin_steps]

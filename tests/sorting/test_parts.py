@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from devsort.sorting.config import TaskConfig
 from devsort.errors import UserError
+from devsort.sorting.config import TaskConfig
 from devsort.sorting.parts import data_parts
 from devsort.sorting.task import eval_batch, gaps
 
@@ -23,7 +23,13 @@ def test_gaps_divide_the_lists_at_the_median_of_their_mean_gap():
 
 def test_target_ranges_cover_every_answer_once():
     parts = data_parts(("targets:5",), DATA, TASK)
-    assert list(parts) == ["targets-0-1", "targets-2-4", "targets-5-6", "targets-7-9", "targets-10-11"]
+    assert list(parts) == [
+        "targets-0-1",
+        "targets-2-4",
+        "targets-5-6",
+        "targets-7-9",
+        "targets-10-11",
+    ]
     assert (np.sum([p.numpy() for p in parts.values()], 0) == 1).all()
     chosen = DATA.targets[parts["targets-2-4"]]
     assert chosen.min() == 2 and chosen.max() == 4

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
+from devsort.errors import UserError
+from devsort.rng import stream
 from devsort.sorting import planted
 from devsort.sorting.config import ModelConfig, TaskConfig
-from devsort.errors import UserError
 from devsort.sorting.model import forward, infer_shape
-from devsort.rng import stream
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=256)

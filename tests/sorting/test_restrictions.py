@@ -15,7 +15,10 @@ def free(name: str, shape: Shape = SHAPE) -> dict[str, int]:
     """Free entries of each parameter that has any."""
     mask = restriction_mask(name, shape)
     counts = {n: SIZES[n] if part is None else part for n, part in mask.items()}
-    return {n: int(torch.zeros(c).numel() if isinstance(c, tuple) else c.sum()) for n, c in counts.items()}
+    return {
+        n: int(torch.zeros(c).numel() if isinstance(c, tuple) else c.sum())
+        for n, c in counts.items()
+    }
 
 
 def test_full_frees_everything():
@@ -39,7 +42,9 @@ def test_groups_and_heads_leave_out_the_output_bias_alone():
     names = [*expand(("heads",), 3), "embed", "pos", "unembed", "norms"]
     total = [n for name in names for n in free(name).items()]
     rest = {ATTN + "b_O"}
-    assert sum(count for _, count in total) == sum(torch.zeros(s).numel() for n, s in SIZES.items() if n not in rest)
+    assert sum(count for _, count in total) == sum(
+        torch.zeros(s).numel() for n, s in SIZES.items() if n not in rest
+    )
     assert {n for n, _ in total} == set(SIZES) - rest
 
 
@@ -54,7 +59,9 @@ def test_expand_keeps_order_and_drops_repetitions():
     assert expand(("h1", "full", "heads", "full"), 3) == ("h1", "full", "h0", "h2")
 
 
-@pytest.mark.parametrize(("name", "head"), [("h0", 0), ("h12", 12), ("h0.qk", None), ("full", None), ("hh0", None)])
+@pytest.mark.parametrize(
+    ("name", "head"), [("h0", 0), ("h12", 12), ("h0.qk", None), ("full", None), ("hh0", None)]
+)
 def test_whole_head(name, head):
     assert whole_head(name) == head
 

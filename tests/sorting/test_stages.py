@@ -4,12 +4,12 @@ from unittest.mock import ANY
 import pytest
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort.sorting.run import open_run
 from devsort.cli.commands import main
 from devsort.errors import UserError
+from devsort.sorting.run import open_run
+from devsort.sorting.stages import table
 from devsort.stages import load_stages, run_stages, stages_of_csv, step
 from devsort.stages.detector import detect
-from devsort.sorting.stages import table
 
 STAGE_KEYS = {"name", "from", "to", "llc", "loss"}
 
@@ -17,8 +17,8 @@ STAGE_KEYS = {"name", "from", "to", "llc", "loss"}
 @pytest.fixture
 def measured_run(tiny_run, monkeypatch):
     """A run whose LLC table and head scores are known; only their readers are replaced."""
-    import devsort.sorting.heads
     import devsort.llc
+    import devsort.sorting.heads
 
     store = {"llc": llc_table(), "heads": head_scores()}
     monkeypatch.setattr(devsort.llc, "load_llc", lambda run: store["llc"])
@@ -34,14 +34,22 @@ def test_the_json_of_a_run(measured_run):
     assert all(b["ci95"][0] <= b["step"] <= b["ci95"][1] for b in value["boundaries"])
     assert [s["llc"] for s in value["stages"]] == ["flat", "rising", "falling"]
     assert [s["loss"] for s in value["stages"]] == ["flat", "falling", "flat"]
-    assert [s["name"] for s in value["stages"]] == ["unnamed", "initial learning", "head specialization"]
+    assert [s["name"] for s in value["stages"]] == [
+        "unnamed",
+        "initial learning",
+        "head specialization",
+    ]
     assert all(s.keys() >= STAGE_KEYS for s in value["stages"])
-    assert [a["to"] == b["from"] for a, b in zip(value["stages"], value["stages"][1:], strict=False)] == [True, True]
+    assert [
+        a["to"] == b["from"] for a, b in zip(value["stages"], value["stages"][1:], strict=False)
+    ] == [True, True]
     assert value["events"][0]["stage"] == "head specialization"
     assert value["events"][0]["boundary_distance_log10"] == pytest.approx(0.37, abs=0.05)
     assert load_stages(run) == value
     assert {**value, "checksum": ANY} == json.loads(run.stages.read_text())
-    assert "initial learning" in table(value) and "split_onset at step 700: in stage 3" in table(value)
+    assert "initial learning" in table(value) and "split_onset at step 700: in stage 3" in table(
+        value
+    )
 
 
 def test_done_work_is_kept_and_stale_work_redone(measured_run, monkeypatch):
@@ -82,13 +90,21 @@ def test_missing_and_foreign_stages_name_the_command(measured_run):
     run.stages.write_text("{}")
     with pytest.raises(UserError) as e:
         load_stages(run)
-    assert str(e.value).endswith(f"is not what devsort wrote; run `devsort stages {run.path} --force` to make it again")
+    assert str(e.value).endswith(
+        f"is not what devsort wrote; run `devsort stages {run.path} --force` to make it again"
+    )
 
 
 def test_a_csv_gets_stages_and_a_chart(tmp_path, capsys):
     one = llc_table().sel(restriction="full")
     path = tmp_path / "t.csv"
-    lines = zip(one.checkpoint.values, one.llc.values, one.se.values, one.checkpoint_loss.values, strict=True)
+    lines = zip(
+        one.checkpoint.values,
+        one.llc.values,
+        one.se.values,
+        one.checkpoint_loss.values,
+        strict=True,
+    )
     path.write_text("step,llc,se,loss\n" + "\n".join(",".join(map(str, row)) for row in lines))
     assert len(stages_of_csv(path)["boundaries"]) == 2
     with pytest.raises(SystemExit) as e:
@@ -107,7 +123,11 @@ def test_a_csv_gets_stages_and_a_chart(tmp_path, capsys):
     assert e.value.code == 0
     value = json.loads(capsys.readouterr().out)
     assert len(value["boundaries"]) == 2 and value["events"] == []
-    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == ["stages.json", "stages.png", "stages.svg"]
+    assert sorted(p.name for p in (tmp_path / "o").iterdir()) == [
+        "stages.json",
+        "stages.png",
+        "stages.svg",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +138,10 @@ def test_a_csv_gets_stages_and_a_chart(tmp_path, capsys):
             ["stages", "--trajectory", "no.csv"],
             "no.csv is missing; give a CSV with the columns step, llc, se and optionally loss",
         ),
-        (["compare", "RUN"], "compare needs two or more different runs; name them, as in `devsort compare RUN RUN`"),
+        (
+            ["compare", "RUN"],
+            "compare needs two or more different runs; name them, as in `devsort compare RUN RUN`",
+        ),
         (
             ["compare", "RUN", "RUN"],
             "compare needs two or more different runs; name them, as in `devsort compare RUN RUN`",

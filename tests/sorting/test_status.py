@@ -25,7 +25,11 @@ def test_a_finished_run_is_done(smoke):
     value = status(run)
     assert value["run"] == str(smoke.path) and [p["part"] for p in value["parts"]] == list(ALL)
     assert all(p["state"] == "done" for p in value["parts"])
-    assert [p["detail"] for p in value["parts"]][:3] == ["16 steps", "6 checkpoints", "16 checkpoints"]
+    assert [p["detail"] for p in value["parts"]][:3] == [
+        "16 steps",
+        "6 checkpoints",
+        "16 checkpoints",
+    ]
     lines = table(value).splitlines()
     assert len(lines) == 4 and lines[0].split() == ["checkpoints", "done", "16", "steps"]
 
@@ -50,7 +54,11 @@ DAMAGE = {
     "a checkpoint lost": (lose_checkpoint, "checkpoints", "step-000000100.safetensors is missing"),
     "a broken llc store": (lambda run: (run.llc / "zarr.json").unlink(), "llc", "is damaged"),
     "a broken heads store": (lambda run: (run.heads / "zarr.json").unlink(), "heads", "damaged"),
-    "stages cut short": (lambda run: run.stages.write_text('{"stages": ['), "stages", "is cut short or damaged"),
+    "stages cut short": (
+        lambda run: run.stages.write_text('{"stages": ['),
+        "stages",
+        "is cut short or damaged",
+    ),
 }
 
 
@@ -60,7 +68,11 @@ def test_damage_is_found_and_the_remedy_named(smoke, tmp_path, what):
     damage, part, told = DAMAGE[what]
     damage(run)
     found = next(p for p in status(run)["parts"] if p["part"] == part)
-    assert found["state"] == "broken" and told in found["detail"] and "; run `devsort " in found["detail"]
+    assert (
+        found["state"] == "broken"
+        and told in found["detail"]
+        and "; run `devsort " in found["detail"]
+    )
 
 
 def test_what_another_config_made_is_stale(smoke, tmp_path):
@@ -76,7 +88,9 @@ def test_a_half_trained_run_is_unfinished_and_nothing_is_written(tiny_run):
     tiny_run.checkpoint(20).unlink()
     before = sorted(tiny_run.path.rglob("*"))
     assert states(tiny_run)["checkpoints"] == "unfinished"
-    assert detail(tiny_run, "checkpoints").startswith(f"{tiny_run.path} was trained to step 15 of 20; ")
+    assert detail(tiny_run, "checkpoints").startswith(
+        f"{tiny_run.path} was trained to step 15 of 20; "
+    )
     assert sorted(tiny_run.path.rglob("*")) == before
     shutil.rmtree(tiny_run.checkpoints)
     assert states(tiny_run)["checkpoints"] == "missing"

@@ -9,18 +9,30 @@ import torch
 from oracles import loop_gaps, loop_sequence
 from scipy import stats
 
+from devsort.rng import stream
 from devsort.sorting import task as task_module
 from devsort.sorting.config import TaskConfig
-from devsort.rng import stream
-from devsort.sorting.task import Batch, draw_lists, eval_batch, gaps, make_batch, mean_gap, train_batch
+from devsort.sorting.task import (
+    Batch,
+    draw_lists,
+    eval_batch,
+    gaps,
+    make_batch,
+    mean_gap,
+    train_batch,
+)
 
-REJECT = 1e-3  # p-value below which a chi-squared test fails; seeds are fixed, so it fails always or never
+# p-value below which a chi-squared test fails; seeds are fixed, so it fails always or never
+REJECT = 1e-3
 NOISY = TaskConfig(list_length=4, numbers=9, label_noise=0.3)
 FINITE = TaskConfig(list_length=3, numbers=12, train_lists=50)
 
 
 def p_value(outcomes: np.ndarray, expected: list) -> float:
-    """Chi-squared p-value of "every one of `expected` is equally likely"; 0 if anything else occurs."""
+    """Chi-squared p-value of "every one of `expected` is equally likely".
+
+    0 if anything else occurs.
+    """
     values, counts = np.unique(outcomes, axis=0, return_counts=True)
     count = {tuple(np.atleast_1d(v).tolist()): int(c) for v, c in zip(values, counts, strict=True)}
     observed = [count.pop(tuple(np.atleast_1d(e).tolist()), 0) for e in expected]
@@ -41,7 +53,8 @@ def test_every_ordered_list_is_equally_likely(numbers, length):
 
 
 def test_the_test_of_uniformity_can_fail():
-    # the classic wrong shuffle, which swaps with any position: 27 paths cannot share 6 permutations evenly
+    # the classic wrong shuffle, which swaps with any position: 27 paths cannot share 6 permutations
+    # evenly
     rng = stream(11, "test")
     deck, row = np.tile(np.arange(3), (60_000, 1)), np.arange(60_000)
     for i in range(3):
@@ -79,14 +92,18 @@ def test_mean_gap_is_the_exact_expectation(numbers, length):
     # all C(N, L) sets are equally likely; Fractions keep the enumeration exact
     every = [g for chosen in combinations(range(numbers), length) for g in loop_gaps(list(chosen))]
     exact = Fraction(sum(every), len(every))
-    assert mean_gap(TaskConfig(list_length=length, numbers=numbers)) == pytest.approx(float(exact), rel=1e-15)
+    assert mean_gap(TaskConfig(list_length=length, numbers=numbers)) == pytest.approx(
+        float(exact), rel=1e-15
+    )
 
 
 def test_gaps_of_drawn_lists_have_the_enumerated_distribution():
     # the first gap alone: gaps of one list are not independent of each other
     numbers, length, count = 7, 3, 60_000
     sets = [loop_gaps(list(c))[0] for c in combinations(range(numbers), length)]
-    drawn = gaps(draw_lists(stream(5, "test"), count, TaskConfig(list_length=length, numbers=numbers)))[:, 0]
+    drawn = gaps(
+        draw_lists(stream(5, "test"), count, TaskConfig(list_length=length, numbers=numbers))
+    )[:, 0]
     values = sorted(set(sets))
     expected = [sets.count(v) / len(sets) * count for v in values]
     assert set(drawn.tolist()) == set(values)
@@ -127,15 +144,41 @@ def test_fresh_batches_differ_by_step_by_seed_and_from_the_evaluation_set():
 
 def test_data_are_pinned():
     # a run is defined by its config: a change of these numbers changes every published run
-    assert train_batch(TaskConfig(), 1, 512).tokens[0, :10].tolist() == [45, 26, 42, 46, 5, 8, 33, 3, 49, 43]
-    assert eval_batch(TaskConfig(eval_lists=4096)).tokens[0, :10].tolist() == [13, 47, 17, 7, 5, 4, 15, 33, 22, 48]
+    assert train_batch(TaskConfig(), 1, 512).tokens[0, :10].tolist() == [
+        45,
+        26,
+        42,
+        46,
+        5,
+        8,
+        33,
+        3,
+        49,
+        43,
+    ]
+    assert eval_batch(TaskConfig(eval_lists=4096)).tokens[0, :10].tolist() == [
+        13,
+        47,
+        17,
+        7,
+        5,
+        4,
+        15,
+        33,
+        22,
+        48,
+    ]
 
 
 @pytest.mark.parametrize("batch_size", [10, 16, 50, 7, 120], ids="batch of {}".format)
 def test_epochs_visit_each_list_exactly_once(batch_size):
     epochs = 4
     steps = -(-epochs * FINITE.train_lists // batch_size)
-    rows = [tuple(r) for s in range(1, steps + 1) for r in train_batch(FINITE, s, batch_size).tokens.tolist()]
+    rows = [
+        tuple(r)
+        for s in range(1, steps + 1)
+        for r in train_batch(FINITE, s, batch_size).tokens.tolist()
+    ]
     size = FINITE.train_lists
     visited = [rows[e * size : (e + 1) * size] for e in range(epochs)]
     assert all(sorted(epoch) == sorted(visited[0]) for epoch in visited)
@@ -147,7 +190,8 @@ def test_each_order_of_an_epoch_is_equally_likely():
     first = [tuple(r) for r in train_batch(config, 1, 3).tokens.tolist()]
     assert len(set(first)) == 3
     orders = [
-        [first.index(tuple(r)) for r in train_batch(config, epoch, 3).tokens.tolist()] for epoch in range(1, 6001)
+        [first.index(tuple(r)) for r in train_batch(config, epoch, 3).tokens.tolist()]
+        for epoch in range(1, 6001)
     ]
     assert p_value(np.array(orders), list(permutations(range(3)))) > REJECT
 

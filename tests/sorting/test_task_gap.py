@@ -1,4 +1,7 @@
-"""Lists with a chosen mean gap: the tilted distribution against enumeration, and uniform lists as they always were."""
+"""Lists with a chosen mean gap.
+
+The tilted distribution against enumeration, and uniform lists as they always were.
+"""
 
 import zlib
 from itertools import combinations, permutations
@@ -13,11 +16,18 @@ from scipy import stats
 from scipy.optimize import bisect
 from test_task import REJECT, p_value
 
-from devsort.sorting.run import open_run
-from devsort.sorting.config import TaskConfig, parse_config
 from devsort.errors import UserError
 from devsort.rng import stream
-from devsort.sorting.task import draw_lists, eval_batch, gaps, mean_gap, span_probabilities, train_batch
+from devsort.sorting.config import TaskConfig, parse_config
+from devsort.sorting.run import open_run
+from devsort.sorting.task import (
+    draw_lists,
+    eval_batch,
+    gaps,
+    mean_gap,
+    span_probabilities,
+    train_batch,
+)
 
 
 def enumerated(numbers: int, length: int, gap: float) -> dict[tuple[int, ...], float]:
@@ -38,7 +48,9 @@ def enumerated(numbers: int, length: int, gap: float) -> dict[tuple[int, ...], f
 )
 def test_sets_have_the_enumerated_probabilities_and_orders_are_equally_likely(numbers, length, gap):
     count, expected = 60_000, enumerated(numbers, length, gap)
-    lists = draw_lists(stream(3, "test"), count, TaskConfig(list_length=length, numbers=numbers, mean_gap=gap))
+    lists = draw_lists(
+        stream(3, "test"), count, TaskConfig(list_length=length, numbers=numbers, mean_gap=gap)
+    )
     found = dict.fromkeys(expected, 0)
     for row in np.sort(lists, axis=1).tolist():
         found[tuple(row)] += 1
@@ -55,12 +67,17 @@ def test_sets_have_the_enumerated_probabilities_and_orders_are_equally_likely(nu
 def test_the_uniform_mean_gap_gives_the_uniform_spans(numbers, length):
     """Uniform spans are (N − s) C(s − 1, L − 2) / C(N, L): exact in integers."""
     found = span_probabilities(numbers, length, (numbers + 1) / (length + 1))
-    exact = [(numbers - s) * comb(s - 1, length - 2) / comb(numbers, length) if s else 0.0 for s in range(numbers)]
+    exact = [
+        (numbers - s) * comb(s - 1, length - 2) / comb(numbers, length) if s else 0.0
+        for s in range(numbers)
+    ]
     assert found == pytest.approx(exact, abs=1e-9)
 
 
 def test_lists_with_the_uniform_mean_gap_are_uniform():
-    lists = draw_lists(stream(11, "test"), 60_000, TaskConfig(list_length=3, numbers=5, mean_gap=1.5))
+    lists = draw_lists(
+        stream(11, "test"), 60_000, TaskConfig(list_length=3, numbers=5, mean_gap=1.5)
+    )
     assert p_value(lists, list(permutations(range(5), 3))) > REJECT
 
 
@@ -75,7 +92,10 @@ def test_the_mean_gap_of_drawn_lists_is_what_was_asked_for(gap):
 
 
 def test_a_tilt_towards_the_mean_gap_of_the_window_moves_the_spans_one_way():
-    means = [gaps(draw_lists(stream(0, "test"), 4000, TaskConfig(mean_gap=g))).mean() for g in (2.0, 3.0, 4.0, 5.0)]
+    means = [
+        gaps(draw_lists(stream(0, "test"), 4000, TaskConfig(mean_gap=g))).mean()
+        for g in (2.0, 3.0, 4.0, 5.0)
+    ]
     assert means == sorted(means) and means[0] < 2.1 and means[-1] > 4.9
 
 
@@ -83,7 +103,9 @@ def test_a_tilt_towards_the_mean_gap_of_the_window_moves_the_spans_one_way():
 def test_lists_are_distinct_and_in_range(length, more, share, seed):
     numbers = length + more
     gap = 1 + share * ((numbers - 1) / (length - 1) - 1)
-    lists = draw_lists(stream(seed, "test"), 20, TaskConfig(list_length=length, numbers=numbers, mean_gap=gap))
+    lists = draw_lists(
+        stream(seed, "test"), 20, TaskConfig(list_length=length, numbers=numbers, mean_gap=gap)
+    )
     assert lists.shape == (20, length) and lists.dtype == np.int64
     assert lists.min() >= 0 and lists.max() < numbers
     assert all(len(set(row)) == length and min(loop_gaps(row)) >= 1 for row in lists.tolist())
@@ -91,7 +113,9 @@ def test_lists_are_distinct_and_in_range(length, more, share, seed):
 
 def test_training_evaluation_and_sampling_share_the_gap():
     task = TaskConfig(list_length=4, numbers=30, mean_gap=2.0, label_noise=0.2)
-    lists = np.concatenate([train_batch(task, step, 64).tokens[:, :4].numpy() for step in range(1, 40)])
+    lists = np.concatenate(
+        [train_batch(task, step, 64).tokens[:, :4].numpy() for step in range(1, 40)]
+    )
     per_list = gaps(lists).mean(1)
     assert abs(per_list.mean() - 2.0) < 4 * per_list.std() / np.sqrt(len(per_list))
 
@@ -111,7 +135,10 @@ def test_uniform_lists_are_the_bits_that_they_were_before_gaps_could_be_chosen()
     batch = train_batch(task, 70, 16)
     found = [zlib.crc32(t.numpy().tobytes()) for t in (batch.tokens, batch.targets)]
     assert found == [1148213770, 4127590461]
-    assert zlib.crc32(eval_batch(TaskConfig(eval_lists=4096), 50).tokens.numpy().tobytes()) == 657966875
+    assert (
+        zlib.crc32(eval_batch(TaskConfig(eval_lists=4096), 50).tokens.numpy().tobytes())
+        == 657966875
+    )
 
 
 def test_a_run_made_before_gaps_could_be_chosen_keeps_its_identity(tmp_path):

@@ -7,7 +7,9 @@ STEPS = np.unique(np.round(np.geomspace(1, 6000, 44))).astype(int)
 EVENTS = [{"event": "split_onset", "step": 700, "ci95": [600, 800], "share": 1.0}]
 
 
-def llc_table(edges=(1, 30, 300, 6000), levels=(20.0, 20.0, 900.0, 300.0), noise=0.03, seed=0) -> xr.Dataset:
+def llc_table(
+    edges=(1, 30, 300, 6000), levels=(20.0, 20.0, 900.0, 300.0), noise=0.03, seed=0
+) -> xr.Dataset:
     """The whole model follows lines between (edges, levels); h0 has 60 % of it and h1 30 %."""
     rng = np.random.default_rng(seed)
     full = np.interp(np.log10(STEPS), np.log10(edges), levels)
@@ -27,7 +29,11 @@ def llc_table(edges=(1, 30, 300, 6000), levels=(20.0, 20.0, 900.0, 300.0), noise
                 np.interp(np.log10(STEPS), np.log10([1, 30, 300, 6000]), [4, 3.9, 0.05, 0.04]),
             ),
         },
-        coords={"checkpoint": STEPS, "restriction": ["full", "h0", "h1"], "flag": ["diverged", "drift"]},
+        coords={
+            "checkpoint": STEPS,
+            "restriction": ["full", "h0", "h1"],
+            "flag": ["diverged", "drift"],
+        },
     )
 
 
@@ -36,4 +42,6 @@ def head_scores() -> xr.Dataset:
     split = 1 / (1 + np.exp(-(np.log10(STEPS) - np.log10(700)) / 0.1))
     values = np.stack([split, 0 * split, 1 - split], 1)
     names = ["vocabulary_splitting", "copy_suppression", "overlap"]
-    return xr.Dataset({"scores": (("checkpoint", "score"), values)}, coords={"checkpoint": STEPS, "score": names})
+    return xr.Dataset(
+        {"scores": (("checkpoint", "score"), values)}, coords={"checkpoint": STEPS, "score": names}
+    )

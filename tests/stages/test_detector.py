@@ -1,4 +1,7 @@
-"""The detector on planted truth. Tolerances are those of the issue that asked for it; counts are fixed by seed."""
+"""The detector on planted truth.
+
+Tolerances are those of the issue that asked for it; counts are fixed by seed.
+"""
 
 import dataclasses
 import sys
@@ -8,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devsort.stages.config import StagesConfig
 from devsort.stages import Trajectory, detect
+from devsort.stages.config import StagesConfig
 from devsort.stages.piecewise import costs, fit, smoothed_errors
 from devsort.stages.segments import _smooth_curves
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant, strengths
@@ -30,7 +33,8 @@ def test_nearly_without_noise_every_planted_boundary_is_found_and_no_other(shape
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("times", "least"), [(1.0, 0.9), (3.0, 0.72)])  # the full tables hold 0.95 and 0.80
+# the full tables hold 0.95 and 0.80
+@pytest.mark.parametrize(("times", "least"), [(1.0, 0.9), (3.0, 0.72)])
 def test_the_fast_subset_of_the_benchmark(times, least):
     scores = table(partial(shipped, config=CONFIG), Plan(seeds=4, flat_seeds=6), times)
     s, flat = total(scores, SHAPES), total(scores, FLAT_SHAPES)
@@ -46,8 +50,13 @@ def test_a_few_trajectories_of_200_checkpoints():
 
 
 def test_the_tables_and_the_settings_use_different_seeds():
-    seeds = [{seed for _, seed in Plan(400, 400, first).jobs()} for first in (CALIBRATION_SEED, REPORT_SEED)]
-    assert not seeds[0] & seeds[1] and len(Plan(3, 5).jobs()) == 3 * len(SHAPES) + 5 * len(FLAT_SHAPES)
+    seeds = [
+        {seed for _, seed in Plan(400, 400, first).jobs()}
+        for first in (CALIBRATION_SEED, REPORT_SEED)
+    ]
+    assert not seeds[0] & seeds[1] and len(Plan(3, 5).jobs()) == 3 * len(SHAPES) + 5 * len(
+        FLAT_SHAPES
+    )
 
 
 def test_segments_have_the_planted_rates_and_directions():
@@ -64,7 +73,11 @@ def test_segments_have_the_planted_rates_and_directions():
 
 def test_the_same_input_gives_the_same_answer_and_is_left_alone():
     t = plant("development", 0).trajectory
-    before = {f.name: np.copy(v) for f in dataclasses.fields(t) if isinstance(v := getattr(t, f.name), np.ndarray)}
+    before = {
+        f.name: np.copy(v)
+        for f in dataclasses.fields(t)
+        if isinstance(v := getattr(t, f.name), np.ndarray)
+    }
     assert detect(t, CONFIG) == detect(t, CONFIG)
     assert all((getattr(t, name) == value).all() for name, value in before.items())
 
@@ -116,7 +129,9 @@ def test_constant_values_are_flat():
 
 
 def test_strength_is_the_departure_from_the_chord():
-    assert strengths(np.array([0.0, 1.0, 3.0]), np.array([10.0, 20.0, 10.0])) == pytest.approx([0.5])
+    assert strengths(np.array([0.0, 1.0, 3.0]), np.array([10.0, 20.0, 10.0])) == pytest.approx(
+        [0.5]
+    )
 
 
 def test_a_found_boundary_counts_once():
@@ -132,7 +147,9 @@ def test_the_top_of_a_sharp_peak_is_no_outlier_and_a_spike_is():
     assert fit(t, CONFIG).used.all()
     spike = np.where(x == x[8], 30.0, 0.0)
     model = fit(dataclasses.replace(t, llc=t.llc + spike), CONFIG)
-    assert np.flatnonzero(~model.used).tolist() == [8] and model.position == pytest.approx([1.5], abs=0.03)
+    assert np.flatnonzero(~model.used).tolist() == [8] and model.position == pytest.approx(
+        [1.5], abs=0.03
+    )
 
 
 def test_outliers_on_dense_checkpoints_make_no_stage():
@@ -156,8 +173,13 @@ def test_the_errors_at_the_ends_are_drawn_towards_their_neighbours():
 
 def test_penalties_hold_at_40_points_and_grow_as_the_largest_of_many_chances():
     few, many = costs(40, CONFIG), costs(200, CONFIG)
-    assert few == pytest.approx((CONFIG.penalty, CONFIG.jump_penalty, CONFIG.outlier**2)) and costs(20, CONFIG) == few
-    assert np.subtract(many, few) == pytest.approx([2 * np.log(np.log(200) / np.log(40)), 2 * np.log(5), 2 * np.log(5)])
+    assert (
+        few == pytest.approx((CONFIG.penalty, CONFIG.jump_penalty, CONFIG.outlier**2))
+        and costs(20, CONFIG) == few
+    )
+    assert np.subtract(many, few) == pytest.approx(
+        [2 * np.log(np.log(200) / np.log(40)), 2 * np.log(5), 2 * np.log(5)]
+    )
 
 
 @pytest.mark.parametrize("rate", [-2.4, 1.5])

@@ -6,7 +6,9 @@ from devsort.stages import link
 
 def test_an_event_gets_its_stage_and_distance():
     found = link.linked(
-        [{"event": "split_onset", "step": 1000, "ci95": [900, 1100]}], np.array([1.0, 2.5]), ["a", "b", "c"]
+        [{"event": "split_onset", "step": 1000, "ci95": [900, 1100]}],
+        np.array([1.0, 2.5]),
+        ["a", "b", "c"],
     )
     assert found == [
         {
@@ -17,7 +19,10 @@ def test_an_event_gets_its_stage_and_distance():
 
 
 def test_without_a_boundary_there_is_no_distance():
-    assert link.linked([{"event": "e", "step": 10}], np.empty(0), ["a"])[0]["boundary_distance_log10"] is None
+    assert (
+        link.linked([{"event": "e", "step": 10}], np.empty(0), ["a"])[0]["boundary_distance_log10"]
+        is None
+    )
 
 
 def test_events_on_boundaries_are_no_chance_and_uniform_events_are():
@@ -33,4 +38,7 @@ def test_events_on_boundaries_are_no_chance_and_uniform_events_are():
 
 
 def test_runs_without_events_say_nothing():
-    assert link.permutation_test([link.Timeline(np.empty(0), np.array([1.0]), 0, 3)]) == {"runs": 0, "events": 0}
+    assert link.permutation_test([link.Timeline(np.empty(0), np.array([1.0]), 0, 3)]) == {
+        "runs": 0,
+        "events": 0,
+    }

@@ -11,7 +11,12 @@ def segment(low, high, direction):
     return Segment(low, high, 0.0, (0.0, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), direction)
 
 
-STAGES = [segment(0, 1, "flat"), segment(1, 2, "rising"), segment(2, 3, "rising"), segment(3, 4, "falling")]
+STAGES = [
+    segment(0, 1, "flat"),
+    segment(1, 2, "rising"),
+    segment(2, 3, "rising"),
+    segment(3, 4, "falling"),
+]
 LOSS = np.interp(X, [0, 1, 2, 4], [4.0, 4.0, 0.1, 0.04])
 SCORES = naming.Scores(
     X,
@@ -43,10 +48,14 @@ def test_each_name_needs_all_of_its_evidence():
     assert named(stages=still)[1] == "unnamed"
 
 
-@pytest.mark.parametrize(("end", "direction"), [(4.3, "rising"), (4.1, "flat"), (3.9, "flat"), (3.7, "falling")])
+@pytest.mark.parametrize(
+    ("end", "direction"), [(4.3, "rising"), (4.1, "flat"), (3.9, "flat"), (3.7, "falling")]
+)
 def test_the_loss_is_flat_within_five_per_cent_of_its_range(end, direction):
     loss = np.array([4.0, end, 0.0])
-    assert naming.loss_directions([segment(0, 1, "flat")], np.array([0.0, 1.0, 2.0]), loss) == [direction]
+    assert naming.loss_directions([segment(0, 1, "flat")], np.array([0.0, 1.0, 2.0]), loss) == [
+        direction
+    ]
 
 
 def test_initial_learning_may_come_in_several_stages_that_make_the_fall_together():

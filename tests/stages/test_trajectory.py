@@ -14,7 +14,9 @@ def written(tmp_path, text):
 
 
 def test_reads_columns_in_any_order_and_ignores_others(tmp_path):
-    t = read_csv(written(tmp_path, "loss,Step,name,se,llc\n3,1,a,1,10\n2,10,b,2,20\n1,100,c,3,30\n"))
+    t = read_csv(
+        written(tmp_path, "loss,Step,name,se,llc\n3,1,a,1,10\n2,10,b,2,20\n1,100,c,3,30\n")
+    )
     assert t.step.tolist() == [1, 10, 100] and t.llc.tolist() == [10, 20, 30]
     assert t.se.tolist() == [1, 2, 3] and t.loss.tolist() == [3, 2, 1] and t.notes == ()
 
@@ -32,7 +34,9 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
 
 def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
     t = read_csv(written(tmp_path, "step,llc,se\n1,10,1e-200\n2,20,3\n3,30,3\n"))
-    assert t.se.tolist() == [3, 3, 3] and t.notes == ("1 points without a positive se were given one",)
+    assert t.se.tolist() == [3, 3, 3] and t.notes == (
+        "1 points without a positive se were given one",
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +46,10 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ("", "has no column step and no llc (got nothing); name them in the first line"),
         ("time,llc\n1,2\n", "has no column step (got time, llc); name them in the first line"),
         ("step,llc,se\n1,1,1\n2,2,1\n2,3,1\n", ": step 2 is there twice; keep one row a step"),
-        ("step,llc,se\n1,1,1\n2,high,1\n3,3,1\n", " line 3: llc is 'high', expected a number; mend the line"),
+        (
+            "step,llc,se\n1,1,1\n2,high,1\n3,3,1\n",
+            " line 3: llc is 'high', expected a number; mend the line",
+        ),
         (
             "step,llc,se\n0,1,1\n2,2,1\n3,3,1\n",
             ": step 0 has no logarithm to place it at; start at step 1, all steps finite",
@@ -51,9 +58,18 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
             "step,llc,se\n1,1,1\n2,-1e150,1\n3,3,1\n",
             " line 3: llc is -1e+150, beyond 1e+12; mend the line",
         ),
-        ("step,llc,se\n1,nan,1\n2,,1\n3,3,1\n", "has 1 points with a finite llc, expected 3 or more; add points"),
-        ("step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n", "has 2 points with a finite llc, expected 3 or more; add points"),
-        ("step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n", " line 3: llc is 1e+300, beyond 1e+12; mend the line"),
+        (
+            "step,llc,se\n1,nan,1\n2,,1\n3,3,1\n",
+            "has 1 points with a finite llc, expected 3 or more; add points",
+        ),
+        (
+            "step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n",
+            "has 2 points with a finite llc, expected 3 or more; add points",
+        ),
+        (
+            "step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n",
+            " line 3: llc is 1e+300, beyond 1e+12; mend the line",
+        ),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
             ": step nan has no logarithm to place it at; start at step 1, all steps finite",
@@ -71,20 +87,29 @@ def test_a_file_that_would_take_for_ever_is_refused(tmp_path):
     path = written(tmp_path, "step,llc\n" + "".join(f"{i},1\n" for i in range(1, 2002)))
     with pytest.raises(UserError) as e:
         read_csv(path)
-    assert str(e.value) == f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    assert (
+        str(e.value) == f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    )
     with open(path, "r+b") as f:
         f.truncate(2**24 + 1)  # no byte of it is read
     with pytest.raises(UserError) as e:
         read_csv(path)
-    assert str(e.value) == f"{path} is larger than 16,777,216 bytes; keep the columns step, llc, se and loss alone"
+    assert (
+        str(e.value)
+        == f"{path} is larger than 16,777,216 bytes; keep the columns step, llc, se and loss alone"
+    )
 
 
 def test_a_missing_and_a_binary_file_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"nothing.csv is missing; give a CSV with the columns step, llc, se"):
+    with pytest.raises(
+        UserError, match=r"nothing.csv is missing; give a CSV with the columns step, llc, se"
+    ):
         read_csv(tmp_path / "nothing.csv")
     path = tmp_path / "b.csv"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(UserError, match=r"b.csv is no readable CSV .*; save it as UTF-8 text with commas"):
+    with pytest.raises(
+        UserError, match=r"b.csv is no readable CSV .*; save it as UTF-8 text with commas"
+    ):
         read_csv(path)
 
 
@@ -93,7 +118,9 @@ def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
     table.llc[5, 0] = np.nan
     t = from_llc(table)
     assert len(t) == table.sizes["checkpoint"] - 1 and t.chains.shape == (len(t), 4)
-    assert t.flagged.sum() == 1 and t.notes == ("1 checkpoints without a finite estimate were left out",)
+    assert t.flagged.sum() == 1 and t.notes == (
+        "1 checkpoints without a finite estimate were left out",
+    )
 
 
 def test_from_llc_names_a_missing_restriction():

@@ -1,4 +1,7 @@
-"""Run folders: nothing half-written is seen, nothing unverified is read, and every refusal names its remedy."""
+"""Run folders.
+
+Nothing half-written is seen, nothing unverified is read, and every refusal names its remedy.
+"""
 
 import fcntl
 import json
@@ -11,19 +14,35 @@ from pathlib import Path
 
 import pytest
 import torch
+from devsort.storage.artifacts import (
+    check_provenance,
+    checksum,
+    identity,
+    load_tensors,
+    read_json,
+    save_tensors,
+    write_json,
+)
 from folders import KEPT, names, told
 
 from devsort import __version__
-from devsort.storage.artifacts import check_provenance, checksum, identity, load_tensors, read_json, save_tensors, write_json
-from devsort.sorting.run import Run, load_checkpoint, open_run, provenance, save_checkpoint, trained_steps
 from devsort.errors import Stale
+from devsort.sorting.run import (
+    Run,
+    load_checkpoint,
+    open_run,
+    provenance,
+    save_checkpoint,
+    trained_steps,
+)
 from devsort.storage.weights import load_weights
 
 AGAIN = "; run `devsort train x` to make it again"
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
 
 
-# --- opening a run ---------------------------------------------------------------------------------------------------
+# --- opening a run --------------------------------------------------------------------------------
+# -------------------
 
 
 def test_a_run_is_its_folder_and_its_config(tiny_run, tiny_config):
@@ -32,11 +51,15 @@ def test_a_run_is_its_folder_and_its_config(tiny_run, tiny_config):
     assert tiny_run.checkpoint(12) == tiny_run.path / "checkpoints" / "step-000000012.safetensors"
 
 
-@pytest.mark.parametrize("name", ["absent", "a file", "a\0b", "x" * 5000], ids=["absent", "file", "nul", "too long"])
+@pytest.mark.parametrize(
+    "name", ["absent", "a file", "a\0b", "x" * 5000], ids=["absent", "file", "nul", "too long"]
+)
 def test_what_is_no_folder_is_named(tmp_path, name):
     (tmp_path / "a file").write_text("")
     shown = str(tmp_path / name).replace("\0", "\\x00")
-    message = f"{shown} is no folder; give a run folder that holds a config.yaml, such as runs/baseline"
+    message = (
+        f"{shown} is no folder; give a run folder that holds a config.yaml, such as runs/baseline"
+    )
     assert told(open_run, tmp_path / name) == message
 
 
@@ -69,7 +92,8 @@ def test_an_untrained_and_a_half_trained_run_are_named(tiny_run):
     assert trained_steps(tiny_run) == [19, 20]
 
 
-# --- identity and provenance -----------------------------------------------------------------------------------------
+# --- identity and provenance
+# -----------------------------------------------------------------------------------------
 
 
 def test_identity_depends_on_values_and_not_on_the_order_of_keys():
@@ -94,18 +118,28 @@ def test_checkpoints_depend_on_nothing_else(tiny_run, override):
 
 
 def test_a_default_written_out_changes_no_identity(tiny_run):
-    assert open_run(tiny_run.path, ("train.seed=0", "task.label_noise=0")).identity() == tiny_run.identity()
+    assert (
+        open_run(tiny_run.path, ("train.seed=0", "task.label_noise=0")).identity()
+        == tiny_run.identity()
+    )
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"w": TENSORS["w"] + 1e-7}, {"w": TENSORS["w"].view(3, 2)}, {"w": TENSORS["w"].double()}, {"v": TENSORS["w"]}, {}],
+    [
+        {"w": TENSORS["w"] + 1e-7},
+        {"w": TENSORS["w"].view(3, 2)},
+        {"w": TENSORS["w"].double()},
+        {"v": TENSORS["w"]},
+        {},
+    ],
     ids=["value", "shape", "type", "name", "missing"],
 )
 def test_checksum_sees_names_shapes_types_and_bytes(change):
     rest = {"b": TENSORS["b"]}
     assert checksum(TENSORS) == checksum({"b": TENSORS["b"], "w": TENSORS["w"].clone()})
-    assert checksum(TENSORS) == checksum(rest | {"w": TENSORS["w"].T.contiguous().T})  # not of the memory layout
+    # not of the memory layout
+    assert checksum(TENSORS) == checksum(rest | {"w": TENSORS["w"].T.contiguous().T})
     assert checksum(rest | change) != checksum(TENSORS)
 
 
@@ -145,13 +179,19 @@ def test_what_changed_in_the_config_is_told(tiny_run, overrides, changes):
     made, now = provenance(tiny_run), provenance(open_run(tiny_run.path, overrides))
     with pytest.raises(Stale) as e:
         check_provenance(made, now, tiny_run.llc, "c")
-    assert str(e.value) == f"{tiny_run.llc} was made from another config{changes}; run `c` to make it again"
+    assert (
+        str(e.value)
+        == f"{tiny_run.llc} was made from another config{changes}; run `c` to make it again"
+    )
     for unknown in ({}, {"resolved": "["}, {"resolved": "[1]"}, {"resolved": 3}, {"resolved": "3"}):
-        message = told(check_provenance, {**made, "resolved": None, **unknown}, now, tiny_run.llc, "c")
+        message = told(
+            check_provenance, {**made, "resolved": None, **unknown}, now, tiny_run.llc, "c"
+        )
         assert message == f"{tiny_run.llc} was made from another config; run `c` to make it again"
 
 
-# --- tensors and checkpoints -----------------------------------------------------------------------------------------
+# --- tensors and checkpoints
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -165,20 +205,30 @@ def read(path: Path, step: str = "1"):
     return load_tensors(path, {"step": step}, "devsort train x")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.uint8, torch.bool]
+)
 def test_tensors_come_back_bitwise(tmp_path, dtype):
-    tensors = {"a": torch.arange(6).view(2, 3).to(dtype), "empty": torch.empty(0, 3), "scalar": torch.tensor(1.5)}
+    tensors = {
+        "a": torch.arange(6).view(2, 3).to(dtype),
+        "empty": torch.empty(0, 3),
+        "scalar": torch.tensor(1.5),
+    }
     tensors["transposed"] = tensors["a"].T
     save_tensors(tmp_path / "t.safetensors", tensors, {})
     found = load_tensors(tmp_path / "t.safetensors", {}, "c")
     assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors)
+    assert all(
+        torch.equal(found[k], tensors[k]) and found[k].dtype == tensors[k].dtype for k in tensors
+    )
 
 
 def test_not_a_number_and_denormals_come_back_bitwise(tmp_path):
     bits = torch.tensor([0x7FC00001, -1, 1, 0x00000FFF], dtype=torch.int32)
     save_tensors(tmp_path / "t.safetensors", {"w": bits.view(torch.float32)}, {})
-    assert torch.equal(load_tensors(tmp_path / "t.safetensors", {}, "c")["w"].view(torch.int32), bits)
+    assert torch.equal(
+        load_tensors(tmp_path / "t.safetensors", {}, "c")["w"].view(torch.int32), bits
+    )
 
 
 def test_a_file_cut_short_anywhere_is_refused(saved):
@@ -223,7 +273,8 @@ def header(value: dict) -> bytes:
 
 TERABYTES = {
     "tensor": header({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 4 * 10**12]}}),
-    "shape alone": header({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}}) + bytes(8),
+    "shape alone": header({"w": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}})
+    + bytes(8),
     "overflow": header({"w": {"dtype": "F32", "shape": [2**33, 2**33], "data_offsets": [0, 0]}}),
     "header": struct.pack("<Q", 2**62) + b"{}",
     "header below the format's limit": struct.pack("<Q", 90_000_000) + b"{}",
@@ -249,11 +300,15 @@ def test_a_checkpoint_comes_back_for_its_own_config_alone(tiny_run):
     force = f"run `devsort train {tiny_run.path} --force` to make it again"
     assert message == f"{path} was made from another config (train.lr was 0.001, is 0.5); {force}"
     tiny_run.checkpoint(5).rename(tiny_run.checkpoint(6))
-    assert told(load_checkpoint, tiny_run, 6) == f"{tiny_run.checkpoint(6)} has step 5, expected 6; {fix}"
+    assert (
+        told(load_checkpoint, tiny_run, 6)
+        == f"{tiny_run.checkpoint(6)} has step 5, expected 6; {fix}"
+    )
     assert told(load_checkpoint, tiny_run, 7) == f"{tiny_run.checkpoint(7)} is missing; {fix}"
 
 
-# --- JSON and the lock ----------------------------------------------------------------------------------------------
+# --- JSON and the lock
+# ----------------------------------------------------------------------------------------------
 
 
 def test_json_comes_back_and_damage_is_named(tmp_path):
@@ -263,7 +318,13 @@ def test_json_comes_back_and_damage_is_named(tmp_path):
     write_json(path, value)
     assert read_json(path, command) == value
     again = "; run `devsort stages x` to make it again"
-    for text in (path.read_bytes()[:-3], b"", b"\xff", b"[" * 100_000, b'{"a": ' + b"9" * 5000 + b"}"):
+    for text in (
+        path.read_bytes()[:-3],
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"a": ' + b"9" * 5000 + b"}",
+    ):
         path.write_bytes(text)
         message = told(read_json, path, command)
         assert message.startswith(f"{path} is cut short or damaged (")
@@ -300,10 +361,15 @@ with open_run(sys.argv[1]).lock():
 
 @pytest.mark.slow
 def test_a_lock_is_seen_by_other_processes_and_ends_with_its_own_however_it_ends(tiny_run):
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(tiny_run.path)], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tiny_run.path)], stdout=subprocess.PIPE, text=True
+    ) as other:
         assert other.stdout.readline() == "held\n"
         message = told(tiny_run.lock().__enter__)
-        assert message == f"{tiny_run.path} is in use by process {other.pid}; wait for it, or stop that process"
+        assert (
+            message
+            == f"{tiny_run.path} is in use by process {other.pid}; wait for it, or stop that process"
+        )
         other.kill()
     with tiny_run.lock():
         assert (tiny_run.path / ".lock").read_text() == f"process {os.getpid()}"
@@ -319,7 +385,10 @@ def test_a_holder_without_a_name_is_another_process(tiny_run):
     with open(tiny_run.path / ".lock", "w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
         message = told(tiny_run.lock().__enter__)
-    assert message == f"{tiny_run.path} is in use by another process; wait for it, or stop that process"
+    assert (
+        message
+        == f"{tiny_run.path} is in use by another process; wait for it, or stop that process"
+    )
 
 
 def test_the_lock_clears_what_killed_writers_left(tiny_run):
@@ -333,11 +402,16 @@ def test_the_lock_clears_what_killed_writers_left(tiny_run):
 
 def test_a_folder_that_cannot_be_locked_is_named(tiny_run):
     gone = Run(tiny_run.path / "gone", tiny_run.config)
-    assert told(gone.lock().__enter__) == f"{gone.path}/.lock cannot be written (No such file or directory){KEPT}"
+    assert (
+        told(gone.lock().__enter__)
+        == f"{gone.path}/.lock cannot be written (No such file or directory){KEPT}"
+    )
 
 
 def test_a_run_folder_with_a_tag_in_its_config_runs_nothing(tmp_path):
     canary = tmp_path / "canary"
-    (tmp_path / "config.yaml").write_text(f"device: !!python/object/apply:os.system ['touch {canary}']")
+    (tmp_path / "config.yaml").write_text(
+        f"device: !!python/object/apply:os.system ['touch {canary}']"
+    )
     assert told(open_run, tmp_path).startswith(f"{tmp_path}/config.yaml is not valid YAML (")
     assert not canary.exists()

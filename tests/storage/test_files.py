@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 from folders import KEPT, names, told
 
-from devsort.storage.files import refuse_links, remove, remove_leftovers, replacing_folder, write_atomic
+from devsort.storage.files import (
+    refuse_links,
+    remove,
+    remove_leftovers,
+    replacing_folder,
+    write_atomic,
+)
 
 
 @contextmanager
@@ -67,7 +73,9 @@ def test_a_full_disk_or_refused_permission_is_told(tmp_path, monkeypatch, call, 
     assert path.read_bytes() == b"old"
 
 
-def test_data_are_on_disk_before_the_name_is_and_the_name_before_it_is_relied_on(tmp_path, monkeypatch):
+def test_data_are_on_disk_before_the_name_is_and_the_name_before_it_is_relied_on(
+    tmp_path, monkeypatch
+):
     order = []
     fsync, replace = os.fsync, os.replace
     told = lambda f: "folder" if stat.S_ISDIR(os.fstat(f).st_mode) else os.fstat(f).st_size  # noqa: E731
@@ -143,7 +151,8 @@ def test_remove_takes_files_folders_links_and_nothing(tmp_path):
     assert names(tmp_path) == []
 
 
-# --- links, pipes and leftovers --------------------------------------------------------------------------------------
+# --- links, pipes and leftovers
+# --------------------------------------------------------------------------------------
 
 
 def test_a_write_never_goes_through_a_link(tmp_path):

@@ -1,4 +1,7 @@
-"""Weights of strangers: nothing in the file is executed, and no claim in it costs memory or time."""
+"""Weights of strangers.
+
+Nothing in the file is executed, and no claim in it costs memory or time.
+"""
 
 import os
 import pickle
@@ -8,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from devsort.storage.artifacts import save_tensors
 from folders import told
 
-from devsort.storage.artifacts import save_tensors
 from devsort.errors import UserError
 from devsort.storage.weights import load_weights
 
@@ -28,7 +31,9 @@ class Exploit:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".pth"])
-@pytest.mark.parametrize("write", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))], ids=["zip", "bare pickle"])
+@pytest.mark.parametrize(
+    "write", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o))], ids=["zip", "bare pickle"]
+)
 def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, suffix, write):
     path, canary = tmp_path / f"w{suffix}", tmp_path / "canary"
     write({"embed.W_E": torch.zeros(2), "x": Exploit(canary)}, path)
@@ -43,14 +48,22 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, suffix, write)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_weights_of_both_kinds_come_back_as_float32(tmp_path, suffix):
     path = tmp_path / f"w{suffix}"
-    state = {"a": torch.tensor([1.5, -2.0]).half(), "b": torch.tensor([0.1]).double(), "mask": torch.ones(2).bool()}
+    state = {
+        "a": torch.tensor([1.5, -2.0]).half(),
+        "b": torch.tensor([0.1]).double(),
+        "mask": torch.ones(2).bool(),
+    }
     if suffix == ".pt":
         torch.save(state, path)
     else:
         save_tensors(path, state, {})
     found = load_weights(path)
     assert found["a"].tolist() == [1.5, -2.0]
-    assert [found[k].dtype for k in ("a", "b", "mask")] == [torch.float32, torch.float32, torch.bool]
+    assert [found[k].dtype for k in ("a", "b", "mask")] == [
+        torch.float32,
+        torch.float32,
+        torch.bool,
+    ]
 
 
 NOT_PLAIN = {
@@ -69,14 +82,19 @@ NOT_PLAIN = {
 def test_what_is_no_plain_state_dict_is_refused(tmp_path, case):
     path = tmp_path / "w.pt"
     torch.save(NOT_PLAIN[case], path)
-    expected = f"{path} does not hold a plain mapping of names to tensors; save `model.state_dict()`"
+    expected = (
+        f"{path} does not hold a plain mapping of names to tensors; save `model.state_dict()`"
+    )
     assert told(load_weights, path) == expected
 
 
 def test_files_that_are_no_weights_are_named(tmp_path):
     fix = "give a .safetensors or .pt file"
     assert told(load_weights, tmp_path / "w.pt") == f"{tmp_path}/w.pt is missing; {fix}"
-    assert told(load_weights, tmp_path / ("x" * 5000)) == f"{tmp_path / ('x' * 5000)} is missing; {fix}"
+    assert (
+        told(load_weights, tmp_path / ("x" * 5000))
+        == f"{tmp_path / ('x' * 5000)} is missing; {fix}"
+    )
     for name, ending in (("w.ckpt", ".ckpt"), ("weights", "nothing")):
         (tmp_path / name).write_text("")
         assert told(load_weights, tmp_path / name) == f"{tmp_path / name} ends in {ending}; {fix}"

@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.sorting.run import open_run
-from devsort.storage.files import locked, remove
-from devsort.sorting.heads import load_heads
 from devsort.llc import load_llc
+from devsort.sorting.checkpoints import read_log
+from devsort.sorting.heads import load_heads
+from devsort.sorting.run import open_run
 from devsort.stages import load_stages
+from devsort.storage.files import locked, remove
 from devsort.sweep import cell as cell_module
 from devsort.sweep import read_study
 from devsort.sweep.cell import current_step, finished, run_cell
-from devsort.sorting.checkpoints import read_log
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +33,23 @@ def test_the_row_is_what_the_artifacts_say(done):
     run = open_run(folder)
     llc, heads, stages, last = load_llc(run), load_heads(run), load_stages(run), read_log(run)[-1]
     full, end = llc.sel(restriction="full"), heads.isel(checkpoint=-1)
-    assert (row["loss"], row["accuracy"], row["steps"]) == (last["val_loss"], last["val_accuracy"], 20)
+    assert (row["loss"], row["accuracy"], row["steps"]) == (
+        last["val_loss"],
+        last["val_accuracy"],
+        20,
+    )
     assert row["llc_final"] == float(full.llc[-1]) and row["llc_final_se"] == float(full.se[-1])
-    assert row["llc_peak"] == float(full.llc.max()) == float(full.llc.sel(checkpoint=row["llc_peak_step"]))
+    assert (
+        row["llc_peak"]
+        == float(full.llc.max())
+        == float(full.llc.sel(checkpoint=row["llc_peak_step"]))
+    )
     assert row["llc_fall"] == pytest.approx(row["llc_peak"] - row["llc_final"], abs=1e-12)
     assert row["llc_final_h1"] == float(llc.llc.sel(restriction="h1")[-1])
     assert row["split_score"] == float(end.scores.sel(score="vocabulary_splitting"))
-    assert row["labels"].split(";") == [str(n) for n in end.label.values[end.labels.values.astype(bool)]]
+    assert row["labels"].split(";") == [
+        str(n) for n in end.label.values[end.labels.values.astype(bool)]
+    ]
     assert row["stages"] == len(stages["stages"]) == len(stages["boundaries"]) + 1
     assert row["window_from"] == stages["stages"][0]["from"]
 

@@ -1,4 +1,6 @@
-"""Cells on a real Ray cluster of two nodes on the loopback, one of which is killed while cells run on it."""
+"""Cells on a real Ray cluster of two nodes on the loopback, one of which is killed while cells run
+on it.
+"""
 
 import json
 import os
@@ -40,7 +42,9 @@ def cluster():
 def test_killing_a_node_loses_no_cell_and_counts_none_twice(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "POLL", 0.05)
     nodes, second = cluster
-    path = write_study(tmp_path, grid={"seed": "0..3"}, steps=["train", "llc"], set={"train.steps": 300})
+    path = write_study(
+        tmp_path, grid={"seed": "0..3"}, steps=["train", "llc"], set={"train.steps": 300}
+    )
     study, out, killed = read_study(path), tmp_path / "out", []
 
     def kill_while_two_run(jobs):
@@ -50,7 +54,9 @@ def test_killing_a_node_loses_no_cell_and_counts_none_twice(cluster, tmp_path, m
 
     out.mkdir()
     outcomes = list(run_cluster(jobs_of(study, out), nodes.address, 1, 0, kill_while_two_run))
-    assert killed and sorted((o.name, o.error) for o in outcomes) == [(f"seed{i}", None) for i in range(4)]
+    assert killed and sorted((o.name, o.error) for o in outcomes) == [
+        (f"seed{i}", None) for i in range(4)
+    ]
     gathered = devsort("sweep", path, "--out", out, "--workers", "0", "--json")
     assert json.loads(gathered.out)["done"] == 4
     assert sorted(load_table(out).cell) == [f"seed{i}" for i in range(4)]
@@ -63,16 +69,24 @@ def check_against_local(here, there):
     for ours, theirs in zip(here, there, strict=False):
         a, b = open_run(ours.folder), open_run(theirs.folder)
         last = a.steps()[-1]
-        assert all(np.array_equal(v, load_checkpoint(b, last)[k]) for k, v in load_checkpoint(a, last).items())
+        assert all(
+            np.array_equal(v, load_checkpoint(b, last)[k])
+            for k, v in load_checkpoint(a, last).items()
+        )
         assert a.read(LLC).drop_attrs().identical(b.read(LLC).drop_attrs())
         rows = [json.loads((job.folder / "cell.json").read_text())["row"] for job in (ours, theirs)]
         assert rows[0] == rows[1]
 
 
 def test_a_failing_cell_and_a_lost_process_are_told(cluster, tmp_path):
-    groups = {"wild": {"set": {"train.lr": 1e11, "model.layer_norm": False, "train.steps": 200}}, "plain": None}
+    groups = {
+        "wild": {"set": {"train.lr": 1e11, "model.layer_norm": False, "train.steps": 200}},
+        "plain": None,
+    }
     path = write_study(tmp_path, groups=groups, steps=["train"])
-    result = devsort("sweep", path, "--out", tmp_path / "out", "--address", cluster[0].address, "--json")
+    result = devsort(
+        "sweep", path, "--out", tmp_path / "out", "--address", cluster[0].address, "--json"
+    )
     rows = {r["cell"]: r["error"] for r in json.loads(result.out)["rows"]}
     assert result.code == 2 and rows["plain"] is None
     assert rows["wild"].startswith("training diverged by step ")
@@ -96,4 +110,7 @@ def test_no_ray_is_a_users_error(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError) as e:
         next(run_cluster(tiny_jobs(tmp_path), "auto", 1, 0, quiet))
-    assert str(e.value) == "--address needs Ray, which is not installed; run `pip install 'devsort[cluster]'`"
+    assert (
+        str(e.value)
+        == "--address needs Ray, which is not installed; run `pip install 'devsort[cluster]'`"
+    )

@@ -1,4 +1,7 @@
-"""`devsort sweep`: what it prints, its exit codes, its tables, and that finished work is not opened again."""
+"""`devsort sweep`.
+
+What it prints, its exit codes, its tables, and that finished work is not opened again.
+"""
 
 import json
 
@@ -34,13 +37,18 @@ def test_one_json_object_and_one_line_for_what_failed(done):
     assert [r["cell"] for r in value["rows"]] == ["plain-seed0", "plain-seed1", "wild"]
     wild = value["rows"][2]
     assert wild["error"].startswith("training diverged by step ")
-    assert last_line(result.err) == f"devsort: error: 1 of 3 cells failed, the first is wild: {wild['error']}"
+    assert (
+        last_line(result.err)
+        == f"devsort: error: 1 of 3 cells failed, the first is wild: {wild['error']}"
+    )
 
 
 def test_the_tables_hold_the_rows_in_parquet_and_csv(done):
     result, _, out = done
     value, found = json.loads(result.out), load_table(out)
-    assert value["files"] == [str(out / f"{n}.{e}") for n in table.KINDS for e in ("parquet", "csv")]
+    assert value["files"] == [
+        str(out / f"{n}.{e}") for n in table.KINDS for e in ("parquet", "csv")
+    ]
     assert found.cell.tolist() == ["plain-seed0", "plain-seed1", "wild"]
     assert found.loss[:2].tolist() == [r["loss"] for r in value["rows"][:2]]
     assert found["train.lr"].tolist() == [0.001, 0.001, 1e11] and found.seed.tolist() == [0, 1, 0]
@@ -52,7 +60,14 @@ def test_the_tables_hold_the_rows_in_parquet_and_csv(done):
 
 def test_the_text_has_a_line_a_cell_and_the_failures_below():
     rows = [
-        {"cell": "a", "seed": 1, "loss": 0.5, "llc_peak": None, "labels": "overlapping", "error": None},
+        {
+            "cell": "a",
+            "seed": 1,
+            "loss": 0.5,
+            "llc_peak": None,
+            "labels": "overlapping",
+            "error": None,
+        },
         {"cell": "b", "seed": 2, "error": "went wrong"},
     ]
     assert table.text(rows, ["seed"]).splitlines() == [
@@ -88,10 +103,17 @@ def test_no_workers_only_gather(done, monkeypatch):
 
 def test_a_defect_ends_with_1(done, monkeypatch):
     _, path, out = done
-    monkeypatch.setattr(step_module, "run_local", lambda *_: iter([Outcome("wild", error="KeyError: x", defect=True)]))
+    monkeypatch.setattr(
+        step_module,
+        "run_local",
+        lambda *_: iter([Outcome("wild", error="KeyError: x", defect=True)]),
+    )
     result = devsort("sweep", path, "--out", out)
     assert result.code == 1
-    assert last_line(result.err) == "devsort: error: 1 of 3 cells failed, the first is wild: KeyError: x"
+    assert (
+        last_line(result.err)
+        == "devsort: error: 1 of 3 cells failed, the first is wild: KeyError: x"
+    )
 
 
 def test_a_cell_whose_folder_is_not_seen_is_told(done, monkeypatch):
@@ -107,7 +129,11 @@ def test_a_cell_whose_folder_is_not_seen_is_told(done, monkeypatch):
 def test_the_study_is_kept_beside_its_cells(done):
     _, path, out = done
     assert (out / "study.yaml").read_bytes() == path.read_bytes()
-    assert [c.name for c in read_study(out / "study.yaml").cells] == ["plain-seed0", "plain-seed1", "wild"]
+    assert [c.name for c in read_study(out / "study.yaml").cells] == [
+        "plain-seed0",
+        "plain-seed1",
+        "wild",
+    ]
 
 
 def test_two_sweeps_do_not_share_a_folder(done):
@@ -123,7 +149,10 @@ def test_two_sweeps_do_not_share_a_folder(done):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere.yaml"], "nowhere.yaml does not exist; name a study file, such as studies/small.yaml"),
+        (
+            ["nowhere.yaml"],
+            "nowhere.yaml does not exist; name a study file, such as studies/small.yaml",
+        ),
         (["nowhere.yaml", "--workers", "-1"], "Invalid value for '--workers': "),
     ],
 )

@@ -55,7 +55,9 @@ def test_a_cell_has_the_bits_of_the_commands(tmp_path):
 
 def test_a_failing_cell_does_not_stop_the_rest_and_a_worker_has_one_thread(tmp_path):
     grid = {"train.lr": [0.001, 1e11, 0.002]}
-    cells = tiny_jobs(tmp_path, grid=grid, steps=["train"], set={"train.steps": 200, "model.layer_norm": False})
+    cells = tiny_jobs(
+        tmp_path, grid=grid, steps=["train"], set={"train.steps": 200, "model.layer_norm": False}
+    )
     before = os.environ.get("OMP_NUM_THREADS")
     outcomes = {o.name: o for o in run_local(cells, 2, 1, quiet)}
     assert os.environ.get("OMP_NUM_THREADS") == before
@@ -102,9 +104,14 @@ def wait_until_free(folder: Path) -> None:
             time.sleep(0.1)
 
 
-@pytest.mark.parametrize(("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 143)]
+)
 def test_a_sweep_that_is_ended_loses_only_what_was_in_flight(tmp_path, with_signal, code):
-    study, out = write_study(tmp_path, grid={"train.steps": [20, 100_000]}, steps=["train"]), tmp_path / "out"
+    study, out = (
+        write_study(tmp_path, grid={"train.steps": [20, 100_000]}, steps=["train"]),
+        tmp_path / "out",
+    )
     long, log = out / "steps100000", tmp_path / "log"
 
     def one_is_done_and_one_in_flight():
@@ -115,7 +122,8 @@ def test_a_sweep_that_is_ended_loses_only_what_was_in_flight(tmp_path, with_sign
     wait_until_free(long)
     before = records(out)
     assert set(before) == {"steps20"}
-    if with_signal is signal.SIGKILL:  # and the sweep goes on from there; a shorter long cell, or it would take minutes
+    # and the sweep goes on from there; a shorter long cell, or it would take minutes
+    if with_signal is signal.SIGKILL:
         write_study(tmp_path, grid={"train.steps": [20, 21]}, steps=["train"])
         assert Process(log, "sweep", study, "--out", out, "--workers", "1").wait() == 0
         after = records(out)

@@ -5,14 +5,16 @@ import yaml
 from conftest import TINY
 from sweeps import write_study
 
-from devsort.sorting.config import parse_config
 from devsort.errors import UserError
+from devsort.sorting.config import parse_config
 from devsort.sweep import read_study
 from devsort.sweep.study import config_text
 
 
 def test_a_grid_is_every_value_with_every_other(tmp_path):
-    study = read_study(write_study(tmp_path, grid={"seed": "0..1", "train.weight_decay": [0, 0.005]}))
+    study = read_study(
+        write_study(tmp_path, grid={"seed": "0..1", "train.weight_decay": [0, 0.005]})
+    )
     assert [c.name for c in study.cells] == [
         "seed0-weight_decay0", "seed0-weight_decay0.005", "seed1-weight_decay0", "seed1-weight_decay0.005",
     ]  # fmt: skip
@@ -23,7 +25,11 @@ def test_a_grid_is_every_value_with_every_other(tmp_path):
 
 def test_a_seed_sets_weights_data_and_chains(tmp_path):
     (cell,) = read_study(write_study(tmp_path, grid={"seed": [7]})).cells
-    assert (cell.config.train.seed, cell.config.task.seed, cell.config.llc.sampler.seed) == (7, 7, 7)
+    assert (cell.config.train.seed, cell.config.task.seed, cell.config.llc.sampler.seed) == (
+        7,
+        7,
+        7,
+    )
 
 
 def test_groups_have_changes_and_grids_of_their_own(tmp_path):
@@ -32,20 +38,39 @@ def test_groups_have_changes_and_grids_of_their_own(tmp_path):
         "no-norm": {"set": {"model.layer_norm": False}},
         "heads": {"grid": {"model.heads": [1, 3], "seed": [5]}},
     }
-    study = read_study(write_study(tmp_path, set={"train.steps": 9}, grid={"seed": [0, 1]}, groups=groups))
-    names = ["decay-seed0", "decay-seed1", "no-norm-seed0", "no-norm-seed1", "heads-seed5-heads1", "heads-seed5-heads3"]
+    study = read_study(
+        write_study(tmp_path, set={"train.steps": 9}, grid={"seed": [0, 1]}, groups=groups)
+    )
+    names = [
+        "decay-seed0",
+        "decay-seed1",
+        "no-norm-seed0",
+        "no-norm-seed1",
+        "heads-seed5-heads1",
+        "heads-seed5-heads3",
+    ]
     assert [c.name for c in study.cells] == names
     assert {c.config.train.steps for c in study.cells} == {9}
-    # every cell says what each changed key is, also where it did not change it; what all share is left out
+    # every cell says what each changed key is, also where it did not change it; what all share is
+    # left out
     assert study.cells[0].values == {"seed": 0, "model.layer_norm": True, "model.heads": 2}
     assert study.cells[-1].values == {"seed": 5, "model.layer_norm": True, "model.heads": 3}
-    assert [c.group for c in study.cells] == ["decay", "decay", "no-norm", "no-norm", "heads", "heads"]
+    assert [c.group for c in study.cells] == [
+        "decay",
+        "decay",
+        "no-norm",
+        "no-norm",
+        "heads",
+        "heads",
+    ]
 
 
 def test_later_changes_win(tmp_path):
     groups = {"a": {"set": {"train.steps": 7}, "grid": {"train.lr": [0.1]}}}
     (cell,) = read_study(
-        write_study(tmp_path, set={"train.steps": 9, "train.lr": 1}, grid={"train.lr": [2.0]}, groups=groups)
+        write_study(
+            tmp_path, set={"train.steps": 9, "train.lr": 1}, grid={"train.lr": [2.0]}, groups=groups
+        )
     ).cells
     assert (cell.config.train.steps, cell.config.train.lr) == (7, 0.1)
 
@@ -87,7 +112,9 @@ def test_names_hold_no_character_that_a_shell_minds(tmp_path, key, values, name)
 
 def test_names_stay_short_and_different(tmp_path):
     parts = [["full"] * n for n in (30, 31)]
-    names = [c.name for c in read_study(write_study(tmp_path, grid={"llc.restrictions": parts})).cells]
+    names = [
+        c.name for c in read_study(write_study(tmp_path, grid={"llc.restrictions": parts})).cells
+    ]
     assert len(set(names)) == 2 and max(map(len, names)) == 120
 
 
@@ -97,7 +124,10 @@ def test_keys_of_one_last_part_are_told_apart(tmp_path):
 
 
 REFUSED = {
-    "unknown part": ({"grids": {}}, "unknown key grids; see docs/sweeps.md for the form of a study"),
+    "unknown part": (
+        {"grids": {}},
+        "unknown key grids; see docs/sweeps.md for the form of a study",
+    ),
     "unknown step": (
         {"steps": ["trian"]},
         "steps.0: Input should be 'train', 'llc', 'heads', 'stages' or 'chart' (got 'trian'); "
@@ -148,7 +178,9 @@ def test_a_study_that_cannot_be_run_is_refused_in_one_line(tmp_path, case):
 
 
 def test_a_missing_study_and_a_missing_base_are_named(tmp_path):
-    with pytest.raises(UserError, match=r"x\.yaml does not exist; name a study file, such as studies/small\.yaml"):
+    with pytest.raises(
+        UserError, match=r"x\.yaml does not exist; name a study file, such as studies/small\.yaml"
+    ):
         read_study(tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):
         read_study(write_study(tmp_path, base="nowhere.yaml"))

@@ -1,4 +1,7 @@
-"""Learning coefficients against published examples; chain averages against loops over their definition."""
+"""Learning coefficients against published examples.
+
+Chain averages against loops over their definition.
+"""
 
 import math
 from itertools import product
@@ -18,7 +21,8 @@ from devsort.validation.formulas import (
 
 
 @pytest.mark.parametrize(
-    ("sizes", "expected"), [((5, 3, 5), 6.5), ((5, 4, 5), 8), ((4, 3, 8), 6), ((8, 3, 4), 6), ((3, 8, 4), 6)]
+    ("sizes", "expected"),
+    [((5, 3, 5), 6.5), ((5, 4, 5), 8), ((4, 3, 8), 6), ((8, 3, 4), 6), ((3, 8, 4), 6)],
 )
 def test_rank_regression_examples(sizes, expected):
     assert rank_regression(*sizes, rank=0).value == expected
@@ -33,7 +37,13 @@ def test_rank_regression_of_full_rank_is_regular():
 
 @pytest.mark.parametrize(
     ("widths", "rank", "expected"),
-    [((4, 4, 4), 0, 6), ((4, 4, 4), 1, 7), ((4, 4, 4), 2, 7.5), ((4, 4, 4, 4), 0, 5.5), ((5, 5, 5, 5), 2, 11)],
+    [
+        ((4, 4, 4), 0, 6),
+        ((4, 4, 4), 1, 7),
+        ((4, 4, 4), 2, 7.5),
+        ((4, 4, 4, 4), 0, 5.5),
+        ((5, 5, 5, 5), 2, 11),
+    ],
 )
 def test_deep_linear_examples(widths, rank, expected):
     assert deep_linear(widths, rank).value == expected
@@ -42,7 +52,12 @@ def test_deep_linear_examples(widths, rank, expected):
 def test_two_layers_are_rank_regression_in_every_case():
     for M, H, N in product(range(1, 8), repeat=3):
         for r in range(min(M, H, N) + 1):
-            assert deep_linear((M, H, N), r) == pytest.approx(rank_regression(M, H, N, r)), (M, H, N, r)
+            assert deep_linear((M, H, N), r) == pytest.approx(rank_regression(M, H, N, r)), (
+                M,
+                H,
+                N,
+                r,
+            )
 
 
 def test_a_chain_of_single_units_is_a_normal_crossing():
@@ -52,10 +67,14 @@ def test_a_chain_of_single_units_is_a_normal_crossing():
 
 
 def test_order_of_widths_does_not_matter_at_rank_zero():
-    assert len({deep_linear(widths, 0) for widths in [(2, 3, 5, 4), (5, 4, 3, 2), (4, 2, 5, 3)]}) == 1
+    assert (
+        len({deep_linear(widths, 0) for widths in [(2, 3, 5, 4), (5, 4, 3, 2), (4, 2, 5, 3)]}) == 1
+    )
 
 
-@pytest.mark.parametrize("call", [lambda: rank_regression(2, 3, 4, 3), lambda: deep_linear((2, 3), -1)])
+@pytest.mark.parametrize(
+    "call", [lambda: rank_regression(2, 3, 4, 3), lambda: deep_linear((2, 3), -1)]
+)
 def test_impossible_ranks_are_refused(call):
     with pytest.raises(ValueError, match=r"rank -?\d does not fit widths \(2, 3"):
         call()
@@ -69,7 +88,12 @@ def test_simple_coefficients():
 
 def config(n_beta, localization, lr, burnin=10**5, draws=1, **more):
     return SamplerConfig(
-        n_beta=n_beta, localization=localization, lr=lr, num_burnin_steps=burnin, num_draws=draws, **more
+        n_beta=n_beta,
+        localization=localization,
+        lr=lr,
+        num_burnin_steps=burnin,
+        num_draws=draws,
+        **more,
     )
 
 
@@ -87,7 +111,9 @@ def test_first_600_steps_with_the_burn_in_left_in():
     left_in = Quadratic(np.array([1.0]), config(100, 5, 1e-4, burnin=0, draws=600))
     assert left_in.expected() == pytest.approx(0.402, abs=5e-4)
     r = left_in.memory[0] ** 2
-    assert left_in.expected() == pytest.approx(left_in.stationary * (1 - (1 - r**600) / (600 * (1 - r))))
+    assert left_in.expected() == pytest.approx(
+        left_in.stationary * (1 - (1 - r**600) / (600 * (1 - r)))
+    )
 
 
 def test_small_steps_reach_the_continuous_limit():
@@ -121,7 +147,10 @@ def test_standard_error_is_the_double_sum_over_autocovariances():
     total = 0.0
     for h, rho, variance in zip([1.0, 3.0], quadratic.memory, quadratic.variance, strict=True):
         s = 50 * h / 2 * variance
-        total += sum(2 * s**2 * rho ** (2 * 3 * abs(i - j)) for i in range(30) for j in range(30)) / 30**2
+        total += (
+            sum(2 * s**2 * rho ** (2 * 3 * abs(i - j)) for i in range(30) for j in range(30))
+            / 30**2
+        )
     assert quadratic.standard_error() == pytest.approx(math.sqrt(total), rel=1e-12)
 
 
@@ -141,7 +170,8 @@ def test_regression_is_the_fixed_point_over_every_possible_minibatch(batch_size)
     covariance = np.zeros((2, 2))
     for _ in range(400):  # the slowest direction keeps 0.97 of itself a step
         batches = [
-            _one_batch(x[list(b)], residuals[list(b)], covariance, c) for b in product(range(5), repeat=batch_size)
+            _one_batch(x[list(b)], residuals[list(b)], covariance, c)
+            for b in product(range(5), repeat=batch_size)
         ]
         covariance = sum(batches) / len(batches) + c.lr * np.eye(2)
     expected = c.n_beta * np.trace(x.T @ x / 5 @ covariance) / 2

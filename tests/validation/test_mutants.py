@@ -1,7 +1,8 @@
-"""A wrong sampler must fail `devsort validate`: mutants of the chain, each with a case that catches it.
+"""A wrong sampler must fail `devsort validate`: mutants of the chain, each with a case that catches
+it.
 
-All catchers are fast cases, which hold for the right sampler (test_validate.py). Run as a script, this prints every
-mutant with the fast cases that it fails.
+All catchers are fast cases, which hold for the right sampler (test_validate.py). Run as a script,
+this prints every mutant with the fast cases that it fails.
 """
 
 import math
@@ -12,13 +13,17 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from devsort.sampling.config import SamplerConfig
 from devsort.sampling import api, sgld
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.noise import GeneratorNoise
 from devsort.sampling.objective import LossObjective
 from devsort.validation.validate import check, chosen
 
-ORIGINAL_STEP, ORIGINAL_CALL, ORIGINAL_RECORD = sgld.sgld_step, LossObjective.__call__, sgld._Record.__call__
+ORIGINAL_STEP, ORIGINAL_CALL, ORIGINAL_RECORD = (
+    sgld.sgld_step,
+    LossObjective.__call__,
+    sgld._Record.__call__,
+)
 ORIGINAL_NOISE = GeneratorNoise.__call__
 
 
@@ -125,9 +130,18 @@ def noise_used_twice():
 
 MUTANTS = {  # name → (mutant, cases that must fail)
     "no factor 1/2": (no_half, ["small-step"]),
-    "noise variance doubled": (lambda: step(noise_level=lambda c: math.sqrt(2) * c.noise_level), ["small-step"]),
-    "noise one percent too large": (lambda: step(noise_level=lambda c: 1.01 * c.noise_level), ["large-step"]),
-    "noise without the square root": (lambda: step(noise_level=lambda c: math.sqrt(c.lr)), ["small-step"]),
+    "noise variance doubled": (
+        lambda: step(noise_level=lambda c: math.sqrt(2) * c.noise_level),
+        ["small-step"],
+    ),
+    "noise one percent too large": (
+        lambda: step(noise_level=lambda c: 1.01 * c.noise_level),
+        ["large-step"],
+    ),
+    "noise without the square root": (
+        lambda: step(noise_level=lambda c: math.sqrt(c.lr)),
+        ["small-step"],
+    ),
     "localization forgotten": (lambda: step(localization=lambda c: 0.0), ["burn-in-cut"]),
     "localization at zero": (lambda: other_center(torch.zeros_like), ["prior"]),
     "prior forgotten": (lambda: step(prior=lambda c: 0.0), ["prior"]),

@@ -1,4 +1,6 @@
-"""Quadrature against published tables, against itself refined, and against the discrete chain solved exactly."""
+"""Quadrature against published tables, against itself refined, and against the discrete chain
+solved exactly.
+"""
 
 import math
 
@@ -18,7 +20,8 @@ def settings(n_beta, localization, lr=TINY, **more):
 
 
 @pytest.mark.parametrize(
-    ("power", "values"), [(2, (0.498, 0.492, 0.372)), (4, (0.243, 0.218, 0.031)), (6, (0.157, 0.123, 0.002))]
+    ("power", "values"),
+    [(2, (0.498, 0.492, 0.372)), (4, (0.243, 0.218, 0.031)), (6, (0.157, 0.123, 0.002))],
 )
 def test_powers_with_localization(power, values):
     found = [potentials.powers(power).truth(settings(145, gamma)).value for gamma in (1, 5, 100)]
@@ -27,8 +30,15 @@ def test_powers_with_localization(power, values):
 
 @pytest.mark.parametrize("n_beta", [1, 145, 1e5])
 def test_without_localization_quasi_homogeneous_values_are_lambda_at_every_n_beta(n_beta):
-    for potential in (potentials.powers(2), potentials.powers(6), potentials.powers(2, 4), potentials.radial(3, 2)):
-        assert potential.truth(settings(n_beta, 0)).value == pytest.approx(potential.limit.value, rel=1e-4)
+    for potential in (
+        potentials.powers(2),
+        potentials.powers(6),
+        potentials.powers(2, 4),
+        potentials.radial(3, 2),
+    ):
+        assert potential.truth(settings(n_beta, 0)).value == pytest.approx(
+            potential.limit.value, rel=1e-4
+        )
 
 
 CROSSINGS = {  # γ = 1, nβ = 144.76; γ = 1, nβ = 10⁴; γ = 0 in the box ±1
@@ -47,7 +57,9 @@ CROSSINGS = {  # γ = 1, nβ = 144.76; γ = 1, nβ = 10⁴; γ = 0 in the box ±
 def test_normal_crossings_at_finite_n_beta(powers):
     crossing = potentials.crossing(*powers)
     found = [crossing.truth(settings(n_beta, 1)).value for n_beta in (144.76, 1e4)]
-    box = next(quadrature.grid(crossing.loss, crossing.star, settings(144.76, 0), 400, 8.0, box=1.0))
+    box = next(
+        quadrature.grid(crossing.loss, crossing.star, settings(144.76, 0), 400, 8.0, box=1.0)
+    )
     assert [*found, float(box.weight @ box.energy)] == pytest.approx(CROSSINGS[powers], abs=1.1e-3)
 
 
@@ -57,13 +69,22 @@ def test_an_improper_posterior_is_refused():
 
 
 def test_grids_are_fine_enough():
-    for potential, size, crowding in [(potentials.crossing(1, 2), 800, 8.0), (potentials.radial(3, 2), 90, 1.0)]:
-        fine = next(quadrature.grid(potential.loss, potential.star, settings(30, 1), size, crowding))
-        assert potential.truth(settings(30, 1)).value == pytest.approx(float(fine.weight @ fine.energy), rel=1e-4)
+    for potential, size, crowding in [
+        (potentials.crossing(1, 2), 800, 8.0),
+        (potentials.radial(3, 2), 90, 1.0),
+    ]:
+        fine = next(
+            quadrature.grid(potential.loss, potential.star, settings(30, 1), size, crowding)
+        )
+        assert potential.truth(settings(30, 1)).value == pytest.approx(
+            float(fine.weight @ fine.energy), rel=1e-4
+        )
 
 
 def exact_chain(slope, value, n_beta, lr, edge, size=401):
-    """nβ E[L] of the discrete chain in one dimension, by 4000 steps of its transition matrix from the centre."""
+    """nβ E[L] of the discrete chain in one dimension, by 4000 steps of its transition matrix from
+    the centre.
+    """
     w = np.linspace(-edge, edge, size)
     target = w - lr / 2 * n_beta * slope(w)
     transition = np.exp(-((w[None] - target[:, None]) ** 2) / (2 * lr))
@@ -79,7 +100,8 @@ def test_effect_of_the_step_against_the_chain_solved_exactly(power, lr, edge):
     truth = potentials.powers(power).truth(settings(50, 0, lr=lr))
     exact = exact_chain(lambda w: power * w ** (power - 1), lambda w: w**power, 50, lr, edge)
     assert abs(exact - 1 / power) > 0.005  # the effect is there
-    assert abs(truth.value - exact) <= truth.error  # and what first order leaves out is within the bound
+    # and what first order leaves out is within the bound
+    assert abs(truth.value - exact) <= truth.error
     assert abs(truth.value - exact) < 0.3 * abs(exact - 1 / power)
 
 
@@ -143,5 +165,7 @@ def test_potentials_have_their_minimum_zero_at_the_start(potential):
     assert float(potential.loss(potential.star)) == 0
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        moved = {n: v + torch.randn(v.shape, generator=generator) for n, v in potential.star.items()}
+        moved = {
+            n: v + torch.randn(v.shape, generator=generator) for n, v in potential.star.items()
+        }
         assert float(potential.loss(moved)) > 0

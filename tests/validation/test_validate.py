@@ -14,7 +14,15 @@ from devsort.validation.quadrature import Truth
 
 
 def case(estimate=1.0, se=0.01, true=1.0, error=0.0, **more):
-    return Case("toy", "a toy", lambda: Truth(true, error), lambda: Measured(estimate, se), 0.02, slack=0.005, **more)
+    return Case(
+        "toy",
+        "a toy",
+        lambda: Truth(true, error),
+        lambda: Measured(estimate, se),
+        0.02,
+        slack=0.005,
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,14 +53,25 @@ def test_names_are_unique_and_fit_a_shell():
 
 
 def test_every_kind_of_known_answer_has_a_case():
-    kinds = ("step", "burn-in", "minibatch", "power", "crossing", "rank-regression", "deep-linear", "additivity")
+    kinds = (
+        "step",
+        "burn-in",
+        "minibatch",
+        "power",
+        "crossing",
+        "rank-regression",
+        "deep-linear",
+        "additivity",
+    )
     assert all(any(kind in c.name for c in all_cases()) for kind in kinds)
 
 
 def test_tolerances_are_sharp():
     # nobody widens a bound unnoticed: within 15 % of the truth everywhere, within 5 % for most
     relative = [
-        c.tolerance / c.truth().value for c in all_cases() if c.name.startswith(("small", "large", "spec", "power"))
+        c.tolerance / c.truth().value
+        for c in all_cases()
+        if c.name.startswith(("small", "large", "spec", "power"))
     ]
     assert max(relative) < 0.15 and sorted(relative)[len(relative) // 2] < 0.05
 
@@ -60,13 +79,18 @@ def test_tolerances_are_sharp():
 def test_the_choice_of_cases():
     everything, fast = validate.chosen(), validate.chosen(fast=True)
     assert len(fast) < len(everything) and all(c.fast for c in fast)
-    assert [c.name for c in validate.chosen(["prior", "large-step", "prior"])] == ["prior", "large-step"]
+    assert [c.name for c in validate.chosen(["prior", "large-step", "prior"])] == [
+        "prior",
+        "large-step",
+    ]
 
 
 def test_an_unknown_case_is_told_with_the_known_ones():
     with pytest.raises(UserError) as error:
         validate.chosen(["small-step", "smal-step"])
-    assert str(error.value).startswith("no case is called 'smal-step'; choose from: small-step, large-step, ")
+    assert str(error.value).startswith(
+        "no case is called 'smal-step'; choose from: small-step, large-step, "
+    )
 
 
 @pytest.mark.slow
@@ -92,7 +116,12 @@ def test_json_is_one_object_with_the_promised_keys(capsys):
 
 
 def test_a_failure_is_exit_code_1_and_named(capsys, monkeypatch):
-    toys = [case(), Case("dead", "died", lambda: Truth(2.0), lambda: Measured(math.nan, math.nan), 0.1, limit=3.0)]
+    toys = [
+        case(),
+        Case(
+            "dead", "died", lambda: Truth(2.0), lambda: Measured(math.nan, math.nan), 0.1, limit=3.0
+        ),
+    ]
     monkeypatch.setattr(validate, "all_cases", lambda: toys)
     code, out, err = run(capsys)
     lines = [line.split() for line in out.splitlines()]

@@ -19,7 +19,9 @@ from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch
 
 LISTS = 256  # enough for the mean scale of the final layer norm
-CLIP = 99.0  # percentile of the absolute entries at which the colours end: a few outliers do not wash out the rest
+# percentile of the absolute entries at which the colours end: a few outliers do not wash out the
+# rest
+CLIP = 99.0
 
 
 def of_run(run: Run) -> Figure:
@@ -29,7 +31,9 @@ def of_run(run: Run) -> Figure:
 
 
 def shown_steps(run: Run, count: int = 4) -> list[int]:
-    """The last saved step of each stage, or `count` steps spread over log step if there are no stages yet."""
+    """The last saved step of each stage, or `count` steps spread over log step if there are no
+    stages yet.
+    """
     saved = np.array(trained_steps(run))
     if run.stages.is_file():
         wanted = [stage["to"] for stage in run.read(STAGES)["stages"]]
@@ -54,16 +58,24 @@ def circuits_of(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> dic
 
 @look()
 def plot(columns: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str]) -> Figure:
-    """One column for each checkpoint; for each head a row of OV, then a row of QK. All OV share colours, all QK too."""
+    """One column for each checkpoint.
+
+    For each head a row of OV, then a row of QK. All OV share colours, all QK too.
+    """
     heads = len(columns[0]["OV"])
     kinds = [(kind, head) for kind in ("OV", "QK") for head in range(heads)]
     size = min((WIDTH - 1.2) / len(columns), 1.8)
     width, height = size * len(columns) + 1.2, size * len(kinds) + 0.5
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(len(kinds), len(columns), squeeze=False, sharex=True)
-    limits = {kind: np.percentile(np.abs(np.concatenate([c[kind] for c in columns])), CLIP) for kind in ("OV", "QK")}
+    limits = {
+        kind: np.percentile(np.abs(np.concatenate([c[kind] for c in columns])), CLIP)
+        for kind in ("OV", "QK")
+    }
     for row, (kind, head) in zip(axes, kinds, strict=True):
-        images = [_matrix(ax, c[kind][head], limits[kind]) for ax, c in zip(row, columns, strict=True)]
+        images = [
+            _matrix(ax, c[kind][head], limits[kind]) for ax, c in zip(row, columns, strict=True)
+        ]
         row[0].set_ylabel(f"head {head} {kind}\n{'attended' if kind == 'OV' else 'current'}")
         _label_last(row, kind, images[-1], figure)
     for ax, title in zip(axes[0], titles, strict=True):
@@ -71,7 +83,9 @@ def plot(columns: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str]) -> 
     for kind, below in (("OV", axes[heads - 1]), ("QK", axes[-1])):
         for ax in below:
             ax.tick_params(labelbottom=True)
-        below[(len(below) - 1) // 2].set_xlabel("number of the logit" if kind == "OV" else "number in the list")
+        below[(len(below) - 1) // 2].set_xlabel(
+            "number of the logit" if kind == "OV" else "number in the list"
+        )
     return figure
 
 
@@ -84,13 +98,17 @@ def _label_last(row: Sequence[Axes], kind: str, image: AxesImage, figure: Figure
 
 
 def _matrix(ax: Axes, matrix: np.ndarray, limit: float) -> AxesImage:
-    image = ax.imshow(matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto")
+    image = ax.imshow(
+        matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto"
+    )
     if len(matrix) > matrix.shape[1]:  # QK has a row for SEP
         ax.axhline(matrix.shape[1] - 0.5, color=INK, lw=0.4)
     ticks = np.arange(0, matrix.shape[1], _spacing(matrix.shape[1]))
     ax.set_xticks(ticks)
     sep = [matrix.shape[1]] if len(matrix) > matrix.shape[1] else []
-    ax.set_yticks([*ticks[: -1 if sep and matrix.shape[1] - ticks[-1] < ticks[1] / 2 else None], *sep])
+    ax.set_yticks(
+        [*ticks[: -1 if sep and matrix.shape[1] - ticks[-1] < ticks[1] / 2 else None], *sep]
+    )
     if sep:
         ax.set_yticklabels([str(int(t)) for t in ax.get_yticks()[:-1]] + ["SEP"])
     return image

@@ -1,4 +1,7 @@
-"""Ownership chart: which head each number needs, over training, with the scores and events below."""
+"""Ownership chart.
+
+Which head each number needs, over training, with the scores and events below.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,7 +41,10 @@ def plot(heads: "xr.Dataset", found: Sequence[dict]) -> Figure:
 
 
 def colours(heads: "xr.Dataset") -> np.ndarray:
-    """(checkpoint, number, 3) RGB: each head's colour in its share of the need, paler where less is lost without it."""
+    """(checkpoint, number, 3) RGB.
+
+    Each head's colour in its share of the need, paler where less is lost without it.
+    """
     increase = np.maximum(heads.loss_increase.transpose("checkpoint", "number", "head").values, 0)
     palette = np.array([to_rgb(head_colour(int(h))) for h in heads["head"].values])
     total = increase.sum(-1, keepdims=True)
@@ -59,12 +65,20 @@ def step_edges(steps: np.ndarray) -> np.ndarray:
 def _ownership(ax: Axes, heads: "xr.Dataset") -> None:
     numbers = heads.number.values
     edges = np.append(numbers, numbers[-1] + 1) - 0.5
-    ax.pcolormesh(step_edges(heads.checkpoint.values), edges, colours(heads).swapaxes(0, 1), rasterized=True)
+    ax.pcolormesh(
+        step_edges(heads.checkpoint.values), edges, colours(heads).swapaxes(0, 1), rasterized=True
+    )
     ax.set_xscale("log")
     ax.set_ylabel("number to be copied")
     keys = [Patch(color=head_colour(int(h)), label=f"needs head {h}") for h in heads["head"].values]
     keys.append(Patch(facecolor="white", edgecolor=INK, lw=0.4, label="needs no one head"))
-    ax.legend(handles=keys, loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(keys), 5), borderaxespad=0.2)
+    ax.legend(
+        handles=keys,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=min(len(keys), 5),
+        borderaxespad=0.2,
+    )
 
 
 def _scores(ax: Axes, heads: "xr.Dataset", found: Sequence[dict]) -> None:

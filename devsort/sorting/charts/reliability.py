@@ -1,4 +1,7 @@
-"""Reliability diagrams: what ablating a head, or all of it but its suppression, does to the network's confidence."""
+"""Reliability diagrams.
+
+What ablating a head, or all of it but its suppression, does to the network's confidence.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +14,12 @@ from devsort.charts.style import INK, PALETTE, WIDTH, look, save_figure
 from devsort.sorting.heads.function import Condition, Function
 
 FEWEST = 10  # answers that a bin must hold to be drawn; the calibration error counts all bins
-TITLES = {"whole": "whole", "ablated": "head ablated", "suppression": "suppression alone", "rest": "the rest alone"}
+TITLES = {
+    "whole": "whole",
+    "ablated": "head ablated",
+    "suppression": "suppression alone",
+    "rest": "the rest alone",
+}
 
 
 def draw(function: Function, folder: Path, name: str = "reliability") -> list[Path]:
@@ -32,7 +40,9 @@ def plot(function: Function) -> Figure:
     for (top, bottom), (name, condition) in zip(axes.T, function.conditions.items(), strict=True):
         _reliability(top, condition)
         _counts(bottom, condition)
-        top.set_title(f"{TITLES[name]}\nloss {condition.loss:.3f} nats\nECE {condition.reliability.error:.4f}")
+        top.set_title(
+            f"{TITLES[name]}\nloss {condition.loss:.3f} nats\nECE {condition.reliability.error:.4f}"
+        )
     axes[0, 0].set_ylabel(f"head {function.head}\naccuracy")
     axes[1, 0].set_ylabel("share of\nanswers")
     figure.supxlabel("confidence (probability of the likeliest number)", fontsize=8)
@@ -60,7 +70,9 @@ def _reliability(ax: Axes, condition: Condition) -> None:
     shown = r.count >= FEWEST
     size = 4 + 40 * np.sqrt(r.count[shown] / r.count.sum())
     ax.plot(r.confidence[shown], r.accuracy[shown], color=PALETTE[0], lw=0.8)
-    ax.scatter(r.confidence[shown], r.accuracy[shown], s=size, color=PALETTE[0], zorder=3, clip_on=False)
+    ax.scatter(
+        r.confidence[shown], r.accuracy[shown], s=size, color=PALETTE[0], zorder=3, clip_on=False
+    )
     ax.set_xlim(0, 1.03)
     ax.set_ylim(0, 1.03)
 
@@ -68,6 +80,13 @@ def _reliability(ax: Axes, condition: Condition) -> None:
 def _counts(ax: Axes, condition: Condition) -> None:
     count = condition.reliability.count
     edges = np.linspace(0, 1, len(count) + 1)
-    ax.bar(edges[:-1], count / count.sum(), width=1 / len(count), align="edge", color=PALETTE[0], alpha=0.5)
+    ax.bar(
+        edges[:-1],
+        count / count.sum(),
+        width=1 / len(count),
+        align="edge",
+        color=PALETTE[0],
+        alpha=0.5,
+    )
     ax.set_yscale("log")
     ax.set_ylim(1e-5, 2)

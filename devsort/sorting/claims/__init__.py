@@ -1,1 +1,4 @@
-"""The claims of arXiv 2501.18666, what decides them, and the ablations they need; see studies/paper.yaml."""
+"""The claims of arXiv 2501.18666, what decides them, and the ablations they need.
+
+See studies/paper.yaml.
+"""

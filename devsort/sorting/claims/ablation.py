@@ -1,4 +1,7 @@
-"""What suppressing heads do for the finished networks of a sweep: each with and without them, on the same lists."""
+"""What suppressing heads do for the finished networks of a sweep.
+
+Each with and without them, on the same lists.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ from devsort.sorting.run import Run, open_run
 from devsort.sorting.task import eval_batch
 
 LISTS = 2048  # evaluation lists of a comparison
-CONDITIONS = ("ablated", "rest")  # the head replaced by its mean output; the head without its suppression
+# the head replaced by its mean output; the head without its suppression
+CONDITIONS = ("ablated", "rest")
 
 
 @dataclass(frozen=True)
@@ -30,21 +34,24 @@ class Head:
 
 
 def suppressing_heads(run: Run) -> list[Head]:
-    """Heads that suppress the share `heads.extent` of all numbers or more at the last checkpoint (docs/head-modes.md).
+    """Heads that suppress the share `heads.extent` of all numbers or more at the last checkpoint
+    (docs/head-modes.md).
 
     Raises:
         UserError: The run has no heads.zarr.
     """
     shares = run.read(HEADS).isel(checkpoint=-1).suppresses.mean("number").values
-    return [Head(h, float(share)) for h, share in enumerate(shares) if share >= run.config.heads.extent]
+    return [
+        Head(h, float(share)) for h, share in enumerate(shares) if share >= run.config.heads.extent
+    ]
 
 
 def ablations(folders: list[Path]) -> Iterator[dict[str, Any]]:
     """One row a run and condition, for the head that suppresses most; runs without one have none.
 
     Returns:
-        cell, head, share, condition, and what the condition changes: loss and entropy (nats), accuracy, confidence,
-        calibration_error.
+        cell, head, share, condition, and what the condition changes: loss and entropy (nats),
+        accuracy, confidence, calibration_error.
     """
     for folder in folders:
         run = open_run(folder)
@@ -54,14 +61,23 @@ def ablations(folders: list[Path]) -> Iterator[dict[str, Any]]:
         head = max(heads, key=lambda h: h.share)
         params = load_checkpoint(run, trained_steps(run)[-1])
         lists = eval_batch(run.config.task.model_copy(update={"eval_lists": LISTS}))
-        found = head_function(params, model_shape(run.config.task, run.config.model), lists, head.number)
+        found = head_function(
+            params, model_shape(run.config.task, run.config.model), lists, head.number
+        )
         for name in CONDITIONS:
             change = _change(found.conditions["whole"], found.conditions[name])
-            yield {"cell": folder.name, "head": head.number, "share": head.share, "condition": name, **change}
+            yield {
+                "cell": folder.name,
+                "head": head.number,
+                "share": head.share,
+                "condition": name,
+                **change,
+            }
 
 
 def _change(before: Condition, after: Condition) -> dict[str, float]:
     change = {
-        name: getattr(after, name) - getattr(before, name) for name in ("loss", "accuracy", "entropy", "confidence")
+        name: getattr(after, name) - getattr(before, name)
+        for name in ("loss", "accuracy", "entropy", "confidence")
     }
     return change | {"calibration_error": after.reliability.error - before.reliability.error}

@@ -1,8 +1,10 @@
-"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides; the rules are in `verdicts`.
+"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides; the rules
+are in `verdicts`.
 
-Groups are those of studies/paper.yaml. A network is *split* at a checkpoint if it is labelled vocabulary-splitting and
-not overlapping, and *overlapping* the other way round; it is *specialised* if it is labelled vocabulary-splitting or
-copy-suppression. Labels are those of docs/head-modes.md, at the last checkpoint where none is named.
+Groups are those of studies/paper.yaml. A network is *split* at a checkpoint if it is labelled
+vocabulary-splitting and not overlapping, and *overlapping* the other way round; it is *specialised*
+if it is labelled vocabulary-splitting or copy-suppression. Labels are those of docs/head-modes.md,
+at the last checkpoint where none is named.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +12,14 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pandas as pd
 
-from devsort.sorting.claims.verdicts import FEWEST, Claim, majority, positive, rank_correlation, three
+from devsort.sorting.claims.verdicts import (
+    FEWEST,
+    Claim,
+    majority,
+    positive,
+    rank_correlation,
+    three,
+)
 from devsort.sorting.config import TaskConfig
 from devsort.sorting.heads.events import EVENTS
 from devsort.sorting.task import mean_gap
@@ -19,7 +28,8 @@ from devsort.stages.link import Timeline, permutation_test
 MAIN = ("decay", "no-decay")
 SPLIT, SUPPRESSION, OVERLAP = "vocabulary-splitting", "copy-suppression", "overlapping"
 STAGES = ["initial learning", "head overlapping", "head specialization"]
-BEYOND = 3.0  # standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
+# standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
+BEYOND = 3.0
 RISE = 0.1  # by which the split score must rise from the peak of the LLC to the end
 LIKE = 0.1  # two losses are alike if their logarithms differ by less
 SIGNIFICANT, CHANCE = 0.01, 0.05  # p below which an association holds, and from which it fails
@@ -32,11 +42,16 @@ def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) ->
     Args:
         runs: One row a run, see `devsort.sweep.load_table`; runs that failed are left out.
         points: One row a sampled checkpoint, see `load_trajectories`.
-        ablations: One row a run and condition, for the head that suppresses most, see `ablation.ablations`.
+        ablations: One row a run and condition, for the head that suppresses most, see
+            `ablation.ablations`.
     """
     runs = runs[runs.error.isna()]
     parts = (falls(runs, points), splits(runs), simpler(points), variations(runs), heads(runs))
-    return [c for part in (*parts, gap(runs), noise(runs), suppression(ablations), stages(runs)) for c in part]
+    return [
+        c
+        for part in (*parts, gap(runs), noise(runs), suppression(ablations), stages(runs))
+        for c in part
+    ]
 
 
 def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
@@ -45,46 +60,70 @@ def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
     group = of(runs, "decay")
     rise = [_split_rise(points, run) for run in group.itertuples()]
     fell = [
-        run.llc_fall > BEYOND * run.llc_fall_se and r >= RISE for run, r in zip(group.itertuples(), rise, strict=True)
+        run.llc_fall > BEYOND * run.llc_fall_se and r >= RISE
+        for run, r in zip(group.itertuples(), rise, strict=True)
     ]
-    told = f"mean fall {_mean(group.llc_fall)} nats, mean rise of the split score {_mean(rise)}" if len(group) else ""
+    told = (
+        f"mean fall {_mean(group.llc_fall)} nats, mean rise of the split score {_mean(rise)}"
+        if len(group)
+        else ""
+    )
     measured = f"share of seeds whose LLC ends {BEYOND:g} SE below its peak while the split score rises by {RISE:g}"
     yield majority("a1", claim, measured, fell, told)
     after = [x for run in group.itertuples() if (x := _fall_after_onset(points, run)) is not None]
     measured = "fall of the LLC from the onset of splitting or suppression to the end, share of its value at the onset"
-    yield positive("a2", claim, measured, after, f"{len(after)} of {len(group)} seeds have an onset")
+    yield positive(
+        "a2", claim, measured, after, f"{len(after)} of {len(group)} seeds have an onset"
+    )
 
 
 def splits(runs: pd.DataFrame) -> Iterator[Claim]:
     """(b) vocabulary-splitting with and without decay."""
     for i, name in enumerate(MAIN, 1):
         group = of(runs, name)
-        claim = f"Vocabulary-splitting appears {'with' if name == 'decay' else 'without'} weight decay"
+        claim = (
+            f"Vocabulary-splitting appears {'with' if name == 'decay' else 'without'} weight decay"
+        )
         hits = group.labels.map(lambda s: SPLIT in s.split(";"))
-        yield majority(f"b{i}", claim, "share of seeds labelled vocabulary-splitting", hits, modes(group))
+        yield majority(
+            f"b{i}", claim, "share of seeds labelled vocabulary-splitting", hits, modes(group)
+        )
 
 
 def simpler(points: pd.DataFrame) -> Iterator[Claim]:
-    """(c) split networks have a lower LLC than overlapping ones of like loss, within runs and between them."""
+    """(c) split networks have a lower LLC than overlapping ones of like loss, within runs and
+    between them.
+    """
     for i, name in enumerate(MAIN, 1):
         group = of(points, name)
         claim = f"Split networks have a lower LLC than overlapping ones of like loss ({name})"
         within = [float(np.mean(d)) for _, run in group.groupby("cell") if (d := _excesses(run))]
-        measured = (
-            "excess of the LLC of overlapping over split checkpoints of one run at like loss, share of the former"
-        )
+        measured = "excess of the LLC of overlapping over split checkpoints of one run at like loss, share of the former"
         yield positive(
-            f"c{i}", claim, measured, within, f"{len(within)} of {group.cell.nunique()} runs have such pairs"
+            f"c{i}",
+            claim,
+            measured,
+            within,
+            f"{len(within)} of {group.cell.nunique()} runs have such pairs",
         )
     last = points.loc[points.groupby("cell").step.idxmax()] if len(points) else points
     between = [d for name in MAIN for d in _excesses(of(last, name))]
-    measured = "the same between seeds of one group at the last checkpoint, one value a split network"
-    yield positive("c3", "Split networks have a lower LLC than overlapping ones of like loss (ends)", measured, between)
+    measured = (
+        "the same between seeds of one group at the last checkpoint, one value a split network"
+    )
+    yield positive(
+        "c3",
+        "Split networks have a lower LLC than overlapping ones of like loss (ends)",
+        measured,
+        between,
+    )
 
 
 def variations(runs: pd.DataFrame) -> Iterator[Claim]:
     """(d) without layer norm, and without both."""
-    for i, (name, told) in enumerate({"no-norm": "layer norm", "neither": "layer norm and decay"}.items(), 1):
+    for i, (name, told) in enumerate(
+        {"no-norm": "layer norm", "neither": "layer norm and decay"}.items(), 1
+    ):
         yield specialised(f"d{i}", f"Heads specialise without {told}", of(runs, name))
 
 
@@ -93,25 +132,40 @@ def heads(runs: pd.DataFrame) -> Iterator[Claim]:
     group = of(runs, "heads")
     single = group[group["model.heads"] == 1] if len(group) else group
     none = single.labels == ""
-    yield majority("e1", "A single head shows none of the modes", "share of seeds without a label", none, modes(single))
+    yield majority(
+        "e1",
+        "A single head shows none of the modes",
+        "share of seeds without a label",
+        none,
+        modes(single),
+    )
     yield specialised("e2", "2 heads specialise", of(runs, "decay"))
     for n in (3, 4):
-        yield specialised(f"e{n}", f"{n} heads specialise", group[group["model.heads"] == n] if len(group) else group)
+        yield specialised(
+            f"e{n}",
+            f"{n} heads specialise",
+            group[group["model.heads"] == n] if len(group) else group,
+        )
 
 
 def gap(runs: pd.DataFrame) -> Iterator[Claim]:
     """(f) the mean gap decides which mode emerges."""
-    claim, measured = "The mean gap δ̄ decides which mode emerges", "rank correlation of δ̄ and split − suppression score"
-    rule = (
-        f"with {FEWEST} runs or more, holds: p < {SIGNIFICANT}, no commonest label is shared; fails: all are the same"
+    claim, measured = (
+        "The mean gap δ̄ decides which mode emerges",
+        "rank correlation of δ̄ and split − suppression score",
     )
+    rule = f"with {FEWEST} runs or more, holds: p < {SIGNIFICANT}, no commonest label is shared; fails: all are the same"
     group = pd.concat([of(runs, "gap"), of(runs, "decay")])
     if group.empty or of(runs, "gap").empty:
         yield Claim("f", claim, measured, rule, 0)
         return
     delta = group["task.mean_gap"].astype(float).fillna(mean_gap(TaskConfig()))
-    rho, ci, p = rank_correlation(delta.to_numpy(), (group.split_score - group.suppression_score).to_numpy())
-    common = {d: set(labels.replace("", "none").mode()) for d, labels in group.labels.groupby(delta)}
+    rho, ci, p = rank_correlation(
+        delta.to_numpy(), (group.split_score - group.suppression_score).to_numpy()
+    )
+    common = {
+        d: set(labels.replace("", "none").mode()) for d, labels in group.labels.groupby(delta)
+    }
     shared = set.intersection(*common.values())
     same = bool(shared) and all(len(labels) == 1 for labels in common.values())
     verdict = "fails" if same else "holds" if p < SIGNIFICANT and not shared else "undecided"
@@ -132,7 +186,11 @@ def noise(runs: pd.DataFrame) -> Iterator[Claim]:
 
 def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
     """(h) what suppressing heads are for."""
-    effects = {"loss": "raises the loss", "accuracy": "lowers the accuracy", "confidence": "raises the confidence"}
+    effects = {
+        "loss": "raises the loss",
+        "accuracy": "lowers the accuracy",
+        "confidence": "raises the confidence",
+    }
     whole = {"ablated": "Ablating a suppressing head", "rest": "Taking away its suppression alone"}
     number = 0
     for condition, told in whole.items():
@@ -141,9 +199,7 @@ def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
             part = ablations[ablations.condition == condition] if len(ablations) else ablations
             sign = -1 if column == "accuracy" else 1
             values = (sign * part[column]).tolist() if len(part) else []
-            measured = (
-                f"{'fall' if sign < 0 else 'rise'} of the {column}{' (nats)' if column == 'loss' else ''}, by run"
-            )
+            measured = f"{'fall' if sign < 0 else 'rise'} of the {column}{' (nats)' if column == 'loss' else ''}, by run"
             yield positive(f"h{number}", f"{told} {effect}", measured, values)
 
 
@@ -151,14 +207,22 @@ def stages(runs: pd.DataFrame) -> Iterator[Claim]:
     """(i) how many stages, which, and whether head-mode events lie at their boundaries."""
     group = of(runs, "decay")
     told = (
-        f"geometric mean step of the LLC's peak {np.exp(np.log(group.llc_peak_step).mean()):.0f}" if len(group) else ""
+        f"geometric mean step of the LLC's peak {np.exp(np.log(group.llc_peak_step).mean()):.0f}"
+        if len(group)
+        else ""
     )
     yield three(
-        "i1", "Training has three stages (decay)", "segments of the LLC trajectory", group.stages.tolist(), told
+        "i1",
+        "Training has three stages (decay)",
+        "segments of the LLC trajectory",
+        group.stages.tolist(),
+        told,
     )
     named = [_named(s) == STAGES for s in group.stage_names]
     order = " → ".join(STAGES)
-    yield majority("i2", f"They are {order} (decay)", "share of seeds whose named stages are these", named)
+    yield majority(
+        "i2", f"They are {order} (decay)", "share of seeds whose named stages are these", named
+    )
     for i, name in enumerate(MAIN, 3):
         yield _linked(f"i{i}", name, of(runs, name))
 
@@ -171,7 +235,9 @@ def of(table: pd.DataFrame, group: str) -> pd.DataFrame:
 def specialised(key: str, claim: str, group: pd.DataFrame) -> Claim:
     """The majority rule on specialised networks."""
     hits = [bool({SPLIT, SUPPRESSION} & set(labels.split(";"))) for labels in group.labels]
-    return majority(key, claim, "share of seeds labelled splitting or suppression", hits, modes(group))
+    return majority(
+        key, claim, "share of seeds labelled splitting or suppression", hits, modes(group)
+    )
 
 
 def modes(group: pd.DataFrame) -> str:
@@ -187,7 +253,10 @@ def _split_rise(points: pd.DataFrame, run: tuple) -> float:
 
 
 def _fall_after_onset(points: pd.DataFrame, run: tuple) -> float | None:
-    """(LLC at the onset − LLC at the end) / LLC at the onset, interpolated over log step; None without an onset."""
+    """(LLC at the onset − LLC at the end) / LLC at the onset, interpolated over log step.
+
+    None without an onset.
+    """
     onset = np.nanmin([run.split_onset or np.nan, run.suppression_onset or np.nan, np.inf])
     own = points[(points.cell == run.cell) & points.llc.notna()]
     if not np.isfinite(onset) or own.empty:
@@ -197,7 +266,10 @@ def _fall_after_onset(points: pd.DataFrame, run: tuple) -> float | None:
 
 
 def _excesses(points: pd.DataFrame) -> list[float]:
-    """For each split point that has any: how far overlapping points of like loss lie above it, as a share of theirs."""
+    """For each split point that has any.
+
+    How far overlapping points of like loss lie above it, as a share of theirs.
+    """
     points = points[points.llc.notna()]
     labels = points.labels.str.split(";")
     split = points[[SPLIT in s and OVERLAP not in s for s in labels]]
@@ -224,10 +296,22 @@ def _linked(key: str, name: str, group: pd.DataFrame) -> Claim:
     measured = "mean distance of an event to the nearest boundary, decades"
     if not found["events"]:
         return Claim(key, claim, measured, rule, 0)
-    verdict = "holds" if found["p"] < SIGNIFICANT else "fails" if found["p"] >= CHANCE else "undecided"
+    verdict = (
+        "holds" if found["p"] < SIGNIFICANT else "fails" if found["p"] >= CHANCE else "undecided"
+    )
     verdict = verdict if found["events"] >= EVENTS_NEEDED else "undecided"
     told = f"{found['expected_log10']:.3f} by chance, p = {found['p']:.2g}, {found['runs']} runs"
-    return Claim(key, claim, measured, rule, found["events"], found["mean_distance_log10"], None, verdict, told)
+    return Claim(
+        key,
+        claim,
+        measured,
+        rule,
+        found["events"],
+        found["mean_distance_log10"],
+        None,
+        verdict,
+        told,
+    )
 
 
 def _timeline(run: dict) -> Timeline:
@@ -235,7 +319,9 @@ def _timeline(run: dict) -> Timeline:
     cuts = [float(step) for step in boundaries.split(";") if step]
     events = [run[name] for name in EVENTS if pd.notna(run[name])]
     low, high = np.log10([run["window_from"], run["window_to"]])
-    return Timeline(np.log10(events or np.empty(0)), np.log10(cuts or np.empty(0)), float(low), float(high))
+    return Timeline(
+        np.log10(events or np.empty(0)), np.log10(cuts or np.empty(0)), float(low), float(high)
+    )
 
 
 def _mean(values: Iterable[float]) -> str:

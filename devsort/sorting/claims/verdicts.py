@@ -1,11 +1,12 @@
-"""What decides a claim: three rules, stated before any data are seen, and the intervals that they look at.
+"""What decides a claim: three rules, stated before any data are seen, and the intervals that they
+look at.
 
     majority   a share of runs, 95 % Wilson interval         holds: all of it above 1/2   fails: all of it below
     positive   a mean over runs, 95 % bootstrap interval     holds: all of it above 0     fails: all of it below
     three      a mean over runs, 95 % bootstrap interval     holds: within 3 ± 1/2        fails: outside of it
 
-Anything else is undecided. A bootstrap of fewer than FEWEST runs has intervals that are too narrow: it decides nothing.
-For a majority four runs of four are the fewest that can decide.
+Anything else is undecided. A bootstrap of fewer than FEWEST runs has intervals that are too narrow:
+it decides nothing. For a majority four runs of four are the fewest that can decide.
 """
 
 from collections.abc import Sequence
@@ -54,10 +55,22 @@ def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: 
         return Claim(key, claim, measured, "majority", 0)
     ci = binomtest(sum(hits), len(hits)).proportion_ci(0.95, "wilson")
     verdict = "holds" if ci.low > 0.5 else "fails" if ci.high < 0.5 else "undecided"
-    return Claim(key, claim, measured, "majority", len(hits), np.mean(hits).item(), tuple(ci), verdict, detail)
+    return Claim(
+        key,
+        claim,
+        measured,
+        "majority",
+        len(hits),
+        np.mean(hits).item(),
+        tuple(ci),
+        verdict,
+        detail,
+    )
 
 
-def positive(key: str, claim: str, measured: str, values: Sequence[float], detail: str = "") -> Claim:
+def positive(
+    key: str, claim: str, measured: str, values: Sequence[float], detail: str = ""
+) -> Claim:
     """A claim that a mean lies above zero; see the rules above."""
     estimate, ci = bootstrap(key, values)
     verdict = "undecided"
@@ -77,7 +90,10 @@ def three(key: str, claim: str, measured: str, values: Sequence[float], detail: 
 
 
 def bootstrap(key: str, values: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean and its percentile interval over resampled runs; one value has no interval, and no value no mean."""
+    """Mean and its percentile interval over resampled runs.
+
+    One value has no interval, and no value no mean.
+    """
     x = np.asarray(values, float)
     if len(x) < 2:
         return (float(x[0]) if len(x) else None), None
@@ -86,8 +102,11 @@ def bootstrap(key: str, values: Sequence[float]) -> tuple[float | None, tuple[fl
     return float(x.mean()), (float(low), float(high))
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, tuple[float, float] | None, float]:
-    """Spearman's ρ, its percentile interval over resampled pairs, and its two-sided p over permutations.
+def rank_correlation(
+    x: np.ndarray, y: np.ndarray
+) -> tuple[float, tuple[float, float] | None, float]:
+    """Spearman's ρ, its percentile interval over resampled pairs, and its two-sided p over
+    permutations.
 
     p = (1 + #{|permuted ρ| ≥ |ρ|}) / (1 + RESAMPLES).
     """

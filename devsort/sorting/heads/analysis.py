@@ -46,7 +46,9 @@ class Analysis:
     weights: dict[str, float | np.ndarray]
 
 
-def analyse(params: Mapping[str, Tensor], shape: Shape, batch: Batch, config: HeadsConfig) -> Analysis:
+def analyse(
+    params: Mapping[str, Tensor], shape: Shape, batch: Batch, config: HeadsConfig
+) -> Analysis:
     """Measures every head of one network on a batch of lists.
 
     Args:
@@ -82,10 +84,13 @@ def read_weights(params: Mapping[str, Tensor]) -> dict[str, float | np.ndarray]:
     }
 
 
-def dataset(analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsConfig) -> "xr.Dataset":
+def dataset(
+    analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsConfig
+) -> "xr.Dataset":
     """Stacks analyses over checkpoints; docs/head-modes.md lists the variables.
 
-    Masks and owners are functions of the tables and the thresholds, stored so that a reader needs neither.
+    Masks and owners are functions of the tables and the thresholds, stored so that a reader needs
+    neither.
     """
     import xarray as xr
 
@@ -93,7 +98,9 @@ def dataset(analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsCon
         return np.stack([np.asarray(v, float) for v in values])
 
     by_number = {name: stack([a.tables[name] for a in analyses]) for name in HEAD_MEASURES}
-    masks = {f.__name__: f(by_number, config) for f in (modes.copies, modes.suppresses, modes.needed)}
+    masks = {
+        f.__name__: f(by_number, config) for f in (modes.copies, modes.suppresses, modes.needed)
+    }
     errors = {f"{name}_se": stack([a.errors[name] for a in analyses]) for name in HEAD_MEASURES}
     weights = {name: stack([a.weights[name] for a in analyses]) for name in analyses[0].weights}
     draws = stack([a.score_draws for a in analyses])
@@ -113,7 +120,10 @@ def dataset(analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsCon
             np.moveaxis(np.quantile(draws, [0.025, 0.975], axis=1), 0, -1),
         ),
         "labels": (("checkpoint", "label"), np.stack([a.labels for a in analyses])),
-        "label_draws": (("checkpoint", "draw", "label"), np.stack([a.label_draws for a in analyses])),
+        "label_draws": (
+            ("checkpoint", "draw", "label"),
+            np.stack([a.label_draws for a in analyses]),
+        ),
     }
     coordinates = {
         "checkpoint": np.asarray(steps, np.int64),
@@ -145,6 +155,9 @@ def describe(one: "xr.Dataset") -> dict[str, Any]:
 
 
 def _describe_head(head: "xr.Dataset") -> dict[str, Any]:
-    masks = {name: modes.ranges(head[name].values.astype(bool)) for name in ("copies", "suppresses", "needed")}
+    masks = {
+        name: modes.ranges(head[name].values.astype(bool))
+        for name in ("copies", "suppresses", "needed")
+    }
     numbers = {name: float(head[name]) for name in ("ov_rank", "qk_rank", "head_norm")}
     return {"head": int(head["head"]), **masks, **numbers}

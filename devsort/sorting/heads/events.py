@@ -1,8 +1,9 @@
-"""Head-mode events over training: the split sets in, suppression sets in, overlap ends, dimensions die.
+"""Head-mode events over training: the split sets in, suppression sets in, overlap ends, dimensions
+die.
 
-An event is the first checkpoint at which a condition holds and goes on to hold at nearly all later ones. Its interval
-joins the bootstrap over lists with the spacing of checkpoints: its low end is the checkpoint before the event, since
-the change fell somewhere between the two.
+An event is the first checkpoint at which a condition holds and goes on to hold at nearly all later
+ones. Its interval joins the bootstrap over lists with the spacing of checkpoints: its low end is
+the checkpoint before the event, since the change fell somewhere between the two.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 EVENTS = ("split_onset", "suppression_onset", "overlap_end", "rank_drop")
-STEADY = 0.9  # share of the later checkpoints at which the condition must hold: one flicker is no end
-DROP = 0.25  # fall of the effective rank below its highest so far, as a share, that counts as a drop
+# share of the later checkpoints at which the condition must hold: one flicker is no end
+STEADY = 0.9
+# fall of the effective rank below its highest so far, as a share, that counts as a drop
+DROP = 0.25
 
 
 def events(dataset: "xr.Dataset") -> list[dict[str, Any]]:
@@ -24,8 +27,9 @@ def events(dataset: "xr.Dataset") -> list[dict[str, Any]]:
         dataset: Of a run, see `load_heads`.
 
     Returns:
-        Each {"event", "step", "ci95": [lo, hi], "share"}: the event is `split_onset`, `suppression_onset`,
-        `overlap_end` or `rank_drop`; share is that of the bootstrap draws in which it happens.
+        Each {"event", "step", "ci95": [lo, hi], "share"}: the event is `split_onset`,
+        `suppression_onset`, `overlap_end` or `rank_drop`; share is that of the bootstrap draws in
+        which it happens.
     """
     steps = dataset.checkpoint.values
     draws = dataset.label_draws.transpose("checkpoint", "draw", "label")
@@ -42,14 +46,20 @@ def events(dataset: "xr.Dataset") -> list[dict[str, Any]]:
 
 
 def onset(holds: np.ndarray) -> int | None:
-    """Index of the first checkpoint at which a condition (C,) holds and then holds at STEADY of the rest."""
-    later = np.cumsum(holds[::-1])[::-1] / np.arange(len(holds), 0, -1)  # share of true from each index on
+    """Index of the first checkpoint at which a condition (C,) holds and then holds at STEADY of the
+    rest.
+    """
+    # share of true from each index on
+    later = np.cumsum(holds[::-1])[::-1] / np.arange(len(holds), 0, -1)
     steady = np.flatnonzero(holds & (later >= STEADY))
     return int(steady[0]) if len(steady) else None
 
 
 def _both(dataset: "xr.Dataset", draws: "xr.DataArray", label: str) -> np.ndarray:
-    """A label over training: (C, 1 + draws) bool, first as measured, then in each bootstrap draw."""
+    """A label over training.
+
+    (C, 1 + draws) bool, first as measured, then in each bootstrap draw.
+    """
     measured = dataset.labels.sel(label=label).values.astype(bool)
     return np.column_stack([measured, draws.sel(label=label).values.astype(bool)])
 

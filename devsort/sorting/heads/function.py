@@ -1,10 +1,12 @@
-"""What copy-suppression is for: what changes when a head, or all of it but its suppression, is taken away.
+"""What copy-suppression is for: what changes when a head, or all of it but its suppression, is
+taken away.
 
-Four networks are compared on the same lists: the whole one; the head replaced by its mean output (`ablated`); the head
-keeping only its suppression (`suppression`), that is the part of its output, less the mean, along the unembedding of
-each number it looks at, where that part lowers the number; and the head keeping only what that leaves out (`rest`).
-As in McDougall et al. 2023 (arXiv 2310.04625), the head's effect is the rise of the loss when it is ablated, and what
-`suppression` alone keeps of it is 1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
+Four networks are compared on the same lists: the whole one; the head replaced by its mean output
+(`ablated`); the head keeping only its suppression (`suppression`), that is the part of its output,
+less the mean, along the unembedding of each number it looks at, where that part lowers the number;
+and the head keeping only what that leaves out (`rest`). As in McDougall et al. 2023 (arXiv
+2310.04625), the head's effect is the rise of the loss when it is ablated, and what `suppression`
+alone keeps of it is 1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,8 @@ BINS = 15  # of equal width in confidence, as usual for calibration error (Guo e
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: answers binned by confidence, the probability given to the likeliest number.
+    """A reliability diagram: answers binned by confidence, the probability given to the likeliest
+    number.
 
     Attributes:
         count: (BINS,), answers in a bin.
@@ -62,9 +65,11 @@ class Function:
     Attributes:
         head: Its number.
         conditions: By name: whole, ablated, suppression, rest.
-        kept: Share of the head's effect on the loss that suppression alone keeps; NaN where it has less than 1e-6 nats.
-        self_repair: (H,), what each other head's direct effect on the answer gains in logits when this head is ablated.
-            In one layer no head reads another, so all of it comes through the final layer norm's scale.
+        kept: Share of the head's effect on the loss that suppression alone keeps; NaN where it has
+            less than 1e-6 nats.
+        self_repair: (H,), what each other head's direct effect on the answer gains in logits when
+            this head is ablated. In one layer no head reads another, so all of it comes through the
+            final layer norm's scale.
     """
 
     head: int
@@ -75,7 +80,9 @@ class Function:
 
 @torch.inference_mode()
 def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head: int) -> Function:
-    """Compares the whole network with the head ablated, with its suppression alone, and with the rest alone."""
+    """Compares the whole network with the head ablated, with its suppression alone, and with the
+    rest alone.
+    """
     act = activations(params, batch.tokens)
     resid = residual(params, act)
     output = act.head_out[:, head]  # (B, L, D)
@@ -86,17 +93,25 @@ def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head
     conditions = {name: condition(unembed(params, x), batch.targets) for name, x in streams.items()}
     effect = conditions["ablated"].loss - conditions["whole"].loss
     left = conditions["suppression"].loss - conditions["whole"].loss
-    direct = direct_effect(params, shape, act.head_out - act.head_out.mean((0, 2), keepdim=True), batch)
+    direct = direct_effect(
+        params, shape, act.head_out - act.head_out.mean((0, 2), keepdim=True), batch
+    )
     gain = direct / scale(away, shape)[:, None] - direct / scale(resid, shape)[:, None]
     repair = gain.mean((0, 2)).cpu().numpy()
     repair[head] = 0.0
-    return Function(head, conditions, 1 - left / effect if abs(effect) > 1e-6 else float("nan"), repair)
+    return Function(
+        head, conditions, 1 - left / effect if abs(effect) > 1e-6 else float("nan"), repair
+    )
 
 
-def suppression(params: Mapping[str, Tensor], shape: Shape, pattern: Tensor, batch: Batch, head: int) -> Tensor:
-    """What a head writes at each answer along the unembeddings of the numbers it looks at, where it lowers them.
+def suppression(
+    params: Mapping[str, Tensor], shape: Shape, pattern: Tensor, batch: Batch, head: int
+) -> Tensor:
+    """What a head writes at each answer along the unembeddings of the numbers it looks at, where it
+    lowers them.
 
-    For list position j with number s, the head writes x_j = pattern_j · OV(s); its part along U_s is
+    For list position j with number s, the head writes x_j = pattern_j · OV(s); its part along U_s
+    is
     min(x_j · U_s, 0) U_s / |U_s|². Parts along several numbers are added.
 
     Args:
@@ -113,7 +128,10 @@ def suppression(params: Mapping[str, Tensor], shape: Shape, pattern: Tensor, bat
     unembedding = circuits.folded_unembedding(params, shape)  # (D, N)
     diagonal = circuits.copying(params, shape)[head]  # (N, L)
     lists = batch.tokens[:, :L]
-    lowered = pattern[..., :L] * diagonal[lists, torch.arange(L, device=lists.device)].clamp_max(0)[:, None]
+    lowered = (
+        pattern[..., :L]
+        * diagonal[lists, torch.arange(L, device=lists.device)].clamp_max(0)[:, None]
+    )
     length = unembedding.square().sum(0)[lists][:, None]  # (B, 1, L)
     amount = lowered.new_zeros(*lowered.shape[:2], shape.numbers)
     amount.scatter_(-1, lists[:, None].expand_as(lowered), lowered / length)
@@ -135,9 +153,14 @@ def condition(logits: Tensor, targets: Tensor) -> Condition:
 
 
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
-    """Bins answers by confidence in (0, 1]; right says whether the likeliest number was the answer."""
+    """Bins answers by confidence in (0, 1].
+
+    Right says whether the likeliest number was the answer.
+    """
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)
     filled = np.where(count > 0, count, np.nan)
-    sums = (np.bincount(place, weights=x.astype(float), minlength=bins) for x in (confidence, right))
+    sums = (
+        np.bincount(place, weights=x.astype(float), minlength=bins) for x in (confidence, right)
+    )
     return Reliability(count, *(s / filled for s in sums))

@@ -1,14 +1,15 @@
-"""Copy-suppression in GPT-2 style models, read from the weights (McDougall et al. 2023, arXiv 2310.04625).
+"""Copy-suppression in GPT-2 style models, read from the weights (McDougall et al. 2023, arXiv
+2310.04625).
 
 For each head and each token s of the vocabulary:
 
     OV   Is s the token whose logit falls most when the head looks at s?         argmin_t  LN(E_s) W_V W_O · U_t = s
     QK   Does a query that predicts s look at s rather than at other tokens?     argmax_k  LN(U_s) W_Q · LN(E_k) W_K = s
 
-E_s is the effective embedding, token s after the first block's MLP without attention; in layer 0, the embedding itself.
-U_s is the unembedding, with the final layer norm's gain and centring folded in for OV. Position is left out. A head's
-score is the geometric mean of the shares of tokens for which OV and QK say yes. In GPT-2 small the published answer is
-head 10.7 (layer 10, head 7).
+E_s is the effective embedding, token s after the first block's MLP without attention; in layer 0,
+the embedding itself. U_s is the unembedding, with the final layer norm's gain and centring folded
+in for OV. Position is left out. A head's score is the geometric mean of the shares of tokens for
+which OV and QK say yes. In GPT-2 small the published answer is head 10.7 (layer 10, head 7).
 """
 
 import json
@@ -25,26 +26,31 @@ if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
 CHUNK = 512  # tokens whose logits are held at once: 100 MB with GPT-2's vocabulary
-TOKENS = 5000  # the most frequent tokens come first in GPT-2's vocabulary; more is slower and says the same
+# the most frequent tokens come first in GPT-2's vocabulary; more is slower and says the same
+TOKENS = 5000
 
 
 def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
     """Ranks all heads of a GPT-2 in a local folder by how much they suppress what they look at.
 
     Returns:
-        {"model", "tokens", "heads": [{"layer", "head", "score", "suppressed_share", "attended_share"}]}, best first.
+        {"model", "tokens", "heads": [{"layer", "head", "score", "suppressed_share",
+        "attended_share"}]}, best first.
 
     Raises:
         UserError: The folder holds no GPT-2 that can be read safely.
     """
     model = load_gpt2(folder)
-    found = [row for layer in range(model.config.n_layer) for row in layer_scores(model, layer, tokens)]
+    found = [
+        row for layer in range(model.config.n_layer) for row in layer_scores(model, layer, tokens)
+    ]
     heads = sorted(found, key=lambda row: -row["score"])
     return {"model": str(folder), "tokens": min(tokens, model.config.vocab_size), "heads": heads}
 
 
 def load_gpt2(folder: Path) -> "GPT2LMHeadModel":
-    """Reads config.json and safetensors (or a weights-only .bin) from a local folder; nothing is downloaded or run.
+    """Reads config.json and safetensors (or a weights-only .bin) from a local folder; nothing is
+    downloaded or run.
 
     Raises:
         UserError: The folder is missing, is no GPT-2, or its weights are missing or damaged.
@@ -62,18 +68,26 @@ def load_gpt2(folder: Path) -> "GPT2LMHeadModel":
 
     try:
         model, told = GPT2LMHeadModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
         )
     except Exception as e:  # a mutated file can make the reader raise anything
         raise UserError(f"{folder} cannot be read as a GPT-2 ({type(e).__name__})", fix) from None
     missing = sorted(set(told["missing_keys"]) - {"lm_head.weight"})
     if missing or told.get("mismatched_keys"):
-        raise UserError(f"{folder} lacks weights that its config asks for ({len(missing)} missing)", fix)
+        raise UserError(
+            f"{folder} lacks weights that its config asks for ({len(missing)} missing)", fix
+        )
     return model.eval()
 
 
 @torch.inference_mode()
-def layer_scores(model: "GPT2LMHeadModel", layer: int, tokens: int = TOKENS) -> Iterator[dict[str, Any]]:
+def layer_scores(
+    model: "GPT2LMHeadModel", layer: int, tokens: int = TOKENS
+) -> Iterator[dict[str, Any]]:
     """Copy-suppression of each head of a layer, on the first `tokens` tokens of the vocabulary."""
     block, heads = model.transformer.h[layer], model.config.n_head
     embedding = effective_embedding(model, layer, tokens)
@@ -110,9 +124,16 @@ def folded_unembedding(model: "GPT2LMHeadModel") -> Tensor:
 
 def head_weights(attention: torch.nn.Module, heads: int) -> Mapping[str, Tensor]:
     """W_Q, W_K, W_V (H, D, d), b_Q (H, d) and W_O (H, d, D) of a GPT-2 attention block."""
-    q, k, v = attention.c_attn.weight.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)  # (H, D, d) each
+    # (H, D, d) each
+    q, k, v = attention.c_attn.weight.unflatten(-1, (3, heads, -1)).permute(1, 2, 0, 3)
     bias = attention.c_attn.bias.unflatten(-1, (3, heads, -1))[0]
-    return {"Q": q, "K": k, "V": v, "b_Q": bias, "O": attention.c_proj.weight.unflatten(0, (heads, -1))}
+    return {
+        "Q": q,
+        "K": k,
+        "V": v,
+        "b_Q": bias,
+        "O": attention.c_proj.weight.unflatten(0, (heads, -1)),
+    }
 
 
 def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:

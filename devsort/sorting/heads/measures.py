@@ -1,4 +1,5 @@
-"""What each head does to each answer: attention, direct effect, and what breaks when the head is taken away.
+"""What each head does to each answer: attention, direct effect, and what breaks when the head is
+taken away.
 
 For the answer t of one list, predicted where the network stands at position L + i:
 
@@ -7,10 +8,11 @@ For the answer t of one list, predicted where the network stands at position L +
     direct effect  (head_out_h − its mean) · U_t / σ_f                           logits; by way of all positions
     loss increase  loss(t | head_out_h replaced) − loss(t)                       nats
 
-Mean ablation replaces the head's output by its mean over all lists and answer positions, so that it says nothing about
-the list, nor how far sorting has come; resample ablation by the head's output at the same position of another list.
-The final layer norm is applied anew to the ablated stream. U is the folded unembedding and σ_f what the final layer
-norm divides by on the unablated stream, see `circuits`.
+Mean ablation replaces the head's output by its mean over all lists and answer positions, so that it
+says nothing about the list, nor how far sorting has come; resample ablation by the head's output at
+the same position of another list. The final layer norm is applied anew to the ablated stream. U is
+the folded unembedding and σ_f what the final layer norm divides by on the unablated stream, see
+`circuits`.
 """
 
 from collections.abc import Mapping
@@ -25,7 +27,13 @@ from devsort.sorting.model import ATTN, LN_EPS, Activations, Shape, activations,
 from devsort.sorting.task import Batch
 
 CHUNK = 256  # lists measured at once: about 4 MB of head outputs at the baseline's size
-HEAD_MEASURES = ("attention", "copy_effect", "direct_effect", "loss_increase", "loss_increase_resample")
+HEAD_MEASURES = (
+    "attention",
+    "copy_effect",
+    "direct_effect",
+    "loss_increase",
+    "loss_increase_resample",
+)
 
 
 @dataclass(frozen=True)
@@ -51,13 +59,18 @@ class Answers:
 def measure(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> Answers:
     """Runs the network and takes all measures at every answer.
 
-    Lists are taken in chunks that fit a processor's cache; the heads' outputs are held for all, 4·H·L·D bytes a list.
+    Lists are taken in chunks that fit a processor's cache; the heads' outputs are held for all,
+    4·H·L·D bytes a list.
     """
     chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
     runs = [activations(params, chunk.tokens) for chunk in chunks]
-    mean = sum(act.head_out.sum((0, 2), keepdim=True) for act in runs) / batch.targets.numel()  # (1, H, 1, D)
+    # (1, H, 1, D)
+    mean = sum(act.head_out.sum((0, 2), keepdim=True) for act in runs) / batch.targets.numel()
     streams = [residual(params, act) for act in runs]
-    parts = [_measure_chunk(params, shape, *part, mean) for part in zip(chunks, runs, streams, strict=True)]
+    parts = [
+        _measure_chunk(params, shape, *part, mean)
+        for part in zip(chunks, runs, streams, strict=True)
+    ]
     loss, correct, by_head = zip(*parts, strict=True)
     return Answers(
         batch.targets,
@@ -69,7 +82,12 @@ def measure(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> Answers
 
 
 def _measure_chunk(
-    params: Mapping[str, Tensor], shape: Shape, batch: Batch, act: Activations, resid: Tensor, mean: Tensor
+    params: Mapping[str, Tensor],
+    shape: Shape,
+    batch: Batch,
+    act: Activations,
+    resid: Tensor,
+    mean: Tensor,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     logits = unembed(params, resid)
     loss = answer_loss(logits, batch.targets)
@@ -79,7 +97,9 @@ def _measure_chunk(
         "copy_effect": looks * copying_at(params, shape, batch) / sigma,
         "direct_effect": direct_effect(params, shape, act.head_out - mean, batch) / sigma,
         "loss_increase": loss_increase(params, resid, act, batch.targets, loss, mean),
-        "loss_increase_resample": loss_increase(params, resid, act, batch.targets, loss, act.head_out.roll(1, 0)),
+        "loss_increase_resample": loss_increase(
+            params, resid, act, batch.targets, loss, act.head_out.roll(1, 0)
+        ),
     }
     return loss, logits.argmax(-1) == batch.targets, by_head
 
@@ -91,7 +111,9 @@ def residual(params: Mapping[str, Tensor], act: Activations) -> Tensor:
 
 def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy in nats at each answer: (B, L, V), (B, L) → (B, L)."""
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(
+        targets.shape
+    )
 
 
 def answers(batch: Batch) -> Tensor:
@@ -101,7 +123,9 @@ def answers(batch: Batch) -> Tensor:
 
 def target_position(batch: Batch, shape: Shape) -> Tensor:
     """Where in the list each answer stands: (B, L), positions 0 … L−1."""
-    return (answers(batch)[:, :, None] == batch.tokens[:, None, : shape.list_length]).int().argmax(-1)
+    return (
+        (answers(batch)[:, :, None] == batch.tokens[:, None, : shape.list_length]).int().argmax(-1)
+    )
 
 
 def attention(act: Activations, batch: Batch, shape: Shape) -> Tensor:
@@ -123,19 +147,31 @@ def scale(resid: Tensor, shape: Shape) -> Tensor:
     return (resid.var(-1, correction=0) + LN_EPS).sqrt()
 
 
-def direct_effect(params: Mapping[str, Tensor], shape: Shape, output: Tensor, batch: Batch) -> Tensor:
-    """What an output of the heads (B, H, L, D) adds to the answer's logit: (B, H, L), in logits · σ."""
+def direct_effect(
+    params: Mapping[str, Tensor], shape: Shape, output: Tensor, batch: Batch
+) -> Tensor:
+    """What an output of the heads (B, H, L, D) adds to the answer's logit.
+
+    (B, H, L), in logits · σ.
+    """
     to_answer = circuits.folded_unembedding(params, shape).T[answers(batch)]  # (B, L, D)
     return torch.einsum("bhld,bld->bhl", output, to_answer)
 
 
 def ablated(resid: Tensor, act: Activations, head: int, replacement: Tensor) -> Tensor:
-    """The residual stream (B, L, D) with one head's output replaced by `replacement`'s, (B or 1, H, L or 1, D)."""
+    """The residual stream (B, L, D) with one head's output replaced by `replacement`'s, (B or 1, H,
+    L or 1, D).
+    """
     return resid - act.head_out[:, head] + replacement[:, head]
 
 
 def loss_increase(
-    params: Mapping[str, Tensor], resid: Tensor, act: Activations, targets: Tensor, loss: Tensor, replacement: Tensor
+    params: Mapping[str, Tensor],
+    resid: Tensor,
+    act: Activations,
+    targets: Tensor,
+    loss: Tensor,
+    replacement: Tensor,
 ) -> Tensor:
     """Rise of the loss at each answer when one head is replaced: (B, H, L), nats."""
     heads = range(act.head_out.shape[1])

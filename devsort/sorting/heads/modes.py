@@ -1,6 +1,8 @@
-"""From measures by number to ranges, ownership, scores and labels; equations and reasons in docs/head-modes.md.
+"""From measures by number to ranges, ownership, scores and labels; equations and reasons in
+docs/head-modes.md.
 
-Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or checkpoints.
+Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or
+checkpoints.
 """
 
 import numpy as np
@@ -18,13 +20,18 @@ def strongest(effect: np.ndarray) -> np.ndarray:
 
 
 def copies(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head copies: its copy effect reaches the floor, and a share of the strongest head's. (…, H, N) bool."""
+    """Where a head copies.
+
+    Its copy effect reaches the floor, and a share of the strongest head's. (…, H, N) bool.
+    """
     effect = tables["copy_effect"]
     return effect >= np.maximum(config.copy_share * strongest(effect), config.copy_floor)
 
 
 def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head lowers the number it looks at by a share of what another head adds that copies it."""
+    """Where a head lowers the number it looks at by a share of what another head adds that copies
+    it.
+    """
     effect = tables["copy_effect"]
     top = strongest(effect)
     return (top >= config.copy_floor) & (effect <= -config.copy_share * top)
@@ -36,7 +43,8 @@ def needed(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def shares(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Each head's share of the need for a number; equal where no head is needed. (…, H, N), sums to 1 over heads.
+    """Each head's share of the need for a number; equal where no head is needed. (…, H, N), sums to
+    1 over heads.
 
     s_h = (n_h + ν/H) / (Σ n + ν), n_h the loss increase in nats cut off at 0, ν = `need` / 10.
     """
@@ -54,9 +62,10 @@ def owner(tables: Tables, config: HeadsConfig) -> np.ndarray:
 def split_score(share: np.ndarray, config: HeadsConfig) -> np.ndarray:
     """Chance-corrected agreement of neighbouring numbers on their head: (…, H, N) → (…).
 
-    (a − c) / max(1 − c, 2e(1 − e)), cut off at 0, with a = mean_t Σ_h s_h(t) s_h(t+1) and c = Σ_h (mean_t s_h)²: what
-    a would be if the same shares lay about in random order. The floor is 1 − c where the second head holds the share
-    e = `extent`. One head for all, equal shares, or speckle: 0; ranges: near 1.
+    (a − c) / max(1 − c, 2e(1 − e)), cut off at 0, with a = mean_t Σ_h s_h(t) s_h(t+1) and c = Σ_h
+    (mean_t s_h)²: what a would be if the same shares lay about in random order. The floor is 1 − c
+    where the second head holds the share e = `extent`. One head for all, equal shares, or speckle:
+    0; ranges: near 1.
     """
     agreement = (share[..., 1:] * share[..., :-1]).sum(-2).mean(-1)
     chance = (share.mean(-1) ** 2).sum(-1)
@@ -65,7 +74,10 @@ def split_score(share: np.ndarray, config: HeadsConfig) -> np.ndarray:
 
 
 def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Mean over numbers of the second-strongest copier's effect as a share of the strongest's: (…), in [0, 1]."""
+    """Mean over numbers of the second-strongest copier's effect as a share of the strongest's.
+
+    (…), in [0, 1].
+    """
     effect = np.maximum(tables["copy_effect"], 0)
     if effect.shape[-2] < 2:
         return np.zeros(effect.shape[:-2])
@@ -74,9 +86,14 @@ def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def suppression_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Mean over numbers of how far the most negative head undoes the copier; 1: half or more, everywhere. (…)"""
+    """Mean over numbers of how far the most negative head undoes the copier.
+
+    1: half or more, everywhere. (…)
+    """
     effect = tables["copy_effect"]
-    undone = np.maximum(-effect.min(-2), 0) / np.maximum(strongest(effect)[..., 0, :], config.copy_floor)
+    undone = np.maximum(-effect.min(-2), 0) / np.maximum(
+        strongest(effect)[..., 0, :], config.copy_floor
+    )
     return np.minimum(undone / 0.5, 1).mean(-1)
 
 
@@ -90,7 +107,9 @@ def labels(tables: Tables, config: HeadsConfig) -> np.ndarray:
     """Which of LABELS hold: (…, 4) bool."""
     split, _, overlap = np.moveaxis(scores(tables, config), -1, 0)
     formed = copies(tables, config).any(-2).mean(-1) >= 0.5
-    held = owner(tables, config)[..., None, :] == np.arange(tables["copy_effect"].shape[-2])[:, None]
+    held = (
+        owner(tables, config)[..., None, :] == np.arange(tables["copy_effect"].shape[-2])[:, None]
+    )
     owners = (held.mean(-1) >= config.extent).sum(-1)
     suppressed = suppresses(tables, config).any(-2).mean(-1) >= config.extent
     return np.stack(

@@ -1,4 +1,7 @@
-"""What is measured so far: a file for each checkpoint, kept until heads.zarr is whole, so that a kill costs one."""
+"""What is measured so far.
+
+A file for each checkpoint, kept until heads.zarr is whole, so that a kill costs one.
+"""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,7 +21,10 @@ from devsort.storage.tensors import load_tensors, save_tensors
 
 
 def load(run: Run, step: int) -> Analysis | None:
-    """The analysis of a step from its file; None if it is not there, damaged or of another origin."""
+    """The analysis of a step from its file.
+
+    None if it is not there, damaged or of another origin.
+    """
     try:
         return from_tensors(load_tensors(file_of(run, step), _origin(run, step)))
     except UserError:
@@ -50,7 +56,11 @@ def as_tensors(analysis: Analysis) -> dict[str, Tensor]:
     """Field → tensor; `field.name` for fields that are mappings."""
     flat = {}
     for field, value in vars(analysis).items():
-        named = {f"{field}.{n}": v for n, v in value.items()} if isinstance(value, Mapping) else {field: value}
+        named = (
+            {f"{field}.{n}": v for n, v in value.items()}
+            if isinstance(value, Mapping)
+            else {field: value}
+        )
         flat |= {name: torch.from_numpy(np.array(v)) for name, v in named.items()}
     return flat
 

@@ -17,14 +17,19 @@ def run(path: Path, overrides: tuple[str, ...], force: bool) -> dict[str, Any]:
     return run_heads(open_run(path, overrides), force)
 
 
-def weights(path: Path, list_length: int, numbers: int, overrides: tuple[str, ...]) -> dict[str, Any]:
+def weights(
+    path: Path, list_length: int, numbers: int, overrides: tuple[str, ...]
+) -> dict[str, Any]:
     """`devsort heads --weights FILE`.
 
     Raises:
         UserError: There are fewer numbers than a list is long.
     """
     if list_length > numbers:
-        raise UserError(f"--list-length {list_length} is more than --numbers {numbers}", "lists have no repetition")
+        raise UserError(
+            f"--list-length {list_length} is more than --numbers {numbers}",
+            "lists have no repetition",
+        )
     return analyse_weights(path, list_length, numbers, default_config(overrides))
 
 
@@ -36,15 +41,21 @@ def gpt2(folder: Path) -> dict[str, Any]:
 
 
 def run_table(value: Mapping[str, Any]) -> str:
-    """Scores over training at up to ROWS checkpoints, the events, and the heads at the last checkpoint."""
+    """Scores over training at up to ROWS checkpoints, the events, and the heads at the last
+    checkpoint.
+    """
     every = value["checkpoints"]
     picked = sorted({round(i * (len(every) - 1) / (ROWS - 1)) for i in range(ROWS)})
-    lines = [f"{'step':>7}{'loss':>9}{'accuracy':>10}{'split':>7}{'suppr.':>8}{'overlap':>9}  labels"]
+    lines = [
+        f"{'step':>7}{'loss':>9}{'accuracy':>10}{'split':>7}{'suppr.':>8}{'overlap':>9}  labels"
+    ]
     for one in (every[i] for i in picked):
         s = one["scores"]
         figures = f"{s['vocabulary_splitting']:7.2f}{s['copy_suppression']:8.2f}{s['overlap']:9.2f}"
         labels = ", ".join(one["labels"]) or "–"
-        lines.append(f"{one['step']:7d}{one['loss']:9.4f}{one['accuracy']:10.4f}{figures}  {labels}")
+        lines.append(
+            f"{one['step']:7d}{one['loss']:9.4f}{one['accuracy']:10.4f}{figures}  {labels}"
+        )
     for e in value["events"]:
         low, high = e["ci95"]
         lines.append(f"{e['event'].replace('_', ' ')} at step {e['step']} (95 %: {low} to {high})")
@@ -62,7 +73,8 @@ def checkpoint_table(value: Mapping[str, Any]) -> str:
     lines.append(f"  labels: {', '.join(told) or 'none'}")
     for head in value["heads"]:
         lines += [
-            f"  head {head['head']} {what:11}{_ranges(head[what])}" for what in ("copies", "suppresses", "needed")
+            f"  head {head['head']} {what:11}{_ranges(head[what])}"
+            for what in ("copies", "suppresses", "needed")
         ]
     return "\n".join(lines)
 
@@ -72,7 +84,9 @@ def gpt2_table(value: Mapping[str, Any]) -> str:
     lines = [f"{'head':>7}{'score':>8}{'lowers own token':>19}{'looks at it':>13}"]
     for h in value["heads"][:ROWS]:
         name = f"{h['layer']}.{h['head']}"
-        lines.append(f"{name:>7}{h['score']:8.3f}{h['suppressed_share']:19.1%}{h['attended_share']:13.1%}")
+        lines.append(
+            f"{name:>7}{h['score']:8.3f}{h['suppressed_share']:19.1%}{h['attended_share']:13.1%}"
+        )
     return "\n".join(lines)
 
 

@@ -29,7 +29,8 @@ ALONE = 50_000  # lists to measure in all before more processes pay for their st
 
 
 def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
-    """Measures the heads at every checkpoint of a run and writes heads.zarr, unless it is up to date.
+    """Measures the heads at every checkpoint of a run and writes heads.zarr, unless it is up to
+    date.
 
     Raises:
         UserError: The run was not trained to its end, or a checkpoint is damaged.
@@ -59,7 +60,8 @@ def stored_events(heads: "xr.Dataset") -> list[dict[str, Any]]:
 def analyse_weights(
     path: Path, list_length: int, numbers: int, config: Config | None = None
 ) -> dict[str, Any]:
-    """Measures the heads of a weight file with HookedTransformer's names; nothing in the file is executed.
+    """Measures the heads of a weight file with HookedTransformer's names; nothing in the file is
+    executed.
 
     Args:
         path: A .safetensors or .pt file.
@@ -68,7 +70,8 @@ def analyse_weights(
         config: Its heads section and evaluation lists are used.
 
     Raises:
-        UserError: The file cannot be read safely, or its parameters do not fit together or to L and N.
+        UserError: The file cannot be read safely, or its parameters do not fit together or to L and
+            N.
     """
     config = config or Config()
     task = TaskConfig(
@@ -92,7 +95,9 @@ def _measured(run: Run) -> "xr.Dataset":
     with saying(lambda: f"{parts.count(run)} of {len(steps)} checkpoints are measured and saved"):
         count = cores() if len(left) * run.config.heads.lists > ALONE else 1
         work = run_jobs(partial(_analyse, run), left, count, unheard)
-        bar = progress(desc="heads", unit="checkpoint", total=len(steps), initial=len(steps) - len(left))
+        bar = progress(
+            desc="heads", unit="checkpoint", total=len(steps), initial=len(steps) - len(left)
+        )
         with bar, closing(work) as results:
             for step, analysis in results:
                 kept[step] = parts.save(run, step, analysis)

@@ -1,7 +1,7 @@
 """Measures by number, with bootstrap draws over lists.
 
-Lists fall into groups; a bootstrap draw takes groups with replacement. All checkpoints of a run share the lists and the
-draws, so a draw follows one set of lists through all of training.
+Lists fall into groups; a bootstrap draw takes groups with replacement. All checkpoints of a run
+share the lists and the draws, so a draw follows one set of lists through all of training.
 """
 
 import numpy as np
@@ -21,13 +21,18 @@ def group_sums(answers: Answers, numbers: int) -> tuple[np.ndarray, np.ndarray]:
     """
     lists, _ = answers.targets.shape
     groups = min(GROUPS, lists)
-    cell = (torch.arange(lists) % groups)[:, None].to(answers.targets.device) * numbers + answers.targets
+    cell = (torch.arange(lists) % groups)[:, None].to(
+        answers.targets.device
+    ) * numbers + answers.targets
     cell = cell.flatten()  # (B·L,), group · N + t
-    values = torch.stack([answers.by_head[name] for name in HEAD_MEASURES], 1).double()  # (B, M, H, L)
+    # (B, M, H, L)
+    values = torch.stack([answers.by_head[name] for name in HEAD_MEASURES], 1).double()
     values = values.movedim(-1, 1).flatten(0, 1)  # (B·L, M, H)
     sums = values.new_zeros(groups * numbers, *values.shape[1:]).index_add_(0, cell, values)
     counts = torch.bincount(cell, minlength=groups * numbers).view(groups, numbers)
-    return counts.cpu().numpy(), sums.view(groups, numbers, *values.shape[1:]).movedim(1, -1).cpu().numpy()
+    return counts.cpu().numpy(), sums.view(groups, numbers, *values.shape[1:]).movedim(
+        1, -1
+    ).cpu().numpy()
 
 
 def draw_weights(groups: int, draws: int, seed: int) -> np.ndarray:
@@ -35,7 +40,9 @@ def draw_weights(groups: int, draws: int, seed: int) -> np.ndarray:
     return stream(seed, "heads-bootstrap").multinomial(groups, np.full(groups, 1 / groups), draws)
 
 
-def tables(counts: np.ndarray, sums: np.ndarray, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+def tables(
+    counts: np.ndarray, sums: np.ndarray, weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Mean of each measure by head and number; of each bootstrap draw if weights are given.
 
     A number that no list asks for has mean 0 everywhere.

@@ -1,8 +1,9 @@
 """Attention, forward and backward, for any number of heads, on tables over tokens and positions.
 
-Keys and values are r (table row of the token + table row of the position). So the score of a query with every token and
-every position is one matrix product, of which each key collects two columns; and what a head adds to the residual
-stream is one matrix product of the attention, spread over the columns, with the tables' values times W_O:
+Keys and values are r (table row of the token + table row of the position). So the score of a query
+with every token and every position is one matrix product, of which each key collects two columns;
+and what a head adds to the residual stream is one matrix product of the attention, spread over the
+columns, with the tables' values times W_O:
 
     score_ij    = r_j (q_i · k[t_j] + q_i · k[V + p_j]) / sqrt(d)
     head_out_i  = Σ_j pattern_ij r_j (v[t_j] + v[V + p_j]) W_O + (b_V + b W_V) W_O
@@ -31,12 +32,14 @@ class Attended:
         W: (G, D, 3·H·d), W_Q, W_K, W_V side by side.
         W_O: (H·G, d, D).
         tables: (3, H, G, T+1, d), queries, keys over sqrt(d), and values of each row of `Inputs`.
-        output: (H, G, T+1, D), values times W_O, centred; the last row is added whatever a head attends to.
+        output: (H, G, T+1, D), values times W_O, centred; the last row is added whatever a head
+            attends to.
         sums: (H, G, R, d), a query before its r and bias.
         q: (H·G, R, d).
         scores: (H, G, B, L, 2L), before r.
         pattern: (H, G, B, L, 2L).
-        weights: (H, G, B·L, T), pattern times r, spread over the columns; the backward pass overwrites it.
+        weights: (H, G, B·L, T), pattern times r, spread over the columns; the backward pass
+            overwrites it.
         r_query: (G, R, 1), None without layer norm.
         r_key: (G, B, 1, 2L), None without layer norm.
     """
@@ -69,7 +72,8 @@ class Attention:
         """Attention patterns and what is needed to add the heads' output to the residual stream.
 
         Args:
-            p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full names.
+            p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full
+                names.
             x: What is read; a leading axis of 1 serves all lanes.
             lists: Minibatches.
         """
@@ -78,15 +82,24 @@ class Attention:
         W, tables = self._tables(p, x.rows)
         r_query, r_key = _norms(x.r, lists)
         sums, q = self._queries(tables[0], r_query, lists)
-        products = torch.bmm(q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T))
-        scores = collect_rows(products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2), self.buffers)
+        products = torch.bmm(
+            q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T)
+        )
+        scores = collect_rows(
+            products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2), self.buffers
+        )
         pattern, weighted = self._pattern(scores, r_key)
-        weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(H, G, B * L, T)
+        weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(
+            H, G, B * L, T
+        )
         W_O, output = self._output(p, tables[2], x.r is not None)
         return Attended(W, W_O, tables, output, sums, q, scores, pattern, weights, r_query, r_key)
 
-    def backward(self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists) -> tuple[Tensor, ...]:
-        """From dL/d(centred residual stream) to the tables; writes the gradients of W_O and all biases.
+    def backward(
+        self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists
+    ) -> tuple[Tensor, ...]:
+        """From dL/d(centred residual stream) to the tables; writes the gradients of W_O and all
+        biases.
 
         Args:
             g: Where gradients go.
@@ -95,8 +108,8 @@ class Attention:
             lists: Minibatches.
 
         Returns:
-            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row (G, R), both None
-            without layer norm.
+            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row
+            (G, R), both None without layer norm.
         """
         H, G, B, L, _ = s.pattern.shape
         T, d = s.weights.shape[3], s.q.shape[2]
@@ -121,7 +134,9 @@ class Attention:
             W[:, :, i] = p[f"{ATTN}W_{which}"].transpose(1, 2)
             b[i] = p[f"{ATTN}b_{which}"].transpose(0, 1)
         W = W.view(G, D, -1)
-        side = torch.bmm(rows.expand(G, -1, -1), W, out=self.buffers("tables side", G, rows.shape[1], W.shape[2]))
+        side = torch.bmm(
+            rows.expand(G, -1, -1), W, out=self.buffers("tables side", G, rows.shape[1], W.shape[2])
+        )
         tables = self.buffers("tables", 3, H, G, rows.shape[1], d)
         tables.copy_(side.view(G, -1, 3, H, d).permute(2, 3, 0, 1, 4))
         tables[..., -1, :] += b
@@ -132,13 +147,20 @@ class Attention:
         """Every query row before its r and bias (H, G, R, d), and after (H·G, R, d)."""
         (H, G, height, d), (R, L) = table.shape, lists.rows.place.shape
         index = rows_of(lists.queries, height, H)
-        sums = torch.index_select(table.view(-1, d), 0, index, out=self.buffers("sums", H * G * R, d)).view(-1, R, d)
-        sums.baddbmm_(lists.rows.place.expand(H * G, R, L), table.flatten(0, 1)[:, height - 1 - L : height - 1])
+        sums = torch.index_select(
+            table.view(-1, d), 0, index, out=self.buffers("sums", H * G * R, d)
+        ).view(-1, R, d)
+        sums.baddbmm_(
+            lists.rows.place.expand(H * G, R, L),
+            table.flatten(0, 1)[:, height - 1 - L : height - 1],
+        )
         sums, q, bias = sums.view(H, G, R, d), self.buffers("q", H, G, R, d), table[:, :, -1:]
         torch.add(sums, bias, out=q) if r is None else torch.addcmul(bias, sums, r, out=q)
         return sums, q.view(H * G, R, d)
 
-    def _queries_backward(self, dq: Tensor, s: Attended, lists: Lists, dtable: Tensor) -> Tensor | None:
+    def _queries_backward(
+        self, dq: Tensor, s: Attended, lists: Lists, dtable: Tensor
+    ) -> Tensor | None:
         """Writes the gradient of the query table; returns that of each row's r (G, R)."""
         (H, G, height, d), (R, L) = dtable.shape, lists.rows.place.shape
         dtable.zero_()
@@ -155,11 +177,15 @@ class Attention:
     def _pattern(self, scores: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor]:
         """The pattern, and the pattern times r."""
         shown = self.buffers("weighted", *scores.shape)
-        torch.add(scores, self.mask, out=shown) if r is None else torch.addcmul(self.mask, scores, r, out=shown)
+        torch.add(scores, self.mask, out=shown) if r is None else torch.addcmul(
+            self.mask, scores, r, out=shown
+        )
         pattern = torch.softmax(shown, -1, out=self.buffers("pattern", *scores.shape))
         return pattern, pattern if r is None else torch.mul(pattern, r, out=shown)
 
-    def _pattern_backward(self, dweights: Tensor, s: Attended, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _pattern_backward(
+        self, dweights: Tensor, s: Attended, tokens: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Gradients of the scores before r, and of the keys' r (G, B, 2L)."""
         dweighted = collect(dweights, tokens, self.buffers("weighted", *s.pattern.shape))
         dpattern, dscores = dweighted, self.buffers("dscores", *s.pattern.shape)
@@ -175,13 +201,22 @@ class Attention:
     def _output(self, p: Params, values: Tensor, layer_norm: bool) -> tuple[Tensor, Tensor]:
         """W_O head first, and what each row of the values writes, centred."""
         H, G, rows, d = values.shape
-        W_O = self.buffers("W_O", H, G, d, p[ATTN + "W_O"].shape[3]).copy_(p[ATTN + "W_O"].transpose(0, 1))
+        W_O = self.buffers("W_O", H, G, d, p[ATTN + "W_O"].shape[3]).copy_(
+            p[ATTN + "W_O"].transpose(0, 1)
+        )
         W_O = W_O.view(H * G, d, -1)
-        output = torch.bmm(values.flatten(0, 1), W_O, out=self.buffers("output", H * G, rows, W_O.shape[2]))
+        output = torch.bmm(
+            values.flatten(0, 1), W_O, out=self.buffers("output", H * G, rows, W_O.shape[2])
+        )
         return W_O, centre_(output, layer_norm).view(H, G, rows, -1)
 
-    def _output_backward(self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, dvalues: Tensor) -> Tensor:
-        """Writes the gradients of W_O and of the value table; returns that of the weights, in their place."""
+    def _output_backward(
+        self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, dvalues: Tensor
+    ) -> Tensor:
+        """Writes the gradients of W_O and of the value table.
+
+        Returns that of the weights, in their place.
+        """
         dresid, total = grads
         doutput = self.buffers("doutput", *s.output.shape)
         doutput[:, :, -1] = total
@@ -189,7 +224,9 @@ class Attention:
             torch.bmm(s.weights[h].mT, dresid, out=doutput[h, :, :-1])
             torch.bmm(dresid, s.output[h, :, :-1].mT, out=s.weights[h])
         doutput = centre_(doutput, s.r_key is not None).flatten(0, 1)
-        dW_O = torch.bmm(s.tables[2].flatten(0, 1).mT, doutput, out=self.buffers("dW_O", *s.W_O.shape))
+        dW_O = torch.bmm(
+            s.tables[2].flatten(0, 1).mT, doutput, out=self.buffers("dW_O", *s.W_O.shape)
+        )
         g[ATTN + "W_O"].copy_(dW_O.view(*dvalues.shape[:2], *dW_O.shape[1:]).transpose(0, 1))
         torch.bmm(doutput, s.W_O.mT, out=dvalues.flatten(0, 1))
         return s.weights
@@ -222,7 +259,9 @@ def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None
 
 
 def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
-    """Where query rows (G, R) and keys (G, B·2L) find their pair in a table (2L, V) over positions and tokens."""
+    """Where query rows (G, R) and keys (G, B·2L) find their pair in a table (2L, V) over positions
+    and tokens.
+    """
     keys = lists.tokens.shape[2]
     query = lists.queries + (lists.rows.positions + keys // 2) * vocab
     return query, (lists.tokens + torch.arange(keys, device=query.device) * vocab).flatten(1)

@@ -15,7 +15,10 @@ class Buffers:
         self._views: dict[tuple, Tensor] = {}
 
     def __call__(self, name: str, *size: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """A tensor of this size in the memory of this name; the same object as long as the memory stays."""
+        """A tensor of this size in the memory of this name.
+
+        The same object as long as the memory stays.
+        """
         view = self._views.get((name, size))
         if view is None:
             view = self._views[name, size] = self._view(name, size, dtype)
@@ -31,7 +34,8 @@ class Buffers:
 
 
 class Views:
-    """Views of the parameters in a flat tensor, made once for a tensor that comes again at every step.
+    """Views of the parameters in a flat tensor, made once for a tensor that comes again at every
+    step.
 
     Args:
         layout: Where the parameters lie.

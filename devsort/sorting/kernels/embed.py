@@ -1,9 +1,11 @@
-"""What attention reads: embeddings of tokens and positions, with what can be pulled out of the layer norm.
+"""What attention reads: embeddings of tokens and positions, with what can be pulled out of the
+layer norm.
 
     LN(x) = x̄ r ∘ w + b,    x̄ = x − mean(x),    r = (|x̄|²/D + 1e-5)^(−1/2)
 
-Centring is linear, so everything that adds to the residual stream is centred once where it is small; r is a number for
-each token and position, so it multiplies results instead of inputs. Without layer norm x̄ = x, r = 1, w = 1, b = 0.
+Centring is linear, so everything that adds to the residual stream is centred once where it is
+small; r is a number for each token and position, so it multiplies results instead of inputs.
+Without layer norm x̄ = x, r = 1, w = 1, b = 0.
 """
 
 from dataclasses import dataclass
@@ -41,7 +43,9 @@ def centre_(x: Tensor, layer_norm: bool) -> Tensor:
 
 
 def inputs(p: Params, keys: int, buffers: Buffers) -> Inputs:
-    """Embeds every token and every one of the `keys` positions that can be a key, in the memory of `buffers`."""
+    """Embeds every token and every one of the `keys` positions that can be a key, in the memory of
+    `buffers`.
+    """
     tokens, positions = p["embed.W_E"], p["pos_embed.W_pos"][:, :keys]
     (G, vocab, D), layer_norm = tokens.shape, "blocks.0.ln1.w" in p
     x = torch.cat([tokens, positions], 1, out=buffers("centred", G, vocab + keys, D))
@@ -68,8 +72,8 @@ def inputs_backward(
         p: Parameters.
         g: Where gradients go, same names and shapes.
         x: What `inputs` gave.
-        grads: Gradients by `rows` (G, T+1, D), by `r` (G, 2L, V), and by `centred` from elsewhere (G, T, D), which is
-            overwritten.
+        grads: Gradients by `rows` (G, T+1, D), by `r` (G, 2L, V), and by `centred` from elsewhere
+            (G, T, D), which is overwritten.
         buffers: Memory.
     """
     (drows, dr, dcentred), centred = grads, x.centred
@@ -80,7 +84,8 @@ def inputs_backward(
         by_gain = torch.mul(drows[:, :-1], centred, out=buffers("by gain", *centred.shape))
         g["blocks.0.ln1.w"].copy_(by_gain.sum(1))
         g["blocks.0.ln1.b"].copy_(drows[:, -1])
-        pull = dr * x.r**3 / -centred.shape[2]  # (G, 2L, V), by half the squared norm of a token at a position
+        # (G, 2L, V), by half the squared norm of a token at a position
+        pull = dr * x.r**3 / -centred.shape[2]
         dcentred.addcmul_(drows[:, :-1], p["blocks.0.ln1.w"][:, None])
         dcentred.addcmul_(centred, torch.cat([pull.sum(1), pull.sum(2)], 1)[..., None])
         dcentred[:, :vocab].baddbmm_(pull.mT, centred[:, vocab:])

@@ -12,7 +12,13 @@ from devsort.sorting.kernels.buffers import Buffers, Views
 from devsort.sorting.kernels.embed import Inputs, inputs
 from devsort.sorting.kernels.lists import Lists
 from devsort.sorting.kernels.sort import SortKernel, add_heads, causal_bias
-from devsort.sorting.kernels.unembed import Unembedding, cross_entropy, residual_backward, unembed, unembedding
+from devsort.sorting.kernels.unembed import (
+    Unembedding,
+    cross_entropy,
+    residual_backward,
+    unembed,
+    unembedding,
+)
 from devsort.sorting.model import ATTN, Params, Shape, param_shapes
 from devsort.sorting.task import Batch
 
@@ -27,7 +33,8 @@ class Frozen:
     Attributes:
         inputs: What attention reads.
         unembedding: With the final layer norm folded in.
-        rest: (n, L, D), for each list of the data set what all but the head adds to the residual stream, centred.
+        rest: (n, L, D), for each list of the data set what all but the head adds to the residual
+            stream, centred.
     """
 
     inputs: Inputs
@@ -36,20 +43,31 @@ class Frozen:
 
 
 def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
-    """One `Frozen` for `chains` lanes of each checkpoint; their data sets follow each other in `rest`."""
+    """One `Frozen` for `chains` lanes of each checkpoint.
+
+    Their data sets follow each other in `rest`.
+    """
     if len(parts) == 1:
         return parts[0]
 
     def lanes(values: Sequence[Tensor | None]) -> Tensor | None:
         return None if values[0] is None else torch.cat(list(values)).repeat_interleave(chains, 0)
 
-    x = Inputs(*(lanes([getattr(part.inputs, name) for part in parts]) for name in ("centred", "rows", "r")))
+    x = Inputs(
+        *(
+            lanes([getattr(part.inputs, name) for part in parts])
+            for name in ("centred", "rows", "r")
+        )
+    )
     W, bias = (lanes([getattr(part.unembedding, name) for part in parts]) for name in ("W", "bias"))
-    return Frozen(x, Unembedding(W, bias, x.r is not None), torch.cat([part.rest for part in parts]))
+    return Frozen(
+        x, Unembedding(W, bias, x.r is not None), torch.cat([part.rest for part in parts])
+    )
 
 
 class HeadKernel:
-    """Loss and gradient of one head: W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of that head; b_O belongs to no head.
+    """Loss and gradient of one head: W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of that head; b_O belongs to
+    no head.
 
     Args:
         shape: Dimensions of the model.
@@ -79,9 +97,13 @@ class HeadKernel:
         flat = full.layout.flatten(params | {ATTN + "W_O": W_O})[None]
         parts = [data[slice(i, i + CHUNK)] for i in range(0, len(data), CHUNK)]
         rest = torch.cat([full.residual(flat, part[None])[0].clone() for part in parts])
-        return Frozen(inputs(p, 2 * self.shape.list_length, Buffers(self.device)), unembedding(p), rest)
+        return Frozen(
+            inputs(p, 2 * self.shape.list_length, Buffers(self.device)), unembedding(p), rest
+        )
 
-    def value_and_grad(self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor) -> tuple[Tensor, Tensor]:
+    def value_and_grad(
+        self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Cross-entropy and its gradient by one head's parameters.
 
         Args:
@@ -91,13 +113,16 @@ class HeadKernel:
             index: (G, B) int64, which lists of `frozen.rest` the minibatches are.
 
         Returns:
-            losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next call overwrites.
+            losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next
+            call overwrites.
         """
         p, grad = self.views(flat), self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
         state = self.attention.forward(p, frozen.inputs, lists)
         resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
-        resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(len(flat), -1, self.shape.d_model)
+        resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(
+            len(flat), -1, self.shape.d_model
+        )
         resid += state.output[0, :, -1:]
         add_heads(resid, state)
         y = unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)

@@ -1,4 +1,5 @@
-"""A minibatch as row numbers of the tables over tokens and positions, and the two ways between keys and table columns.
+"""A minibatch as row numbers of the tables over tokens and positions, and the two ways between keys
+and table columns.
 
 A table has T = V + 2L columns: one for each token, then one for each key position.
 """
@@ -15,16 +16,19 @@ from devsort.sorting.task import Batch
 
 @dataclass(frozen=True)
 class Rows:
-    """The query rows: pairs of a token and an answer position. There are as many as queries that can differ.
+    """The query rows: pairs of a token and an answer position. There are as many as queries that
+    can differ.
 
-    They are the answers of the minibatch, or, where that is fewer, all pairs of a sorted list of distinct numbers: SEP
-    at the first answer position, and at the i-th after it one of the V − L numbers i−1 … V−L+i−2.
+    They are the answers of the minibatch, or, where that is fewer, all pairs of a sorted list of
+    distinct numbers: SEP at the first answer position, and at the i-th after it one of the V − L
+    numbers i−1 … V−L+i−2.
 
     Attributes:
         tokens: (1, R) int64, or None where the rows are the answers.
         positions: (R) int64, 0 … L−1.
         place: (R, L), 1 at each row's position.
-        offset: (L) int64, a token's row at each answer position less the token; empty where the rows are the answers.
+        offset: (L) int64, a token's row at each answer position less the token; empty where the
+            rows are the answers.
     """
 
     tokens: Tensor | None
@@ -38,7 +42,8 @@ class Lists:
     """One minibatch a lane.
 
     Attributes:
-        tokens: (G, B, 2L) int64, the token at each key position; the last L are those of the queries.
+        tokens: (G, B, 2L) int64, the token at each key position; the last L are those of the
+            queries.
         targets: (G, B, L) int64, answers.
         rows: The query rows, the same for all lanes but for their tokens.
         queries: (G, R) int64, token of each query row.
@@ -55,7 +60,9 @@ class Lists:
 
     @classmethod
     def of(cls, batch: Batch, vocab: int) -> "Lists":
-        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers, see `devsort.sorting.task`."""
+        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers, see
+        `devsort.sorting.task`.
+        """
         G, B, L = batch.targets.shape
         tokens = batch.tokens[..., : 2 * L]
         rows = query_rows(B, L, vocab, tokens.device)
@@ -75,7 +82,12 @@ def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Row
         tokens, offset, positions = None, position[:0], position.repeat(lists)
     else:
         positions = torch.cat([position[:1], position[1:].repeat_interleave(inner)])
-        tokens = torch.cat([position.new_tensor([vocab - 1]), (position[1:, None] - 1 + torch.arange(inner)).flatten()])
+        tokens = torch.cat(
+            [
+                position.new_tensor([vocab - 1]),
+                (position[1:, None] - 1 + torch.arange(inner)).flatten(),
+            ]
+        )
         offset = 1 + (position - 1) * (inner - 1)
         offset[0] = 1 - vocab
         tokens = tokens[None].to(device)
@@ -84,7 +96,9 @@ def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Row
 
 
 def rows_of(numbers: Tensor, height: int, heads: int = 1) -> Tensor:
-    """Numbers of rows of each lane (G, …), counted through tables (H, G, height) one after the other: (H·G·…)."""
+    """Numbers of rows of each lane (G, …), counted through tables (H, G, height) one after the
+    other: (H·G·…).
+    """
     lane = torch.arange(heads * len(numbers), device=numbers.device).view(heads, -1, 1) * height
     return (numbers.flatten(1) + lane).flatten()
 
@@ -103,7 +117,10 @@ def collect(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
 
 
 def spread(values: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
-    """The adjoint of `collect`: adds the values (H, G, B, L, 2L) of keys to the columns of a table (H, G, B, L, T)."""
+    """The adjoint of `collect`.
+
+    Adds the values (H, G, B, L, 2L) of keys to the columns of a table (H, G, B, L, T).
+    """
     vocab = out.shape[-1] - tokens.shape[-1]
     out.zero_()
     out[..., :vocab].scatter_add_(-1, tokens[:, :, None].expand(values.shape), values)
@@ -112,7 +129,10 @@ def spread(values: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
 
 
 def flat(lists: Lists, columns: Tensor, out: Tensor) -> Tensor:
-    """Where answers find columns of their keys (…, 2L) in a table (R, T) laid flat; `out` is (G, B, L, 2L) int64."""
+    """Where answers find columns of their keys (…, 2L) in a table (R, T) laid flat.
+
+    `out` is (G, B, L, 2L) int64.
+    """
     return torch.add(lists.answers[..., None] * lists.width, columns, out=out).view(len(out), -1)
 
 
@@ -122,22 +142,35 @@ def collect_rows(table: Tensor, lists: Lists, out: Tensor, buffers: Buffers) -> 
         return collect(table.view(*out.shape[:4], -1), lists.tokens, out)
     H, G, R, T = table.shape
     keys = out.shape[-1]
-    tokens = flat(lists, lists.tokens[:, :, None], buffers("tokens", *out.shape[1:], dtype=torch.int64))
+    tokens = flat(
+        lists, lists.tokens[:, :, None], buffers("tokens", *out.shape[1:], dtype=torch.int64)
+    )
     torch.gather(table.view(H, G, -1), -1, tokens.expand(H, G, -1), out=out.view(H, G, -1))
     columns = table[..., T - keys :].reshape(-1, keys)
     rows = rows_of(lists.answers, R, H)
-    return out.add_(torch.index_select(columns, 0, rows, out=buffers("columns", len(rows), keys)).view(out.shape))
+    return out.add_(
+        torch.index_select(columns, 0, rows, out=buffers("columns", len(rows), keys)).view(
+            out.shape
+        )
+    )
 
 
 def spread_rows(values: Tensor, lists: Lists, buffers: Buffers) -> Tensor:
-    """The adjoint of `collect_rows`, which was called before: a table (H, G, R, T), memory named `products`."""
+    """The adjoint of `collect_rows`, which was called before.
+
+    A table (H, G, R, T), memory named `products`.
+    """
     (H, G, B, L, keys), T = values.shape, lists.width
     out = buffers("products", H, G, lists.queries.shape[1], T)
     if lists.answers is None:
         return spread(values, lists.tokens, out.view(H, G, B, L, T)).view(out.shape)
-    tokens, positions = (buffers(name, G, B, L, keys, dtype=torch.int64) for name in ("tokens", "positions"))
+    tokens, positions = (
+        buffers(name, G, B, L, keys, dtype=torch.int64) for name in ("tokens", "positions")
+    )
     flat(lists, torch.arange(T - keys, T, device=out.device), positions)
     out.zero_()
     for columns in (tokens, positions):
-        out.view(H, G, -1).scatter_add_(-1, columns.view(G, -1).expand(H, G, -1), values.view(H, G, -1))
+        out.view(H, G, -1).scatter_add_(
+            -1, columns.view(G, -1).expand(H, G, -1), values.view(H, G, -1)
+        )
     return out

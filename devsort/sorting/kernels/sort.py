@@ -43,8 +43,8 @@ class SortKernel:
             batch: Each lane's minibatch, tokens (G, B, 2L+1).
 
         Returns:
-            losses (G, B, L) of each answer in nats, and the gradient (G, P) of their mean. The gradient is a buffer
-            that the next call overwrites.
+            losses (G, B, L) of each answer in nats, and the gradient (G, P) of their mean. The
+            gradient is a buffer that the next call overwrites.
         """
         p, grad = self.views(flat), self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
@@ -72,7 +72,9 @@ class SortKernel:
         return -self.log_probs(flat, batch).gather(3, batch.targets[..., None])[..., 0]
 
     def residual(self, flat: Tensor, batch: Batch) -> Tensor:
-        """The centred residual stream before the unembedding (G, B, L, D), a buffer that the next call overwrites."""
+        """The centred residual stream before the unembedding (G, B, L, D), a buffer that the next
+        call overwrites.
+        """
         lists = Lists.of(batch, self.shape.vocab)
         return self._residual(self.views(flat), lists)[2].view(*lists.targets.shape, -1)
 
@@ -90,31 +92,43 @@ class SortKernel:
     def _direct(self, p: Params, x: Inputs, s: Attended, lists: Lists) -> Tensor:
         """What reaches the residual stream whatever the heads attend to, centred: (G, B·L, D)."""
         (G, R), (L, D) = lists.queries.shape, (lists.targets.shape[2], self.shape.d_model)
-        constant = centre(p[ATTN + "b_O"], self.shape.layer_norm) + s.output[:, :, -1].sum(0)  # (G, D)
+        # (G, D)
+        constant = centre(p[ATTN + "b_O"], self.shape.layer_norm) + s.output[:, :, -1].sum(0)
         queries = self.buffers("resid" if lists.answers is None else "queries", G * R, D)
-        torch.index_select(x.centred.flatten(0, 1), 0, rows_of(lists.queries, x.centred.shape[1]), out=queries)
+        torch.index_select(
+            x.centred.flatten(0, 1), 0, rows_of(lists.queries, x.centred.shape[1]), out=queries
+        )
         queries = queries.view(G, R, D)
         queries.baddbmm_(lists.rows.place.expand(G, R, L), x.centred[:, -L:] + constant[:, None])
         if lists.answers is None:
             return queries
         answers = rows_of(lists.answers, R)
-        resid = torch.index_select(queries.flatten(0, 1), 0, answers, out=self.buffers("resid", len(answers), D))
+        resid = torch.index_select(
+            queries.flatten(0, 1), 0, answers, out=self.buffers("resid", len(answers), D)
+        )
         return resid.view(G, -1, D)
 
     def _direct_backward(self, dresid: Tensor, lists: Lists, x: Inputs) -> Tensor:
-        """Gradient of the centred tokens and positions (G, T, D) by that way, from dresid (G, B·L, D)."""
+        """Gradient of the centred tokens and positions (G, T, D) by that way, from dresid (G, B·L,
+        D).
+        """
         (G, R), L = lists.queries.shape, lists.targets.shape[2]
         if lists.answers is not None:
             queries = self.buffers("queries", G * R, dresid.shape[2]).zero_()
-            dresid = queries.index_add_(0, rows_of(lists.answers, R), dresid.flatten(0, 1)).view(G, R, -1)
+            dresid = queries.index_add_(0, rows_of(lists.answers, R), dresid.flatten(0, 1)).view(
+                G, R, -1
+            )
         total = self.buffers("dcentred", *x.centred.shape).zero_()
-        total.flatten(0, 1).index_add_(0, rows_of(lists.queries, total.shape[1]), dresid.flatten(0, 1))
+        total.flatten(0, 1).index_add_(
+            0, rows_of(lists.queries, total.shape[1]), dresid.flatten(0, 1)
+        )
         torch.bmm(lists.rows.place.mT.expand(G, L, R), dresid, out=total[:, -L:])
         return total
 
 
 def lane_bytes(shape: Shape, lists: int) -> int:
-    """Memory that a lane takes while its loss and gradient are computed, and that its parameters take.
+    """Memory that a lane takes while its loss and gradient are computed, and that its parameters
+    take.
 
     Args:
         shape: Dimensions of the model.
@@ -124,7 +138,8 @@ def lane_bytes(shape: Shape, lists: int) -> int:
     T, queries = V + 2 * L, len(query_rows(lists, L, V, torch.device("cpu")).positions)
     answers = lists * L * (D + 3 * V + H * (T + 5 * 2 * L))
     tables = H * (queries * (T + 3 * d) + (T + 1) * (12 * d + 3 * D))
-    if queries < lists * L:  # rows of queries in the residual stream, indices of 64 bits, positions of keys
+    # rows of queries in the residual stream, indices of 64 bits, positions of keys
+    if queries < lists * L:
         answers += queries * D + lists * L * (8 * L + H * 2 * L)
     return 4 * (answers + tables + 8 * Layout(param_shapes(shape)).size)
 

@@ -16,7 +16,8 @@ LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Unembedding:
-    """The final layer norm's gains folded into the unembedding: logits = r x̄ (w ∘ W_U) + (b_U + b W_U).
+    """The final layer norm's gains folded into the unembedding: logits = r x̄ (w ∘ W_U) + (b_U + b
+    W_U).
 
     Attributes:
         W: (G, D, V).
@@ -35,7 +36,10 @@ class Unembedding:
 
 @dataclass(frozen=True)
 class Output:
-    """What the backward pass needs and overwrites: x̄ (G, B·L, D), r (G, B·L, 1), x̄ W and log-probabilities."""
+    """What the backward pass needs and overwrites.
+
+    X̄ (G, B·L, D), r (G, B·L, 1), x̄ W and log-probabilities.
+    """
 
     unembedding: Unembedding
     resid: Tensor
@@ -58,7 +62,9 @@ def unembed(u: Unembedding, resid: Tensor, buffers: Buffers) -> Output:
     size = (*resid.shape[:2], u.W.shape[2])
     if not u.layer_norm:
         product = torch.baddbmm(u.bias, resid, u.W, out=buffers("product", *size))
-        return Output(u, resid, None, product, torch.log_softmax(product, -1, out=buffers("logp", *size)))
+        return Output(
+            u, resid, None, product, torch.log_softmax(product, -1, out=buffers("logp", *size))
+        )
     square = torch.linalg.vector_norm(resid, dim=-1, keepdim=True).square_()
     r = square.div_(resid.shape[2]).add_(LN_EPS).rsqrt_()
     product = torch.bmm(resid, u.W, out=buffers("product", *size))
@@ -117,6 +123,8 @@ def unembedding_backward(p: Params, g: Params, y: Output, grads: Gradients) -> N
         g["unembed.W_U"].copy_(dW)
         return
     W, b = p["unembed.W_U"], p["ln_final.b"]
-    torch.addcmul(b[:, :, None] * grads.bias[:, None], dW, p["ln_final.w"][:, :, None], out=g["unembed.W_U"])
+    torch.addcmul(
+        b[:, :, None] * grads.bias[:, None], dW, p["ln_final.w"][:, :, None], out=g["unembed.W_U"]
+    )
     g["ln_final.w"].copy_((dW * W).sum(2))
     g["ln_final.b"].copy_(torch.bmm(W, grads.bias[..., None])[..., 0])

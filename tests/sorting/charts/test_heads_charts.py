@@ -1,17 +1,20 @@
-"""Charts of the heads: what they draw is what is in the tables, and every axis says what it shows."""
+"""Charts of the heads.
+
+What they draw is what is in the tables, and every axis says what it shows.
+"""
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from devsort.sorting import planted
-from devsort.sorting.run import open_run, save_checkpoint
 from devsort.charts import calibration, circuits, ownership
 from devsort.charts.style import head_colour
+from devsort.sorting import planted
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.sorting.heads import analyse, dataset, run_heads
 from devsort.sorting.heads.function import head_function
 from devsort.sorting.model import infer_shape, init_params, model_shape
+from devsort.sorting.run import open_run, save_checkpoint
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=128)
@@ -106,4 +109,6 @@ def test_reliability_diagrams_carry_their_figures(split, tmp_path):
     paths = calibration.draw(result, tmp_path)
     assert [p.name for p in paths] == ["reliability.png", "reliability.svg"]
     figure = calibration.plot(result)
-    assert f"loss {result.conditions['whole'].loss:.3f} nats" in figure.axes[0].get_title(loc="left")
+    assert f"loss {result.conditions['whole'].loss:.3f} nats" in figure.axes[0].get_title(
+        loc="left"
+    )

@@ -20,7 +20,10 @@ STAGES = "initial learning;unnamed;head overlapping;head overlapping;head specia
 
 
 def run(group: str, seed: int, **changed) -> dict:
-    """A run as the paper tells it: it splits at step 300, where its LLC is highest, and has three stages."""
+    """A run as the paper tells it.
+
+    It splits at step 300, where its LLC is highest, and has three stages.
+    """
     return {
         "cell": f"{group}-seed{seed}-{len(changed)}-{changed.get('model.heads', 2)}-{changed.get('task.mean_gap')}",
         "group": group, "seed": seed, "model.heads": 2, "task.mean_gap": np.nan, "task.label_noise": 0.0, "error": None,
@@ -31,7 +34,9 @@ def run(group: str, seed: int, **changed) -> dict:
     } | changed  # fmt: skip
 
 
-def trajectory(one: dict, llc=(50, 200, 900, 900, 700, 600), split=(0, 0, 0.1, 0.5, 0.7, 0.8)) -> list[dict]:
+def trajectory(
+    one: dict, llc=(50, 200, 900, 900, 700, 600), split=(0, 0, 0.1, 0.5, 0.7, 0.8)
+) -> list[dict]:
     """Overlapping to step 100 and split from 300 on; losses are alike from 100 on."""
     labels = ["unformed", OVERLAP, OVERLAP, SPLIT, SPLIT, SPLIT]
     loss = [3.0, 1.0, 0.05, 0.05, 0.049, 0.048]
@@ -54,10 +59,19 @@ def as_the_paper_says() -> list[dict]:
     runs = [run(group, seed) for group in ("decay", "no-decay") for seed in range(16)]
     runs += [run(group, seed) for group in ("no-norm", "neither") for seed in range(4)]
     runs += [
-        run("heads", s, **{"model.heads": h, "labels": "" if h == 1 else SPLIT}) for h in (1, 3, 4) for s in range(4)
+        run("heads", s, **{"model.heads": h, "labels": "" if h == 1 else SPLIT})
+        for h in (1, 3, 4)
+        for s in range(4)
     ]
-    small = {"task.mean_gap": 2.0, "labels": SUPPRESSION, "split_score": 0.1, "suppression_score": 0.9}
-    runs += [run("gap", s, **small) for s in range(4)] + [run("gap", s, **{"task.mean_gap": 5.4}) for s in range(4)]
+    small = {
+        "task.mean_gap": 2.0,
+        "labels": SUPPRESSION,
+        "split_score": 0.1,
+        "suppression_score": 0.9,
+    }
+    runs += [run("gap", s, **small) for s in range(4)] + [
+        run("gap", s, **{"task.mean_gap": 5.4}) for s in range(4)
+    ]
     return runs + [run("noise", s, **{"task.label_noise": 0.1}) for s in range(4)]
 
 
@@ -84,7 +98,9 @@ def test_a_study_that_agrees_with_the_paper():
     # split points at 900, 700, 600 against the one overlapping point of like loss at 900
     assert found["c1"].estimate == pytest.approx((0 + 200 / 900 + 300 / 900) / 3)
     assert found["b1"].n == 16 and found["e3"].n == 4 and found["f"].n == 24
-    assert found["i3"].n == 32 and found["i3"].estimate == pytest.approx(np.mean(np.log10(1 + np.arange(16) / 100)) / 2)
+    assert found["i3"].n == 32 and found["i3"].estimate == pytest.approx(
+        np.mean(np.log10(1 + np.arange(16) / 100)) / 2
+    )
 
 
 def test_a_study_that_contradicts_the_paper():
@@ -117,7 +133,10 @@ def test_a_study_that_contradicts_the_paper():
 
 
 def test_a_study_half_of_whose_seeds_agree_decides_nothing():
-    runs = [r | ({"labels": OVERLAP, "llc_fall": 0.0} if r["seed"] % 2 else {}) for r in as_the_paper_says()]
+    runs = [
+        r | ({"labels": OVERLAP, "llc_fall": 0.0} if r["seed"] % 2 else {})
+        for r in as_the_paper_says()
+    ]
     found = decided(runs)
     assert {found[key].verdict for key in ("a1", "b1", "b2", "d1", "e2", "e3")} == {"undecided"}
 
@@ -145,7 +164,9 @@ def test_networks_of_unlike_loss_are_not_compared():
 def test_seeds_that_end_overlapping_are_compared_with_those_that_end_split():
     runs = [run(group, seed) for group in ("decay", "no-decay") for seed in range(8)]
     points = pd.DataFrame([p for r in runs for p in trajectory(r)])
-    overlapping = points.cell.isin([r["cell"] for r in runs if r["seed"] % 2]) & (points.step == 3000)
+    overlapping = points.cell.isin([r["cell"] for r in runs if r["seed"] % 2]) & (
+        points.step == 3000
+    )
     points.loc[overlapping, ["labels", "llc"]] = [OVERLAP, 800.0]
     found = {c.key: c for c in claims(pd.DataFrame(runs), points, pd.DataFrame())}
     assert (found["c3"].n, found["c3"].verdict) == (8, "holds")
@@ -159,7 +180,10 @@ def test_gaps_that_change_the_scores_but_not_the_mode_fail_the_claim():
 
 
 def test_a_tie_of_modes_at_one_gap_decides_nothing():
-    runs = [r | {"labels": SPLIT} if r["group"] == "gap" and r["seed"] % 2 else r for r in as_the_paper_says()]
+    runs = [
+        r | {"labels": SPLIT} if r["group"] == "gap" and r["seed"] % 2 else r
+        for r in as_the_paper_says()
+    ]
     found = decided(runs)["f"]
     assert found.verdict == "undecided"
     assert f"δ̄ 2: {SUPPRESSION} or {SPLIT}" in found.detail
@@ -180,7 +204,9 @@ def table_of(folder: Path, *arguments: str, monkeypatch) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def test_the_script_writes_the_table_and_what_it_was_made_from(swept, tmp_path, monkeypatch, capsys):
+def test_the_script_writes_the_table_and_what_it_was_made_from(
+    swept, tmp_path, monkeypatch, capsys
+):
     table_of(swept, "--out", str(tmp_path), monkeypatch=monkeypatch)
     printed = capsys.readouterr().out
     rows = [line for line in printed.splitlines() if line.startswith("| ")][2:]
@@ -191,19 +217,27 @@ def test_the_script_writes_the_table_and_what_it_was_made_from(swept, tmp_path, 
     names = {"claims.md", "claims.json", "claims.csv", "claims-study.yaml"}
     assert names <= {p.name for p in tmp_path.iterdir()}
     kept = pd.read_csv(tmp_path / "claims-runs.csv")
-    assert kept.cell.tolist() == ["decay-seed0", "decay-seed1", "gap-mean_gap1.5", "gap-mean_gap2.5"]
+    assert kept.cell.tolist() == [
+        "decay-seed0",
+        "decay-seed1",
+        "gap-mean_gap1.5",
+        "gap-mean_gap2.5",
+    ]
 
 
 def test_one_claim_is_printed_and_nothing_written(swept, tmp_path, monkeypatch, capsys):
     table_of(swept, "--claim", "b", "--out", str(tmp_path), monkeypatch=monkeypatch)
-    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["| b1", "| b2"]
+    assert [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        "| b1",
+        "| b2",
+    ]
     assert not list(tmp_path.iterdir())
 
 
 def test_ablations_take_the_head_that_suppresses_most(swept, monkeypatch):
     """Heads that suppress are planted in heads.zarr's mask: tiny networks have none."""
-    from devsort.sorting.run import open_run
     from devsort.sorting.heads import load_heads
+    from devsort.sorting.run import open_run
     from devsort.sweep import ablation
 
     def planted(opened):
@@ -220,4 +254,7 @@ def test_ablations_take_the_head_that_suppresses_most(swept, monkeypatch):
     assert [(r["cell"], r["head"], r["condition"]) for r in rows] == [
         ("decay-seed0", 1, "ablated"), ("decay-seed0", 1, "rest"),
     ]  # fmt: skip
-    assert all(np.isfinite([r[k] for k in ("loss", "accuracy", "confidence", "entropy")]).all() for r in rows)
+    assert all(
+        np.isfinite([r[k] for k in ("loss", "accuracy", "confidence", "entropy")]).all()
+        for r in rows
+    )

@@ -1,10 +1,20 @@
-"""The rules: on samples whose verdict is known, and the intervals against scipy and against simulation."""
+"""The rules.
+
+On samples whose verdict is known, and the intervals against scipy and against simulation.
+"""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from devsort.sorting.claims.verdicts import FEWEST, bootstrap, majority, positive, rank_correlation, three
+from devsort.sorting.claims.verdicts import (
+    FEWEST,
+    bootstrap,
+    majority,
+    positive,
+    rank_correlation,
+    three,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,12 +28,19 @@ def test_a_majority_is_decided_by_wilsons_interval(hits, n, verdict):
     if n:
         z, p = stats.norm.ppf(0.975), hits / n  # Wilson 1927, written out
         centre, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        assert claim.ci95 == pytest.approx(((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)))
+        assert claim.ci95 == pytest.approx(
+            ((centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+        )
 
 
 @pytest.mark.parametrize(
     ("centre", "n", "verdict"),
-    [(1.0, 16, "holds"), (-1.0, 16, "fails"), (0.0, 16, "undecided"), (1.0, FEWEST - 1, "undecided")],
+    [
+        (1.0, 16, "holds"),
+        (-1.0, 16, "fails"),
+        (0.0, 16, "undecided"),
+        (1.0, FEWEST - 1, "undecided"),
+    ],
 )
 def test_a_mean_is_positive_negative_or_undecided(centre, n, verdict):
     values = centre + 0.3 * stats.norm.ppf((np.arange(n) + 0.5) / n)
@@ -40,10 +57,15 @@ def test_three_is_three_to_within_a_half(values, verdict):
 
 
 def test_the_bootstrap_interval_covers_nearly_as_often_as_it_says():
-    """16 normal values: the percentile bootstrap is known to be narrow by sqrt(15/16) and the t quantile."""
+    """16 normal values.
+
+    The percentile bootstrap is known to be narrow by sqrt(15/16) and the t quantile.
+    """
     rng = np.random.default_rng(0)
     samples = rng.standard_normal((400, 16))
-    covered = sum(low <= 0 <= high for low, high in (bootstrap(str(i), x)[1] for i, x in enumerate(samples)))
+    covered = sum(
+        low <= 0 <= high for low, high in (bootstrap(str(i), x)[1] for i, x in enumerate(samples))
+    )
     assert 0.88 < covered / 400 < 0.97
 
 
@@ -60,6 +82,10 @@ def test_the_rank_correlation_and_its_p_are_scipys():
     assert rho == pytest.approx(stats.spearmanr(x, y).statistic) and low < rho < high
     weak = 0.25 * x + rng.standard_normal(30)
     exact = stats.permutation_test(
-        (weak,), lambda w: stats.spearmanr(x, w).statistic, permutation_type="pairings", n_resamples=999, rng=0
+        (weak,),
+        lambda w: stats.spearmanr(x, w).statistic,
+        permutation_type="pairings",
+        n_resamples=999,
+        rng=0,
     )
     assert p < 0.001 and rank_correlation(x, weak)[2] == pytest.approx(exact.pvalue, abs=0.05)

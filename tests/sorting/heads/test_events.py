@@ -11,7 +11,10 @@ STEPS = [1, 10, 100, 1000, 2000, 4000]
 
 
 def history(draws=4, rank=(9, 9, 9, 9, 9, 9), **labels):
-    """A data set with labels over STEPS; a label is a list of 0/1, or of such lists for each bootstrap draw."""
+    """A data set with labels over STEPS.
+
+    A label is a list of 0/1, or of such lists for each bootstrap draw.
+    """
     one = np.zeros((6, 4), bool)
     drawn = np.zeros((6, draws, 4), bool)
     for name, holds in labels.items():
@@ -67,7 +70,8 @@ def test_the_interval_spans_what_the_resamples_say():
     assert found["event"] == "suppression_onset"
     assert found["step"] == 1000
     assert found["ci95"] == [10, 2000]
-    assert found["share"] == pytest.approx(4 / 5)  # the measured history and three of the four resamples
+    # the measured history and three of the four resamples
+    assert found["share"] == pytest.approx(4 / 5)
 
 
 def test_rank_drop_is_a_quarter_below_the_highest():

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from devsort.rng import stream
 from devsort.sorting import planted
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.heads.function import condition, head_function, reliability
 from devsort.sorting.model import infer_shape
-from devsort.rng import stream
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=256)
@@ -30,7 +30,9 @@ def test_a_planted_suppressor_is_all_suppression(suppressor):
     c = found.conditions
     assert c["ablated"].confidence > c["whole"].confidence  # it lowers what the copier says
     assert c["ablated"].entropy < c["whole"].entropy
-    assert c["rest"].loss == pytest.approx(c["ablated"].loss, abs=0.1 * abs(c["ablated"].loss - c["whole"].loss))
+    assert c["rest"].loss == pytest.approx(
+        c["ablated"].loss, abs=0.1 * abs(c["ablated"].loss - c["whole"].loss)
+    )
     assert found.kept > 0.8
 
 
@@ -45,12 +47,17 @@ def test_a_planted_copier_keeps_nothing_by_suppression(suppressor):
 def test_self_repair_is_zero_without_layer_norm():
     model = ModelConfig(layer_norm=False)
     params, plan = planted.draw_network("suppression", TASK, model, 0, 0)
-    found = head_function(params, infer_shape(params, 10, 51), BATCH, int(plan.suppresses.any(1).argmax()))
+    found = head_function(
+        params, infer_shape(params, 10, 51), BATCH, int(plan.suppresses.any(1).argmax())
+    )
     assert found.self_repair.tolist() == [0, 0]
 
 
 def test_self_repair_comes_through_the_scale(suppressor):
-    """Without the suppressor the stream is longer, so the copier's logits shrink; the head itself repairs nothing."""
+    """Without the suppressor the stream is longer, so the copier's logits shrink.
+
+    The head itself repairs nothing.
+    """
     params, shape, head = suppressor
     found = head_function(params, shape, BATCH, head)
     assert found.self_repair[head] == 0

@@ -1,4 +1,7 @@
-"""Copy-suppression in a GPT-2: a planted head is found, and folders that hold no GPT-2 are refused in one line."""
+"""Copy-suppression in a GPT-2.
+
+A planted head is found, and folders that hold no GPT-2 are refused in one line.
+"""
 
 import json
 
@@ -14,11 +17,19 @@ PLANTED = (2, 1)  # layer, head
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A GPT-2 of small random weights, in which one head looks at the predicted token and lowers it."""
+    """A GPT-2 of small random weights, in which one head looks at the predicted token and lowers
+    it.
+    """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=V, n_embd=D, n_head=HEADS, n_layer=LAYERS, n_positions=16, bos_token_id=0, eos_token_id=0
+        vocab_size=V,
+        n_embd=D,
+        n_head=HEADS,
+        n_layer=LAYERS,
+        n_positions=16,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     model = GPT2LMHeadModel(config)
     generator = torch.Generator().manual_seed(0)
@@ -68,7 +79,9 @@ def test_head_weights_give_the_models_own_attention(folder):
     x = torch.randn(1, 5, D, generator=torch.Generator().manual_seed(1))
     w = gpt2.head_weights(attention, HEADS)
     q, k = x @ w["Q"] + w["b_Q"][:, None], x @ w["K"]
-    scores = (q @ k.mT / (D // HEADS) ** 0.5).masked_fill(torch.ones(5, 5).triu(1).bool(), -torch.inf)
+    scores = (q @ k.mT / (D // HEADS) ** 0.5).masked_fill(
+        torch.ones(5, 5).triu(1).bool(), -torch.inf
+    )
     mine = (scores.softmax(-1) @ (x @ w["V"]) @ w["O"]).sum(0)
     with torch.no_grad():
         assert torch.allclose(mine, attention(x)[0][0], atol=1e-5)
@@ -117,4 +130,6 @@ def test_missing_weights_are_refused(folder, tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights.pop("transformer.h.0.attn.c_attn.weight")
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    assert refused(tmp_path) == f"{tmp_path} lacks weights that its config asks for (1 missing); {FIX}"
+    assert (
+        refused(tmp_path) == f"{tmp_path} lacks weights that its config asks for (1 missing); {FIX}"
+    )

@@ -3,10 +3,10 @@
 import torch
 import torch.nn.functional as F
 
+from devsort.rng import torch_stream
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.heads import measures
 from devsort.sorting.model import ATTN, activations, forward, init_params, model_shape, unembed
-from devsort.rng import torch_stream
 from devsort.sorting.task import Batch, eval_batch
 
 TASK = TaskConfig(list_length=3, numbers=6, eval_lists=300)  # more lists than CHUNK
@@ -16,7 +16,10 @@ BATCH = eval_batch(TASK)
 
 def network():
     g = torch_stream(0, "test")
-    return {k: v + 0.2 * torch.randn(v.shape, generator=g) for k, v in init_params(SHAPE, 3.0, 1).items()}
+    return {
+        k: v + 0.2 * torch.randn(v.shape, generator=g)
+        for k, v in init_params(SHAPE, 3.0, 1).items()
+    }
 
 
 PARAMS = network()
@@ -33,7 +36,9 @@ def logits_without(list_index, replacement, head):
 
 def test_loss_and_correctness_are_the_models():
     logits = forward(PARAMS, BATCH.tokens)
-    expected = F.cross_entropy(logits.flatten(0, 1), BATCH.targets.flatten(), reduction="none").view(-1, 3)
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), BATCH.targets.flatten(), reduction="none"
+    ).view(-1, 3)
     torch.testing.assert_close(FOUND.loss, expected)
     assert torch.equal(FOUND.correct, logits.argmax(-1) == BATCH.targets)
 
@@ -52,26 +57,37 @@ def test_mean_ablation_is_the_loop():
         for h in range(2):
             mean = everything[:, h].flatten(0, 1).mean(0).expand(3, -1)
             loss = F.cross_entropy(logits_without(b, mean, h), BATCH.targets[b], reduction="none")
-            torch.testing.assert_close(FOUND.by_head["loss_increase"][b, h], loss - FOUND.loss[b], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(
+                FOUND.by_head["loss_increase"][b, h], loss - FOUND.loss[b], atol=1e-4, rtol=1e-4
+            )
 
 
 def test_resample_ablation_takes_another_lists_output():
     everything = activations(PARAMS, BATCH.tokens).head_out
     for b in (1, 100, 255, 257):  # the first list of a chunk takes that chunk's last
         for h in range(2):
-            loss = F.cross_entropy(logits_without(b, everything[b - 1, h], h), BATCH.targets[b], reduction="none")
+            loss = F.cross_entropy(
+                logits_without(b, everything[b - 1, h], h), BATCH.targets[b], reduction="none"
+            )
             found = FOUND.by_head["loss_increase_resample"][b, h]
             torch.testing.assert_close(found, loss - FOUND.loss[b], atol=1e-4, rtol=1e-4)
 
 
 def test_direct_effects_and_the_rest_add_up_to_the_logit():
-    """With the scale fixed the logit is linear in the heads' outputs: each head's direct effect is its term."""
+    """With the scale fixed the logit is linear in the heads' outputs.
+
+    Each head's direct effect is its term.
+    """
     act = activations(PARAMS, BATCH.tokens)
     resid = measures.residual(PARAMS, act)
     unembedding = PARAMS["ln_final.w"][:, None] * PARAMS["unembed.W_U"][:, :6]
     rest = resid - (act.head_out - act.head_out.mean((0, 2), keepdim=True)).sum(1)
     centred = (rest - rest.mean(-1, keepdim=True)) / measures.scale(resid, SHAPE)[..., None]
-    base = centred @ unembedding + PARAMS["ln_final.b"] @ PARAMS["unembed.W_U"][:, :6] + PARAMS["unembed.b_U"][:6]
+    base = (
+        centred @ unembedding
+        + PARAMS["ln_final.b"] @ PARAMS["unembed.W_U"][:, :6]
+        + PARAMS["unembed.b_U"][:6]
+    )
     logits = forward(PARAMS, BATCH.tokens)[..., :6]
     moved = (logits - base) - (logits - base).mean(-1, keepdim=True)
     at = moved.gather(-1, BATCH.targets[..., None])[..., 0]
@@ -98,7 +114,10 @@ def test_the_copy_effect_is_the_change_in_value_at_the_answers_position():
 
 def test_without_layer_norm_the_scale_is_one():
     shape = model_shape(TASK, ModelConfig(heads=1, d_model=10, d_head=4, layer_norm=False))
-    assert torch.equal(measures.scale(torch.randn(2, 3, 10, generator=torch_stream(0, "x")), shape), torch.ones(2, 3))
+    assert torch.equal(
+        measures.scale(torch.randn(2, 3, 10, generator=torch_stream(0, "x")), shape),
+        torch.ones(2, 3),
+    )
 
 
 def test_noisy_targets_change_the_loss_but_not_what_is_looked_at():

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from devsort.rng import stream
 from devsort.sorting.config import HeadsConfig
 from devsort.sorting.heads import modes
-from devsort.rng import stream
 
 CONFIG = HeadsConfig()
 N = 60
@@ -23,7 +23,9 @@ def owned(owners, heads=2, strength=8.0):
 
 
 def named(t, config=CONFIG):
-    return [name for name, holds in zip(modes.LABELS, modes.labels(t, config), strict=True) if holds]
+    return [
+        name for name, holds in zip(modes.LABELS, modes.labels(t, config), strict=True) if holds
+    ]
 
 
 BLOCKS = np.repeat([0, 1], N // 2)
@@ -43,14 +45,18 @@ def test_ranges(mask, expected):
 
 
 @pytest.mark.parametrize(
-    ("owners", "count"), [([0, 0, 1], 2), ([0, -1, 0], 1), ([-1, -1], 0), ([0, 1, -1, 1, 0], 3), ([2], 1)]
+    ("owners", "count"),
+    [([0, 0, 1], 2), ([0, -1, 0], 1), ([-1, -1], 0), ([0, 1, -1, 1, 0], 3), ([2], 1)],
 )
 def test_regions(owners, count):
     assert modes.regions(np.array(owners)) == count
 
 
 def test_split_score_of_hard_shares_by_hand():
-    """Two halves: neighbours agree in N − 2 of N − 1 pairs, by chance in half: (1 − 1/59 − ½) / ½."""
+    """Two halves.
+
+    Neighbours agree in N − 2 of N − 1 pairs, by chance in half: (1 − 1/59 − ½) / ½.
+    """
     score = modes.split_score(owned(BLOCKS, strength=1.0), CONFIG)
     assert score == pytest.approx((1 - 1 / 59 - 0.5) / 0.5)
 

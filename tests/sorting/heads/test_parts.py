@@ -1,13 +1,16 @@
-"""Measures that are kept checkpoint by checkpoint: read back as they were, and only where they belong."""
+"""Measures that are kept checkpoint by checkpoint.
+
+Read back as they were, and only where they belong.
+"""
 
 import numpy as np
 import pytest
 
 from devsort.sorting import heads
-from devsort.sorting.run import open_run, save_checkpoint
 from devsort.sorting.heads import parts
 from devsort.sorting.heads.analysis import Analysis
 from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.run import open_run, save_checkpoint
 
 ORIGIN = {"devsort": "1", "config": "a", "inputs": "b", "resolved": "{}"}
 
@@ -16,7 +19,17 @@ def an_analysis(seed: float) -> Analysis:
     table = {"copy": np.full((2, 7), seed), "need": np.arange(14.0).reshape(2, 7)}
     labels = np.array([True, False, True, False])
     weights = {"norm": 0.1 + seed, "rank": np.array([1.5, 2.5])}
-    return Analysis(0.1, 0.9, table, table, np.arange(3.0), np.ones((5, 3)), labels, np.ones((5, 4), bool), weights)
+    return Analysis(
+        0.1,
+        0.9,
+        table,
+        table,
+        np.arange(3.0),
+        np.ones((5, 3)),
+        labels,
+        np.ones((5, 4), bool),
+        weights,
+    )
 
 
 def same(a: Analysis, b: Analysis) -> bool:
@@ -27,7 +40,9 @@ def same(a: Analysis, b: Analysis) -> bool:
 def test_an_analysis_comes_back_from_its_tensors():
     a = an_analysis(1 / 3)
     back = parts.from_tensors(parts.as_tensors(a))
-    assert same(a, back) and float(back.weights["norm"]) == 0.1 + 1 / 3 and back.labels.dtype == bool
+    assert (
+        same(a, back) and float(back.weights["norm"]) == 0.1 + 1 / 3 and back.labels.dtype == bool
+    )
 
 
 def test_it_is_made_once_and_again_where_it_is_damaged_or_of_another_origin(tiny_run):
@@ -58,7 +73,9 @@ def test_a_run_goes_on_from_its_parts_unless_weights_have_changed(tiny_run, monk
     remove(tiny_run.heads)
     if changed:
         save_checkpoint(tiny_run, 5, init_params(shape, 1.0, 99))
-    monkeypatch.setattr("devsort.sorting.heads.step.analyse", lambda *args: done.append(1) or analyse(*args))
+    monkeypatch.setattr(
+        "devsort.sorting.heads.step.analyse", lambda *args: done.append(1) or analyse(*args)
+    )
     again = heads.run_heads(open_run(tiny_run.path))
     assert len(done) == changed and (again == first) != changed
     assert not tiny_run.heads_parts.exists()

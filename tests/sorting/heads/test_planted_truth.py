@@ -15,7 +15,9 @@ TASK = TaskConfig(eval_lists=80)
 BATCH = eval_batch(TASK)
 CONFIG = HeadsConfig()
 THRESHOLDS = ("copy_share", "copy_floor", "need", "extent", "split", "overlap")
-MOVED = [CONFIG.model_copy(update={k: getattr(CONFIG, k) * f}) for k in THRESHOLDS for f in (0.8, 1.2)]
+MOVED = [
+    CONFIG.model_copy(update={k: getattr(CONFIG, k) * f}) for k in THRESHOLDS for f in (0.8, 1.2)
+]
 
 
 def measured(kind, index):
@@ -24,13 +26,17 @@ def measured(kind, index):
 
 
 def named(table, config):
-    return [name for name, holds in zip(modes.LABELS, modes.labels(table, config), strict=True) if holds]
+    return [
+        name for name, holds in zip(modes.LABELS, modes.labels(table, config), strict=True) if holds
+    ]
 
 
 def ends_agree(found, truth):
     """Same number of ranges for each head, each end within one number."""
     pairs = [(modes.ranges(a), modes.ranges(b)) for a, b in zip(found, truth, strict=True)]
-    return all(len(a) == len(b) and np.abs(np.array(a) - np.array(b)).max(initial=0) <= 1 for a, b in pairs)
+    return all(
+        len(a) == len(b) and np.abs(np.array(a) - np.array(b)).max(initial=0) <= 1 for a, b in pairs
+    )
 
 
 @pytest.mark.slow

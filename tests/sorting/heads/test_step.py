@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from devsort.cli import commands as cli
-from devsort.sorting import heads, planted
-from devsort.sorting.run import open_run, save_checkpoint
-from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config
 from devsort.errors import UserError
+from devsort.sorting import heads, planted
+from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config
 from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.run import open_run, save_checkpoint
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=256)
@@ -54,14 +54,20 @@ def test_a_run_gives_the_same_as_each_checkpoint_alone(trained):
     assert [c["step"] for c in value["checkpoints"]] == [1, 5, 20]
     found = heads.load_heads(trained)
     shape = model_shape(trained.config.task, trained.config.model)
-    alone = heads.analyse(init_params(shape, 6.0, 5), shape, eval_batch(trained.config.task), trained.config.heads)
-    np.testing.assert_allclose(found.loss_increase.sel(checkpoint=5), alone.tables["loss_increase"], atol=1e-6)
+    alone = heads.analyse(
+        init_params(shape, 6.0, 5), shape, eval_batch(trained.config.task), trained.config.heads
+    )
+    np.testing.assert_allclose(
+        found.loss_increase.sel(checkpoint=5), alone.tables["loss_increase"], atol=1e-6
+    )
     np.testing.assert_allclose(found.scores.sel(checkpoint=5), alone.scores, atol=1e-6)
 
 
 def test_finished_work_is_not_redone(trained, monkeypatch):
     first = heads.run_heads(trained)
-    monkeypatch.setattr("devsort.sorting.heads.step.analyse", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "devsort.sorting.heads.step.analyse", lambda *_: pytest.fail("measured again")
+    )
     assert heads.run_heads(trained) == first
 
 
@@ -88,7 +94,9 @@ def test_other_weights_are_other_inputs(trained):
     shape = model_shape(trained.config.task, trained.config.model)
     save_checkpoint(trained, 5, init_params(shape, 1.0, 99))
     fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert refused(heads.load_heads, trained) == f"{trained.heads} was made from other inputs; {fix}"
+    assert (
+        refused(heads.load_heads, trained) == f"{trained.heads} was made from other inputs; {fix}"
+    )
 
 
 def test_a_missing_or_damaged_store_is_told(trained):
@@ -98,7 +106,9 @@ def test_a_missing_or_damaged_store_is_told(trained):
     heads.run_heads(trained)
     shutil.rmtree(trained.heads / "loss_increase")
     (trained.heads / "zarr.json").write_text("{")
-    assert refused(heads.load_heads, trained).startswith(f"{trained.heads} is cut short or damaged (")
+    assert refused(heads.load_heads, trained).startswith(
+        f"{trained.heads} is cut short or damaged ("
+    )
     heads.run_heads(trained)
     heads.load_heads(trained)
 
@@ -109,7 +119,9 @@ def test_a_store_that_lost_a_part_is_told(lost, trained):
     heads.run_heads(trained)
     shutil.rmtree(trained.heads / lost)
     fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert refused(heads.load_heads, trained) == f"{trained.heads} does not match its checksum; {fix}"
+    assert (
+        refused(heads.load_heads, trained) == f"{trained.heads} does not match its checksum; {fix}"
+    )
 
 
 def test_an_untrained_run_is_told(tiny_run):
@@ -123,8 +135,13 @@ def test_an_untrained_run_is_told(tiny_run):
 def test_a_weight_file_is_described(kind, suffix, tmp_path):
     params, plan = planted.draw_network(kind, TASK, ModelConfig(), 0, 0)
     path = tmp_path / f"weights.{suffix}"
-    buffers = {"blocks.0.attn.mask": torch.ones(21, 21).bool(), "blocks.0.attn.IGNORE": torch.tensor(-1e5)}
-    save_file(params | buffers, path) if suffix == "safetensors" else torch.save(params | buffers, path)
+    buffers = {
+        "blocks.0.attn.mask": torch.ones(21, 21).bool(),
+        "blocks.0.attn.IGNORE": torch.tensor(-1e5),
+    }
+    save_file(params | buffers, path) if suffix == "safetensors" else torch.save(
+        params | buffers, path
+    )
     value = heads.analyse_weights(path, 10, 51, default_config(("heads.lists=300",)))
     assert value["labels"] == plan.labels
     assert value["accuracy"] > 0.99
@@ -139,7 +156,10 @@ def test_a_weight_file_is_described(kind, suffix, tmp_path):
 
 
 def test_other_lengths_and_ranges(tmp_path):
-    task, model = TaskConfig(list_length=6, numbers=30), ModelConfig(d_model=40, d_head=30, layer_norm=False)
+    task, model = (
+        TaskConfig(list_length=6, numbers=30),
+        ModelConfig(d_model=40, d_head=30, layer_norm=False),
+    )
     plan = weights_of("split", tmp_path / "w.safetensors", task, model)
     value = heads.analyse_weights(tmp_path / "w.safetensors", 6, 30)
     assert value["labels"] == ["vocabulary-splitting"]
@@ -220,7 +240,9 @@ def test_the_command_on_a_run(trained, capsys):
 
 def test_the_command_on_a_weight_file(tmp_path, capsys):
     weights_of("split", tmp_path / "w.safetensors")
-    code, out, _ = command(capsys, "heads", "--weights", tmp_path / "w.safetensors", "--set", "heads.lists=200")
+    code, out, _ = command(
+        capsys, "heads", "--weights", tmp_path / "w.safetensors", "--set", "heads.lists=200"
+    )
     assert code == 0
     assert "labels: vocabulary-splitting (100% of resamples)" in out
 
@@ -229,7 +251,10 @@ def test_the_command_on_a_weight_file(tmp_path, capsys):
     ("arguments", "message"),
     [
         ((), "heads needs exactly one of RUN, --weights FILE and --hf FOLDER; give one of them"),
-        (("a", "--hf", "b"), "heads needs exactly one of RUN, --weights FILE and --hf FOLDER; give one of them"),
+        (
+            ("a", "--hf", "b"),
+            "heads needs exactly one of RUN, --weights FILE and --hf FOLDER; give one of them",
+        ),
         (
             ("--weights", "w.pt", "--list-length", "9", "--numbers", "8"),
             "--list-length 9 is more than --numbers 8; lists have no repetition",

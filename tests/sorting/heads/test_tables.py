@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
+from devsort.rng import torch_stream
 from devsort.sorting.heads.measures import HEAD_MEASURES, Answers
 from devsort.sorting.heads.tables import draw_weights, group_sums, tables
-from devsort.rng import torch_stream
 
 LISTS, L, H, N = 1000, 3, 2, 5
 
@@ -13,7 +13,9 @@ LISTS, L, H, N = 1000, 3, 2, 5
 def answers(lists=LISTS):
     g = torch_stream(0, "tables")
     targets = torch.stack([torch.randperm(N, generator=g)[:L] for _ in range(lists)])
-    values = {name: torch.randn(lists, H, L, generator=g) + i for i, name in enumerate(HEAD_MEASURES)}
+    values = {
+        name: torch.randn(lists, H, L, generator=g) + i for i, name in enumerate(HEAD_MEASURES)
+    }
     return Answers(targets, torch.zeros(lists, L), torch.ones(lists, L).bool(), values, 1.0)
 
 
@@ -39,7 +41,8 @@ def test_bootstrap_spread_is_the_standard_error_of_the_mean():
     for t in range(N):
         values = a.by_head["attention"][:, 0][a.targets == t]
         expected = values.std() / len(values) ** 0.5
-        assert abs(drawn[:, 0, t].std() / expected - 1) < 0.15  # 256 groups: 5 % of noise, times three
+        # 256 groups: 5 % of noise, times three
+        assert abs(drawn[:, 0, t].std() / expected - 1) < 0.15
 
 
 def test_draws_take_as_many_groups_as_there_are():
