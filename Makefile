@@ -75,9 +75,10 @@ test: $(BIN)/.test  ## run the tests
 soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, in about half an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
-lint: $(BIN)/.test  ## check style and format
+lint: $(BIN)/.test  ## check style, format and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 clean:  ## remove what the runs, compare and bench computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done

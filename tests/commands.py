@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-from devsort.cli.commands import main
+from devsort.cli import main
 
 HANG = 300  # seconds after which a process counts as hanging
 

@@ -17,15 +17,7 @@ import torch
 
 from devsort.bench.timing import Timed, now, rate_of
 from devsort.bench.trainers import hooked_transformer
-from devsort.execution import (
-    Advanced,
-    Work,
-    cores,
-    crew,
-    one_core,
-    resolve_device,
-    unheard,
-)
+from devsort.execution import Advanced, Work, cores, crew, one_core, resolve_device, unheard
 from devsort.sampling import graphs
 from devsort.sorting.devinterp import sample_with_devinterp
 from devsort.sorting.model import Params, model_shape

@@ -1,4 +1,8 @@
-"""The command line.
-
-`app` runs it, `commands` are thin over the package, `refusals` turns exceptions into one line.
+"""The command line: `app` runs it, `commands` and `tools` are thin over the package, and `refusals` has the one line
+that tells an exception.
 """
+
+from devsort.cli import commands, tools
+from devsort.cli.app import main
+
+__all__ = ["commands", "main", "tools"]

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -23,6 +23,11 @@ app = typer.Typer(
 
 # exit code 128 + signal: 130, 143
 INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+JsonOpt = Annotated[
+    bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
+]
+ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
 
 
 def main(argv: list[str] | None = None) -> None:

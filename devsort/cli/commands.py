@@ -1,16 +1,13 @@
-"""The commands: thin over the package. Heavy imports happen inside the commands that need them."""
+"""The commands on a run: thin over the package. Heavy imports happen inside the commands that need them."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from devsort.cli.app import app, emit, main
+from devsort.cli.app import ForceOpt, JsonOpt, app, emit
 from devsort.errors import UserError
-
-__all__ = ["main"]
 
 RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
@@ -18,10 +15,6 @@ RunArg = Annotated[
 SetOpt = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
 ]
-JsonOpt = Annotated[
-    bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
-]
-ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
 
 
 class Sampler(StrEnum):
@@ -29,13 +22,6 @@ class Sampler(StrEnum):
 
     devsort = "devsort"
     devinterp = "devinterp"
-
-
-class Device(StrEnum):
-    """Where the bench runs."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 @app.command()
@@ -228,92 +214,6 @@ def compare(
     paths = [out / "compare.json", out / "compare.md", *draw_comparison(opened, out)]
     value = {**value, "files": [str(p) for p in paths]}
     emit(value, as_json, lambda value: markdown(value) + _written(value))
-
-
-@app.command()
-def sweep(
-    study: Annotated[
-        Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=1024, help="processes; all cores by default; 0 only gathers the table"
-        ),
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
-    ] = None,
-    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
-    gpus: Annotated[
-        float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")
-    ] = 0.0,
-    force: ForceOpt = False,
-    as_json: JsonOpt = False,
-) -> int:
-    """Run every cell of a study, with a table at the end.
-
-    Example: devsort sweep studies/small.yaml
-    """
-    from devsort.sweep import Engine, failure, run_sweep, text_table
-
-    value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
-    emit(value, as_json, text_table)
-    if told := failure(value):
-        print(f"devsort: error: {told}", file=sys.stderr)
-    return 1 if value["defects"] else 2 if value["failed"] else 0
-
-
-@app.command()
-def validate(
-    case: Annotated[
-        list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")
-    ] = [],  # noqa: B006
-    fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
-    as_json: JsonOpt = False,
-) -> int:
-    """Run the sampler on known answers.
-
-    Exit code 1 if one does not hold. Example: devsort validate --fast
-    """
-    from devsort.validation.validate import run_cases, table
-
-    value = run_cases(case, fast)
-    emit(value, as_json, table)
-    return 0 if value["ok"] else 1
-
-
-@app.command()
-def bench(
-    batch: Annotated[
-        list[int],
-        typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable"),
-    ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
-    repeats: Annotated[
-        int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")
-    ] = 3,
-    device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path(
-        "benchmark"
-    ),
-    as_json: JsonOpt = False,
-) -> int:
-    """Measure speed beside the peers.
-
-    Exit code 1 if answers differ. Example: devsort bench --batch 128
-    """
-    from devsort.bench import Settings, run_bench, table
-    from devsort.storage.objects import write_json
-
-    value = run_bench(
-        Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value)
-    )
-    write_json(out / "bench.json", value)
-    emit(value, as_json, table)
-    return 0 if value["ok"] else 1
 
 
 def _stages_of_csv(path: Path, out: Path, overrides: tuple[str, ...]) -> dict[str, Any]:

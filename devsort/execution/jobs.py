@@ -1,7 +1,7 @@
 """Jobs, handed out one by one to processes.
 
-Threads of one process take turns at Python's lock, which costs more the more cores there are; so
-each worker is a process. How a process lives and ends is told in `processes`.
+Threads of one process take turns at Python's lock, which costs more the more cores there are. So
+each worker is a process; `processes` says how it lives and ends.
 """
 
 from collections import deque

@@ -79,7 +79,9 @@ class Member:
         try:
             kind, value = self.connection.recv()
         except (EOFError, OSError):
-            return "died", self._death()
+            kind, value = "died", None
+        if kind == "died":
+            return kind, self._death()
         if kind == "raised":
             raise value
         self.ready = True

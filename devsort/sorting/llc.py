@@ -8,13 +8,7 @@ from devsort.sorting.checkpoints import sampled_steps
 from devsort.sorting.model import model_shape
 from devsort.sorting.restrictions import expand, restriction_mask
 from devsort.sorting.run import Run
-from devsort.sorting.samplers import (
-    DevinterpSampler,
-    SortSampler,
-    chance_loss,
-    parts_of,
-    settings,
-)
+from devsort.sorting.samplers import DevinterpSampler, SortSampler, chance_loss, parts_of, settings
 from devsort.storage.files import remove
 
 

@@ -13,13 +13,14 @@ bends and no boundaries.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from devsort.rng import stream
 from devsort.stages import hinges
 from devsort.stages.config import StagesConfig
+from devsort.stages.fit import Fit, coefficients, curve
 from devsort.stages.segments import Boundary, Draws, Segment, boundary_joints, describe
 from devsort.stages.trajectory import Trajectory
 
@@ -27,45 +28,6 @@ LENGTHS = (0.0, 0.05, 0.12, 0.25)  # ℓ in decades
 PRIOR_POINTS = 10.0  # ν: points that the reported standard errors count for
 MOST = 8  # joints
 CALIBRATED = 40  # checkpoints at which the penalties hold
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A continuous piecewise-linear fit with jumps.
-
-    Attributes:
-        x: (n,) positions of the points that were used, in decades.
-        s: (S, n) standard errors used, smoothed.
-        y: (S, n) values.
-        z: (S, n) whitened values.
-        candidates: The joints that could be chosen.
-        chosen: Indices of the joints, in order of position.
-        length: ℓ in decades.
-        scale: φ, factor on the standard errors.
-        score: The objective with its penalties; the least is best.
-        used: (N,) which points of the trajectory were used; the others are outliers.
-    """
-
-    x: np.ndarray
-    s: np.ndarray
-    y: np.ndarray
-    z: np.ndarray
-    candidates: hinges.Dictionary
-    chosen: list[int]
-    length: float
-    scale: float
-    score: float
-    used: np.ndarray
-
-    @property
-    def position(self) -> np.ndarray:
-        """(k,) ψ in decades."""
-        return self.candidates.position[self.chosen]
-
-    @property
-    def jump(self) -> np.ndarray:
-        """(k,) true for a jump."""
-        return self.candidates.jump[self.chosen]
 
 
 def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], list[Segment]]:
@@ -79,21 +41,6 @@ def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], 
     draws = bootstrap(model, trajectory, config)
     kept = boundary_joints(model, draws, config)
     return describe(model, draws, kept, config)
-
-
-def segments_at(
-    trajectory: Trajectory, boundaries: list[Boundary], config: StagesConfig
-) -> list[Segment]:
-    """Segments between boundaries that another approach found.
-
-    A continuous piecewise-linear fit through them.
-    """
-    base = fit(trajectory, config)
-    d = base.candidates
-    chosen = sorted({int(np.argmin(np.abs(d.position - b.x) + d.jump * 1e3)) for b in boundaries})
-    model = replace(base, chosen=chosen)
-    draws = [(chosen, coefficients(model, z, chosen)) for z in resampled(model, trajectory, config)]
-    return describe(model, draws, list(range(len(chosen))), config)[1]
 
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
@@ -118,26 +65,6 @@ def smoothed_errors(se: np.ndarray) -> np.ndarray:
     """
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
     return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
-
-
-def curve(model: Fit) -> np.ndarray:
-    """(S, n) fitted values at the points."""
-    raw = design(model.x, model.position, model.jump)
-    return coefficients(model, model.z, model.chosen) @ raw.T
-
-
-def design(x: np.ndarray, position: np.ndarray, jump: np.ndarray) -> np.ndarray:
-    """(n, 2+k) columns 1, x, φ_1, …"""
-    return np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position, jump)], 1)
-
-
-def coefficients(model: Fit, z: np.ndarray, chosen: list[int]) -> np.ndarray:
-    """(S, 2+k) least-squares coefficients of whitened values z (S, n)."""
-    d = model.candidates
-    white = np.concatenate([d.base, d.columns[:, :, chosen]], 2)
-    return np.stack(
-        [np.linalg.lstsq(w, one, rcond=None)[0] for w, one in zip(white, z, strict=True)]
-    )
 
 
 def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws:

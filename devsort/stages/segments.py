@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from devsort.stages import hinges
 from devsort.stages.config import StagesConfig
-
-if TYPE_CHECKING:
-    from devsort.stages.piecewise import Fit
+from devsort.stages.fit import Fit, coefficients
 
 Direction = Literal["rising", "falling", "flat"]
 Draws = list[tuple[list[int], np.ndarray]]
@@ -81,7 +79,7 @@ class Stretches:
         return np.where(low > 0, 1, np.where(high < 0, -1, 0))
 
 
-def boundary_joints(model: "Fit", draws: Draws, config: StagesConfig) -> list[int]:
+def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[int]:
     """Which joints of the fit are boundaries (their ranks among the joints), by the definition of
     docs/stages.md.
     """
@@ -96,7 +94,7 @@ def boundary_joints(model: "Fit", draws: Draws, config: StagesConfig) -> list[in
 
 
 def describe(
-    model: "Fit", draws: Draws, kept: list[int], config: StagesConfig
+    model: Fit, draws: Draws, kept: list[int], config: StagesConfig
 ) -> tuple[list[Boundary], list[Segment]]:
     """Boundaries with intervals and segments with rates, for the joints that were kept."""
     where = np.array([model.candidates.position[chosen] for chosen, _ in draws])  # (B, k)
@@ -116,7 +114,7 @@ def describe(
     return boundaries, segments
 
 
-def _boundary(model: "Fit", draws: np.ndarray, j: int, config: StagesConfig) -> Boundary:
+def _boundary(model: Fit, draws: np.ndarray, j: int, config: StagesConfig) -> Boundary:
     x = float(model.position[j])
     low, high = x + config.widen * (np.quantile(draws, INTERVAL) - x)
     if model.jump[j]:  # it happened somewhere between two checkpoints
@@ -126,13 +124,11 @@ def _boundary(model: "Fit", draws: np.ndarray, j: int, config: StagesConfig) -> 
     return Boundary(x, float(min(low, x - half)), float(max(high, x + half)))
 
 
-def stretches(model: "Fit", draws: Draws, kept: list[int]) -> Stretches:
+def stretches(model: Fit, draws: Draws, kept: list[int]) -> Stretches:
     """The stretches between the kept joints.
 
     Mean rate (f(b) − f(a)) / (b − a), jumps at the ends left out.
     """
-    from devsort.stages.piecewise import coefficients
-
     ends, width = _ends(model, model.chosen, coefficients(model, model.z, model.chosen), kept)
     drawn = [_ends(model, chosen, c, kept) for chosen, c in draws]
     rates = [np.diff(e, axis=-1)[..., 0] / w for e, w in drawn]
@@ -145,7 +141,7 @@ def stretches(model: "Fit", draws: Draws, kept: list[int]) -> Stretches:
 
 
 def _ends(
-    model: "Fit", chosen: list[int], coefficients: np.ndarray, kept: list[int]
+    model: Fit, chosen: list[int], coefficients: np.ndarray, kept: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(S, m, 2) values at both ends of each stretch, just inside of it, and (m,) widths in decades."""
     d = model.candidates
@@ -156,7 +152,7 @@ def _ends(
     return (coefficients @ raw.T).reshape(len(coefficients), -1, 2), np.diff(edges)
 
 
-def _contrasts(model: "Fit", run: Stretches, kept: list[int], config: StagesConfig) -> np.ndarray:
+def _contrasts(model: Fit, run: Stretches, kept: list[int], config: StagesConfig) -> np.ndarray:
     """(len(kept),) positive where the joint is a boundary; the least is dropped first."""
     sign, (low, high) = run.directions(), run.interval
     out = np.empty(len(kept))
@@ -177,7 +173,7 @@ def _contrasts(model: "Fit", run: Stretches, kept: list[int], config: StagesConf
     return out
 
 
-def _without_bends(model: "Fit", draws: Draws, kept: list[int], config: StagesConfig) -> list[int]:
+def _without_bends(model: Fit, draws: Draws, kept: list[int], config: StagesConfig) -> list[int]:
     """No joints, if the whole trajectory goes one way without a jump and a smooth curve explains it
     as well.
     """
@@ -190,7 +186,7 @@ def _without_bends(model: "Fit", draws: Draws, kept: list[int], config: StagesCo
     )
 
 
-def _smooth_is_as_good(model: "Fit", inner: list[int], config: StagesConfig) -> bool:
+def _smooth_is_as_good(model: Fit, inner: list[int], config: StagesConfig) -> bool:
     """Whether a smooth curve describes the whole trajectory as well as the joints `inner`, to a
     margin.
 
@@ -219,7 +215,7 @@ def _smooth_curves(t: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
         yield np.stack([one, 1 / (1 + np.exp(-(t - centre) / width))], 1), 2
 
 
-def _chi2(columns: np.ndarray, model: "Fit") -> float:
+def _chi2(columns: np.ndarray, model: Fit) -> float:
     """Residual sum of squares of all signals, in units of the estimated noise."""
     total = 0.0
     for y, s in zip(model.y, model.s, strict=True):

@@ -11,81 +11,18 @@ small enough that its effect on the mean is known to first order; the square of 
 of the slack (see `quadrature`).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
-from devsort.sampling.config import SamplerConfig
 from devsort.validation import measurements, potentials
+from devsort.validation.case import Case, of_potential, settings
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
-from devsort.validation.measurements import Measured, llc
-from devsort.validation.potentials import Potential
+from devsort.validation.measurements import llc
 from devsort.validation.quadrature import Truth
-
-STANDARD_ERRORS = 4
-
-
-@dataclass(frozen=True)
-class Case:
-    """One known answer.
-
-    Attributes:
-        name: For `--case`.
-        what: What is measured, and the setting that matters.
-        truth: The known answer; takes a moment.
-        measure: Runs the sampler; takes seconds.
-        se_bound: Largest standard error that is accepted.
-        slack: Bound on the error of the truth.
-        fast: Part of `--fast`.
-        limit: λ, where the truth is a value at finite nβ of a potential that has one.
-    """
-
-    name: str
-    what: str
-    truth: Callable[[], Truth]
-    measure: Callable[[], Measured]
-    se_bound: float
-    slack: float = 0.0
-    fast: bool = False
-    limit: float | None = None
-
-    @property
-    def tolerance(self) -> float:
-        """Largest accepted distance from the truth."""
-        return STANDARD_ERRORS * self.se_bound + self.slack
-
-
-def settings(n_beta: float, localization: float, lr: float, **more: float) -> SamplerConfig:
-    """Sampler settings in the order of truth tables: nβ, γ, ε."""
-    return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **more)
-
-
-def of_potential(
-    name: str,
-    what: str,
-    potential: Potential,
-    config: SamplerConfig,
-    se_bound: float,
-    slack: float = 0.0,
-    fast: bool = False,
-) -> Case:
-    """The LLC of a potential through the public entry points."""
-    return Case(
-        name,
-        what,
-        lambda: potential.truth(config),
-        lambda: llc(potential, config),
-        se_bound,
-        slack,
-        fast,
-        potential.limit.value,
-    )
 
 
 def quadratics() -> list[Case]:
-    """Step size, start, burn-in, prior and localization on quadratics.
+    """Step size on quadratics.
 
     Exact for the chain at any step size.
     """
@@ -119,6 +56,16 @@ def quadratics() -> list[Case]:
             ),
             0.005,
         ),
+    ]
+
+
+def starts() -> list[Case]:
+    """Burn-in and prior on quadratics.
+
+    Exact for the chain at any step size.
+    """
+    lanes = {"num_chains": 4000, "num_burnin_steps": 100, "num_draws": 160, "num_steps_bw_draws": 2}
+    return [
         of_potential(
             "burn-in-left-in",
             "ten times w²/2, all of the first 600 steps",
@@ -335,6 +282,7 @@ def all_cases() -> list[Case]:
     """All cases, cheap ones first."""
     families = (
         quadratics,
+        starts,
         minibatches,
         chain_statistics,
         refinements,

@@ -122,8 +122,8 @@ def test_devsort_alone_prints_the_help():
 def test_help_imports_nothing_heavy():
     heavy = "{'torch', 'xarray', 'zarr', 'matplotlib', 'devinterp', 'scipy', 'pydantic', 'numpy'}"
     code = (
-        "import sys, devsort.cli.commands\n"
-        "try: devsort.cli.commands.main(['--help'])\n"
+        "import sys, devsort.cli\n"
+        "try: devsort.cli.main(['--help'])\n"
         f"except SystemExit as e: print(e.code, sorted({heavy} & set(sys.modules)))"
     )
     found = subprocess.run(
@@ -303,7 +303,7 @@ def test_terminated_is_one_line_and_143(tiny_run, tmp_path):
 
 
 def test_a_reader_that_leaves_ends_it_quietly():
-    command = [sys.executable, "-c", "from devsort.cli.commands import main; main(['config'])"]
+    command = [sys.executable, "-c", "from devsort.cli import main; main(['config'])"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -313,7 +313,7 @@ def test_a_reader_that_leaves_ends_it_quietly():
 
 def test_a_full_standard_output_is_told(tiny_run):
     """The work is done and saved; only its report has no room."""
-    code = f"from devsort.cli.commands import main; main(['config', {str(tiny_run.path)!r}])"
+    code = f"from devsort.cli import main; main(['config', {str(tiny_run.path)!r}])"
     with open("/dev/full", "w") as full:
         found = subprocess.run(
             [sys.executable, "-c", code],

@@ -4,7 +4,7 @@ from unittest.mock import ANY
 import pytest
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort.cli.commands import main
+from devsort.cli import main
 from devsort.errors import UserError
 from devsort.sorting.run import open_run
 from devsort.sorting.stages import table

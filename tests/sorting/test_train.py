@@ -11,7 +11,7 @@ import torch
 from commands import Process, children, devsort, last_line, wait_until
 from safetensors import safe_open
 
-from devsort.cli.commands import main
+from devsort.cli import main
 from devsort.errors import UserError
 from devsort.execution.device import resolve_device
 from devsort.execution.jobs import DIED, crew

@@ -55,7 +55,7 @@ def test_the_path_finds_the_best_pair_of_an_exhaustive_search_on_a_clear_curve()
             hinges.chi2(d, z, list(p)).sum()
             for p in itertools.combinations(few, 2)
             if hinges.allowed(d, [p[0]])[p[1]]
-        ),
+        )
     )
     assert hinges.chi2(d, z, found).sum() <= best
     assert d.position[found] == pytest.approx([1.2, 2.7], abs=0.02)

@@ -95,8 +95,8 @@ def test_a_failing_cell_and_a_lost_process_are_told(cluster, tmp_path):
 def test_a_node_that_does_not_share_the_files_is_told(tmp_path):
     (job,) = tiny_jobs(tmp_path)
     outcome = run_task(job, str(tmp_path))
-    told = f"node {os.uname().nodename} does not see {job.folder.parent}; start its Ray where the file system is shared"
-    assert outcome.error == told
+    told = f"node {os.uname().nodename} does not see {job.folder.parent}"
+    assert outcome.error == f"{told}; start its Ray where the file system is shared"
 
 
 def test_no_cluster_is_a_users_error(tmp_path):

@@ -81,9 +81,9 @@ def test_a_cell_whose_process_is_killed_is_done_again_and_told_the_second_time(t
     outcomes = {o.name: o for o in run_local(cells, 1, 1, kill)}
     assert list(outcomes) == ["steps300", "steps301", "steps20"] and not any(kills.values())
     assert outcomes["steps301"].error is None and outcomes["steps20"].error is None
-    assert outcomes["steps300"].defect and outcomes["steps300"].error == (
-        f"its process died 2 times, for want of memory or by a signal; {cells[0].folder}/sweep.log may tell"
-    )
+    lost, log = outcomes["steps300"], cells[0].folder / "sweep.log"
+    told = "its process died 2 times, for want of memory or by a signal"
+    assert lost.defect and lost.error == f"{told}; {log} may tell"
     assert not children()
 
 

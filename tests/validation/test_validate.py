@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from devsort.cli import commands as cli
+from devsort import cli
 from devsort.errors import UserError
 from devsort.validation import validate
 from devsort.validation.cases import Case, all_cases, settings

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from devsort.cli import commands as cli
+from devsort import cli
 from devsort.errors import UserError
 from devsort.sorting import heads, planted
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config

@@ -1,0 +1,5 @@
+"""`python -m devsort` is `devsort`."""
+
+from devsort.cli import main
+
+main()

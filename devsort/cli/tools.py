@@ -1,0 +1,103 @@
+"""The commands that belong to no single run: sweeps, known answers, speed."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from devsort.cli.app import ForceOpt, JsonOpt, app, emit
+
+
+class Device(StrEnum):
+    """Where the bench runs."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@app.command()
+def sweep(
+    study: Annotated[
+        Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=1024, help="processes; all cores by default; 0 only gathers the table"
+        ),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
+    ] = None,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
+    gpus: Annotated[
+        float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")
+    ] = 0.0,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run every cell of a study, with a table at the end.
+
+    Example: devsort sweep studies/small.yaml
+    """
+    from devsort.sweep import Engine, failure, run_sweep, text_table
+
+    value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
+    emit(value, as_json, text_table)
+    if told := failure(value):
+        print(f"devsort: error: {told}", file=sys.stderr)
+    return 1 if value["defects"] else 2 if value["failed"] else 0
+
+
+@app.command()
+def validate(
+    case: Annotated[
+        list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")
+    ] = [],  # noqa: B006
+    fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
+    as_json: JsonOpt = False,
+) -> int:
+    """Run the sampler on known answers.
+
+    Exit code 1 if one does not hold. Example: devsort validate --fast
+    """
+    from devsort.validation.validate import run_cases, table
+
+    value = run_cases(case, fast)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
+
+
+@app.command()
+def bench(
+    batch: Annotated[
+        list[int],
+        typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable"),
+    ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
+    repeats: Annotated[
+        int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")
+    ] = 3,
+    device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path(
+        "benchmark"
+    ),
+    as_json: JsonOpt = False,
+) -> int:
+    """Measure speed beside the peers.
+
+    Exit code 1 if answers differ. Example: devsort bench --batch 128
+    """
+    from devsort.bench import Settings, run_bench, table
+    from devsort.storage.objects import write_json
+
+    value = run_bench(
+        Settings(batches=tuple(dict.fromkeys(batch)), repeats=repeats, device=device.value)
+    )
+    write_json(out / "bench.json", value)
+    emit(value, as_json, table)
+    return 0 if value["ok"] else 1
