@@ -1,8 +1,26 @@
-"""devsort: developmental interpretability on a transformer that sorts lists.
+"""devsort: developmental interpretability with singular learning theory.
 
-The modules in pipeline order: `task` → `model` → `train` → `sampling` → `llc` → `circuits` →
-`heads` → `stages` → `charts` → `cli`; `config`, `artifacts` and `errors` stand below all of them.
-See docs/architecture.md.
+The instrument samples and estimates on any network; the laboratory, `devsort.sorting`, is a small
+transformer that sorts lists. See docs/architecture.md.
 """
 
+from importlib import import_module
+from typing import Any
+
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "SamplerConfig": "devsort.sampling",
+    "module_loss": "devsort.sampling",
+    "sample": "devsort.sampling",
+    "estimate": "devsort.llc",
+    "check_units": "devsort.llc.units",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used: `import devsort` stays fast."""
+    if name in _PUBLIC:
+        return getattr(import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'devsort' has no attribute {name!r}")

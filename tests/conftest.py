@@ -24,7 +24,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
 
 @pytest.fixture(autouse=True)
 def _plain_torch():
-    """One thread, and denormal floats as hypothesis expects them, whatever the test before has set."""
+    """One thread, and denormal floats as hypothesis expects them, whatever was set before."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
 

@@ -1,5 +1,6 @@
-"""What tests of files ask: the one line of a refusal, and what is in a folder."""
+"""What tests of files ask: the one line of a refusal, what is in a folder, and its bytes."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -20,3 +21,12 @@ def told(function, *args) -> str:
 def names(folder: Path) -> list[str]:
     """All paths below a folder, relative to it."""
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """The hash of each file below a folder, by its name there."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

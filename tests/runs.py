@@ -82,7 +82,7 @@ class Smoke(NamedTuple):
 def smoke_run(
     folder: Path, commands: tuple[str, ...] = ("train", "llc", "heads", "stages")
 ) -> Smoke:
-    """runs/smoke with few SGLD draws, taken through the pipeline by the commands, each with --json."""
+    """runs/smoke with few SGLD draws, taken through the pipeline by commands with --json."""
     path = folder / "smoke"
     path.mkdir()
     (path / "config.yaml").write_text(

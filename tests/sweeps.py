@@ -7,12 +7,11 @@ import pytest
 import torch
 import yaml
 from commands import Result, devsort
-from conftest import TINY
-
 from devsort.sweep import Study, read_study
 from devsort.sweep import step as step_module
 from devsort.sweep.cell import Job, run_cell
 from devsort.sweep.study import config_text
+from runs import TINY
 
 
 def write_study(folder: Path, **parts: Any) -> Path:

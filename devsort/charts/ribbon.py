@@ -1,5 +1,6 @@
-"""Stages as a ribbon with names, boundaries with their intervals, and events hanging from the stage
-they belong to.
+"""Stages as a ribbon.
+
+Names stand above, boundaries have their intervals, events hang from the stage they belong to.
 """
 
 from collections.abc import Mapping
@@ -39,41 +40,26 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
     for stage in stages["stages"]:
         ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
     for number, stage in enumerate(stages["stages"], 1):
-        colour = EDGE[stage["llc"]]
-        ax.text(
-            _middle(stage),
-            0.55,
-            str(number),
-            ha="center",
-            va="center",
-            fontsize=7,
-            color=colour,
-            weight="bold",
-        )
+        look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center", "weight": "bold"}
+        ax.text(_middle(stage), 0.55, str(number), fontsize=7, **look)
     for boundary in stages["boundaries"]:
         ax.plot(boundary["ci95"], [0.12, 0.12], color=BOUNDARY, lw=1.2, solid_capstyle="butt")
         ax.plot([boundary["step"]] * 2, RIBBON, color=BOUNDARY, lw=1.0)
     _events(ax, stages)
-    low, high = (
-        -LINE * (len(stages["events"]) + 0.3),
-        RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3),
-    )
+    low = -LINE * (len(stages["events"]) + 0.3)
+    high = RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3)
     ax.set_ylim(low, high)
     return high - low
 
 
 def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
-    """Writes the title of each stage at height y between the stage's ends, on two lines where one
-    is too long.
-    """
+    """Writes the title of each stage at height y between its ends; on two lines if one is long."""
     ax.figure.draw_without_rendering()
     for stage in stages:
+        look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center_baseline"}
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
         for words, size in ((title(stage), 6.5), (title(stage).replace(" ", "\n", 1), 6)):
-            text = ax.text(
-                _middle(stage), y, words, ha="center", va="center_baseline", fontsize=size, color=EDGE[stage["llc"]],
-                linespacing=1.0,
-            )  # fmt: skip
+            text = ax.text(_middle(stage), y, words, fontsize=size, linespacing=1.0, **look)
             if text.get_window_extent().width <= high - low:
                 break
             text.remove()
@@ -97,22 +83,16 @@ def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
     ends = [-np.inf] * MOST_LINES
     used = 1
     for stage in stages:
-        colour = EDGE[stage["llc"]]
-        text = ax.text(
-            _middle(stage), 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour
-        )
+        colour, middle = EDGE[stage["llc"]], _middle(stage)
+        text = ax.text(middle, 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour)
         _keep_inside(ax, text)
         box = text.get_window_extent()
         line = next((i for i, end in enumerate(ends) if box.x0 > end + 6), int(np.argmin(ends)))
         ends[line], used = box.x1, max(used, line + 1)
         text.set_y(RIBBON[1] + 0.12 + LINE * line)
         if line:
-            ax.plot(
-                [_middle(stage)] * 2,
-                [RIBBON[1], RIBBON[1] + 0.1 + LINE * line],
-                color=colour,
-                lw=0.5,
-            )
+            stem = [RIBBON[1], RIBBON[1] + 0.1 + LINE * line]
+            ax.plot([middle] * 2, stem, color=colour, lw=0.5)
     return used
 
 
@@ -135,11 +115,12 @@ def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
         ax.plot(ci, [y, y], color=colour, lw=1.4, solid_capstyle="butt")
         ax.plot(event["step"], y, "D", ms=3.2, color=colour, mew=0)
         left = np.log10(ci[0] / low) > LABEL_SHARE * np.log10(high / low)
-        ax.annotate(
-            f"{event_title(event['event'])} (stage {event['stage_index'] + 1})",
-            (ci[0] if left else ci[1], y), (-5 if left else 5, 0), textcoords="offset points", va="center",
-            ha="right" if left else "left", fontsize=7, color=style.INK,
-        )  # fmt: skip
+        text = f"{event_title(event['event'])} (stage {event['stage_index'] + 1})"
+        look = {"fontsize": 7, "color": style.INK, "va": "center", "textcoords": "offset points"}
+        if left:
+            ax.annotate(text, (ci[0], y), (-5, 0), ha="right", **look)
+        else:
+            ax.annotate(text, (ci[1], y), (5, 0), ha="left", **look)
 
 
 def event_title(event: str) -> str:

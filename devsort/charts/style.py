@@ -16,8 +16,9 @@ from devsort.storage.files import write_atomic
 
 PALETTE = sns.color_palette("colorblind").as_hex()  # safe for colour-blind readers
 INK = "#333333"
-FULL = INK  # the whole model; heads take PALETTE in order
+FULL = INK  # the whole model; heads take `HEADS` in order
 FLAG = PALETTE[3]  # red, for flags alone
+HEADS = [colour for colour in PALETTE if colour != FLAG]
 SCORES = {
     "vocabulary_splitting": (PALETTE[2], "-", "splitting"),
     "copy_suppression": (PALETTE[7], "-.", "suppression"),
@@ -49,7 +50,7 @@ BACKEND = ("backend", "backend_fallback", "interactive", "toolbar")  # of the ca
 
 def head_colour(head: int) -> str:
     """The colour of a head in every figure."""
-    return PALETTE[head % len(PALETTE)]
+    return HEADS[head % len(HEADS)]
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class Sampler(StrEnum):
 @app.command()
 def train(
     run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []
-) -> None:  # noqa: B006
+) -> None:
     """Train a run and save dense checkpoints. Example: devsort train runs/baseline"""
     from devsort.sorting.run import open_run
     from devsort.sorting.train import table, train

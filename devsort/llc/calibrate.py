@@ -19,6 +19,11 @@ from devsort.llc.flags import CHANCE
 from devsort.sampling.config import SamplerConfig
 
 N_BETAS = (300.0, 1000.0, 3000.0, 10000.0)
+RELATIVE = (
+    4.0,
+    6.66,
+    16.0,
+)  # γ in relative geometry: a flat weight moves by 1/2, 0.39, 1/4 of its scale
 RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, whatever the temperature
 CHECKPOINTS, CHAINS, DRAWS = 6, 2, 200
 CURVATURE_LISTS, ITERATIONS = 256, 8
@@ -43,9 +48,15 @@ class Trial:
     flags: tuple[str, ...]
 
 
-def localizations() -> list[float]:
-    """Every γ of the grid."""
-    return sorted({ratio * n_beta for n_beta, ratio in itertools.product(N_BETAS, RATIOS)})
+def grid_of(geometry: str) -> list[tuple[float, float]]:
+    """(nβ, γ) of every grid point.
+
+    In absolute geometry γ is a share of nβ: it says which curvatures count as flat. In relative
+    geometry γ = 1/a² says by which share a of its scale a weight may move, whatever nβ is.
+    """
+    if geometry == "relative":
+        return list(itertools.product(N_BETAS, RELATIVE))
+    return [(n_beta, ratio * n_beta) for n_beta, ratio in itertools.product(N_BETAS, RATIOS)]
 
 
 def grid(base: SamplerConfig, curvature: Mapping[float, float]) -> list[SamplerConfig]:
@@ -56,10 +67,7 @@ def grid(base: SamplerConfig, curvature: Mapping[float, float]) -> list[SamplerC
         base: All other settings.
         curvature: γ → largest curvature where a chain of that localization moves.
     """
-    return [
-        _point(base, n, ratio * n, curvature[ratio * n])
-        for n, ratio in itertools.product(N_BETAS, RATIOS)
-    ]
+    return [_point(base, n, g, curvature[g]) for n, g in grid_of(base.geometry)]
 
 
 def _point(
@@ -106,7 +114,7 @@ def report(
     Returns:
         checkpoints, curvature (γ → largest Hessian eigenvalue over the checkpoints), trials,
         proposal (settings, reasons, the lines for config.yaml) and shape: Spearman's rank
-        correlation of the trajectory between pairs of nβ at γ/nβ = 1.
+        correlation of the trajectory between pairs of nβ at the middle γ.
     """
     return {
         "checkpoints": list(steps),
@@ -131,27 +139,32 @@ def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
 
     def cost(point: SamplerConfig) -> tuple[int, float, float]:
         flags = sum(len(t.flags) for t in of(point))
-        return flags, point.localization / point.n_beta, max(t.climb for t in of(point))
+        weight = 1.0 if point.geometry == "relative" else point.n_beta
+        return flags, point.localization / weight, max(t.climb for t in of(point))
 
     best = min(points, key=cost)
-    flags, ratio, climb = cost(best)
+    flags, _, climb = cost(best)
     gap = max(abs(t.gap) for t in of(best))
     names = ("lr", "n_beta", "localization", "num_burnin_steps")
     chosen = {name: getattr(best, name) for name in names}
-    lines = ["llc:", "  sampler:", *(f"    {name}: {value:g}" for name, value in chosen.items())]
+    lines = ["llc:", "  sampler:", f"    geometry: {best.geometry}"]
+    lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
     reasons = [
         f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(points)} settings",
-        f"γ/nβ = {ratio:g}, the weakest localization among these",
-        f"the loss climbs at most {climb:.0%} of the way to a uniform guess (flagged at {CHANCE:.0%})",
+        f"γ = {best.localization:g}, the weakest localization among these",
+        f"the loss climbs at most {climb:.0%} of the way to a uniform guess, flagged at {CHANCE:.0%}",
         f"the equilibrium identity holds to {gap:.0%}",
-        "the step is a quarter of the largest stable one where the chain of the sharpest checkpoint moves",
+        "the step is a quarter of the largest stable one at the sharpest checkpoint",
     ]
     return {"settings": chosen, "reasons": reasons, "config": "\n".join(lines)}
 
 
 def shape_correlations(trials: Sequence[Trial]) -> list[dict]:
-    """Spearman's rank correlation between the trajectories at each pair of nβ, at γ/nβ = 1."""
-    of = {n: [t.llc for t in trials if t.n_beta == n and t.localization == n] for n in N_BETAS}
+    """Spearman's rank correlation of the trajectories at each pair of nβ, at the middle γ."""
+    middle = {n: sorted({t.localization for t in trials if t.n_beta == n})[1] for n in N_BETAS}
+    of = {
+        n: [t.llc for t in trials if (t.n_beta, t.localization) == (n, middle[n])] for n in N_BETAS
+    }
     return [
         {"n_beta": [a, b], "rank_correlation": round(float(spearmanr(of[a], of[b]).statistic), 3)}
         for a, b in itertools.combinations(N_BETAS, 2)
@@ -162,8 +175,8 @@ def table(value: dict) -> str:
     """The calibration for a reader."""
     lines = [f"{'nβ':>7} {'γ':>7} {'ε':>9} {'step':>7} {'LLC':>9} {'± SE':>7} {'climb':>6}  flags"]
     lines += [
-        f"{t['n_beta']:7g} {t['localization']:7g} {t['lr']:9.1e} {t['step']:7d} {t['llc']:9.1f} {t['se']:7.1f} "
-        f"{t['climb']:6.0%}  {', '.join(t['flags'])}"
+        f"{t['n_beta']:7g} {t['localization']:7g} {t['lr']:9.1e} {t['step']:7d} "
+        f"{t['llc']:9.1f} {t['se']:7.1f} {t['climb']:6.0%}  {', '.join(t['flags'])}"
         for t in value["trials"]
     ]
     shape = ", ".join(

@@ -140,7 +140,10 @@ def open_store(path: Path, origin: Origin, plan: Plan) -> Store:
             layout = _layout(folder, (*arrays, *FIXED))
             group.update_attributes({"layout": layout, "axes": _axes(group)})
             group.update_attributes({"sampler": plan.sampler.model_dump(mode="json")})
-    return _opened(path, origin, "r+")
+    store = _opened(path, origin, "r+")
+    if store.sampler != plan.sampler:
+        raise UserError(f"{path} is damaged (it holds other sampler settings)", origin.again)
+    return store
 
 
 def read_store(path: Path, origin: Origin) -> tuple[xr.Dataset, str]:
@@ -164,13 +167,14 @@ def read_store(path: Path, origin: Origin) -> tuple[xr.Dataset, str]:
 
 def write_table(store: Store, table: xr.Dataset) -> None:
     """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
-    attributes = {key: value for key, value in store.group.attrs.items() if key != "table"}
+    old = store.group.attrs
+    attributes = {key: value for key, value in old.items() if key not in ("table", *table.attrs)}
     kept = {*attributes["layout"], *AXES}
     with writing(store.path):
         store.group.attrs.put(attributes)
-        for old in store.path.iterdir():
-            if old.is_dir() and old.name not in kept:
-                remove(old)  # whatever its state
+        for found in store.path.iterdir():
+            if found.is_dir() and found.name not in kept:
+                remove(found)  # whatever its state
         marked = table.assign_attrs(attributes)
         marked.to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
         store.group.update_attributes({"table": _table_identity(store.group)})

@@ -75,10 +75,16 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
             }
 
 
+def geometry_of(llc: xr.Dataset) -> str:
+    """The geometry in which a trajectory was sampled: relative or absolute."""
+    return llc.attrs["sampler"]["geometry"]
+
+
 def text_table(value: dict) -> str:
     """The result of `llc` for a reader: one line for each checkpoint and restriction."""
     head = f"{'step':>7}  {'weights':8} {'LLC':>8} {'± SE':>7} {'R-hat':>6} {'ESS':>6} {'loss':>8}  flags"
-    return "\n".join([head, *(_line(row) for row in value["trajectory"])])
+    notes = [f"note: {note}" for note in value.get("notes", [])]
+    return "\n".join([head, *(_line(row) for row in value["trajectory"]), *notes])
 
 
 def _line(row: dict) -> str:

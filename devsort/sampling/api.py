@@ -7,6 +7,7 @@ from torch import Tensor
 
 from devsort.errors import UserError
 from devsort.sampling.config import SamplerConfig
+from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
 from devsort.sampling.masks import Mask
 from devsort.sampling.objective import Loss, LossObjective, data_size, minibatches
 from devsort.sampling.sgld import run_chains
@@ -21,8 +22,12 @@ def sample(
     *,
     mask: Mask | None = None,
     key: tuple[int, ...] = (),
+    blocks: Blocks | None = None,
 ) -> Trace:
     """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD, `config.num_chains` chains at once.
+
+    In relative geometry, step, noise, localization and prior are in units of each block's own
+    scale, see `geometry`.
 
     Args:
         loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. For
@@ -35,12 +40,15 @@ def sample(
             out are frozen.
         key: Names the noise, so that two calls with other keys are independent; minibatches do not
             depend on it.
+        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`; None:
+            those of a tensor.
 
     Returns:
         The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
 
     Raises:
-        UserError: The mask does not fit, or the loss or its starting value is no finite scalar.
+        UserError: Mask or blocks do not fit, the loss or its starting value is no finite scalar, or
+            all weights are zero in relative geometry.
     """
     config = config or SamplerConfig()
     if config.prior == "weight_decay":
@@ -55,6 +63,9 @@ def sample(
     objective = LossObjective(loss, params, data, index, mask)
     objective.center = objective.center[:1].expand(config.num_chains, -1)
     _check_start(objective)
+    if config.geometry == "relative":
+        scale = flat_scale(objective.layout, block_scales(params, blocks), objective.free)
+        objective = Rescaled(objective, scale)
     return run_chains(objective, config, [(*key, c) for c in chains])
 
 

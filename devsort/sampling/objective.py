@@ -74,11 +74,11 @@ class LossObjective:
         self.layout = Layout.of(params)
         self.data, self.index = data, index
         self._star = self.layout.flatten(params).detach()  # (P,)
-        self._free = free_entries(self.layout, mask).to(self._star.device)
-        self.center = self._star[self._free].expand(1 if index is None else len(index), -1)
+        self.free = free_entries(self.layout, mask).to(self._star.device)
+        self.center = self._star[self.free].expand(1 if index is None else len(index), -1)
 
         def of_free(w: Tensor, batch: Any) -> Tensor:
-            full = self._star.index_put((self._free,), w)
+            full = self._star.index_put((self.free,), w)
             return (
                 loss(self.layout.views(full), batch)
                 if data is not None

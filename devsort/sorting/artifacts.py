@@ -16,6 +16,13 @@ read.
 
 from typing import TYPE_CHECKING, Any
 
+from devsort.sorting.checkpoints import (
+    CHECKPOINTS,
+    TRAIN,
+    sampled_steps,
+    trained_steps,
+    weights_identity,
+)
 from devsort.sorting.run import Run
 from devsort.storage.artifact import Artifact, Origin, identity
 from devsort.storage.datasets import read_dataset
@@ -24,25 +31,15 @@ from devsort.storage.objects import read_object
 if TYPE_CHECKING:
     import xarray as xr
 
-TRAIN = ("task", "model", "train")
+__all__ = ["CALIBRATION", "CHECKPOINTS", "HEADS", "LLC", "LLC_DEVINTERP", "STAGES", "TRAIN"]
 
 
 def _all_weights(run: Run) -> str:
-    from devsort.sorting.checkpoints import trained_steps, weights_identity
-
     return weights_identity(run, trained_steps(run))
 
 
 def _sampled_weights(run: Run) -> str:
-    from devsort.sorting.checkpoints import sampled_steps, weights_identity
-
     return weights_identity(run, sampled_steps(run))
-
-
-def _read_checkpoints(run: Run, origin: Origin) -> tuple[list[int], str]:
-    from devsort.sorting.checkpoints import read_checkpoints
-
-    return read_checkpoints(run)
 
 
 def _read_llc(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
@@ -70,9 +67,6 @@ def _read_calibration(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
     return read_object(run.calibration, origin)
 
 
-CHECKPOINTS = Artifact(
-    "checkpoints", "train", TRAIN, lambda run: "", _read_checkpoints, force=False
-)
 LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=2)
 LLC_DEVINTERP = Artifact(
     "llc_devinterp",

@@ -17,7 +17,7 @@ from devsort.sampling.curvature import largest_curvature
 from devsort.sampling.trace import Trace
 from devsort.sorting.artifacts import CALIBRATION
 from devsort.sorting.checkpoints import chosen_steps, load_checkpoint, trained_steps
-from devsort.sorting.model import Params
+from devsort.sorting.geometry import sorter_scales
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import SortSampler, chance_loss, settings
 from devsort.sorting.task import Batch
@@ -37,8 +37,9 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
         saved = trained_steps(run)
         late = [step for step in saved if step >= run.config.llc.first_step]
         steps = chosen_steps(late or saved, grid.CHECKPOINTS)
-        curvature = {g: _curvature(run, steps, g) for g in grid.localizations()}
-        points = grid.grid(settings(run), curvature)
+        base = settings(run)
+        every = sorted({localization for _, localization in grid.grid_of(base.geometry)})
+        points = grid.grid(base, curvature := {g: _curvature(run, steps, g) for g in every})
         traces = _traces(run, points, steps)
         chance = chance_loss(run)
         trials = [
@@ -52,22 +53,24 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
 
 
 def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
-    """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
+    """Largest curvature over the checkpoints, each moved by N(0, s²/γ) as the chain will move it.
+
+    In relative geometry s is the scale of each weight, and the curvature that in w / s; else s is 1.
+    """
     sampler = SortSampler(_with(run, settings(run)))
     kernel, few = sampler.kernels[0], sampler.data[slice(0, LISTS)]
     both = Batch(few.tokens.expand(2, -1, -1), few.targets.expand(2, -1, -1))
 
-    def moved(params: Params) -> Params:
-        generator = torch_stream(0, "calibrate", device=sampler.device)
-        on_device = {n: p.to(sampler.device) for n, p in params.items()}
-        return {
-            n: p + torch.randn(p.shape, generator=generator, device=p.device) / localization**0.5
-            for n, p in on_device.items()
-        }
-
     def curvature(step: int) -> float:
-        w = kernel.layout.flatten(moved(load_checkpoint(run, step)))
-        return largest_curvature(lambda w: kernel.value_and_grad(w, both)[1], w, ITERATIONS)
+        params = {n: p.to(sampler.device) for n, p in load_checkpoint(run, step).items()}
+        w, s = kernel.layout.flatten(params), torch.ones(())
+        if sampler.config.geometry == "relative":
+            s = kernel.layout.flatten(sorter_scales(params, sampler.shape))
+        noise = torch_stream(0, "calibrate", device=sampler.device)
+        moved = torch.randn(w.shape, generator=noise, device=w.device) / localization**0.5
+        return largest_curvature(
+            lambda v: s * kernel.value_and_grad(s * v, both)[1], w / s + moved, ITERATIONS
+        )
 
     return max(curvature(step) for step in steps)
 

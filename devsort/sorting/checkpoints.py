@@ -11,14 +11,24 @@ import numpy as np
 from torch import Tensor
 
 from devsort.errors import Stale, Unfinished, UserError
-from devsort.sorting.artifacts import CHECKPOINTS
 from devsort.sorting.config import ScheduleConfig, TrainConfig
 from devsort.sorting.run import Run
-from devsort.storage.artifact import changes, identity
+from devsort.storage.artifact import Artifact, changes, identity
 from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
 
 # of a line of training.jsonl
 LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}
+
+
+TRAIN = ("task", "model", "train")  # config sections that training depends on
+CHECKPOINTS = Artifact(
+    name="checkpoints",
+    command="train",
+    sections=TRAIN,
+    inputs=lambda run: "",
+    read=lambda run, origin: read_checkpoints(run),
+    force=False,  # `train` makes again what is damaged
+)
 
 
 def save_checkpoint(run: Run, step: int, params: Mapping[str, Tensor]) -> None:

@@ -21,6 +21,10 @@ def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
     if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
         fix = "name them, as in `devsort compare RUN RUN`"
         raise UserError("compare needs two or more different runs", fix)
+    geometries = {run.config.llc.sampler.geometry for run in runs}
+    if len(geometries) > 1:
+        fix = "sample them in one geometry: `devsort llc RUN --set llc.sampler.geometry=relative`"
+        raise UserError("the LLCs of these runs are in different geometries", fix)
     return side_by_side([figures(run) for run in runs], [run.read(STAGES) for run in runs])
 
 

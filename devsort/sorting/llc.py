@@ -1,15 +1,21 @@
 """The `llc` command: checkpoints of a run in, draws and the trajectory out."""
 
+from collections.abc import Sequence
+
 from devsort.llc.store import Plan, open_store, table_is_current, write_table
-from devsort.llc.table import make_table, rows
+from devsort.llc.table import geometry_of, make_table, rows
 from devsort.llc.trajectory import sample_trajectory
+from devsort.sampling.geometry import scale_change
 from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
-from devsort.sorting.checkpoints import sampled_steps
+from devsort.sorting.checkpoints import load_checkpoint, sampled_steps
+from devsort.sorting.geometry import sorter_blocks
 from devsort.sorting.model import model_shape
 from devsort.sorting.restrictions import expand, restriction_mask
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import DevinterpSampler, SortSampler, chance_loss, parts_of, settings
 from devsort.storage.files import remove
+
+CHANGE = 1.5  # factor by which a block's scale may change without a note
 
 
 def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
@@ -21,7 +27,8 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         sampler: `devsort`, or `devinterp` for the reference, which has its own store beside ours.
 
     Returns:
-        run and trajectory, one row for each checkpoint and restriction.
+        run, geometry, trajectory, one row for each checkpoint and restriction, and notes on the
+        trajectory as a whole.
 
     Raises:
         UserError: The run is not trained, a checkpoint is damaged, or the store belongs to another
@@ -38,9 +45,37 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         store = open_store(path, run.origin(artifact), plan)
         sample_trajectory(store, (SortSampler if ours else DevinterpSampler)(run), run.path.name)
         if not table_is_current(store):
-            write_table(store, make_table(store, chance_loss(run)))
+            table = make_table(store, chance_loss(run))
+            write_table(store, table.assign_attrs(notes=notes(run, store.steps)))
         run.forget(artifact)
-    return {"run": str(run.path), "trajectory": list(rows(run.read(artifact)))}
+    found = run.read(artifact)
+    return {
+        "run": str(run.path),
+        "geometry": geometry_of(found),
+        "trajectory": list(rows(found)),
+        "notes": found.attrs["notes"],
+    }
+
+
+def notes(run: Run, steps: Sequence[int]) -> list[str]:
+    """What has to be said of a trajectory as a whole.
+
+    In absolute geometry the LLC depends on the scale of the weights: where a block of weights
+    changes its scale by more than CHANGE between checkpoints, part of the curve is that change.
+    """
+    if run.config.llc.sampler.geometry == "relative":
+        return []
+    shape = model_shape(run.config.task, run.config.model)
+    factor, name = scale_change(
+        [load_checkpoint(run, step) for step in steps], sorter_blocks(shape)
+    )
+    if factor < CHANGE:
+        return []
+    return [
+        f"scale_changes: {name} changes its scale by a factor of {factor:.3g} over these "
+        "checkpoints, and in absolute geometry the LLC depends on it: set "
+        "llc.sampler.geometry=relative, or see docs/units.md"
+    ]
 
 
 def restrictions(run: Run) -> tuple[str, ...]:

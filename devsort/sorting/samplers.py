@@ -11,6 +11,7 @@ from devsort.llc.trajectory import Job
 from devsort.rng import name_key
 from devsort.sampling import SamplerConfig, Trace, minibatches, run_chains
 from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.geometry import relative
 from devsort.sorting.kernels import lane_bytes
 from devsort.sorting.model import Params, Shape, model_shape
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
@@ -110,6 +111,8 @@ class SortSampler:
                 self.kernels, list(checkpoints.values()), name, self.batches(chains), frozen
             )
             frozen = objective.frozen
+            if self.config.geometry == "relative":
+                objective = relative(objective, list(checkpoints.values()), self.shape)
             trace = run_chains(
                 objective, self.config, streams, partial(_count, advanced, len(streams))
             )

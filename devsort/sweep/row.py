@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from devsort.llc.table import geometry_of
 from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log
 from devsort.sorting.heads.events import EVENTS
@@ -88,6 +89,7 @@ def _trained(run: Run) -> dict[str, Any]:
 def _llc(table: "xr.Dataset") -> dict[str, Any]:
     """Peak, final value and fall of the first restriction; final values of all."""
     found = {COLUMNS[key]: value for key, value in summary(table).items() if key in COLUMNS}
+    found["llc_geometry"] = geometry_of(table)
     for name in table.restriction.values[1:]:
         last = table.isel(checkpoint=-1).sel(restriction=name)
         found |= {f"llc_final_{name}": number(last.llc), f"llc_final_{name}_se": number(last.se)}

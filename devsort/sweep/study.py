@@ -1,11 +1,13 @@
-"""The study file: a base config, changes common to all cells, and grids of changes; every cell is
-one run.
+"""The study file: a base config, changes for all cells, and grids of changes.
 
-    base: ../runs/baseline        # a run folder or a YAML file, from the study file's folder; or settings in place
+Every cell is one run.
+
+    base: ../runs/baseline        # a run folder or a YAML file, from the study file's folder;
+                                  # or settings in place
     steps: [train, llc]           # of the pipeline; all but chart if left out
     set: {train.steps: 2000}      # changes for every cell, dotted keys as in --set
     grid: {seed: 0..15}           # every value of every key with every other
-    groups:                       # each with changes and a grid of its own; without groups there is one
+    groups:                       # each with changes and a grid of its own; if left out, one group
       decay: {}
       no-decay: {set: {train.weight_decay: 0}}
 
@@ -26,13 +28,13 @@ from pydantic import Field, ValidationError
 
 from devsort.errors import UserError
 from devsort.sorting.config import Config, parse_config
-from devsort.sorting.run import Run
 from devsort.storage.artifact import identity
 from devsort.storage.settings import Section, problems, set_key
 from devsort.storage.yaml_files import read_yaml
 
 SEEDS = ("task.seed", "train.seed", "llc.sampler.seed")  # what the key `seed` stands for
 MOST_CELLS = 100_000  # of a study; more is a slip of the pen
+SECTIONS = ("task", "model", "train", "llc", "heads", "stages")  # what defines a run
 LONGEST_NAME = 120  # characters of a cell's name, which is a folder's
 StepName = Literal["train", "llc", "heads", "stages", "chart"]
 Values = list[Any] | str
@@ -80,7 +82,8 @@ class Cell:
     @property
     def identity(self) -> str:
         """Identity of everything that defines the run."""
-        return Run(Path(), self.config).identity("task", "model", "train", "llc", "heads", "stages")
+        settings = self.config.model_dump(mode="json")
+        return identity({section: settings[section] for section in SECTIONS})
 
 
 @dataclass(frozen=True)
@@ -223,5 +226,6 @@ def _refuse_twins(path: Path, cells: tuple[Cell, ...]) -> None:
 
 def config_text(cell: Cell, study: Path) -> str:
     """The config.yaml of a cell."""
-    head = f"# Cell {cell.name} of {study.name}, written by `devsort sweep`: change the study, not this file.\n"
+    written = f"# Cell {cell.name} of {study.name}, written by `devsort sweep`"
+    head = f"{written}: change the study, not this file.\n"
     return head + yaml.safe_dump(cell.settings, sort_keys=False)

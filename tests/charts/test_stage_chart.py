@@ -1,24 +1,27 @@
+"""The stage chart and the overlay of runs: what is drawn is what was found."""
+
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from matplotlib.collections import PolyCollection
 from matplotlib.text import Text
 from stages.datasets import EVENTS, head_scores, llc_table
 
 from devsort.charts import compare, stage_chart
-from devsort.errors import UserError
-from devsort.sorting.stages import as_json, scores
-from devsort.stages import detect, from_llc
+from devsort.charts.style import head_colour
+from devsort.sorting.stages import scores
+from devsort.stages import Trajectory, detect, from_llc
 from devsort.stages.config import StagesConfig
+from devsort.stages.report import as_json, find_stages
 
 
 @pytest.fixture(scope="module")
 def story():
     table = llc_table()
-    stages = as_json(
-        detect(from_llc(table), StagesConfig(bootstrap=40)), scores(head_scores()), EVENTS
-    )
+    found = detect(from_llc(table), StagesConfig(bootstrap=40))
+    stages = as_json(found, scores(head_scores()), EVENTS)
     return stage_chart.from_datasets(stages, table, head_scores(), None)
 
 
@@ -65,11 +68,8 @@ def test_no_text_is_smaller_than_six_points_and_all_share_a_font(drawn):
 
 def test_boundaries_and_flagged_points_are_drawn_where_they_are(drawn, story):
     llc = drawn.axes[2]
-    lines = [
-        line.get_xdata()[0]
-        for line in llc.lines
-        if len(set(line.get_xdata())) == 1 and line.get_marker() == "None"
-    ]
+    upright = [line for line in llc.lines if len(set(line.get_xdata())) == 1]
+    lines = [line.get_xdata()[0] for line in upright if line.get_marker() == "None"]
     assert lines == [b["step"] for b in story.stages["boundaries"]]
     (flags,) = [line for line in llc.lines if line.get_marker() == "x"]
     assert flags.get_xdata() == pytest.approx(story.llc.step[story.llc.flagged])
@@ -109,30 +109,52 @@ def test_a_narrow_stage_of_the_overlay_has_its_name_on_two_lines(story):
     assert "head\noverlapping" in {t.get_text() for t in figure.axes[0].texts}
 
 
-def test_a_csv_whose_loss_no_log_axis_can_show_gets_no_loss_panel(tmp_path, story):
-    rows = [
-        f"{s},{v},{e},-1"
-        for s, v, e in zip(story.llc.step, story.llc.value, story.llc.se, strict=True)
-    ]
-    path = tmp_path / "t.csv"
-    path.write_text("step,llc,se,loss\n" + "\n".join(rows), encoding="utf-8")
+def bands(ax) -> dict[str, np.ndarray]:
+    """The upper and lower edges of the filled curves of an axis, by their colour."""
+    found = {}
+    for band in ax.findobj(PolyCollection):
+        vertices = band.get_paths()[0].vertices
+        n = (len(vertices) - 3) // 2
+        edges = vertices[1 : n + 1, 1], vertices[n + 2 : -1, 1][::-1]
+        found[tuple(band.get_facecolor()[0][:3].round(3))] = np.stack(edges, 1)
+    return found
+
+
+def test_the_bands_are_the_stored_intervals(story, drawn):
+    table = llc_table()
+    for restriction, ax in (("full", drawn.axes[2]), ("h0", drawn.axes[3]), ("h1", drawn.axes[3])):
+        stored = table.ci95.sel(restriction=restriction).values
+        assert any(np.allclose(band, stored) for band in bands(ax).values()), restriction
+    overlay = compare.figure({"a": story})
+    (band,) = bands(overlay.axes[2]).values()
+    np.testing.assert_allclose(band, table.ci95.sel(restriction="full").values)
+
+
+def test_heads_have_their_own_colours_in_the_chart(drawn):
+    colours = {line.get_label(): line.get_color() for line in drawn.axes[3].lines}
+    assert colours["head 0"] == head_colour(0) and colours["head 1"] == head_colour(1)
+
+
+def test_a_trajectory_from_anywhere_has_normal_intervals():
+    step = np.array([0.5, 1, 10, 100])
+    table = Trajectory(step, step, np.full(4, 2.0), flagged=np.arange(4) == 3)
+    story = stage_chart.of_trajectory(table.select(step >= 1), {})
+    np.testing.assert_allclose(story.llc.ci95, [[s - 3.92, s + 3.92] for s in (1, 10, 100)])
+    assert story.llc.flagged.tolist() == [False, False, True] and story.loss is None
+
+
+def test_a_loss_that_no_log_axis_can_show_gets_no_panel(story):
+    llc = story.llc
+    table = Trajectory(llc.step, llc.value, np.ones(len(llc.step)), np.full(len(llc.step), -1.0))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        value = stage_chart.draw_csv(path, StagesConfig(bootstrap=20), tmp_path / "out")
-    assert {s["loss"] for s in value["stages"]} == {"flat"} and (
-        tmp_path / "out" / "stages.png"
-    ).is_file()
+        value = find_stages(table, StagesConfig(bootstrap=20))
+        figure = stage_chart.figure(stage_chart.of_trajectory(table, value))
+    assert {s["loss"] for s in value["stages"]} == {"flat"}
+    assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["LLC (nats)"]
 
 
-def test_training_log_is_read_or_refused(tiny_run):
-    assert stage_chart.training_loss(tiny_run) is None
-    tiny_run.training_log.write_text(
-        '{"step": 0, "val_loss": 4}\n{"step": 5, "val_loss": 3.5}\n{"step": 6, "val_loss": null}\n'
-    )
-    curve = stage_chart.training_loss(tiny_run)
-    assert curve.step.tolist() == [5] and np.allclose(curve.value, [3.5])
-    tiny_run.training_log.write_text('{"step": 5, "val')
-    with pytest.raises(
-        UserError, match=r"training.jsonl is cut short or damaged; run `devsort train .* --force`"
-    ):
-        stage_chart.training_loss(tiny_run)
+def test_a_log_axis_gets_the_points_that_it_can_show():
+    curve = stage_chart.Curve(np.array([0.0, 5, 6, 7]), np.array([4, 3.5, np.nan, 3]))
+    kept = stage_chart.positive(curve)
+    assert kept.step.tolist() == [5, 7] and kept.value.tolist() == [3.5, 3]

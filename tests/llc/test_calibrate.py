@@ -1,16 +1,17 @@
-"""Calibration.
-
-The step follows the curvature, the proposal follows the flags, and the whole runs on a small grid.
-"""
+"""Calibration: the step follows the curvature, the proposal follows the flags."""
 
 import json
 
 import pytest
 
-from devsort.charts import calibrate as charts
-from devsort.llc import calibrate as module
-from devsort.llc.calibrate import Trial, calibrate, grid_point, propose, shape_correlations
+from devsort.llc import calibrate
+from devsort.llc.calibrate import Trial, grid, localizations, propose, shape_correlations, table
+from devsort.sampling import SamplerConfig
+from devsort.sorting.artifacts import CALIBRATION
+from devsort.sorting.calibrate import calibrate as calibrate_run
 from devsort.sorting.run import open_run
+
+BASE = SamplerConfig(batch_size=8, seed=3)
 
 
 def trial(n_beta: float, step: int = 10, **changes) -> Trial:
@@ -18,22 +19,28 @@ def trial(n_beta: float, step: int = 10, **changes) -> Trial:
     return Trial(n_beta=n_beta, localization=n_beta, step=step, **(plain | changes))
 
 
-def test_step_is_a_quarter_of_the_largest_stable_one(tiny_run):
-    point = grid_point(tiny_run, n_beta=1000.0, ratio=0.5, curvature=20.0)
-    assert point.localization == 500.0
-    assert point.lr == pytest.approx(1 / (1000 * 20 + 500), rel=0.03)  # two digits
-    assert point.num_burnin_steps == min(module.MAX_BURNIN, -(-4 // (point.lr * 500)))
+def test_step_is_a_quarter_of_the_largest_stable_one():
+    points = grid(BASE, dict.fromkeys(localizations(), 20.0))
+    assert len(points) == 12 and {p.localization for p in points} == set(localizations())
+    for point in points:
+        n_beta, localization = point.n_beta, point.localization
+        assert point.lr == pytest.approx(1 / (n_beta * 20 + localization), rel=0.05)  # two digits
+        relaxed = -(-4 // (point.lr * localization))
+        assert point.num_burnin_steps == min(calibrate.MAX_BURNIN, relaxed)
+        assert (point.batch_size, point.seed) == (8, 3)
 
 
-def test_fewest_flags_win_and_then_the_smallest_climb(tiny_run):
-    grid = [grid_point(tiny_run, n, 1.0, 10.0) for n in (100.0, 200.0, 300.0)]
+def test_fewest_flags_win_and_then_the_smallest_climb():
+    points = [SamplerConfig(n_beta=n, localization=n) for n in (100.0, 200.0, 300.0)]
     trials = [
         trial(100.0, flags=("negative",), climb=0.01),
         trial(200.0, climb=0.5),
         trial(300.0, climb=0.2),
     ]
-    assert propose(trials, grid)["settings"]["n_beta"] == 300.0
-    assert "    n_beta: 300" in propose(trials, grid)["config"].splitlines()
+    found = propose(trials, points)
+    assert found["settings"]["n_beta"] == 300.0
+    assert "    n_beta: 300" in found["config"].splitlines()
+    assert found["reasons"][0] == "0 flags over 1 checkpoints, the fewest of 3 settings"
 
 
 def test_shape_is_compared_by_rank():
@@ -45,20 +52,13 @@ def test_shape_is_compared_by_rank():
     assert found[300.0, 1000.0] == 1 and found[300.0, 3000.0] == -1 and found[300.0, 10000.0] == 0.5
 
 
-def test_calibrate_writes_json_and_charts(smoke, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "CHECKPOINTS", 2)
-    monkeypatch.setattr(module, "N_BETAS", (100.0, 1000.0))
-    monkeypatch.setattr(module, "RATIOS", (1.0,))
-    monkeypatch.setattr(module, "DRAWS", 20)
-    monkeypatch.setattr(module, "MAX_BURNIN", 10)
+def test_a_calibration_is_written_and_told(smoke, tmp_path, monkeypatch):
+    smaller = {"CHECKPOINTS": 2, "N_BETAS": (100.0, 1000.0), "RATIOS": (1.0,), "DRAWS": 20}
+    for name, value in {**smaller, "MAX_BURNIN": 10}.items():
+        monkeypatch.setattr(calibrate, name, value)
     run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
-    value, traces = calibrate(run)
+    value, traces = calibrate_run(run)
     assert len(value["trials"]) == len(traces) == 4
-    assert json.loads(run.calibration.read_text())["proposal"] == value["proposal"]
-    assert [p.name for p in charts.draw(run, value, traces)] == [
-        "calibration.png",
-        "calibration.svg",
-        "calibration-traces.png",
-        "calibration-traces.svg",
-    ]
-    assert "Proposed, because" in module.table(value)
+    assert run.read(CALIBRATION) == json.loads(json.dumps(value))
+    assert {trace.config.n_beta for trace in traces.values()} == {100.0, 1000.0}
+    assert "Proposed, because" in table(value)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from devsort.llc import FLAGS, Context, Estimate, estimate
+from devsort.llc import FLAGS, Estimate, estimate, flags
 from devsort.sampling import sample
 from devsort.sampling.config import SamplerConfig
 
@@ -27,7 +27,7 @@ def run(
     config = SamplerConfig(
         **{"num_chains": 4, "num_burnin_steps": 50, "num_draws": 300, **settings}
     )
-    return estimate(sample(loss, star, config=config), Context.of(config, chance))
+    return estimate(sample(loss, star, config=config), chance_loss=chance)
 
 
 def zeros(**sizes: int) -> Params:
@@ -243,18 +243,13 @@ def test_false_alarms_on_healthy_repeats_are_rare(chains):
     )
     trace = sample(quadratic(1.0), zeros(w=10), config=config)
     groups = np.arange(160 * chains).reshape(160, chains)
-    raised = Counter(
-        f for rows in groups for f in estimate(trace.chains(rows), Context.of(config)).flags
-    )
+    raised = Counter(f for rows in groups for f in estimate(trace.chains(rows)).flags)
     assert sum(raised.values()) <= 8, raised
 
 
 def test_flags_come_in_the_order_of_the_table_and_are_all_documented():
-    import devsort.llc.flags as module
-
-    cells = [
-        line.split("|")[1].strip() for line in module.__doc__.splitlines() if line.startswith("| ")
-    ]
+    table = [line for line in flags.__doc__.splitlines() if line.startswith("| ")]
+    cells = [line.split("|")[1].strip() for line in table]
     assert tuple(filter(None, cells[1:])) == FLAGS
 
 
@@ -263,4 +258,4 @@ def test_what_a_reference_sampler_does_not_give_raises_no_flag():
     trace = sample(quadratic(1.0), zeros(w=20), config=config)
     unknown = np.full_like(trace.work, np.nan)
     bare = dataclasses.replace(trace, work=unknown, force=unknown, distance=unknown)
-    assert estimate(bare, Context.of(config)).flags == ()
+    assert estimate(bare).flags == ()

@@ -3,24 +3,29 @@
 import numpy as np
 import pytest
 import xarray as xr
-from devsort.sorting.workers import chance_context, settings
+import zarr
 
-from devsort.llc import FLAGS, load_llc, text_table
-from devsort.llc.store import Store, open_group
-from devsort.llc.table import NUMBERS, SCALARS, make_table, rows
+from devsort.llc import FLAGS
+from devsort.llc.store import Store
+from devsort.llc.table import NUMBERS, SCALARS, make_table, rows, text_table
+from devsort.sorting.artifacts import LLC
 from devsort.sorting.run import open_run
+from devsort.sorting.samplers import chance_loss, settings
 
 # of the design
-KEYS = {"step", "restriction", "llc", "se", "rhat", "ess", "loss", "chains_failed", "flags"}
+KEYS = {
+    "step", "restriction", "llc", "se", "ci95", "rhat", "ess", "loss", "chains_failed", "parts",
+    "flags",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def table(smoke) -> xr.Dataset:
-    return load_llc(open_run(smoke.path))
+    return open_run(smoke.path).read(LLC)
 
 
-def remade(smoke, change) -> xr.Dataset:
-    """The table of the session's draws after `change` has had its way with the first checkpoint's."""
+def remade(smoke, change=lambda traces: traces) -> xr.Dataset:
+    """The table of the session's draws after the first checkpoint's have been changed."""
     run = open_run(smoke.path)
 
     class Changed(Store):
@@ -28,7 +33,8 @@ def remade(smoke, change) -> xr.Dataset:
             found = super().traces(position)
             return change(found) if position == 0 else found
 
-    return make_table(Changed(run.llc, open_group(run.llc, "")), chance_context(run, settings(run)))
+    store = Changed(run.llc, zarr.open_group(run.llc, mode="r"), settings(run))
+    return make_table(store, chance_loss(run))
 
 
 def kill_second_chain(traces):
@@ -39,48 +45,62 @@ def kill_second_chain(traces):
 
 def test_rows_have_the_keys_of_the_design_in_the_order_of_the_store(smoke, table):
     values = smoke.values["llc"]["trajectory"]
-    assert all(row.keys() >= KEYS for row in values)
+    assert all(row.keys() == KEYS for row in values)
     pairs = [(int(s), str(n)) for s in table.checkpoint.values for n in table.restriction.values]
     assert [(r["step"], r["restriction"]) for r in values] == pairs
     assert [str(n) for n in table.restriction.values] == ["full", "h0", "h1"]
     assert all(set(r["flags"]) <= set(FLAGS) and r["chains_failed"] == 0 for r in values)
+    assert all(list(r["parts"]) == ["small-gaps", "large-gaps"] for r in values)
+
+
+def test_the_stored_table_is_that_of_the_stored_draws(smoke, table):
+    made = remade(smoke)
+    assert set(made.data_vars) < set(table.data_vars)
+    for name, variable in made.variables.items():
+        np.testing.assert_array_equal(variable, table[name], err_msg=str(name))
 
 
 def test_the_table_holds_every_estimate_and_its_evidence(table):
     lead = ("checkpoint", "restriction")
     assert all(table[name].dims == lead and np.isfinite(table[name]).all() for name in SCALARS)
     assert all(table[name].dims == lead for name in NUMBERS)
-    assert table["ci95"].dims == (*lead, "bound") and table["llc_chain"].dims == (*lead, "chain")
-    assert (table["ci95"].sel(bound="low") < table["llc"]).all() and (
-        table["llc"] < table["ci95"].sel(bound="high")
-    ).all()
+    assert table["llc_chain"].dims == (*lead, "chain")
     np.testing.assert_allclose(table["llc_chain"].mean("chain"), table["llc"], rtol=1e-12)
-    np.testing.assert_allclose(
-        table["checkpoint_loss"],
-        table["init_loss"].isel(restriction=0).mean(["chain", "draw"]),
-        rtol=1e-5,
-    )
+    start = table["init_loss"].isel(restriction=0).mean(["chain", "draw"])
+    np.testing.assert_allclose(table["checkpoint_loss"], start, rtol=1e-5)
 
 
-def test_parts_enclose_the_whole(table):
+def test_stored_intervals_are_students_and_those_of_the_rows(smoke, table):
+    from scipy.stats import t
+
+    chains = table.sizes["chain"]
+    half = t.ppf(0.975, 2 * (chains - 1)) * table["se"]  # 2.78 se, where 1.96 would be too few
+    assert table["ci95"].dims == ("checkpoint", "restriction", "bound")
+    np.testing.assert_allclose(table["ci95"].sel(bound="low"), table["llc"] - half, rtol=1e-9)
+    np.testing.assert_allclose(table["ci95"].sel(bound="high"), table["llc"] + half, rtol=1e-9)
+    found = [row["ci95"] for row in smoke.values["llc"]["trajectory"]]
+    assert found == table["ci95"].values.reshape(-1, 2).tolist()
+
+
+def test_parts_enclose_the_whole(smoke, table):
     """Small and large gaps together are all lists, weighed by their counts in each minibatch.
 
     Up to the error.
     """
-    parts, slack = table["llc_part"], 2 * table["se"]
+    parts, slack = table["part_llc"], 2 * table["se"]
     assert parts.sizes["part"] == 2
-    assert (parts.min("part") - slack <= table["llc"]).all() and (
-        table["llc"] <= parts.max("part") + slack
-    ).all()
+    assert (parts.min("part") - slack <= table["llc"]).all()
+    assert (table["llc"] <= parts.max("part") + slack).all()
+    first = smoke.values["llc"]["trajectory"][0]["parts"]["small-gaps"]
+    cell = table.isel(checkpoint=0, restriction=0).sel(part="small-gaps")
+    assert first == {"llc": float(cell.part_llc), "se": float(cell.part_se)}
 
 
 def test_a_dead_chain_withholds_its_cell_alone(smoke, table):
     made = remade(smoke, kill_second_chain)
     row, *others = list(rows(made))
-    assert (
-        row["llc"] is row["se"] is row["rhat"] is row["ess"] is None and row["chains_failed"] == 1
-    )
-    assert "dead_chains" in row["flags"]
+    assert [row[key] for key in ("llc", "se", "ci95", "rhat", "ess")] == [None] * 5
+    assert row["chains_failed"] == 1 and "dead_chains" in row["flags"]
     assert [r["llc"] for r in others] == [r["llc"] for r in rows(table)][1:]
     assert np.isnan(made["llc_chain"][0, 0].values).tolist() == [False, True, False]
 

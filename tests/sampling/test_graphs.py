@@ -13,15 +13,16 @@ With a GPU, replayed chains are those of plain steps, to what its order of summa
 import numpy as np
 import pytest
 import torch
-from sampling.test_sorting import CONFIG, setting
+from sorting.test_objective import CONFIG, setting
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from devsort.llc import workers
+from devsort.llc.trajectory import Job
 from devsort.sampling import graphs, run_chains, sgld
 from devsort.sampling.noise import IndexNoise
-from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
-from devsort.sorting.run import load_checkpoint, open_run
+from devsort.sorting import samplers
+from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
+from devsort.sorting.run import open_run
 
 RESTRICTIONS = ("full", "h1", "h0.ov")
 CHECKPOINTS = (100, 300)
@@ -71,8 +72,8 @@ def chain(name: str, device: str = "cpu"):
     )
     kernels = sort_kernels(shape, device)
     places = [{k: (v * scale).to(device) for k, v in params.items()} for scale in (1, 0.9)]
-    references = [Reference(kernels[0], place, batches.data) for place in places]
-    objective = SortObjective(kernels, references, name, batches)
+    checkpoints = [Checkpoint(kernels[0], place, batches.data) for place in places]
+    objective = SortObjective(kernels, checkpoints, name, batches)
     return run_chains(objective, CONFIG, [(place, c) for place in range(2) for c in range(3)])
 
 
@@ -82,18 +83,16 @@ def some(batches: Minibatches) -> torch.Tensor:
 
 def arrays(trace) -> dict[str, np.ndarray]:
     named = {k: v for k, v in vars(trace).items() if isinstance(v, np.ndarray)}
-    return named | trace.groups
+    return named | trace.parts
 
 
 @pytest.mark.parametrize("name", RESTRICTIONS)
 def test_a_list_of_operations_done_again_is_the_chain(monkeypatch, name):
     monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
     plain = chain(name)
-    calls = []
-    original = SortObjective.__call__
-    monkeypatch.setattr(
-        SortObjective, "__call__", lambda *args: calls.append(args) or original(*args)
-    )
+    calls, original = [], SortObjective.__call__
+    counted = lambda *args: calls.append(args) or original(*args)  # noqa: E731
+    monkeypatch.setattr(SortObjective, "__call__", counted)
     monkeypatch.setattr(sgld, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", listed)
     monkeypatch.setattr(graphs, "aside", lambda step: step())
@@ -138,28 +137,23 @@ class Enough(Exception):
 
 
 @pytest.mark.parametrize("name", RESTRICTIONS)
-def test_a_worker_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
-    steps = []
+def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
+    found = []
 
-    def run_some(objective, config, streams, on_step):
-        step = sgld._Step(objective, config, streams)
-        record = sgld._Record(config, torch.empty_like(step.w))
-        assert step.replayed and len(step.w) == len(CHECKPOINTS) * config.num_chains
-        for number in range(graphs.PLAIN):
-            record(config.num_burnin_steps + number, *step())
+    def on_the_card(step):
+        assert len(step.w) == len(CHECKPOINTS) * run.config.llc.sampler.num_chains
         with OnTheCard():
-            steps.append(step())
+            found.append(step())
         raise Enough
 
-    run = open_run(smoke.path, (f"llc.restrictions=[{name}]",))
-    places = {step: load_checkpoint(run, step) for step in CHECKPOINTS}
-    monkeypatch.setattr(workers, "resolve_device", lambda device: torch.device("meta"))
-    monkeypatch.setattr(workers, "run_chains", run_some)
+    run = open_run(smoke.path, ("llc.sampler.num_burnin_steps=0",))
+    monkeypatch.setattr(samplers, "resolve_device", lambda device: torch.device("meta"))
     monkeypatch.setattr(sgld, "can_capture", lambda device: device.type == "meta")
+    monkeypatch.setattr(graphs, "capture", on_the_card)
+    monkeypatch.setattr(graphs, "aside", lambda step: step())
     with pytest.raises(Enough):
-        workers.Worker(run, (name,))(places, lambda _: None)
-    (out,) = steps
-    assert all(value.device.type == "meta" for value in tensors(out))
+        samplers.SortSampler(run)(Job(CHECKPOINTS, name), lambda _: None)
+    assert all(value.device.type == "meta" for value in tensors(found))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from devsort.llc import estimate
-from devsort.llc.flags import Context
 from devsort.rng import stream
 from devsort.sampling import noise as module
 from devsort.sampling import sample, sgld
@@ -90,9 +89,25 @@ def test_noise_by_index_is_that_of_a_loop():
                 assert float(row[lane, i]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_the_numbers_are_finite_at_both_ends_of_the_bits(monkeypatch):
-    monkeypatch.setattr(module, "mix", lambda bits: bits)
-    assert normal(torch.tensor([[0, -1]])).isfinite().all()
+def python_unmix(x: int) -> int:
+    """What is mixed to x."""
+
+    def unshifted(x: int, bits: int) -> int:
+        out = x
+        for _ in range(64 // bits):
+            out = x ^ (out >> bits)
+        return out
+
+    x = unshifted(x, 31) * pow(0x94D049BB133111EB, -1, WORD) % WORD
+    x = unshifted(x, 27) * pow(0xBF58476D1CE4E5B9, -1, WORD) % WORD
+    return (unshifted(x, 30) - 0x9E3779B97F4A7C15) % WORD
+
+
+def test_the_numbers_are_finite_at_both_ends_of_the_bits():
+    ends = [python_unmix(0), python_unmix(WORD - 1)]
+    indices = torch.tensor([[x - WORD if x >= WORD // 2 else x for x in ends]])
+    assert mix(indices).tolist() == [[0, -1]]
+    assert normal(indices).isfinite().all()
 
 
 def test_pieces_change_nothing(monkeypatch):
@@ -104,18 +119,11 @@ def test_pieces_change_nothing(monkeypatch):
 def test_a_chain_on_an_accelerators_noise_finds_the_known_answer(monkeypatch):
     monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
     config = SamplerConfig(
-        lr=1e-3,
-        n_beta=50,
-        localization=2,
-        num_chains=200,
-        num_draws=1500,
-        num_burnin_steps=100,
+        lr=1e-3, n_beta=50, localization=2, num_chains=200, num_draws=1500, num_burnin_steps=100,
         batch_size=1,
-    )
-    trace = sample(
-        lambda p, _: 1.5 * p["w"].square().sum(), {"w": torch.zeros(1)}, torch.zeros(2, 1), config
-    )
-    found = estimate(trace, Context.of(config))
+    )  # fmt: skip
+    star, data = {"w": torch.zeros(1)}, torch.zeros(2, 1)
+    found = estimate(sample(lambda p, _: 1.5 * p["w"].square().sum(), star, data, config))
     assert found.se < 0.02
     truth = Quadratic(np.array([3.0]), config).expected()  # 0.513
     assert found.llc == pytest.approx(truth, abs=4 * found.se)

@@ -5,8 +5,8 @@ Values and gradients lane by lane, masks, minibatches, and what is refused.
 
 import pytest
 import torch
+from folders import told
 
-from devsort.errors import UserError
 from devsort.rng import stream
 from devsort.sampling import LossObjective, minibatches, module_loss, sample
 from devsort.sampling.config import SamplerConfig
@@ -25,8 +25,8 @@ def test_value_and_gradient_of_each_lane_are_those_of_a_loop():
     objective = LossObjective(loss, PARAMS, DATA, index)
     w = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
     for step in range(2):
-        value, init, grad, groups = objective(w, step)
-        assert groups == {}
+        value, init, grad, parts = objective(w, step)
+        assert parts == {}
         for c in range(3):
             batch = {name: t[index[c, step]] for name, t in DATA.items()}
             p = {"a": w[c, :2].clone().requires_grad_(), "s": w[c, 2].clone().requires_grad_()}
@@ -46,10 +46,8 @@ def test_gradients_are_taken_where_a_caller_has_switched_them_off():
 def test_a_masked_gradient_is_the_matching_part():
     mask = {"a": torch.tensor([False, True]), "s": None}
     index = torch.tensor([[[0, 1]]])
-    whole, part = (
-        LossObjective(loss, PARAMS, DATA, index),
-        LossObjective(loss, PARAMS, DATA, index, mask),
-    )
+    whole = LossObjective(loss, PARAMS, DATA, index)
+    part = LossObjective(loss, PARAMS, DATA, index, mask)
     assert torch.equal(part.center, whole.center[:, 1:])
     assert torch.equal(part(part.center, 0)[2], whole(whole.center, 0)[2][:, 1:])
 
@@ -78,9 +76,8 @@ def test_data_may_be_nested(wrap):
         leaves = torch.utils._pytree.tree_leaves(batch)
         return loss(params, {"x": leaves[0], "y": leaves[1]})
 
-    assert (
-        sample(of, PARAMS, wrap(DATA), SHORT).loss == sample(loss, PARAMS, DATA, SHORT).loss
-    ).all()
+    nested, plain = sample(of, PARAMS, wrap(DATA), SHORT), sample(loss, PARAMS, DATA, SHORT)
+    assert (nested.loss == plain.loss).all()
 
 
 def test_a_module_is_sampled_and_left_as_it_was():
@@ -90,19 +87,18 @@ def test_a_module_is_sampled_and_left_as_it_was():
         for p in module.parameters():
             p.copy_(torch.from_numpy(rng.normal(size=p.shape)))
     before = {name: p.clone() for name, p in module.named_parameters()}
-    functional, params = module_loss(
-        module, lambda model, b: (model(b["x"]).sum(1) - b["y"]).square().mean()
-    )
-    assert list(params) == ["0.weight", "0.bias"] and not any(
-        p.requires_grad for p in params.values()
-    )
-    expected = (module(DATA["x"]).sum(1) - DATA["y"]).square().mean()
-    torch.testing.assert_close(functional(params, DATA), expected)
+
+    def of(model, b):
+        return (model(b["x"]).sum(1) - b["y"]).square().mean()
+
+    functional, params = module_loss(module, of)
+    assert list(params) == ["0.weight", "0.bias"]
+    assert not any(p.requires_grad for p in params.values())
+    torch.testing.assert_close(functional(params, DATA), of(module, DATA))
     trace = sample(functional, params, DATA, SHORT)
     assert trace.dimension == 9 and (trace.distance[:, -1] > 0).all()
-    assert all(
-        torch.equal(p, before[name]) and p.grad is None for name, p in module.named_parameters()
-    )
+    for name, p in module.named_parameters():
+        assert torch.equal(p, before[name]) and p.grad is None
 
 
 X = torch.zeros(5, 2)
@@ -141,6 +137,4 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_told_in_one_line(case):
     call, message = REFUSED[case]
-    with pytest.raises(UserError) as error:
-        call()
-    assert str(error.value) == message
+    assert told(call) == message

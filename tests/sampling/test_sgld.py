@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from devsort.llc.store import BURNIN, DRAWN
 from devsort.rng import torch_stream
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
 from devsort.sampling.config import SamplerConfig
@@ -13,9 +14,10 @@ from devsort.sampling.noise import BLOCK, STEPS
 from devsort.sampling.sgld import sgld_step
 
 ODD = SamplerConfig(
-    lr=3e-3, n_beta=17, localization=4, prior=2.5, noise_level=0.6, num_chains=3, num_draws=5, num_burnin_steps=4,
-    num_steps_bw_draws=3, batch_size=2, seed=11,
+    lr=3e-3, n_beta=17, localization=4, prior=2.5, noise_level=0.6, num_chains=3, num_draws=5,
+    num_burnin_steps=4, num_steps_bw_draws=3, batch_size=2, seed=11,
 )  # fmt: skip
+LOOPED = ("loss", "init_loss", "work", "force", "distance")
 ROWS = torch.tensor([[0.4, -1.0], [1.5, 0.3], [-0.7, 0.8], [0.2, 0.1]])
 STAR = {"w": torch.tensor([0.3, -0.8])}
 
@@ -50,35 +52,25 @@ def test_one_step_is_the_rule_of_the_docstring():
 def test_the_trace_is_that_of_a_scalar_loop():
     trace = sample(bowl, double(STAR), ROWS.double(), ODD)
     rows = minibatches(11, range(3), 4 + 5 * 3, 2, 4)
-    rest = list(trace.groups.items())
-    assert (trace.dimension, rest, trace.loss.shape, trace.burnin_loss.shape) == (
-        2,
-        [],
-        (3, 5),
-        (3, 4),
-    )
+    assert (trace.dimension, trace.parts, trace.config) == (2, {}, ODD)
+    assert (trace.loss.shape, trace.burnin_loss.shape) == ((3, 5), (3, 4))
     for chain in range(3):
         expected = loop_chain(torch_stream(11, "noise", chain), rows[chain].tolist())
-        found = zip(trace.loss[chain], trace.init_loss[chain], trace.work[chain], trace.force[chain],
-                    trace.distance[chain], strict=True)  # fmt: skip
-        for row, values in zip(expected[4::3], found, strict=True):
-            assert list(values) == pytest.approx(row, rel=1e-10, abs=1e-12)
-        burnin = [row[:2] for row in expected[:4]]
-        np.testing.assert_allclose(
-            np.stack([trace.burnin_loss[chain], trace.burnin_init_loss[chain]], 1), burnin
-        )
+        found = np.stack([getattr(trace, name)[chain] for name in LOOPED], 1)
+        for row, values in zip(expected[4::3], found.tolist(), strict=True):
+            assert values == pytest.approx(row, rel=1e-10, abs=1e-12)
+        burnin = np.stack([getattr(trace, name)[chain] for name in BURNIN], 1)
+        np.testing.assert_allclose(burnin, [row[:2] for row in expected[:4]])
 
 
 def loop_chain(generator, rows):
-    """[loss, loss at w*, (w − w*)·G, |G|², |w − w*|²] of each step, before its update, in Python
-    floats.
+    """[loss, loss at w*, (w − w*)·G, |G|², |w − w*|²] of each step, before its update.
+
+    In Python floats.
     """
     table, star = ROWS.double().tolist(), STAR["w"].double().tolist()
-    noise = (
-        torch.empty(min(STEPS, BLOCK // 2), 2, dtype=torch.float64)
-        .normal_(generator=generator)
-        .tolist()
-    )
+    block = torch.empty(min(STEPS, BLOCK // 2), 2, dtype=torch.float64)
+    noise = block.normal_(generator=generator).tolist()
     w, steps = list(star), []
     for step, batch in enumerate(rows):
         u = [a - b for a, b in zip(w, star, strict=True)]
@@ -88,14 +80,8 @@ def loop_chain(generator, rows):
             sum((p[i] - table[r][i]) ** 4 / 2 for r in batch for i in range(2)) / len(batch)
             for p in (w, star)
         ]
-        steps.append(
-            [
-                *losses,
-                sum(a * b for a, b in zip(u, G, strict=True)),
-                sum(g * g for g in G),
-                sum(a * a for a in u),
-            ]
-        )
+        work = sum(a * b for a, b in zip(u, G, strict=True))
+        steps.append([*losses, work, sum(g * g for g in G), sum(a * a for a in u)])
         w = [w[i] - 3e-3 / 2 * G[i] + math.sqrt(3e-3) * 0.6 * noise[step][i] for i in range(2)]
     return steps
 
@@ -119,24 +105,15 @@ def test_without_noise_the_chain_is_sgd_with_step_half_lr_n_beta():
 @pytest.mark.parametrize("c", [4.0, 0.125])
 def test_a_rescaled_loss_at_the_inverse_temperature_gives_the_same_chain_bitwise(c):
     plain = sample(bowl, STAR, ROWS, ODD)
-    scaled = sample(
-        lambda p, r: c * bowl(p, r), STAR, ROWS, ODD.model_copy(update={"n_beta": 17 / c})
-    )
+    colder = ODD.model_copy(update={"n_beta": 17 / c})
+    scaled = sample(lambda p, r: c * bowl(p, r), STAR, ROWS, colder)
     assert (scaled.loss == c * plain.loss).all() and (scaled.init_loss == c * plain.init_loss).all()
     for name in ("work", "force", "distance"):
         assert (getattr(scaled, name) == getattr(plain, name)).all()
 
 
 def assert_same(a, b):
-    for name in (
-        "loss",
-        "init_loss",
-        "work",
-        "force",
-        "distance",
-        "burnin_loss",
-        "burnin_init_loss",
-    ):
+    for name in (*DRAWN, *BURNIN):
         assert (getattr(a, name) == getattr(b, name)).all(), name
 
 
@@ -156,10 +133,8 @@ def test_the_order_of_parameters_and_of_data_changes_nothing_bitwise():
         return two_parts(params, batch["x"] + batch["y"])
 
     data = {"x": ROWS, "y": ROWS.flip(0)}
-    plain = sample(of_dict, PARTS, data, ODD)
-    assert_same(
-        sample(of_dict, dict(reversed(PARTS.items())), dict(reversed(data.items())), ODD), plain
-    )
+    turned, turned_data = (dict(reversed(d.items())) for d in (PARTS, data))
+    assert_same(sample(of_dict, turned, turned_data, ODD), sample(of_dict, PARTS, data, ODD))
 
 
 @pytest.mark.parametrize(
@@ -178,8 +153,8 @@ def test_a_full_mask_is_no_mask_bitwise(full):
     ],
 )
 def test_frozen_entries_stay_bitwise_unchanged(mask, dimension, watched):
-    # the loss tells the frozen entry, and pulls on every entry with a gradient that is rounded away
-    # from its value
+    # the loss tells the frozen entry
+    # it pulls on every entry with a gradient that is rounded away from its value
     def loss(params, rows):
         return watched(params) + 1e-30 * two_parts(params, rows)
 
@@ -193,9 +168,8 @@ def test_frozen_entries_stay_bitwise_unchanged(mask, dimension, watched):
 
 def test_a_mask_samples_what_the_loss_of_the_rest_frozen_would():
     mask = {"a": None}
-    frozen = sample(
-        lambda p, r: two_parts({"a": p["a"], "b": PARTS["b"]}, r), {"a": PARTS["a"]}, ROWS, ODD
-    )
+    alone = lambda p, r: two_parts({"a": p["a"], "b": PARTS["b"]}, r)  # noqa: E731
+    frozen = sample(alone, {"a": PARTS["a"]}, ROWS, ODD)
     assert_same(sample(two_parts, PARTS, ROWS, ODD, mask=mask), frozen)
 
 
@@ -214,7 +188,7 @@ def test_lanes_do_not_depend_on_their_grouping():
     assert_same(whole, again)
     for group in ([2], [3, 0], [3, 2, 1, 0], [1, 2, 0]):
         part = run_chains(objective_of(group, config), config, [(7, c) for c in group])
-        for name in ("loss", "init_loss", "work", "force", "distance"):
+        for name in DRAWN:
             np.testing.assert_allclose(
                 getattr(part, name), getattr(whole, name)[group], rtol=2e-4, atol=2e-5
             )
@@ -222,9 +196,8 @@ def test_lanes_do_not_depend_on_their_grouping():
 
 def test_the_key_names_the_noise_and_not_the_minibatches():
     quiet = ODD.model_copy(update={"noise_level": 0.0})
-    assert_same(
-        sample(bowl, STAR, ROWS, quiet, key=(1,)), sample(bowl, STAR, ROWS, quiet, key=(2,))
-    )
+    a, b = sample(bowl, STAR, ROWS, quiet, key=(1,)), sample(bowl, STAR, ROWS, quiet, key=(2,))
+    assert_same(a, b)
     a, b = sample(bowl, STAR, ROWS, ODD, key=(1,)), sample(bowl, STAR, ROWS, ODD, key=(2,))
     assert (a.init_loss == b.init_loss).all() and (a.distance[:, 1:] != b.distance[:, 1:]).all()
     assert_same(a, sample(bowl, STAR, ROWS, ODD, key=(1,)))

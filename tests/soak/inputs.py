@@ -170,7 +170,6 @@ odd = st.fixed_dictionaries(
         "heads.lists": st.sampled_from([1, 3]),
         "heads.bootstrap": st.sampled_from([1, 2]),
         "stages.bootstrap": st.sampled_from([1, 2]),
-        "stages.approach": st.sampled_from(["piecewise", "gaussian-process", "prominence"]),
         "stages.signals": st.sampled_from([[], ["loss"], ["h0"], ["nothing"]]),
     }
 )

@@ -1,18 +1,17 @@
-"""Kills and interruptions at random moments: what is there at the end is bitwise that of the run
-never stopped.
+"""Kills and interruptions at random moments.
 
-A trial copies the inputs of a command into a new folder, starts the command as a process of its
+What is there at the end is bitwise that of the run never stopped. A trial copies the inputs of a command into a new folder, starts the command as a process of its
 own, stops it one to three times at moments that are uniform over the time it takes when nobody
 stops it, and lets it come to its end.
 """
 
-import json
 import os
 import re
 import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,19 +20,20 @@ from pkgutil import resolve_name
 from unittest.mock import patch
 
 import numpy as np
-import torch
 import zarr
 from commands import Process, last_line, wait_until
-from safetensors import safe_open
 from soak.report import Row
 
 from devsort.errors import UserError
-from devsort.llc import workers
+from devsort.execution import Member
 from devsort.llc.store import Store
+from devsort.llc.trajectory import Job
 from devsort.rng import stream
-from devsort.sorting import train
+from devsort.sorting import samplers, train
+from devsort.sorting.artifacts import HEADS
 from devsort.sorting.checkpoints import checkpoint_steps, load_resume_step
-from devsort.sorting.heads import load_heads
+from devsort.sorting.heads import step as heads
+from devsort.sorting.llc import restrictions
 from devsort.sorting.run import Run, open_run
 from devsort.storage.files import LEFTOVERS
 from runs import Smoke
@@ -45,26 +45,10 @@ INPUTS = {
     "stages": ("checkpoints", "training.jsonl", "llc.zarr", "heads.zarr"),
 }
 # as they work where there is more to do
-SPREAD = {"train by processes": "train", "llc by processes": "llc"}
+SPREAD = {f"{command} by processes": command for command in ("train", "llc", "heads")}
 STOPPED = INPUTS | {name: INPUTS[command] for name, command in SPREAD.items()}
-# where a command takes up a unit of its work: a step of training, a checkpoint, all of it
-UNITS = {
-    "train": "devsort.sorting.train.Trainer.advance",
-    "llc": "devsort.sorting.llc.Worker.__call__",
-    "train by processes": "devsort.sorting.train.Trainer.advance",
-    "llc by processes": "devsort.sorting.llc.Store.write",  # in the process that starts the others
-    "heads": "devsort.storage.artifacts.load_checkpoint",
-    "stages": "devsort.sorting.stages.detect",
-}
-UNIT_OF = {
-    "train": lambda trainer: trainer.step + 1,
-    "llc": lambda worker, checkpoints, *_: " ".join(map(str, checkpoints)),
-    "train by processes": lambda trainer: trainer.step + 1,
-    "llc by processes": lambda store, position, *_: store.steps[position],
-    "heads": lambda run, step: step,
-    "stages": lambda *_: 0,
-}
 STAGES = "stages.json"
+MOST = 2  # processes that share the work
 ANSWERS = 0.02  # seconds after which a process that has begun has its handlers of signals
 CODES = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 SAID = re.compile(
@@ -161,8 +145,8 @@ class Trials:
             code = process.wait()
         if code:
             return f"{command} did not go on: {last_line(process.log.read_text())[-300:]}"
-        if again := before & set(units()):
-            return f"{command} did {sorted(again)[:3]} again, which was saved"
+        if again := [unit for unit in units() if unit in before]:
+            return f"{command} did {again[:3]} again, which was saved"
         if left := leftovers(folder):
             return f"{command} left {left[0]}"
         return difference(folder, self.smoke.path)
@@ -193,77 +177,124 @@ def started(command: str, folder: Path) -> Process:
 
 
 def by_processes() -> None:
-    """Has `devsort train` and `devsort llc` take a process a core, however little there is to do."""
-    train.ALONE = workers.ALONE = 0
+    """Has the commands take a process a core, however little there is to do."""
+    os.environ["OMP_NUM_THREADS"] = str(MOST)
+    train.ALONE = samplers.ALONE = heads.ALONE = 0
+
+
+def processes() -> int:
+    """How many processes work then, at most."""
+    return min(MOST, len(os.sched_getaffinity(0)))
 
 
 # ---- units of work
 
 
+def a_step_of_training(trainer: train.Trainer) -> list[str]:
+    return [str(trainer.step + 1)]
+
+
+def a_job(_: object, job: object, *__: object) -> list[str]:
+    """A restriction at some checkpoints, or a checkpoint whose heads are measured."""
+    if isinstance(job, Job):
+        return [f"{step} {job.restriction}" for step in job.steps]
+    return [str(job)] if isinstance(job, int) else []  # its work comes to a process before its jobs
+
+
+def all_of_it(*_: object) -> list[str]:
+    return ["all"]
+
+
+# where a command takes up a unit of its work, and which unit; with processes, where it is given
+UNITS: dict[str, tuple[str, Callable[..., list[str]]]] = {
+    "train": ("devsort.sorting.train.Trainer.advance", a_step_of_training),
+    "llc": ("devsort.sorting.samplers.SortSampler.__call__", a_job),
+    "heads": ("devsort.sorting.heads.step.load_checkpoint", a_job),
+    "stages": ("devsort.sorting.stages.detect", all_of_it),
+    "train by processes": ("devsort.sorting.train.Trainer.advance", a_step_of_training),
+    "llc by processes": (f"{Member.__module__}.Member.give", a_job),
+    "heads by processes": (f"{Member.__module__}.Member.give", a_job),
+}
+
+
 @contextmanager
-def counted(command: str, folder: Path) -> Iterator[Callable[[], list[int]]]:
+def counted(command: str, folder: Path) -> Iterator[Callable[[], list[str]]]:
     """Has processes that start in the block write down each unit that they take up.
 
     Yields a reader of the list.
     """
-    path, target = folder.parent / "units", UNITS[command]
+    path, (target, units_of) = folder.parent / "units", UNITS[command]
     original = resolve_name(target)
     path.write_bytes(b"")
     file = os.open(path, os.O_WRONLY | os.O_APPEND)
 
     def noting(*args, **options):
-        os.write(file, f"{UNIT_OF[command](*args)}\n".encode())
+        os.write(file, "".join(f"{unit}\n" for unit in units_of(*args)).encode())
         return original(*args, **options)
 
     with patch(target, noting):
-        yield lambda: [int(line) for line in path.read_text().split()]
+        yield lambda: path.read_text().splitlines()
     os.close(file)
 
 
-def saved_units(command: str, folder: Path) -> set[int]:
+def saved_units(command: str, folder: Path) -> set[str]:
     """Units of a command whose result is in the folder."""
     run, command = open_run(folder), SPREAD.get(command, command)
     if command == "train":
-        return set(range(1, load_resume_step(run) + 1))
+        return {str(step) for step in range(1, load_resume_step(run) + 1)}
     if command == "stages":
-        return {0} if run.stages.exists() else set()
+        return {"all"} if run.stages.exists() else set()
     return sampled(run) if command == "llc" else measured(run)
 
 
-def sampled(run: Run) -> set[int]:
-    """Checkpoints whose draws are whole in llc.zarr."""
+def sampled(run: Run) -> set[str]:
+    """Jobs of the checkpoints whose draws are whole in llc.zarr."""
     if not run.llc.exists():
         return set()
-    store = Store(run.llc, zarr.open_group(run.llc, mode="r"))
-    return set(store.steps) - {store.steps[position] for position in store.todo()}
+    store = Store(run.llc, zarr.open_group(run.llc, mode="r"), samplers.settings(run))
+    done = set(range(len(store.steps))) - set(store.todo())
+    return {f"{store.steps[i]} {name}" for i in done for name in store.restrictions}
 
 
-def measured(run: Run) -> set[int]:
+def measured(run: Run) -> set[str]:
     """Checkpoints whose measures are whole, in heads.zarr or beside it."""
     try:
-        return {int(step) for step in load_heads(run).checkpoint}
+        return {str(int(step)) for step in run.read(HEADS).checkpoint}
     except UserError:
-        return {
-            int(path.stem.removeprefix("step-"))
-            for path in run.heads_parts.glob("step-*.safetensors")
-        }
+        kept = run.heads_parts.glob("step-*.safetensors")
+        return {str(int(path.stem.removeprefix("step-"))) for path in kept}
 
 
-def wasted(command: str, folder: Path, before: set[int], units: list[int]) -> str | None:
-    """What a process did that was saved before, or more of what it did in vain than was in flight."""
-    if again := before & set(units):
-        return f"{command} did {sorted(again)[:3]} again, which was saved"
-    lost = sorted(set(units) - saved_units(command, folder))
-    of = {"train": stretch(folder), "llc": 1, "heads": torch.get_num_threads(), "stages": 1}
-    allowed = of[SPREAD.get(command, command)]
-    if len(lost) > allowed or len(units) > len(set(units)):
-        return f"{command} lost units {lost[:3]} … {lost[-1]}, {len(lost)} where {allowed} may be in flight"
+def wasted(command: str, folder: Path, before: set[str], units: list[str]) -> str | None:
+    """What a process did that was saved before, or did in vain beyond what may be in flight."""
+    if again := [unit for unit in units if unit in before]:
+        return f"{command} did {again[:3]} again, which was saved"
+    if twice := sorted(unit for unit, times in Counter(units).items() if times > 1):
+        return f"{command} did {twice[:3]} twice"
+    saved, allowed = saved_units(command, folder), in_flight(command, folder)
+    lost = [unit for unit in units if unit not in saved]
+    if len(lost) > allowed:
+        told = f"{lost[:3]} … {lost[-1]}, {len(lost)} where {allowed} may be in flight"
+        return f"{command} lost units {told}"
     return None
 
 
-def stretch(folder: Path) -> int:
+def in_flight(command: str, folder: Path) -> int:
+    """How many units may be begun and not saved.
+
+    A checkpoint is saved when all its restrictions are done. A process gets its next job before the
+    result of its last one is saved.
+    """
+    run, name = open_run(folder), SPREAD.get(command, command)
+    count, next_one = (processes(), 1) if command in SPREAD else (1, 0)
+    if name == "train":
+        return stretch(run)
+    of_each = len(restrictions(run)) if name == "llc" else 1
+    return count * of_each + next_one
+
+
+def stretch(run: Run) -> int:
     """Steps of training from the last that is saved to the next that is to be."""
-    run = open_run(folder)
     saved, config = load_resume_step(run), run.config.train
     later = [step for step in checkpoint_steps(config.checkpoints, config.steps) if step > saved]
     return later[0] - saved if later else 0
@@ -279,27 +310,15 @@ def leftovers(folder: Path, patterns: tuple[str, ...] = (*LEFTOVERS, "heads.part
 
 def difference(folder: Path, expected: Path) -> str | None:
     """The first artifact of a folder that is not bitwise that of another, of those that it has."""
-    for path in sorted((folder / "checkpoints").iterdir()):
-        if tensors(path) != tensors(expected / "checkpoints" / path.name):
+    files = [folder / "training.jsonl", *sorted((folder / "checkpoints").iterdir())]
+    files += [folder / STAGES] if (folder / STAGES).exists() else []
+    for path in files:
+        if path.read_bytes() != (expected / path.relative_to(folder)).read_bytes():
             return f"{path.name} differs"
-    if (folder / "training.jsonl").read_bytes() != (expected / "training.jsonl").read_bytes():
-        return "training.jsonl differs"
     for name in ("llc.zarr", "heads.zarr"):
         if (folder / name).exists() and arrays(folder / name) != arrays(expected / name):
             return f"{name} differs"
-    value, other = (
-        json.loads(p.read_bytes()) if p.exists() else {}
-        for p in (folder / STAGES, expected / STAGES)
-    )
-    return f"{STAGES} differs" if value and {**value, "run": ""} != {**other, "run": ""} else None
-
-
-def tensors(path: Path) -> tuple:
-    """Metadata and bytes of a safetensors file, whose order in the file may differ."""
-    with safe_open(path, "pt") as f:
-        return sorted(f.metadata().items()), [
-            (n, f.get_tensor(n).numpy().tobytes()) for n in sorted(f.keys())
-        ]
+    return None
 
 
 def arrays(path: Path) -> dict[str, tuple]:

@@ -14,9 +14,10 @@ from commands import devsort, last_line
 from soak.inputs import MEMORY_DISK
 from soak.report import Row
 
-from devsort.llc import load_llc
+from devsort.sorting.artifacts import LLC
+from devsort.sorting.checkpoints import save_checkpoint
 from devsort.sorting.model import init_params, model_shape
-from devsort.sorting.run import open_run, save_checkpoint
+from devsort.sorting.run import open_run
 from runs import TINY
 
 MEMORY = 400_000  # kB by which the whole run may raise the peak
@@ -37,7 +38,7 @@ def long_run(lanes: int) -> Row:
         row.note = f"{grown / 1000:.0f} MB more memory, {files.most} more files open"
         if result.code:
             row.losses.append(f"llc ended with {result.code}: {last_line(result.err)[-300:]}")
-        elif load_llc(run).loss.shape[:3] != (count, 2, CHAINS):
+        elif run.read(LLC).loss.shape[:3] != (count, 2, CHAINS):
             row.losses.append("lanes are missing")
         if grown > MEMORY or files.most > FILES:
             row.losses.append(

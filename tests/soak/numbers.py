@@ -13,8 +13,8 @@ from commands import Process, devsort, last_line
 from soak.kills import by_processes, difference
 from soak.report import Row
 
-from devsort.llc import load_llc
 from devsort.llc.store import BURNIN, DRAWN
+from devsort.sorting.artifacts import LLC
 from devsort.sorting.run import open_run
 from runs import Smoke
 
@@ -53,7 +53,7 @@ def one_core(smoke: Smoke) -> Row:
 def groupings(smoke: Smoke) -> Row:
     """Lanes with others beside them than in the finished run."""
     row, worst = Row("lanes in another grouping, to rounding"), 0.0
-    whole = load_llc(open_run(smoke.path))
+    whole = open_run(smoke.path).read(LLC)
     for name, options in GROUPINGS.items():
         with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
             run = smoke.copy(Path(scratch), "checkpoints", "training.jsonl")
@@ -61,7 +61,7 @@ def groupings(smoke: Smoke) -> Row:
                 "llc", run, *(text for option in options for text in ("--set", option))
             )
             assert result.code == 0, result.err
-            some = load_llc(open_run(run, options))
+            some = open_run(run, options).read(LLC)
             same = whole.sel(
                 checkpoint=some.checkpoint, restriction=some.restriction, chain=some.chain
             )

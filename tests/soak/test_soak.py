@@ -58,9 +58,12 @@ def test_a_resume_that_is_not_exact_is_told(smoke, monkeypatch):
 @SLOW
 def test_work_that_is_done_again_is_told(smoke, tmp_path):
     run = smoke.copy(tmp_path)
-    assert kills.wasted("llc", run, {10, 15}, [15]) == "llc did [15] again, which was saved"
-    assert kills.wasted("train", run, set(), [1, 2, 3]) is None
-    assert kills.wasted("train", run, set(), [301, 302]).startswith("train lost units [301, 302]")
+    again = "llc did ['15 h0'] again, which was saved"
+    assert kills.wasted("llc", run, {"10 h0", "15 h0"}, ["15 h0"]) == again
+    assert kills.wasted("train", run, set(), ["1", "2", "3"]) is None
+    lost = kills.wasted("train", run, set(), ["301", "302"])
+    assert lost == "train lost units ['301', '302'] … 302, 2 where 0 may be in flight"
+    assert kills.wasted("heads", run, set(), ["1", "1"]) == "heads did ['1'] twice"
 
 
 def test_a_full_disk(smoke):

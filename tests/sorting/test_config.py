@@ -17,7 +17,7 @@ from devsort.sampling.config import SamplerConfig
 from devsort.sorting.config import Config, load_config, parse_config
 from devsort.storage.settings import Section
 
-RUNS = Path(__file__).parents[1] / "runs"
+RUNS = Path(__file__).parents[2] / "runs"
 SEE = "; see `devsort config --help` for keys and ranges"
 quick = settings(
     max_examples=100,

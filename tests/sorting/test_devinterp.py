@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import torch
 from commands import devsort
+from folders import told
 
 from devsort.bench.trainers import hooked_transformer
-from devsort.errors import UserError
-from devsort.llc import Context, estimate, load_llc
+from devsort.llc import estimate
+from devsort.llc.store import Plan, open_store
 from devsort.sampling import run_chains
 from devsort.sampling.config import SamplerConfig
+from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
+from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.devinterp import SortModule, answer_loss, sample_with_devinterp, to_devinterp
 from devsort.sorting.model import forward, losses, model_shape
-from devsort.sorting.objective import Minibatches, Reference, SortObjective, sort_kernels
+from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
 from devsort.sorting.restrictions import restriction_mask
-from devsort.sorting.run import load_checkpoint, open_run
+from devsort.sorting.run import open_run
+from devsort.sorting.samplers import chance_loss, settings
 from devsort.sorting.task import sampling_set
 
 QUIET = SamplerConfig(
@@ -40,7 +44,7 @@ def ours(run, params, data, config: SamplerConfig, name: str):
     kernels = sort_kernels(model_shape(run.config.task, run.config.model))
     index = torch.arange(len(data)).expand(config.num_chains, config.num_steps, -1)
     batches = Minibatches(data, index, {})
-    objective = SortObjective(kernels, [Reference(kernels[0], params, data)], name, batches)
+    objective = SortObjective(kernels, [Checkpoint(kernels[0], params, data)], name, batches)
     return run_chains(objective, config, [(c,) for c in range(config.num_chains)])
 
 
@@ -100,26 +104,26 @@ def test_on_transformer_lenss_model_it_takes_the_same_steps(trained):
 def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
     folder = smoke.copy(tmp_path, "checkpoints")
     chosen = ("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2")
-    settings = (
+    overrides = (
         *chosen,
         "llc.sampler.num_draws=60",
         "llc.sampler.num_burnin_steps=12",
         "llc.sampler.batch_size=16",
     )
-    arguments = [a for s in settings for a in ("--set", s)]
-    theirs = json.loads(devsort("llc", folder, "--sampler", "devinterp", "--json", *arguments).out)[
-        "trajectory"
-    ]
-    mine = json.loads(devsort("llc", folder, "--json", *arguments).out)["trajectory"]
-    assert [(r["step"], r["restriction"]) for r in theirs] == [
-        (r["step"], r["restriction"]) for r in mine
-    ]
+    arguments = [a for s in overrides for a in ("--set", s)]
+
+    def trajectory(*more: str) -> list[dict]:
+        return json.loads(devsort("llc", folder, *more, "--json", *arguments).out)["trajectory"]
+
+    theirs, mine = trajectory("--sampler", "devinterp"), trajectory()
+    cells = [[(r["step"], r["restriction"]) for r in rows] for rows in (theirs, mine)]
+    assert cells[0] == cells[1]
     for a, b in zip(theirs, mine, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=0.3)  # on other minibatches
         assert abs(a["llc"] - b["llc"]) <= 2 * np.hypot(a["se"], b["se"])
         assert np.hypot(a["se"], b["se"]) < 0.2 * abs(b["llc"])  # else agreement would say nothing
-    run = open_run(folder, settings)
-    assert load_llc(run, "devinterp").attrs["inputs"] == load_llc(run).attrs["inputs"]
+    run = open_run(folder, overrides)
+    assert run.read(LLC_DEVINTERP).attrs["inputs"] == run.read(LLC).attrs["inputs"]
     assert run.llc_devinterp.is_dir() and run.llc_devinterp != run.llc
 
 
@@ -127,24 +131,20 @@ def test_devinterp_reads_our_draws_and_gives_our_number(smoke):
     from devinterp.slt.llc import compute_llc
 
     run = open_run(smoke.path)
-    data, sampler = load_llc(run), run.config.llc.sampler
-    from devsort.llc.store import Store, open_group
-
-    trace = Store(run.llc, open_group(run.llc, "")).traces(3)[1]
-    found = estimate(trace, Context.of(sampler))
-    theirs = compute_llc(to_devinterp(trace, sampler.n_beta))
+    store = open_store(run.llc, run.origin(LLC), Plan((), (), (), settings(run)))
+    trace = store.traces(3)[1]
+    found = estimate(trace, chance_loss=chance_loss(run))
+    theirs = compute_llc(to_devinterp(trace))
     assert float(theirs["llc_mean"]) == pytest.approx(found.llc, rel=1e-6)
     assert float(theirs["llc_scalar"]) == pytest.approx(found.llc, rel=1e-6)
-    assert found.llc == float(data.llc[3, 1])
+    assert found.llc == float(run.read(LLC).llc[3, 1])
 
 
 def test_label_noise_is_refused(smoke, trained):
     task = trained[0].config.task.model_copy(update={"label_noise": 0.5})
-    with pytest.raises(UserError) as e:
-        sample_with_devinterp(trained[1], sampling_set(task, 16), QUIET, None, 0)
-    assert (
-        str(e.value) == "--sampler devinterp cannot express task.label_noise; use our own sampler"
-    )
+    message = "--sampler devinterp cannot express task.label_noise; use our own sampler"
+    data = sampling_set(task, 16)
+    assert told(sample_with_devinterp, trained[1], data, QUIET, None, 0) == message
 
 
 def test_a_step_is_told_once_and_our_own_look_at_the_start_is_not(trained):
@@ -163,8 +163,7 @@ def test_what_is_raised_before_a_step_ends_the_sampling(trained):
         if len(calls) == 3:
             raise KeyboardInterrupt
 
+    data = sampling_set(trained[0].config.task, 8)
     with pytest.raises(KeyboardInterrupt):
-        sample_with_devinterp(
-            trained[1], sampling_set(trained[0].config.task, 8), QUIET, None, 0, stop
-        )
+        sample_with_devinterp(trained[1], data, QUIET, None, 0, stop)
     assert len(calls) == 3

@@ -4,11 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from folders import told
 
-from devsort.errors import UserError
-from devsort.llc import load_llc, run_llc, workers
-from devsort.sorting.llc import chosen_steps
+from devsort.sorting.artifacts import LLC
+from devsort.sorting.checkpoints import chosen_steps
+from devsort.sorting.llc import run_llc
 from devsort.sorting.run import open_run
+from devsort.sorting.train import train
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 1), (2, 2), (5, 5), (32, 32), (400, 300)])
@@ -27,76 +30,55 @@ def test_chosen_steps_are_even_in_log_step_with_both_ends():
 
 
 def test_no_checkpoint_before_the_first_step_is_sampled(smoke):
-    steps = load_llc(open_run(smoke.path)).checkpoint.values
+    steps = open_run(smoke.path).read(LLC).checkpoint.values
     assert steps.min() == 10 and steps.max() == 300 and len(steps) == 6
 
 
 def test_a_run_that_ends_before_the_first_step_is_sampled_at_its_end(tiny_run):
-    from devsort.sorting.train import train
-
     run = open_run(tiny_run.path, ("train.steps=5",))
     train(run)
     assert {row["step"] for row in run_llc(run)["trajectory"]} == {5}
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("name", "message"),
     [
+        ("h2", "llc.restrictions: 'h2', but the model has 2 heads; count heads from h0"),
         (
-            "llc.restrictions=[h2]",
-            "llc.restrictions: 'h2', but the model has 2 heads; count heads from h0",
-        ),
-        (
-            "llc.restrictions=[mlp]",
+            "mlp",
             "llc.restrictions: no parameter matches 'mlp'; "
             "use full, heads, h0, h0.qk, h0.ov, embed, pos, unembed, norms or a pattern of names",
         ),
     ],
 )
-def test_a_wrong_restriction_is_told_before_anything_is_made(smoke, tmp_path, override, told):
-    run = open_run(smoke.copy(tmp_path, "checkpoints"), (override,))
-    with pytest.raises(UserError) as e:
-        run_llc(run)
-    assert str(e.value) == told and not run.llc.exists()
+def test_a_wrong_restriction_is_told_before_anything_is_made(saved_run, name, message):
+    run = open_run(saved_run.path, (f"llc.restrictions=[{name}]",))
+    assert told(run_llc, run) == message and not run.llc.exists()
 
 
 def test_an_untrained_run_is_named(tiny_run):
-    with pytest.raises(UserError) as e:
-        run_llc(tiny_run)
-    assert (
-        str(e.value)
-        == f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
-    )
+    fix = f"run `devsort train {tiny_run.path}` first"
+    assert told(run_llc, tiny_run) == f"{tiny_run.path} has no checkpoints yet; {fix}"
     assert not tiny_run.llc.exists()
 
 
-def test_a_gpu_that_is_not_there_is_told(smoke, tmp_path, monkeypatch):
-    import torch
-
+def test_a_gpu_that_is_not_there_is_told(saved_run, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    run = open_run(smoke.copy(tmp_path, "checkpoints"), ("device=cuda",))
-    with pytest.raises(UserError, match="torch sees no GPU"):
-        run_llc(run)
+    run = open_run(saved_run.path, ("device=cuda",))
+    assert "torch sees no GPU" in told(run_llc, run)
 
 
-def test_a_group_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(
-    smoke, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(workers, "GROUPS", 2)  # of the six checkpoints, three side by side
-    run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
+def test_a_stack_that_misses_one_checkpoint_is_sampled_again_to_the_same_bits(smoke, tmp_path):
+    # sixteen checkpoints, of which two are sampled side by side
+    many = ("llc.first_step=1", "llc.max_checkpoints=16", "llc.restrictions=[full]")
+    run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"), many)
     run_llc(run)
-    before = load_llc(run).load()
-    shutil.rmtree(run.llc / "loss" / "c" / "4")
-    sampled = []
-    monkeypatch.setattr(workers.Worker, "__call__", spied(workers.Worker.__call__, sampled))
-    run_llc(run)
-    assert sampled == [before.checkpoint.values[3:].tolist()]
-    assert load_llc(run).load().identical(before)
-
-
-def spied(call, sampled):
-    def one(self, checkpoints, advanced):
-        sampled.append(list(checkpoints))
-        return call(self, checkpoints, advanced)
-
-    return one
+    before = run.read(LLC).load()
+    chunks = [run.llc / "loss" / "c" / str(i) for i in range(16)]
+    written = [next(chunk.rglob("0")).stat().st_mtime_ns for chunk in chunks]
+    shutil.rmtree(chunks[4])
+    again = open_run(run.path, many)
+    run_llc(again)
+    assert again.read(LLC).load().identical(before)
+    now = [next(chunk.rglob("0")).stat().st_mtime_ns for chunk in chunks]
+    assert [i for i in range(16) if now[i] != written[i]] == [4]  # its neighbour was whole

@@ -9,12 +9,12 @@ from devsort.sorting.status import status, table
 from devsort.sorting.train import train
 
 
-def states(run) -> dict[str, str]:
-    return {p["part"]: p["state"] for p in status(run)["parts"]}
+def states(folder, *overrides: str) -> dict[str, str]:
+    return {p["part"]: p["state"] for p in status(open_run(folder, overrides))["parts"]}
 
 
-def detail(run, part: str) -> str:
-    return next(p["detail"] for p in status(run)["parts"] if p["part"] == part)
+def detail(folder, part: str) -> str:
+    return next(p["detail"] for p in status(open_run(folder))["parts"] if p["part"] == part)
 
 
 ALL = ("checkpoints", "llc", "heads", "stages")
@@ -25,18 +25,15 @@ def test_a_finished_run_is_done(smoke):
     value = status(run)
     assert value["run"] == str(smoke.path) and [p["part"] for p in value["parts"]] == list(ALL)
     assert all(p["state"] == "done" for p in value["parts"])
-    assert [p["detail"] for p in value["parts"]][:3] == [
-        "16 steps",
-        "6 checkpoints",
-        "16 checkpoints",
-    ]
+    details = [p["detail"] for p in value["parts"]]
+    assert details[:3] == ["16 steps", "6 checkpoints", "16 checkpoints"]
     lines = table(value).splitlines()
     assert len(lines) == 4 and lines[0].split() == ["checkpoints", "done", "16", "steps"]
 
 
 def test_an_empty_run_misses_everything_and_says_what_to_do(tiny_run):
-    assert states(tiny_run) == dict.fromkeys(ALL, "missing")
-    assert detail(tiny_run, "checkpoints") == (
+    assert states(tiny_run.path) == dict.fromkeys(ALL, "missing")
+    assert detail(tiny_run.path, "checkpoints") == (
         f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
     )
 
@@ -67,30 +64,26 @@ def test_damage_is_found_and_the_remedy_named(smoke, tmp_path, what):
     run = open_run(smoke.copy(tmp_path))
     damage, part, told = DAMAGE[what]
     damage(run)
-    found = next(p for p in status(run)["parts"] if p["part"] == part)
-    assert (
-        found["state"] == "broken"
-        and told in found["detail"]
-        and "; run `devsort " in found["detail"]
-    )
+    found = detail(run.path, part)
+    assert states(run.path)[part] == "broken"
+    assert told in found and "; run `devsort " in found
 
 
 def test_what_another_config_made_is_stale(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
-    assert states(open_run(folder, ("llc.sampler.lr=0.00002",))) == {
+    assert states(folder, "llc.sampler.lr=0.00002") == {
         "checkpoints": "done", "llc": "stale", "heads": "done", "stages": "stale",
     }  # fmt: skip
-    assert states(open_run(folder, ("train.lr=0.5",))) == dict.fromkeys(ALL, "stale")
+    assert states(folder, "train.lr=0.5") == dict.fromkeys(ALL, "stale")
 
 
 def test_a_half_trained_run_is_unfinished_and_nothing_is_written(tiny_run):
     train(tiny_run)
     tiny_run.checkpoint(20).unlink()
     before = sorted(tiny_run.path.rglob("*"))
-    assert states(tiny_run)["checkpoints"] == "unfinished"
-    assert detail(tiny_run, "checkpoints").startswith(
-        f"{tiny_run.path} was trained to step 15 of 20; "
-    )
+    assert states(tiny_run.path)["checkpoints"] == "unfinished"
+    told = f"{tiny_run.path} was trained to step 15 of 20; "
+    assert detail(tiny_run.path, "checkpoints").startswith(told)
     assert sorted(tiny_run.path.rglob("*")) == before
     shutil.rmtree(tiny_run.checkpoints)
-    assert states(tiny_run)["checkpoints"] == "missing"
+    assert states(tiny_run.path)["checkpoints"] == "missing"

@@ -1,16 +1,18 @@
 """The task: lists, targets, gaps, and batches that depend on their index alone."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import combinations, permutations
 
 import numpy as np
 import pytest
 import torch
+from chances import REJECT, p_value
 from oracles import loop_gaps, loop_sequence
 from scipy import stats
 
 from devsort.rng import stream
-from devsort.sorting import task as task_module
 from devsort.sorting.config import TaskConfig
 from devsort.sorting.task import (
     Batch,
@@ -22,27 +24,8 @@ from devsort.sorting.task import (
     train_batch,
 )
 
-# p-value below which a chi-squared test fails; seeds are fixed, so it fails always or never
-REJECT = 1e-3
 NOISY = TaskConfig(list_length=4, numbers=9, label_noise=0.3)
 FINITE = TaskConfig(list_length=3, numbers=12, train_lists=50)
-
-
-def p_value(outcomes: np.ndarray, expected: list) -> float:
-    """Chi-squared p-value of "every one of `expected` is equally likely".
-
-    0 if anything else occurs.
-    """
-    values, counts = np.unique(outcomes, axis=0, return_counts=True)
-    count = {tuple(np.atleast_1d(v).tolist()): int(c) for v, c in zip(values, counts, strict=True)}
-    observed = [count.pop(tuple(np.atleast_1d(e).tolist()), 0) for e in expected]
-    return 0.0 if count else float(stats.chisquare(observed).pvalue)
-
-
-def forget() -> None:
-    """Empties the caches of data, as a new process would."""
-    for cached in (task_module._fresh_block, task_module._finite_set, task_module._epoch_order):
-        cached.cache_clear()
 
 
 @pytest.mark.parametrize(("numbers", "length"), [(4, 2), (5, 3), (4, 4), (6, 2)])
@@ -117,17 +100,25 @@ def test_the_papers_baseline_has_a_mean_gap_of_52_elevenths():
     assert abs(per_list.mean() - 52 / 11) < 5 * per_list.std() / np.sqrt(len(lists))
 
 
-@pytest.mark.parametrize("config", [TaskConfig(), NOISY, FINITE], ids=["fresh", "noisy", "finite"])
-def test_a_batch_is_a_function_of_its_step_alone(config):
-    steps = [1, 2, 63, 64, 65, 128, 129, 1000]
-    forward = {}
-    for step in steps:
-        forward[step] = train_batch(config, step, 16)
-    for step in reversed(steps):
-        forget()
-        again = train_batch(config, step, 16)
-        assert torch.equal(again.tokens, forward[step].tokens)
-        assert torch.equal(again.targets, forward[step].targets)
+STEPS = [1, 2, 63, 64, 65, 128, 129, 1000]
+TASKS = [TaskConfig(), NOISY, FINITE]
+BACKWARDS = """
+from devsort.sorting.config import TaskConfig
+from devsort.sorting.task import train_batch
+
+for task in {tasks}:
+    batches = [train_batch(TaskConfig(**task), step, 16) for step in reversed({steps})]
+    print([(b.tokens.tolist(), b.targets.tolist()) for b in reversed(batches)])
+"""
+
+
+def test_a_batch_is_a_function_of_its_step_alone():
+    """Another process draws the same batches, in the other order."""
+    code = BACKWARDS.format(tasks=[task.model_dump() for task in TASKS], steps=STEPS)
+    drawn = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, task in zip(drawn.stdout.splitlines(), TASKS, strict=True):
+        batches = [train_batch(task, step, 16) for step in STEPS]
+        assert line == str([(b.tokens.tolist(), b.targets.tolist()) for b in batches])
 
 
 def test_fresh_batches_differ_by_step_by_seed_and_from_the_evaluation_set():

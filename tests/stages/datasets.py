@@ -2,6 +2,7 @@
 
 import numpy as np
 import xarray as xr
+from scipy.stats import t as student
 
 STEPS = np.unique(np.round(np.geomspace(1, 6000, 44))).astype(int)
 EVENTS = [{"event": "split_onset", "step": 700, "ci95": [600, 800], "share": 1.0}]
@@ -10,7 +11,10 @@ EVENTS = [{"event": "split_onset", "step": 700, "ci95": [600, 800], "share": 1.0
 def llc_table(
     edges=(1, 30, 300, 6000), levels=(20.0, 20.0, 900.0, 300.0), noise=0.03, seed=0
 ) -> xr.Dataset:
-    """The whole model follows lines between (edges, levels); h0 has 60 % of it and h1 30 %."""
+    """The whole model follows lines between (edges, levels); h0 has 60 % of it and h1 30 %.
+
+    Four chains each, with the intervals of Student's t.
+    """
     rng = np.random.default_rng(seed)
     full = np.interp(np.log10(STEPS), np.log10(edges), levels)
     parts = np.stack([full, 0.6 * full, 0.3 * full], 1)  # (checkpoint, restriction)
@@ -18,10 +22,13 @@ def llc_table(
     flags = np.zeros((*parts.shape, 2), bool)
     flags[3, 0, 1] = True
     dims = ("checkpoint", "restriction")
+    llc, se = chains.mean(-1), chains.std(-1, ddof=1) / 2
+    half = student.ppf(0.975, 6) * se
     return xr.Dataset(
         {
-            "llc": (dims, chains.mean(-1)),
-            "se": (dims, chains.std(-1, ddof=1) / 2),
+            "llc": (dims, llc),
+            "se": (dims, se),
+            "ci95": ((*dims, "bound"), np.stack([llc - half, llc + half], -1)),
             "llc_chain": ((*dims, "chain"), chains),
             "flags": ((*dims, "flag"), flags),
             "checkpoint_loss": (
@@ -33,6 +40,7 @@ def llc_table(
             "checkpoint": STEPS,
             "restriction": ["full", "h0", "h1"],
             "flag": ["diverged", "drift"],
+            "bound": ["low", "high"],
         },
     )
 

@@ -1,3 +1,5 @@
+"""Whitening, candidates and the search for joints, against loops and exhaustive search."""
+
 import itertools
 
 import numpy as np
@@ -51,11 +53,9 @@ def test_the_path_finds_the_best_pair_of_an_exhaustive_search_on_a_clear_curve()
     found = hinges.path(d, z, 2)[2]
     few = [j for j in range(0, len(d.position), 8) if not d.jump[j]]
     best = min(
-        (
-            hinges.chi2(d, z, list(p)).sum()
-            for p in itertools.combinations(few, 2)
-            if hinges.allowed(d, [p[0]])[p[1]]
-        )
+        hinges.chi2(d, z, list(p)).sum()
+        for p in itertools.combinations(few, 2)
+        if hinges.allowed(d, [p[0]])[p[1]]
     )
     assert hinges.chi2(d, z, found).sum() <= best
     assert d.position[found] == pytest.approx([1.2, 2.7], abs=0.02)

@@ -1,3 +1,5 @@
+"""How events lie to boundaries, and whether that is chance."""
+
 import numpy as np
 import pytest
 

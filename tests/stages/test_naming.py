@@ -1,3 +1,5 @@
+"""Names of stages: each needs all of its evidence."""
+
 import numpy as np
 import pytest
 
@@ -18,17 +20,22 @@ STAGES = [
     segment(3, 4, "falling"),
 ]
 LOSS = np.interp(X, [0, 1, 2, 4], [4.0, 4.0, 0.1, 0.04])
-SCORES = naming.Scores(
-    X,
-    {
-        "overlap": np.interp(X, [1, 2, 3, 4], [0, 0.9, 0.8, 0.1]),
-        "vocabulary_splitting": np.interp(X, [3, 4], [0, 0.9]),
-        "copy_suppression": 0 * X,
-    },
-)
+OVERLAPPING = 0.2
+SCORES = {
+    "overlap": np.interp(X, [1, 2, 3, 4], [0, 0.9, 0.8, 0.1]),
+    "vocabulary_splitting": np.interp(X, [3, 4], [0, 0.9]),
+    "copy_suppression": 0 * X,
+}
 
 
-def named(stages=STAGES, loss=LOSS, scores=SCORES):
+def scored(**changes):
+    return naming.Scores(X, {**SCORES, **changes}, OVERLAPPING)
+
+
+ALL = scored()
+
+
+def named(stages=STAGES, loss=LOSS, scores=ALL):
     return naming.names(stages, naming.loss_shares(stages, X, loss), scores)
 
 
@@ -40,10 +47,9 @@ def test_the_three_stages_of_the_paper():
 def test_each_name_needs_all_of_its_evidence():
     assert named(scores=None) == ["unnamed", "initial learning", "unnamed", "unnamed"]
     assert named(loss=None) == ["unnamed"] * 4
-    no_overlap = naming.Scores(X, {**SCORES.values, "overlap": 0 * X})
-    assert named(scores=no_overlap)[2] == "unnamed"
-    no_roles = naming.Scores(X, {**SCORES.values, "vocabulary_splitting": 0 * X})
-    assert named(scores=no_roles)[3] == "unnamed"
+    for level, name in ((0.21, "head overlapping"), (0.19, "unnamed")):
+        assert named(scores=scored(overlap=0 * X + level))[2] == name
+    assert named(scores=scored(vocabulary_splitting=0 * X))[3] == "unnamed"
     still = [*STAGES[:1], segment(1, 2, "flat"), *STAGES[2:]]
     assert named(stages=still)[1] == "unnamed"
 

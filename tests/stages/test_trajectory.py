@@ -1,8 +1,10 @@
+"""Trajectories from anywhere: read, repaired with a note, or refused in one line."""
+
 import numpy as np
 import pytest
+from folders import told
 from stages.datasets import llc_table
 
-from devsort.errors import UserError
 from devsort.stages import from_llc, read_csv
 from devsort.stages.trajectory import rough_noise
 
@@ -40,7 +42,7 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("step,llc,se\n1,10,1\n", "has 1 points, expected 3 or more; add points"),
         ("", "has no column step and no llc (got nothing); name them in the first line"),
@@ -76,41 +78,29 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
     ],
 )
-def test_bad_files_are_refused_in_one_line(tmp_path, text, told):
+def test_bad_files_are_refused_in_one_line(tmp_path, text, message):
     path = written(tmp_path, text)
-    with pytest.raises(UserError) as e:
-        read_csv(path)
-    assert str(e.value).removeprefix(str(path)).strip() == told.strip()
+    assert told(read_csv, path).removeprefix(str(path)).strip() == message.strip()
 
 
 def test_a_file_that_would_take_for_ever_is_refused(tmp_path):
     path = written(tmp_path, "step,llc\n" + "".join(f"{i},1\n" for i in range(1, 2002)))
-    with pytest.raises(UserError) as e:
-        read_csv(path)
-    assert (
-        str(e.value) == f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
-    )
+    many = f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    assert told(read_csv, path) == many
     with open(path, "r+b") as f:
         f.truncate(2**24 + 1)  # no byte of it is read
-    with pytest.raises(UserError) as e:
-        read_csv(path)
-    assert (
-        str(e.value)
-        == f"{path} is larger than 16,777,216 bytes; keep the columns step, llc, se and loss alone"
-    )
+    fix = "keep the columns step, llc, se and loss alone"
+    assert told(read_csv, path) == f"{path} is larger than 16,777,216 bytes; {fix}"
 
 
 def test_a_missing_and_a_binary_file_are_refused(tmp_path):
-    with pytest.raises(
-        UserError, match=r"nothing.csv is missing; give a CSV with the columns step, llc, se"
-    ):
-        read_csv(tmp_path / "nothing.csv")
     path = tmp_path / "b.csv"
+    fix = "give a CSV with the columns step, llc, se and optionally loss"
+    assert told(read_csv, path) == f"{path} is missing; {fix}"
     path.write_bytes(b"\xff\xfe\x00\x01")
-    with pytest.raises(
-        UserError, match=r"b.csv is no readable CSV .*; save it as UTF-8 text with commas"
-    ):
-        read_csv(path)
+    message = told(read_csv, path)
+    assert message.startswith(f"{path} is no readable CSV (")
+    assert message.endswith("); save it as UTF-8 text with commas")
 
 
 def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
@@ -124,9 +114,8 @@ def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
 
 
 def test_from_llc_names_a_missing_restriction():
-    with pytest.raises(UserError) as e:
-        from_llc(llc_table(), "x.zarr", ("h7",))
-    assert str(e.value) == "x.zarr has no restriction h7, only full, h0, h1; sample it too"
+    message = "x.zarr has no restriction h7, only full, h0, h1; sample it too"
+    assert told(from_llc, llc_table(), "x.zarr", ("h7",)) == message
 
 
 def test_rough_noise_is_the_standard_deviation_of_white_noise_on_a_line():

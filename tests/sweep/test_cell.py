@@ -1,16 +1,15 @@
 """A cell: the steps, the record, when it counts as finished, and how failures are told."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from sweeps import jobs_of, tiny_jobs, write_study
 
-from devsort.llc import load_llc
+from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log
-from devsort.sorting.heads import load_heads
 from devsort.sorting.run import open_run
-from devsort.stages import load_stages
 from devsort.storage.files import locked, remove
 from devsort.sweep import cell as cell_module
 from devsort.sweep import read_study
@@ -31,40 +30,33 @@ def test_the_row_is_what_the_artifacts_say(done):
     study, cell, folder = done
     row = finished(cell, folder, study.steps)["row"]
     run = open_run(folder)
-    llc, heads, stages, last = load_llc(run), load_heads(run), load_stages(run), read_log(run)[-1]
+    llc, heads, stages, last = run.read(LLC), run.read(HEADS), run.read(STAGES), read_log(run)[-1]
     full, end = llc.sel(restriction="full"), heads.isel(checkpoint=-1)
-    assert (row["loss"], row["accuracy"], row["steps"]) == (
-        last["val_loss"],
-        last["val_accuracy"],
-        20,
-    )
+    expected = (last["val_loss"], last["val_accuracy"], 20)
+    assert (row["loss"], row["accuracy"], row["steps"]) == expected
     assert row["llc_final"] == float(full.llc[-1]) and row["llc_final_se"] == float(full.se[-1])
-    assert (
-        row["llc_peak"]
-        == float(full.llc.max())
-        == float(full.llc.sel(checkpoint=row["llc_peak_step"]))
-    )
+    at_peak = float(full.llc.sel(checkpoint=row["llc_peak_step"]))
+    assert row["llc_peak"] == float(full.llc.max()) == at_peak
     assert row["llc_fall"] == pytest.approx(row["llc_peak"] - row["llc_final"], abs=1e-12)
     assert row["llc_final_h1"] == float(llc.llc.sel(restriction="h1")[-1])
     assert row["split_score"] == float(end.scores.sel(score="vocabulary_splitting"))
-    assert row["labels"].split(";") == [
-        str(n) for n in end.label.values[end.labels.values.astype(bool)]
-    ]
+    labels = end.label.values[end.labels.values.astype(bool)]
+    assert row["labels"].split(";") == list(map(str, labels))
     assert row["stages"] == len(stages["stages"]) == len(stages["boundaries"]) + 1
     assert row["window_from"] == stages["stages"][0]["from"]
 
 
 def test_the_trajectory_has_every_sampled_checkpoint(done):
     study, cell, folder = done
-    points, llc = finished(cell, folder, study.steps)["trajectory"], load_llc(open_run(folder))
+    points, run = finished(cell, folder, study.steps)["trajectory"], open_run(folder)
+    llc = run.read(LLC)
     assert [p["step"] for p in points] == llc.checkpoint.values.tolist()
     assert [p["llc"] for p in points] == llc.llc.sel(restriction="full").values.tolist()
-    heads = load_heads(open_run(folder))
-    at = heads.scores.sel(checkpoint=points[1]["step"], score="overlap")
+    at = run.read(HEADS).scores.sel(checkpoint=points[1]["step"], score="overlap")
     assert points[1]["overlap_score"] == float(at)
 
 
-def test_progress_and_warnings_go_to_the_cells_log(done, capsys):
+def test_progress_and_warnings_go_to_the_cells_log(done):
     log = (done[2] / "sweep.log").read_text()
     assert "train run" in log and "llc run" in log
     assert current_step(done[2]) is None
@@ -72,8 +64,6 @@ def test_progress_and_warnings_go_to_the_cells_log(done, capsys):
 
 def copied(done, folder):
     """The finished cell again, in a folder that a test may harm."""
-    import shutil
-
     study, cell, source = done
     shutil.copytree(source, folder / "run")
     return study, cell, folder / "run"

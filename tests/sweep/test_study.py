@@ -2,13 +2,13 @@
 
 import pytest
 import yaml
-from conftest import TINY
 from sweeps import write_study
 
 from devsort.errors import UserError
 from devsort.sorting.config import parse_config
 from devsort.sweep import read_study
 from devsort.sweep.study import config_text
+from runs import TINY
 
 
 def test_a_grid_is_every_value_with_every_other(tmp_path):

@@ -19,12 +19,8 @@ from devsort.sampling.noise import GeneratorNoise
 from devsort.sampling.objective import LossObjective
 from devsort.validation.validate import check, chosen
 
-ORIGINAL_STEP, ORIGINAL_CALL, ORIGINAL_RECORD = (
-    sgld.sgld_step,
-    LossObjective.__call__,
-    sgld._Record.__call__,
-)
-ORIGINAL_NOISE = GeneratorNoise.__call__
+ORIGINAL_STEP, ORIGINAL_CHAINS = sgld.sgld_step, api.run_chains
+ORIGINAL_CALL, ORIGINAL_NOISE = LossObjective.__call__, GeneratorNoise.__call__
 
 
 def step(**change: Callable[[SamplerConfig], float]):
@@ -57,26 +53,22 @@ def prior_at_the_start():
     return patch.object(sgld, "sgld_step", mutant)
 
 
-def recorded(shift: int):
-    def mutant(self, step, *values):
-        ORIGINAL_RECORD(self, step + shift, *values)
+def recorded(**change: Callable[[SamplerConfig], int]):
+    """Draws taken at other steps than those asked for."""
 
-    return patch.object(sgld._Record, "__call__", mutant)
+    def mutant(objective, config, streams):
+        update = {name: value(config) for name, value in change.items()}
+        return ORIGINAL_CHAINS(objective, config.model_copy(update=update), streams)
+
+    return patch.object(api, "run_chains", mutant)
 
 
-def every_step_kept():
-    def mutant(self, step, *values):
-        thin = self.config
-        self.config = thin.model_copy(update={"num_steps_bw_draws": 1})
-        if step < thin.num_burnin_steps + thin.num_draws:
-            ORIGINAL_RECORD(self, step, *values)
-        self.config = thin
-
-    return patch.object(sgld._Record, "__call__", mutant)
+def burn_in(more: int):
+    return recorded(num_burnin_steps=lambda c: c.num_burnin_steps + more)
 
 
 def objective(change: Callable):
-    """The objective with something done to (loss, init_loss, grad, groups), or to the step number."""
+    """The objective with something done to what it returns, or to the step number."""
 
     def mutant(self, w, step):
         return change(ORIGINAL_CALL, self, w, step)
@@ -85,8 +77,8 @@ def objective(change: Callable):
 
 
 def lanes_mixed(call, self, w, step):
-    loss, init, grad, groups = call(self, w, step)
-    return loss, init, grad.roll(1, 0), groups
+    loss, init, grad, parts = call(self, w, step)
+    return loss, init, grad.roll(1, 0), parts
 
 
 def same_minibatch(call, self, w, step):
@@ -94,13 +86,13 @@ def same_minibatch(call, self, w, step):
 
 
 def summed_loss(call, self, w, step):
-    loss, init, grad, groups = call(self, w, step)
-    return loss, init, grad * (1 if self.index is None else self.index.shape[2]), groups
+    loss, init, grad, parts = call(self, w, step)
+    return loss, init, grad * (1 if self.index is None else self.index.shape[2]), parts
 
 
 def not_paired(call, self, w, step):
-    loss, init, grad, groups = call(self, w, step)
-    return loss, init + 0.02, grad, groups
+    loss, init, grad, parts = call(self, w, step)
+    return loss, init + 0.02, grad, parts
 
 
 def bigger_minibatches():
@@ -147,9 +139,9 @@ MUTANTS = {  # name → (mutant, cases that must fail)
     "prior forgotten": (lambda: step(prior=lambda c: 0.0), ["prior"]),
     "prior at the start": (prior_at_the_start, ["prior"]),
     "n_beta five percent off": (lambda: step(n_beta=lambda c: 1.05 * c.n_beta), ["large-step"]),
-    "burn-in one too short": (lambda: recorded(1), ["burn-in-cut"]),
-    "burn-in one too long": (lambda: recorded(-1), ["burn-in-cut"]),
-    "every step kept": (every_step_kept, ["burn-in-cut"]),
+    "burn-in one too short": (lambda: burn_in(-1), ["burn-in-cut"]),
+    "burn-in one too long": (lambda: burn_in(1), ["burn-in-cut"]),
+    "every step kept": (lambda: recorded(num_steps_bw_draws=lambda c: 1), ["burn-in-cut"]),
     "lanes mixed": (lambda: objective(lanes_mixed), ["small-step"]),
     "one minibatch for ever": (lambda: objective(same_minibatch), ["minibatch-noise"]),
     "summed instead of averaged": (lambda: objective(summed_loss), ["minibatch-noise"]),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devsort.errors import saying
-from devsort.execution import cores, one_core, progress, run_jobs, unheard
+from devsort.execution import cores, progress, run_jobs, torch_threads, unheard
 from devsort.sorting.artifacts import HEADS
 from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.config import Config, TaskConfig
@@ -109,5 +109,5 @@ def _measured(run: Run) -> "xr.Dataset":
 def _analyse(run: Run, step: int, _: Callable[[int], None]) -> Analysis:
     task = run.config.task.model_copy(update={"eval_lists": run.config.heads.lists})
     shape = model_shape(run.config.task, run.config.model)
-    with one_core():
+    with torch_threads(1, flush_denormal=False):  # ranks are sensitive to the last bit
         return analyse(load_checkpoint(run, step), shape, eval_batch(task), run.config.heads)

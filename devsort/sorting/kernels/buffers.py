@@ -24,6 +24,11 @@ class Buffers:
             view = self._views[name, size] = self._view(name, size, dtype)
         return view
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held."""
+        return sum(held.nbytes for held in self._held.values())
+
     def _view(self, name: str, size: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         numel = torch.Size(size).numel()
         held = self._held.get(name)

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from devsort.charts import calibration, circuits, ownership
-from devsort.charts.style import head_colour
+from devsort.charts.style import head_colour, save_figure
 from devsort.sorting import planted
+from devsort.sorting.charts import circuits, ownership, reliability
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.sorting.heads import analyse, dataset, run_heads
 from devsort.sorting.heads.function import head_function
-from devsort.sorting.model import infer_shape, init_params, model_shape
-from devsort.sorting.run import open_run, save_checkpoint
+from devsort.sorting.model import infer_shape
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=128)
@@ -27,27 +26,17 @@ def split():
     return params, plan, shape, eval_batch(TASK)
 
 
-@pytest.fixture
-def measured(tiny_run):
-    """The tiny run with three checkpoints and its heads measured."""
-    shape = model_shape(tiny_run.config.task, tiny_run.config.model)
-    for step in (1, 5, 20):
-        save_checkpoint(tiny_run, step, init_params(shape, 1.0 + step, step))
-    run_heads(tiny_run)
-    return open_run(tiny_run.path)
+@pytest.mark.parametrize("chart", [circuits, ownership], ids=["circuits", "ownership"])
+def test_charts_of_a_run_are_saved_as_png_and_svg(saved_run, chart):
+    run_heads(saved_run)
+    paths = save_figure(chart.of_run(saved_run), saved_run.figures, "chart")
+    assert paths == [saved_run.figures / f"chart.{kind}" for kind in ("png", "svg")]
+    assert all(p.stat().st_size > 5000 for p in paths)
 
 
-def test_charts_of_a_run_are_saved_as_png_and_svg(measured):
-    for chart in (circuits, ownership):
-        name = chart.__name__.rsplit(".", 1)[1]
-        paths = chart.draw(measured)
-        assert paths == [measured.figures / f"{name}.{kind}" for kind in ("png", "svg")]
-        assert all(p.stat().st_size > 5000 for p in paths)
-
-
-def test_steps_without_stages_are_spread_over_the_saved_ones(measured):
-    assert circuits.shown_steps(measured, 2) == [20]  # from step 30 on, and the run has 20
-    assert set(circuits.shown_steps(measured)) <= {1, 5, 20}
+def test_steps_without_stages_are_spread_over_the_saved_ones(saved_run):
+    assert circuits.shown_steps(saved_run, 2) == [20]  # from step 30 on, and the run has 20
+    assert set(circuits.shown_steps(saved_run)) <= {1, 5, 20}
 
 
 def test_the_circuits_chart_shows_the_matrices(split):
@@ -103,12 +92,12 @@ def test_axes_and_events_of_the_ownership_chart(split):
 def test_reliability_diagrams_carry_their_figures(split, tmp_path):
     params, _, shape, batch = split
     result = head_function(params, shape, batch, 0)
-    rows = calibration.values(result)
+    rows = reliability.values(result)
     assert [r["condition"] for r in rows] == ["whole", "ablated", "suppression", "rest"]
     assert rows[0]["accuracy"] > 0.99 > rows[1]["accuracy"]
-    paths = calibration.draw(result, tmp_path)
+    paths = reliability.draw(result, tmp_path)
     assert [p.name for p in paths] == ["reliability.png", "reliability.svg"]
-    figure = calibration.plot(result)
+    figure = reliability.plot(result)
     assert f"loss {result.conditions['whole'].loss:.3f} nats" in figure.axes[0].get_title(
         loc="left"
     )

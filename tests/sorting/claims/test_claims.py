@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pandas as pd
 import pytest
 from sweeps import sweep_here, write_study
 
+from devsort.sorting.artifacts import HEADS
 from devsort.sorting.claims.ablation import ablations, suppressing_heads
 from devsort.sorting.claims.claims import claims
+from devsort.sorting.run import open_run
+from devsort.storage.datasets import write_dataset
 
-SCRIPT = Path(__file__).parents[2] / "analysis" / "paper_table.py"
+SCRIPT = Path(__file__).parents[3] / "analysis" / "paper_table.py"
 SPLIT, SUPPRESSION, OVERLAP = "vocabulary-splitting", "copy-suppression", "overlapping"
 STEPS = [10, 30, 100, 300, 1000, 3000]
 STAGES = "initial learning;unnamed;head overlapping;head overlapping;head specialization"
@@ -234,27 +238,19 @@ def test_one_claim_is_printed_and_nothing_written(swept, tmp_path, monkeypatch, 
     assert not list(tmp_path.iterdir())
 
 
-def test_ablations_take_the_head_that_suppresses_most(swept, monkeypatch):
+def test_ablations_take_the_head_that_suppresses_most(swept, tmp_path):
     """Heads that suppress are planted in heads.zarr's mask: tiny networks have none."""
-    from devsort.sorting.heads import load_heads
-    from devsort.sorting.run import open_run
-    from devsort.sweep import ablation
-
-    def planted(opened):
-        heads = load_heads(opened)
-        mask = heads.suppresses.copy()
-        mask[-1, 0, :2], mask[-1, 1, :3] = 1.0, 1.0
-        return heads.assign(suppresses=mask)
-
     folder = swept / "decay-seed0"
     assert list(ablations([folder])) == []
-    monkeypatch.setattr(ablation, "load_heads", planted)
-    assert [h.number for h in suppressing_heads(open_run(folder))] == [0, 1]
-    rows = list(ablations([folder]))
-    assert [(r["cell"], r["head"], r["condition"]) for r in rows] == [
-        ("decay-seed0", 1, "ablated"), ("decay-seed0", 1, "rest"),
-    ]  # fmt: skip
-    assert all(
-        np.isfinite([r[k] for k in ("loss", "accuracy", "confidence", "entropy")]).all()
-        for r in rows
-    )
+    run = open_run(shutil.copytree(folder, tmp_path / "planted"))
+    heads = run.read(HEADS)
+    mask = heads.suppresses.copy()
+    mask[-1, 0, :2], mask[-1, 1, :3] = 1.0, 1.0
+    planted = heads.drop_attrs().assign(suppresses=mask)
+    write_dataset(run.heads, planted, run.origin(HEADS))
+    assert [h.number for h in suppressing_heads(open_run(run.path))] == [0, 1]
+    rows = list(ablations([run.path]))
+    kinds = [("planted", 1, "ablated"), ("planted", 1, "rest")]
+    assert [(r["cell"], r["head"], r["condition"]) for r in rows] == kinds
+    changes = ("loss", "accuracy", "confidence", "entropy")
+    assert all(np.isfinite([r[k] for k in changes]).all() for r in rows)

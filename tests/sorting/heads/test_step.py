@@ -8,26 +8,19 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from commands import devsort
+from folders import told
 from safetensors.torch import save_file
 
-from devsort import cli
-from devsort.errors import UserError
 from devsort.sorting import heads, planted
+from devsort.sorting.artifacts import HEADS
+from devsort.sorting.checkpoints import save_checkpoint
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config
 from devsort.sorting.model import init_params, model_shape
-from devsort.sorting.run import open_run, save_checkpoint
+from devsort.sorting.run import open_run
 from devsort.sorting.task import eval_batch
 
 TASK = TaskConfig(eval_lists=256)
-
-
-@pytest.fixture
-def trained(tiny_run):
-    """The tiny run with weights at three steps, the last being the final one."""
-    shape = model_shape(tiny_run.config.task, tiny_run.config.model)
-    for step in (1, 5, 20):
-        save_checkpoint(tiny_run, step, init_params(shape, 1.0 + step, step))
-    return tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -41,91 +34,83 @@ def weights_of(plan_kind, path, task=TASK, model=None):
     return plan
 
 
-def refused(call, *arguments):
-    with pytest.raises(UserError) as e:
-        call(*arguments)
-    assert "\n" not in str(e.value)
-    return str(e.value)
+def again(run):
+    """The run as another process finds it."""
+    return open_run(run.path)
 
 
-def test_a_run_gives_the_same_as_each_checkpoint_alone(trained):
-    value = heads.run_heads(trained)
-    assert value["run"] == str(trained.path)
+def test_a_run_gives_the_same_as_each_checkpoint_alone(saved_run):
+    value = heads.run_heads(saved_run)
+    assert value["run"] == str(saved_run.path)
     assert [c["step"] for c in value["checkpoints"]] == [1, 5, 20]
-    found = heads.load_heads(trained)
-    shape = model_shape(trained.config.task, trained.config.model)
+    config, at = saved_run.config, saved_run.read(HEADS).sel(checkpoint=5)
+    shape = model_shape(config.task, config.model)
     alone = heads.analyse(
-        init_params(shape, 6.0, 5), shape, eval_batch(trained.config.task), trained.config.heads
+        init_params(shape, 6.0, 5), shape, eval_batch(config.task), config.heads
     )
-    np.testing.assert_allclose(
-        found.loss_increase.sel(checkpoint=5), alone.tables["loss_increase"], atol=1e-6
-    )
-    np.testing.assert_allclose(found.scores.sel(checkpoint=5), alone.scores, atol=1e-6)
+    np.testing.assert_allclose(at.loss_increase, alone.tables["loss_increase"], atol=1e-6)
+    np.testing.assert_allclose(at.scores, alone.scores, atol=1e-6)
 
 
-def test_finished_work_is_not_redone(trained, monkeypatch):
-    first = heads.run_heads(trained)
-    monkeypatch.setattr(
-        "devsort.sorting.heads.step.analyse", lambda *_: pytest.fail("measured again")
-    )
-    assert heads.run_heads(trained) == first
+def test_events_and_intervals_are_stored_with_the_measures(saved_run):
+    value, found = heads.run_heads(saved_run), saved_run.read(HEADS)
+    assert value["events"] == json.loads(found.attrs["events"]) == heads.events(found)
+    low, high = np.quantile(found.score_draws, [0.025, 0.975], axis=1)
+    np.testing.assert_array_equal(found.score_ci95.sel(bound="low"), low)
+    np.testing.assert_array_equal(found.score_ci95.sel(bound="high"), high)
 
 
-def test_force_redoes_it(trained):
-    heads.run_heads(trained)
-    (trained.heads / "mark").touch()
-    heads.run_heads(trained, force=True)
-    assert not (trained.heads / "mark").exists()
+def test_finished_work_is_not_redone_unless_it_is_forced(saved_run):
+    first, mark = heads.run_heads(saved_run), saved_run.heads / "mark"
+    mark.touch()
+    assert heads.run_heads(again(saved_run)) == first and mark.exists()
+    assert heads.run_heads(again(saved_run), force=True) == first and not mark.exists()
 
 
-def test_other_thresholds_are_other_work(trained):
-    heads.run_heads(trained)
-    changed = open_run(trained.path, ("heads.need=0.3",))
-    fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert refused(heads.load_heads, changed) == (
-        f"{trained.heads} was made from another config (heads.need was 0.7, is 0.3); {fix}"
+def test_other_thresholds_are_other_work(saved_run):
+    heads.run_heads(saved_run)
+    changed = open_run(saved_run.path, ("heads.need=0.3",))
+    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    assert told(changed.read, HEADS) == (
+        f"{saved_run.heads} was made from another config (heads.need was 0.7, is 0.3); {fix}"
     )
     heads.run_heads(changed)
-    heads.load_heads(changed)
+    changed.read(HEADS)
 
 
-def test_other_weights_are_other_inputs(trained):
-    heads.run_heads(trained)
-    shape = model_shape(trained.config.task, trained.config.model)
-    save_checkpoint(trained, 5, init_params(shape, 1.0, 99))
-    fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert (
-        refused(heads.load_heads, trained) == f"{trained.heads} was made from other inputs; {fix}"
-    )
+def test_other_weights_are_other_inputs(saved_run):
+    heads.run_heads(saved_run)
+    shape = model_shape(saved_run.config.task, saved_run.config.model)
+    save_checkpoint(saved_run, 5, init_params(shape, 1.0, 99))
+    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    other = f"{saved_run.heads} was made from other inputs; {fix}"
+    assert told(again(saved_run).read, HEADS) == other
 
 
-def test_a_missing_or_damaged_store_is_told(trained):
-    assert refused(heads.load_heads, trained) == (
-        f"{trained.heads} is missing; run `devsort heads {trained.path}` first"
-    )
-    heads.run_heads(trained)
-    shutil.rmtree(trained.heads / "loss_increase")
-    (trained.heads / "zarr.json").write_text("{")
-    assert refused(heads.load_heads, trained).startswith(
-        f"{trained.heads} is cut short or damaged ("
-    )
-    heads.run_heads(trained)
-    heads.load_heads(trained)
+def test_a_missing_or_damaged_store_is_told(saved_run):
+    missing = f"{saved_run.heads} is missing; run `devsort heads {saved_run.path}` first"
+    assert told(saved_run.read, HEADS) == missing
+    heads.run_heads(saved_run)
+    shutil.rmtree(saved_run.heads / "loss_increase")
+    (saved_run.heads / "zarr.json").write_text("{")
+    damaged = f"{saved_run.heads} is cut short or damaged ("
+    assert told(again(saved_run).read, HEADS).startswith(damaged)
+    heads.run_heads(again(saved_run))
+    again(saved_run).read(HEADS)
 
 
 @pytest.mark.parametrize("lost", ["scores", "scores/c", "loss_increase/c", "label_draws/c"])
-def test_a_store_that_lost_a_part_is_told(lost, trained):
+def test_a_store_that_lost_a_part_is_told(lost, saved_run):
     """Zarr reads a chunk that is gone as zeros, without a word."""
-    heads.run_heads(trained)
-    shutil.rmtree(trained.heads / lost)
-    fix = f"run `devsort heads {trained.path} --force` to make it again"
-    assert (
-        refused(heads.load_heads, trained) == f"{trained.heads} does not match its checksum; {fix}"
-    )
+    heads.run_heads(saved_run)
+    shutil.rmtree(saved_run.heads / lost)
+    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    unlike = f"{saved_run.heads} does not match its checksum; {fix}"
+    assert told(again(saved_run).read, HEADS) == unlike
 
 
 def test_an_untrained_run_is_told(tiny_run):
-    assert refused(heads.run_heads, tiny_run) == (
+    assert told(heads.run_heads, tiny_run) == (
         f"{tiny_run.path} has no checkpoints yet; run `devsort train {tiny_run.path}` first"
     )
 
@@ -182,7 +167,7 @@ FIX = "check the file, list length and numbers"
 def test_a_vocabulary_that_does_not_fit(split, tmp_path):
     path = tmp_path / "w.safetensors"
     save_file(split[0], path)
-    message = refused(heads.analyse_weights, path, 10, 50)
+    message = told(heads.analyse_weights, path, 10, 50)
     assert message.startswith(f"{path}: embed.W_E has shape (52, 96), expected (51, 96)")
     assert message.endswith(FIX)
 
@@ -193,7 +178,7 @@ def test_missing_keys_and_wrong_shapes(split, tmp_path):
     del params["blocks.0.attn.b_O"]
     params["ln_final.w"] = torch.ones(95)
     save_file(params, path)
-    assert refused(heads.analyse_weights, path, 10, 51) == (
+    assert told(heads.analyse_weights, path, 10, 51) == (
         f"{path}: blocks.0.attn.b_O is missing, ln_final.w has shape (95,), expected (96,); {FIX}"
     )
 
@@ -210,41 +195,31 @@ def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
     path, mark = tmp_path / "w.pt", tmp_path / "mark"
     path.write_bytes(pickle.dumps({"embed.W_E": Malice(mark)}))
     message = f"{path} holds more than tensors, or is no weight file; save `model.state_dict()`"
-    assert refused(heads.analyse_weights, path, 10, 51) == message
+    assert told(heads.analyse_weights, path, 10, 51) == message
     torch.save({"embed.W_E": Malice(mark)}, path)
-    assert refused(heads.analyse_weights, path, 10, 51) == message
+    assert told(heads.analyse_weights, path, 10, 51) == message
     assert not mark.exists()
 
 
-def command(capsys, *arguments):
-    """Exit code, standard output and standard error of one call of devsort."""
-    with pytest.raises(SystemExit) as e:
-        cli.main([str(a) for a in arguments])
-    out, err = capsys.readouterr()
-    return e.value.code, out, err
-
-
-def test_the_command_on_a_run(trained, capsys):
-    code, out, _ = command(capsys, "heads", trained.path, "--json")
-    assert code == 0
-    value = json.loads(out)
-    assert value == heads.run_heads(trained)
+def test_the_command_on_a_run(saved_run):
+    result = devsort("heads", saved_run.path, "--json")
+    assert result.code == 0
+    value = json.loads(result.out)
+    assert value == heads.run_heads(again(saved_run))
     for one in value["checkpoints"]:
         assert {"step", "loss", "accuracy", "heads", "scores", "labels"} <= one.keys()
         assert set(one["scores"]) == {"vocabulary_splitting", "copy_suppression", "overlap"}
         assert all({"head", "copies", "suppresses", "needed"} <= h.keys() for h in one["heads"])
-    code, out, _ = command(capsys, "heads", trained.path)
-    assert code == 0
-    assert "step 20: loss" in out
+    text = devsort("heads", saved_run.path)
+    assert text.code == 0 and "step 20: loss" in text.out
 
 
-def test_the_command_on_a_weight_file(tmp_path, capsys):
-    weights_of("split", tmp_path / "w.safetensors")
-    code, out, _ = command(
-        capsys, "heads", "--weights", tmp_path / "w.safetensors", "--set", "heads.lists=200"
-    )
-    assert code == 0
-    assert "labels: vocabulary-splitting (100% of resamples)" in out
+def test_the_command_on_a_weight_file(tmp_path):
+    path = tmp_path / "w.safetensors"
+    weights_of("split", path)
+    result = devsort("heads", "--weights", path, "--set", "heads.lists=200")
+    assert result.code == 0
+    assert "labels: vocabulary-splitting (100% of resamples)" in result.out
 
 
 @pytest.mark.parametrize(
@@ -267,6 +242,5 @@ def test_the_command_on_a_weight_file(tmp_path, capsys):
         ),
     ],
 )
-def test_mistakes_on_the_command_line(arguments, message, capsys):
-    code, out, err = command(capsys, "heads", *arguments)
-    assert (code, out, err) == (2, "", f"devsort: error: {message}\n")
+def test_mistakes_on_the_command_line(arguments, message):
+    assert devsort("heads", *arguments) == (2, "", f"devsort: error: {message}\n")
