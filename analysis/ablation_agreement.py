@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from devsort.sorting.heads import load_heads, modes
+from devsort.sorting.artifacts import HEADS
+from devsort.sorting.heads import modes
 from devsort.sorting.run import open_run
 
 ROWS = 5
@@ -21,7 +22,7 @@ def main():
     print(f"{head}{'copy effect agrees':>20}{'split':>7}{'by resample':>13}")
     for path in parser.parse_args().runs:
         run = open_run(path)
-        heads = load_heads(run)
+        heads = run.read(HEADS)
         last = heads.sizes["checkpoint"] - 1
         for i in np.linspace(last // 2, last, ROWS).astype(int):
             print(row(path.name, heads.isel(checkpoint=i), run.config.heads))
@@ -37,7 +38,8 @@ def row(name, one, config):
     ]
     other = modes.split_score(modes.shares({"loss_increase": resample}, config), config)
     split = float(one.scores.sel(score="vocabulary_splitting"))
-    return f"{name:20}{int(one.checkpoint):7d}{held.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}{split:7.2f}{other:13.2f}"
+    agreed = f"{held.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}"
+    return f"{name:20}{int(one.checkpoint):7d}{agreed}{split:7.2f}{other:13.2f}"
 
 
 if __name__ == "__main__":

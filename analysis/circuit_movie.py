@@ -7,15 +7,16 @@ import argparse
 import sys
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.figure import Figure
 
-from devsort.charts import circuits
-from devsort.charts.style import DIVERGING, FULL, use_style
+from devsort.charts.style import DIVERGING, FULL, look
 from devsort.errors import UserError
-from devsort.llc import load_llc
-from devsort.sorting.run import open_run, trained_steps
+from devsort.sorting.artifacts import LLC
+from devsort.sorting.charts import circuits
+from devsort.sorting.checkpoints import trained_steps
+from devsort.sorting.run import open_run
 from devsort.storage.files import writing
 
 SECONDS = 12  # of the movie
@@ -44,31 +45,47 @@ def spread(saved, count):
 
 
 def trajectory(run):
-    """Steps, LLC and standard error of the whole model.
+    """Steps, LLC and 95 % interval of the whole model.
 
     None where `devsort llc` has not finished.
     """
     try:
-        full = load_llc(run).sel(restriction="full")
+        full = run.read(LLC).sel(restriction="full")
     except UserError as e:
         print(f"without the LLC: {e}", file=sys.stderr)
         return None
-    return full.checkpoint.values, full.llc.values, full.se.values
+    low, high = full.ci95.transpose("bound", "checkpoint").values
+    return full.checkpoint.values, full.llc.values, low, high
 
 
+@look()
 def render(steps, frames, llc, path):
     """Draws the first frame, then changes its images."""
-    use_style()
     heads = len(frames[0]["OV"])
-    figure, axes = plt.subplots(
-        2, heads + (llc is not None), figsize=(1.9 * heads + 2.4, 4), layout="constrained"
-    )
-    axes = np.reshape(axes, (2, -1))
+    figure = Figure(figsize=(1.9 * heads + 2.4, 4), layout="constrained")
+    axes = figure.subplots(2, heads + (llc is not None), squeeze=False)
+    images = draw_circuits(figure, axes, frames)
+    marker = None if llc is None else curve(axes, llc, steps[0])
+    title = figure.suptitle(f"step {steps[0]:>6}", fontsize=9)
+
+    def show(i):
+        for (kind, head), image in images.items():
+            image.set_data(frames[i][kind][head])
+        title.set_text(f"step {steps[i]:>6}")
+        if marker is not None:
+            marker.set_xdata([max(steps[i], 1)] * 2)
+
+    movie = FuncAnimation(figure, show, frames=len(steps))
+    movie.save(path, PillowWriter(fps=max(len(steps) / SECONDS, 1)), dpi=110)
+
+
+def draw_circuits(figure, axes, frames):
+    """The first frame: (kind, head) → image, in colours that serve all frames."""
+    heads, images = len(frames[0]["OV"]), {}
     limits = {
         kind: np.percentile(np.abs([f[kind] for f in frames]), circuits.CLIP)
         for kind in ("OV", "QK")
     }
-    images = {}
     for row, kind in zip(axes, ("OV", "QK"), strict=True):
         for head in range(heads):
             style = {
@@ -85,21 +102,7 @@ def render(steps, frames, llc, path):
             row[head].set_ylabel("attended number" if kind == "OV" else "current number")
         unit = "logits" if kind == "OV" else "score (nats)"
         figure.colorbar(images[kind, heads - 1], ax=row[heads - 1], label=unit, fraction=0.06)
-    marker = None
-    if llc is not None:
-        marker = curve(axes, llc, steps[0])
-    title = figure.suptitle(f"step {steps[0]:>6}", fontsize=9)
-
-    def show(i):
-        for (kind, head), image in images.items():
-            image.set_data(frames[i][kind][head])
-        title.set_text(f"step {steps[i]:>6}")
-        if marker is not None:
-            marker.set_xdata([max(steps[i], 1)] * 2)
-
-    movie = FuncAnimation(figure, show, frames=len(steps))
-    movie.save(path, PillowWriter(fps=max(len(steps) / SECONDS, 1)), dpi=110)
-    plt.close(figure)
+    return images
 
 
 def curve(axes, llc, step):
@@ -108,8 +111,8 @@ def curve(axes, llc, step):
     for ax in axes[:, -1]:
         ax.remove()
     ax = axes[0, 0].figure.add_subplot(grid[:, -1])
-    x, y, se = llc
-    ax.fill_between(x, y - 1.96 * se, y + 1.96 * se, color=FULL, alpha=0.2, lw=0)
+    x, y, low, high = llc
+    ax.fill_between(x, low, high, color=FULL, alpha=0.2, lw=0)
     ax.plot(x, y, color=FULL)
     ax.set_xscale("log")
     ax.set_xlabel("training step")

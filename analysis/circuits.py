@@ -6,8 +6,8 @@ python analysis/circuits.py runs/baseline --steps 100 1000 6000
 import argparse
 from pathlib import Path
 
-from devsort.charts import circuits
 from devsort.charts.style import save_figure
+from devsort.sorting.charts import circuits
 from devsort.sorting.run import open_run
 
 

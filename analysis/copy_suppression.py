@@ -8,13 +8,14 @@ python analysis/copy_suppression.py --planted
 import argparse
 from pathlib import Path
 
-from devsort.charts import calibration
 from devsort.sorting import planted
+from devsort.sorting.charts import reliability
+from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.sorting.heads import analyse
 from devsort.sorting.heads.function import head_function
 from devsort.sorting.model import infer_shape
-from devsort.sorting.run import load_checkpoint, open_run, trained_steps
+from devsort.sorting.run import open_run
 from devsort.sorting.task import eval_batch
 from devsort.storage.weights import load_weights
 
@@ -41,22 +42,22 @@ def main():
     shape, batch = infer_shape(params, task.list_length, task.numbers), eval_batch(task)
     head = arguments.head
     if head is None:
-        head = int(
-            analyse(params, shape, batch, HeadsConfig()).tables["copy_effect"].min(-1).argmin()
-        )
+        effect = analyse(params, shape, batch, HeadsConfig()).tables["copy_effect"]
+        head = int(effect.min(-1).argmin())
     result = head_function(params, shape, batch, head)
-    print(
-        f"{'head ' + str(head):14}{'loss':>9}{'accuracy':>10}{'entropy':>9}{'confidence':>12}{'ECE':>8}"
-    )
-    for row in calibration.values(result):
-        figures = f"{row['loss']:9.4f}{row['accuracy']:10.4f}{row['entropy']:9.4f}{row['confidence']:12.4f}"
-        print(f"{row['condition']:14}{figures}{row['calibration_error']:8.4f}")
+    columns = {"loss": 9, "accuracy": 10, "entropy": 9, "confidence": 12, "calibration_error": 8}
+    titles = {"calibration_error": "ECE"}
+    heading = "".join(f"{titles.get(name, name):>{width}}" for name, width in columns.items())
+    print(f"{f'head {head}':14}{heading}")
+    for row in reliability.values(result):
+        figures = "".join(f"{row[name]:{width}.4f}" for name, width in columns.items())
+        print(f"{row['condition']:14}{figures}")
     print(f"suppression alone keeps {result.kept:.1%} of the head's effect on the loss")
     print(
         "self-repair through the final scale, logits by head:",
         *(f"{x:+.2f}" for x in result.self_repair),
     )
-    print(*calibration.draw(result, arguments.out), sep="\n")
+    print(*reliability.draw(result, arguments.out), sep="\n")
 
 
 def network(arguments):

@@ -1,5 +1,6 @@
-"""Do the 95 % intervals cover? Repeats of the same estimate with other seeds, against a known or a
-very long truth.
+"""Do the 95 % intervals cover?
+
+The same estimate with other seeds, against a known or a very long truth.
 
 python analysis/coverage.py runs/smoke --repeats 200
 
@@ -14,18 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from devsort.sorting.workers import Worker, chance_context, settings
 from scipy.stats import binomtest
 
-from devsort.execution.device import cores
-from devsort.execution.jobs import Advanced, run_jobs
-from devsort.execution.progress import progress
-from devsort.llc import Context, Estimate, estimate
-from devsort.sampling import sample
-from devsort.sampling.config import SamplerConfig
-from devsort.sampling.trace import Trace
-from devsort.sorting.model import Params
-from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
+from devsort.execution import Advanced, cores, progress, run_jobs
+from devsort.llc import Estimate, estimate
+from devsort.llc.trajectory import Job
+from devsort.sampling import SamplerConfig, Trace, sample
+from devsort.sorting.checkpoints import trained_steps
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.samplers import SortSampler, chance_loss, settings
 
 CHAINS = 4
 SETTINGS = SamplerConfig(
@@ -40,12 +38,7 @@ POTENTIALS = {
 
 def split(trace: Trace) -> list[Trace]:
     """One trace of many chains as many traces of four: chains are independent."""
-
-    def part(value, i: int):
-        return value[i : i + CHAINS] if isinstance(value, np.ndarray) else value
-
-    starts = range(0, len(trace.loss), CHAINS)
-    return [Trace(**{name: part(value, i) for name, value in vars(trace).items()}) for i in starts]
+    return [trace.chains(slice(i, i + CHAINS)) for i in range(0, len(trace.loss), CHAINS)]
 
 
 def report(name: str, estimates: list[Estimate]) -> None:
@@ -57,10 +50,9 @@ def report(name: str, estimates: list[Estimate]) -> None:
     low, high = binomtest(covered, len(llc)).proportion_ci()
     spread = llc.std(ddof=1)
     mean_se = float(np.sqrt(np.mean([e.se**2 for e in estimates])))
-    print(
-        f"{name:28} truth {truth:8.3f} ± {error:.3f}  covered {covered / len(llc):.1%} ({low:.1%}–{high:.1%})  "
-        f"spread {spread:.3f}  stated SE {mean_se:.3f}"
-    )
+    share = f"covered {covered / len(llc):.1%} ({low:.1%}–{high:.1%})"
+    errors = f"spread {spread:.3f}  stated SE {mean_se:.3f}"
+    print(f"{name:28} truth {truth:8.3f} ± {error:.3f}  {share}  {errors}")
 
 
 def of_run(run: Run, repeats: int) -> list[Estimate]:
@@ -69,24 +61,19 @@ def of_run(run: Run, repeats: int) -> list[Estimate]:
     Chains are independent, so four at a time are a repeat of their own.
     """
     step = trained_steps(run)[-1]
-    params = load_checkpoint(run, step)
-    halves = [
-        _many(run, seed, CHAINS * count)
-        for seed, count in enumerate((repeats // 2, repeats - repeats // 2))
-    ]
+    counts = (repeats // 2, repeats - repeats // 2)
+    halves = [_many(run, seed, CHAINS * count) for seed, count in enumerate(counts)]
     total = repeats * CHAINS * settings(run).num_steps
-    with progress(
-        total=total, desc=f"coverage {run.path.name}", unit="chain-step", unit_scale=True
-    ) as bar:
-        done = dict(
-            run_jobs(partial(_trace, halves, step, params), range(2), min(2, cores()), bar.update)
-        )
-    context = chance_context(run, settings(run))
-    return [estimate(part, context) for _, trace in sorted(done.items()) for part in split(trace)]
+    name = f"coverage {run.path.name}"
+    with progress(total=total, desc=name, unit="chain-step", unit_scale=True) as bar:
+        work = partial(_trace, halves, step)
+        done = dict(run_jobs(work, range(2), min(2, cores()), bar.update))
+    parts = [part for _, trace in sorted(done.items()) for part in split(trace)]
+    return [estimate(part, chance_loss=chance_loss(run)) for part in parts]
 
 
-def _trace(halves: list[Run], step: int, params: Params, i: int, advanced: Advanced) -> Trace:
-    return Worker(halves[i], ("full",))({step: params}, advanced)[step][0]
+def _trace(halves: list[Run], step: int, i: int, advanced: Advanced) -> Trace:
+    return SortSampler(halves[i])(Job((step,), "full"), advanced)[step]
 
 
 def _many(run: Run, seed: int, chains: int) -> Run:
@@ -106,7 +93,7 @@ def main() -> None:
     config = SETTINGS.model_copy(update={"num_chains": CHAINS * arguments.repeats})
     for name, (params, loss) in POTENTIALS.items():
         trace = sample(lambda p, f=loss: f(p), params, None, config)
-        report(name, [estimate(part, Context.of(config)) for part in split(trace)])
+        report(name, [estimate(part) for part in split(trace)])
     run = open_run(arguments.run, tuple(arguments.set))
     report(f"{run.path.name}, last checkpoint", of_run(run, arguments.repeats))
 

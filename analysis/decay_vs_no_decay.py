@@ -6,15 +6,16 @@ python analysis/decay_vs_no_decay.py runs/baseline runs/no-decay
 import sys
 from pathlib import Path
 
-from devsort.charts import compare as chart
+from devsort.sorting.charts.story import draw_comparison
+from devsort.sorting.compare import compare_runs
 from devsort.sorting.run import open_run
-from devsort.stages.compare import compare_runs, markdown
+from devsort.stages.compare import markdown
 
 
 def main(paths: list[str]) -> None:
     runs = [open_run(path) for path in paths]
     print(markdown(compare_runs(runs)))
-    for saved in chart.draw(runs, Path("comparison")):
+    for saved in draw_comparison(runs, Path("comparison")):
         print(saved)
 
 

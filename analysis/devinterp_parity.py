@@ -1,5 +1,6 @@
-"""Our sampler beside devinterp's at eight checkpoints, same settings: λ̂ of the whole model with
-standard errors.
+"""Our sampler beside devinterp's at eight checkpoints, with the same settings.
+
+Prints λ̂ of the whole model with standard errors.
 
 python analysis/devinterp_parity.py runs/baseline --out comparison
 
@@ -11,35 +12,34 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from devsort.sorting.workers import ReferenceWorker, Worker, chance_context, settings
+from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, save_figure, use_style
-from devsort.execution.jobs import Advanced, run_jobs
-from devsort.execution.progress import progress
+from devsort.charts.style import INK, PALETTE, look, save_figure
+from devsort.execution import Advanced, progress, run_jobs
 from devsort.llc import estimate
-from devsort.sampling.trace import Trace
-from devsort.sorting.llc import chosen_steps
-from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
+from devsort.llc.trajectory import Job, Sampler
+from devsort.sampling import Trace
+from devsort.sorting.checkpoints import chosen_steps, trained_steps
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.samplers import DevinterpSampler, SortSampler, chance_loss
 
 CHECKPOINTS = 8
 
 
-def trajectory(run: Run, steps: list[int], worker: Worker | ReferenceWorker) -> np.ndarray:
+def trajectory(run: Run, steps: list[int], sampler: Sampler) -> np.ndarray:
     """λ̂ and its standard error at each step, (2, steps)."""
-    context = chance_context(run, settings(run))
-    sampler = run.config.llc.sampler
-    with progress(
-        total=len(steps) * sampler.num_chains * sampler.num_steps, desc=type(worker).__name__
-    ) as bar:
-        count = worker.processes(bar.total)
-        traces = dict(run_jobs(partial(_trace, run, worker), steps, count, bar.update))
-    return np.array([[e.llc, e.se] for e in (estimate(traces[step], context) for step in steps)]).T
+    c, chance = run.config.llc.sampler, chance_loss(run)
+    total = len(steps) * c.num_chains * c.num_steps
+    with progress(total=total, desc=type(sampler).__name__) as bar:
+        count = sampler.processes(bar.total)
+        traces = dict(run_jobs(partial(_trace, sampler), steps, count, bar.update))
+    found = [estimate(traces[step], chance_loss=chance) for step in steps]
+    return np.array([[e.llc, e.se] for e in found]).T
 
 
-def _trace(run: Run, worker: Worker | ReferenceWorker, step: int, advanced: Advanced) -> Trace:
-    return worker({step: load_checkpoint(run, step)}, advanced)[step][0]
+def _trace(sampler: Sampler, step: int, advanced: Advanced) -> Trace:
+    return sampler(Job((step,), "full"), advanced)[step]
 
 
 def main() -> None:
@@ -50,29 +50,24 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc"
     )
     arguments = parser.parse_args()
-    run = open_run(arguments.run, tuple(arguments.set))
-    steps = chosen_steps(
-        [s for s in trained_steps(run) if s >= run.config.llc.first_step], CHECKPOINTS
-    )
-    ours, theirs = (
-        trajectory(run, steps, kind(run, ("full",))) for kind in (Worker, ReferenceWorker)
-    )
+    run = open_run(arguments.run, ("llc.sampler.geometry=absolute", *arguments.set))
+    late = [s for s in trained_steps(run) if s >= run.config.llc.first_step]
+    steps = chosen_steps(late, CHECKPOINTS)
+    ours, theirs = (trajectory(run, steps, kind(run)) for kind in (SortSampler, DevinterpSampler))
     z = (ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
     print(f"{'step':>6} {'devsort':>9} {'± SE':>6} {'devinterp':>9} {'± SE':>6} {'z':>6}")
     for i, step in enumerate(steps):
-        print(
-            f"{step:6d} {ours[0, i]:9.1f} {ours[1, i]:6.1f} {theirs[0, i]:9.1f} {theirs[1, i]:6.1f} {z[i]:6.2f}"
-        )
+        told = (f"{llc:9.1f} {se:6.1f}" for llc, se in (ours[:, i], theirs[:, i]))
+        print(f"{step:6d} {' '.join(told)} {z[i]:6.2f}")
     print("\n".join(str(path) for path in draw(steps, ours, theirs, z, arguments.out)))
 
 
+@look()
 def draw(
     steps: list[int], ours: np.ndarray, theirs: np.ndarray, z: np.ndarray, folder: Path
 ) -> list[Path]:
-    use_style()
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(4.5, 3.6), sharex=True, height_ratios=(2, 1)
-    )
+    figure = Figure(figsize=(4.5, 3.6))
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     for (llc, se), label, colour, marker in (
         (ours, "devsort", INK, "o"),
         (theirs, "devinterp", PALETTE[1], "s"),

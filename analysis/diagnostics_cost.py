@@ -15,11 +15,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from devsort.sorting.workers import Worker, chance_context, settings
 
+from devsort.execution import unheard
 from devsort.llc import estimate
-from devsort.sampling import sgld, sorting
-from devsort.sorting.run import load_checkpoint, open_run, trained_steps
+from devsort.llc.trajectory import Job
+from devsort.sampling import sgld
+from devsort.sorting import objective
+from devsort.sorting.checkpoints import trained_steps
+from devsort.sorting.run import open_run
+from devsort.sorting.samplers import SortSampler, chance_loss
+
+RESTRICTIONS = ("full", "h0")
 
 
 @contextmanager
@@ -38,17 +44,19 @@ def timed(owner: object, name: str, spent: dict[str, float]):
         yield
 
 
-def shares(worker: Worker, checkpoints: dict, context) -> tuple[float, float, float, float]:
+def shares(
+    sampler: SortSampler, steps: tuple[int, ...], chance: float
+) -> tuple[float, float, float, float]:
     """Seconds of all sampling, of the record, of the parts, and of the estimates."""
     spent: dict[str, float] = {}
     start = time.thread_time()
-    with timed(sgld._Record, "__call__", spent), timed(sorting, "_mean_of", spent):
-        traces = worker(checkpoints, lambda _: None)
+    with timed(sgld._Record, "__call__", spent), timed(objective, "_mean_of", spent):
+        found = [sampler(Job(steps, name), unheard) for name in RESTRICTIONS]
     whole = time.thread_time() - start
     start = time.thread_time()
-    for row in traces.values():
-        for trace in row:
-            estimate(trace, context)
+    for traces in found:
+        for trace in traces.values():
+            estimate(trace, chance_loss=chance)
     return whole, spent["__call__"], spent["_mean_of"], time.thread_time() - start
 
 
@@ -58,23 +66,15 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     run = open_run(arguments.run)
-    worker = Worker(run, ("full", "h0"))
-    steps = trained_steps(run)[-worker.checkpoints :]
-    checkpoints = {step: load_checkpoint(run, step) for step in steps}
-    context = chance_context(run, settings(run))
-    turns = [shares(worker, checkpoints, context) for _ in range(arguments.repeats)]
+    sampler = SortSampler(run)
+    steps = tuple(trained_steps(run)[-sampler.stack :])
+    turns = [shares(sampler, steps, chance_loss(run)) for _ in range(arguments.repeats)]
     whole, record, parts, estimates = np.median(np.array(turns), 0)
     total = whole + estimates
     print(f"{len(steps)} checkpoints, whole model and one head: {total:.2f} s")
-    for name, seconds in (
-        ("record", record),
-        ("parts of the data", parts),
-        ("estimates and flags", estimates),
-    ):
+    costs = {"record": record, "parts of the data": parts, "estimates and flags": estimates}
+    for name, seconds in {**costs, "all diagnostics": sum(costs.values())}.items():
         print(f"  {name:20} {seconds:6.3f} s  {seconds / total:6.1%}")
-    print(
-        f"  {'all diagnostics':20} {record + parts + estimates:6.3f} s  {(record + parts + estimates) / total:6.1%}"
-    )
 
 
 if __name__ == "__main__":

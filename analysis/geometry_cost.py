@@ -6,22 +6,26 @@ python analysis/geometry_cost.py runs/baseline --step 825 --rounds 12
 
 import argparse
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from geometry_tools import ABSOLUTE, RELATIVE, with_sampler
 
-from devsort.artifacts import Run, load_checkpoint, open_run
-from devsort.llc.workers import Worker, settings
+from devsort.execution import one_core
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.objective import Checkpoint
+from devsort.sorting.run import open_run
+from devsort.sorting.samplers import SortSampler
 
 STEPS = 40
+GEOMETRIES = {"absolute": ABSOLUTE, "relative": RELATIVE}
 
 
-def with_sampler(run: Run, **changes: object) -> Run:
-    """The run with other sampler settings and no parts of the data."""
-    sampler = settings(run).model_copy(update=changes)
-    llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
-    return replace(run, config=run.config.model_copy(update={"llc": llc}))
+def milliseconds(sampler: SortSampler, checkpoints: dict[int, Checkpoint], name: str) -> float:
+    """Median processor time of a step."""
+    ticks: list[float] = []
+    sampler.sample(checkpoints, name, lambda _: ticks.append(time.process_time()))
+    return 1e3 * float(np.median(np.diff(ticks)))
 
 
 def main() -> None:
@@ -32,25 +36,28 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     params = load_checkpoint(run, arguments.step)
-    lanes = {"one checkpoint": {0: params}, "four": {i: dict(params) for i in range(4)}}
-    for (told, stacked), name in ((x, n) for x in lanes.items() for n in ("full", "h0")):
-        workers = {
-            geometry: Worker(with_sampler(run, geometry=geometry, num_draws=STEPS), (name,))
-            for geometry in ("absolute", "relative")
-        }
-        spent: dict[str, list[float]] = {geometry: [] for geometry in workers}
-        for _ in range(arguments.rounds):
-            for geometry, worker in workers.items():
-                ticks: list[float] = []
-                worker(stacked, lambda _, ticks=ticks: ticks.append(time.process_time()))
-                spent[geometry].append(float(np.median(np.diff(ticks))))
-        best = {geometry: 1e3 * np.median(times) for geometry, times in spent.items()}
-        ratio = np.array(spent["relative"]) / np.array(spent["absolute"])
-        error = ratio.std(ddof=1) / np.sqrt(len(ratio))
-        print(
-            f"{told:16} {name:5} absolute {best['absolute']:.2f} ms  "
-            f"relative {best['relative']:.2f} ms  ratio {np.median(ratio):.3f} ± {error:.3f}"
-        )
+    length = {"num_burnin_steps": 0, "num_draws": STEPS}
+    samplers = {
+        geometry: SortSampler(with_sampler(run, **changes, **length))
+        for geometry, changes in GEOMETRIES.items()
+    }
+    for told, count in (("one checkpoint", 1), ("four", 4)):
+        for name in ("full", "h0"):
+            held = {i: samplers["absolute"].checkpoint(dict(params)) for i in range(count)}
+            with one_core():
+                rounds = [
+                    [milliseconds(s, held, name) for s in samplers.values()]
+                    for _ in range(arguments.rounds)
+                ]
+            absolute, relative = np.array(rounds).T
+            ratio = relative / absolute
+            error = ratio.std(ddof=1) / np.sqrt(len(ratio))
+            print(
+                f"{told:16} {name:5} absolute {np.median(absolute):.2f} ms  "
+                f"relative {np.median(relative):.2f} ms  "
+                f"ratio {np.median(ratio):.3f} ± {error:.3f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from devsort.sampling.config import DEFAULTS
 from devsort.sorting.model import Params
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import SortSampler, settings
+from devsort.sorting.task import Batch
 
 RELATIVE = {"geometry": "relative", **DEFAULTS["relative"]}
 ABSOLUTE = {"geometry": "absolute", **DEFAULTS["absolute"]}
@@ -24,9 +25,20 @@ def with_sampler(run: Run, **changes: object) -> Run:
     return replace(run, config=run.config.model_copy(update={"llc": llc}))
 
 
-def traces(run: Run, networks: Mapping[int, Params], restriction: str = "full") -> dict[int, Trace]:
-    """The trace of each network, on one core; its number names its noise."""
+def traces(
+    run: Run, networks: Mapping[int, Params], restriction: str = "full", data: Batch | None = None
+) -> dict[int, Trace]:
+    """The trace of each network, on one core; its number names its noise.
+
+    Args:
+        run: Its config says how, and on which task.
+        networks: Number → weights.
+        restriction: What may move.
+        data: In place of the task's own, as many lists.
+    """
     sampler, found, numbers = SortSampler(run), {}, list(networks)
+    if data is not None:
+        sampler.data = data
     with one_core():
         for i in range(0, len(numbers), sampler.stack):
             stack = numbers[i : i + sampler.stack]

@@ -1,5 +1,6 @@
-"""How time and memory grow with the number of lanes: one worker, one checkpoint, 1 to 4,096 chains
-of the whole model.
+"""How time and memory grow with the number of lanes.
+
+One sampler, one checkpoint, 1 to 4,096 chains of the whole model.
 
 python analysis/lane_growth.py --out docs/figures
 
@@ -14,14 +15,15 @@ import resource
 import time
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
-from devsort.sorting.workers import Worker
+from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, save_figure, use_style
+from devsort.charts.style import INK, PALETTE, look, save_figure
+from devsort.execution import one_core
 from devsort.sorting.config import default_config
-from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.model import init_params
 from devsort.sorting.run import Run
+from devsort.sorting.samplers import SortSampler
 
 LANES = (1, 4, 16, 64, 256, 1024, 4096)
 STEPS = 8
@@ -33,20 +35,22 @@ def measure(lanes: int, memory: int) -> tuple[float, float]:
     config = default_config(
         (*chains, "llc.sampler.num_burnin_steps=0", "llc.parts=[]", f"memory={memory}")
     )
-    worker = Worker(Run(Path("growth"), config), ("full",))
-    params = init_params(model_shape(config.task, config.model), config.model.init_scale, 0)
     ticks: list[float] = []
-    if lanes:
-        start = time.perf_counter()
-        worker({1: params}, lambda _: ticks.append(time.perf_counter()))
-        ticks[:0] = [start]
+    with one_core():
+        sampler = SortSampler(Run(Path("growth"), config))
+        params = init_params(sampler.shape, config.model.init_scale, 0)
+        checkpoint = sampler.checkpoint(params)
+        if lanes:
+            ticks.append(time.perf_counter())
+            sampler.sample({1: checkpoint}, "full", lambda _: ticks.append(time.perf_counter()))
     seconds = ticks[-1] - ticks[0] if lanes else 0.0
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+@look()
 def draw(seconds: np.ndarray, mebibytes: np.ndarray, memory: int, folder: Path) -> list[Path]:
-    use_style()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(6.0, 2.4))
+    figure = Figure(figsize=(6.0, 2.4))
+    left, right = figure.subplots(1, 2)
     linear = seconds[-1] * np.array(LANES) / LANES[-1]
     left.plot(LANES, linear, color="0.6", lw=0.8, label="linear")
     left.plot(LANES, seconds, color=INK, marker="o", ms=3.5, lw=0, label="measured")

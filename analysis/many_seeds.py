@@ -1,5 +1,6 @@
-"""Two figures over the seeds of a study: LLC and scores over training, and what the heads of each
-variation ended as.
+"""Two figures over the seeds of a study.
+
+LLC and scores over training, and what the heads of each variation ended as.
 
 python analysis/many_seeds.py analysis/results --out docs/figures
 
@@ -40,9 +41,9 @@ NAMES = {
 }
 
 
+@style.look()
 def development(points: pd.DataFrame) -> Figure:
     """LLC and scores of every seed of the two main groups, with the median over seeds."""
-    style.use_style()
     figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
     axes = figure.subplots(len(ROWS), 2, sharex=True, height_ratios=[2, 1, 1])
     for column, (group, title) in zip(axes.T, MAIN.items(), strict=True):
@@ -67,9 +68,9 @@ def seeds(ax: Axes, points: pd.DataFrame, name: str) -> None:
     ax.plot(table.index, table.median(axis=1), color=style.INK, lw=1.4)
 
 
+@style.look()
 def ends(runs: pd.DataFrame) -> Figure:
     """The three scores of every run at its end, a row a variation."""
-    style.use_style()
     runs = runs.assign(variation=[variation(run) for run in runs.to_dict("records")])
     names = list(dict.fromkeys(runs.variation))
     figure = Figure(figsize=(style.WIDTH, 0.55 + 0.2 * len(names)), layout="constrained")

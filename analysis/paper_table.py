@@ -1,14 +1,16 @@
-"""The paper's claims over many seeds: what was measured, with intervals, and what the rules say of
-each claim.
+"""The paper's claims over many seeds.
+
+What was measured, with intervals, and what the rules say of each claim.
 
 devsort sweep studies/paper.yaml
 python analysis/paper_table.py runs/paper
 python analysis/paper_table.py runs/paper --claim c
 python analysis/paper_table.py runs/paper --brief
 
-Claims are in devsort/sweep/claims.py and the rules in devsort/sweep/verdicts.py; docs/sweeps.md
-says when they were written. Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own
-tables as CSV and its study file, so that the verdicts can be had again without the runs.
+Claims and rules are in devsort/sorting/claims; docs/sweeps.md says when they were written.
+
+Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study
+file, so that the verdicts can be had again without the runs.
 """
 
 import argparse
@@ -26,17 +28,8 @@ from devsort.storage.files import write_atomic
 from devsort.storage.objects import write_json
 from devsort.sweep import load_table, load_trajectories
 
-COLUMNS = (
-    "",
-    "claim",
-    "measured",
-    "n",
-    "estimate",
-    "95 % interval",
-    "verdict",
-    "more",
-    "again with",
-)
+COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict",
+           "more", "again with")  # fmt: skip
 BRIEF = COLUMNS[:-2]
 
 
@@ -66,7 +59,8 @@ def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None
     """Writes the claims and what they were made from."""
     out, name = arguments.out, arguments.name
     kept = tables["runs"]
-    head = f"{len(kept)} runs of {arguments.folder}, devsort {', '.join(sorted(set(kept.devsort.dropna())))}.\n\n"
+    versions = ", ".join(sorted(set(kept.devsort.dropna())))
+    head = f"{len(kept)} runs of {arguments.folder}, devsort {versions}.\n\n"
     write_atomic(out / f"{name}.md", (head + markdown(found, arguments.folder) + "\n").encode())
     rows = [asdict(claim) | {"command": command(claim, arguments.folder)} for claim in found]
     write_json(

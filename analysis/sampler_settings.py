@@ -1,5 +1,6 @@
-"""What the sampler's settings change: λ̂ at an early, a middle and a late checkpoint, one setting
-changed at a time.
+"""What the sampler's settings change, one at a time.
+
+Prints λ̂ at an early, a middle and a late checkpoint.
 
 python analysis/sampler_settings.py runs/baseline
 """
@@ -10,14 +11,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from devsort.sorting.workers import Worker, chance_context, settings
-
-from devsort.execution.device import cores
-from devsort.execution.jobs import Advanced, run_jobs
+from devsort.execution import Advanced, cores, run_jobs
 from devsort.llc import estimate
-from devsort.sampling.trace import Trace
-from devsort.sorting.llc import chosen_steps
-from devsort.sorting.run import Run, load_checkpoint, open_run, trained_steps
+from devsort.llc.trajectory import Job
+from devsort.sampling import Trace
+from devsort.sorting.checkpoints import chosen_steps, trained_steps
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.samplers import SortSampler, chance_loss
 
 VARIANTS = {
     "default": {},
@@ -42,9 +42,7 @@ def variant(run: Run, changes: dict) -> Run:
 
 def _trace(run: Run, job: tuple[str, int], advanced: Advanced) -> Trace:
     name, step = job
-    return Worker(variant(run, VARIANTS[name]), ("full",))(
-        {step: load_checkpoint(run, step)}, advanced
-    )[step][0]
+    return SortSampler(variant(run, VARIANTS[name]))(Job((step,), "full"), advanced)[step]
 
 
 def main() -> None:
@@ -57,23 +55,14 @@ def main() -> None:
     steps = chosen_steps(saved, 4)[1:]
     jobs = [(name, step) for name in VARIANTS for step in steps]
     rows = []
-    traces = dict(run_jobs(partial(_trace, run), jobs, cores(), lambda _: None))
+    traces = dict(run_jobs(partial(_trace, run), jobs, cores()))
     print(f"{'setting':30} {'step':>6} {'LLC':>8} {'± SE':>6} {'R-hat':>6} {'climb':>6}  flags")
     for name, step in jobs:
-        changed = variant(run, VARIANTS[name])
-        e = estimate(traces[name, step], chance_context(changed, settings(changed)))
-        rows.append(
-            {
-                "setting": name,
-                "step": step,
-                "llc": e.llc,
-                "se": e.se,
-                "rhat": e.rhat,
-                "flags": e.flags,
-            }
-        )
-        told = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}  {', '.join(e.flags)}"
-        print(f"{name:30} {step:6d} {told}")
+        e = estimate(traces[name, step], chance_loss=chance_loss(run))
+        found = {"llc": e.llc, "se": e.se, "rhat": e.rhat, "flags": e.flags}
+        rows.append({"setting": name, "step": step, **found})
+        told = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}"
+        print(f"{name:30} {step:6d} {told}  {', '.join(e.flags)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

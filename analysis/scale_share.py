@@ -1,45 +1,58 @@
 """How much of the absolute LLC's development is the scale of the weights?
 
-python analysis/scale_share.py runs --json analysis/results/scale_share.json --figure
-scale_share.svg
+python analysis/scale_share.py runs
 
 Absolute geometry measures a checkpoint at the scales that training left it with. Each checkpoint is
 also measured after the exact symmetry that brings the scales of one reference checkpoint back:
-W_E's root mean square and both gains become the reference's, and so do the ratios W_V : W_O and W_Q
-: W_K of each head (seven factors; the products behind them are the function's own and stay). The
-function is the same, so what changes is scale. Printed are the shares of the rise, of the peak and
-of the difference between decay and no decay, with standard errors.
+W_E's root mean square and both gains become the reference's, and so do the ratios W_V : W_O and
+W_Q : W_K of each head (seven factors; the products behind them are the function's own and stay).
+The function is the same, so what changes is scale. Printed are the shares of the rise, of the peak
+and of the difference between decay and no decay, for the whole model and for each head, with
+standard errors (of sampling; the reference itself is one measurement, not two).
+
+Layer norm's ε = 1e-5 is the one thing that does not scale along: how far it changes the loss is
+printed too.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from geometry_cost import with_sampler
+from geometry_tools import ABSOLUTE, RELATIVE, rms, traces, with_sampler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from devsort.artifacts import Run, load_checkpoint, open_run
+from devsort.charts import style
 from devsort.llc import estimate
-from devsort.llc.workers import Worker, chance_context, settings
-from devsort.model import ATTN, Params
-from devsort.symmetries import scaled
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.model import ATTN, Params
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.samplers import chance_loss
+from devsort.sorting.symmetries import scaled
+from devsort.storage.files import write_atomic
 
-REFERENCE = ("baseline", 91)
-STEPS = {"baseline": (68, 91, 383, 825, 6000), "no-decay": (68, 825, 6000)}
-PEAK, END = 825, 6000
-KINDS = {
-    "absolute": {"geometry": "absolute"},
-    "rescaled": {"geometry": "absolute"},
-    "relative": {"geometry": "relative", "localization": 6.66, "lr": 4e-3},
-}
-COLORS = {"absolute": "#0072B2", "rescaled": "#E69F00", "relative": "#009E73"}  # Okabe–Ito
-BLOCKS = {"W_E": "embed.W_E", "W_pos": "pos_embed.W_pos", "W_V": ATTN + "W_V", "W_O": ATTN + "W_O",
-          "W_Q": ATTN + "W_Q", "W_U": "unembed.W_U", "gain 1": "blocks.0.ln1.w"}  # fmt: skip
-
-
-def rms(params: Params, name: str, head: int | None = None) -> float:
-    value = params[name] if head is None else params[name][head]
-    return float(value.double().square().mean().sqrt())
+RUNS = ("baseline", "no-decay")
+REFERENCE, PEAK, END = 91, 825, 6000  # the reference is the baseline's
+STEPS = (29, 46, 68, 91, 147, 215, 383, 562, 825, 1468, 2800, 6000)
+HEADS = ("h0", "h1")
+KINDS = {"absolute": ABSOLUTE, "rescaled": ABSOLUTE, "relative": RELATIVE}
+AT_ONCE = 4  # checkpoints measured between two savings
+CURVES = {
+    "absolute": (style.PALETTE[0], "o", "absolute geometry"),
+    "rescaled": (style.PALETTE[1], "s", f"absolute, at the scales of baseline step {REFERENCE}"),
+    "relative": (style.PALETTE[2], "D", "relative geometry"),
+}  # colour, marker, label
+BLOCKS = {
+    "gain of the first norm": ("blocks.0.ln1.w", style.PALETTE[4], "-."),
+    "W_U": ("unembed.W_U", style.PALETTE[5], (0, (5, 1))),
+    "W_Q": (ATTN + "W_Q", style.PALETTE[9], "-"),
+    "W_V": (ATTN + "W_V", style.PALETTE[7], "--"),
+    "W_E": ("embed.W_E", style.INK, "-"),
+    "W_pos": ("pos_embed.W_pos", style.PALETTE[6], ":"),
+}  # parameter, colour, line; W_O's is that of W_V to within a few per cent
+Rows = dict[str, dict]  # "kind run step restriction" → estimate
 
 
 def at_scales_of(params: Params, reference: Params) -> Params:
@@ -59,106 +72,144 @@ def at_scales_of(params: Params, reference: Params) -> Params:
     return params
 
 
-def measured(run: Run, kind: str, params: dict[int, Params]) -> dict[int, dict]:
-    """step → llc and se, checkpoints side by side."""
-    run = with_sampler(run, **KINDS[kind])
-    traces = Worker(run, ("full",))(params, lambda _: None)
-    context = chance_context(run, settings(run))
-    found = {step: estimate(trace, context) for step, (trace,) in traces.items()}
-    return {s: {"llc": e.llc, "se": e.se, "flags": list(e.flags)} for s, e in found.items()}
+def measured(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
+    """Step → estimate, checkpoints side by side."""
+    found = {}
+    for step, trace in traces(run, params, restriction).items():
+        e = estimate(trace, chance_loss=chance_loss(run))
+        found[step] = {"llc": e.llc, "se": e.se, "ci95": e.ci95, "rhat": e.rhat}
+        found[step] |= {"loss": float(trace.init_loss.mean()), "flags": list(e.flags)}
+    return found
 
 
-def share(part: tuple[float, float], whole: tuple[float, float]) -> tuple[float, float]:
-    """1 − part/whole with its error; both are (value, SE)."""
-    ratio = part[0] / whole[0]
-    return 1 - ratio, abs(ratio) * float(np.hypot(part[1] / part[0], whole[1] / whole[0]))
+def wanted(run: str) -> dict[str, tuple[int, ...]]:
+    """Restriction → steps."""
+    few = (REFERENCE, PEAK, END) if run == RUNS[0] else (END,)
+    return {"full": STEPS, **dict.fromkeys(HEADS, few)}
 
 
-def less(a: dict, b: dict) -> tuple[float, float]:
-    return a["llc"] - b["llc"], float(np.hypot(a["se"], b["se"]))
+def measure(folder: Path, path: Path, found: dict) -> None:
+    """Fills in what is missing of {"rows", "scales"}, and saves as it goes."""
+    runs = {name: open_run(folder / name) for name in RUNS}
+    reference = load_checkpoint(runs[RUNS[0]], REFERENCE)
+    for name, run in runs.items():
+        weights = {step: load_checkpoint(run, step) for step in STEPS}
+        found["scales"][name] = {
+            told: [rms(p, block[0]) for p in weights.values()] for told, block in BLOCKS.items()
+        }
+        for restriction, kind in ((r, k) for r in wanted(name) for k in KINDS):
+            key = f"{kind} {name} {{}} {restriction}"
+            todo = [s for s in wanted(name)[restriction] if key.format(s) not in found["rows"]]
+            for group in (todo[i : i + AT_ONCE] for i in range(0, len(todo), AT_ONCE)):
+                params = {s: weights[s] for s in group}
+                if kind == "rescaled":
+                    params = {s: at_scales_of(p, reference) for s, p in params.items()}
+                rows = measured(with_sampler(run, **KINDS[kind]), params, restriction)
+                found["rows"] |= {key.format(s): row for s, row in rows.items()}
+                save(path, found)
 
 
-def shares(rows: dict) -> dict[str, tuple[float, float]]:
-    """Share of each feature of the absolute curve that is scale."""
-
-    def of(kind: str, run: str, step: int) -> dict:
-        return rows[f"{kind} {run} {step}"]
-
-    first = REFERENCE[1]
-    rise = [
-        less(of(k, "baseline", PEAK), of(k, "baseline", first)) for k in ("rescaled", "absolute")
-    ]
-    peak = [
-        (v["llc"], v["se"]) for v in (of(k, "baseline", PEAK) for k in ("rescaled", "absolute"))
-    ]
-    decay = [less(of(k, "baseline", END), of(k, "no-decay", END)) for k in ("rescaled", "absolute")]
+def shares(rows: Rows, restriction: str) -> dict[str, tuple[float, float]]:
+    """Share of each feature of the absolute curve that is scale, with its standard error."""
+    first, last = RUNS
+    names = {
+        "start": f"absolute {first} {REFERENCE}",
+        "peak": f"absolute {first} {PEAK}",
+        "end": f"absolute {first} {END}",
+        "other": f"absolute {last} {END}",
+        "peak at start's": f"rescaled {first} {PEAK}",
+        "end at start's": f"rescaled {first} {END}",
+        "other at start's": f"rescaled {last} {END}",
+    }
+    v = {told: rows[f"{name} {restriction}"] for told, name in names.items()}
     return {
-        f"rise {first} → {PEAK}": share(*rise),
-        f"height at the peak {PEAK}": share(*peak),
-        f"decay less no decay at {END}": share(*decay),
+        f"rise {REFERENCE} → {PEAK}": with_error(
+            lambda x: (x["peak"] - x["peak at start's"]) / (x["peak"] - x["start"]), v
+        ),
+        f"height at {PEAK}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
+        f"decay less no decay at {END}": with_error(
+            lambda x: 1 - (x["end at start's"] - x["other at start's"]) / (x["end"] - x["other"]), v
+        ),
     }
 
 
-def figure(rows: dict, scales: dict, path: Path) -> None:
-    import matplotlib.pyplot as plt
+def with_error(f: Callable[[dict[str, float]], float], rows: Rows) -> tuple[float, float]:
+    """The value of f and its standard error to first order, the estimates being independent."""
+    value = {name: row["llc"] for name, row in rows.items()}
+    moved = [f(value | {name: value[name] + row["se"]}) for name, row in rows.items()]
+    return f(value), float(np.linalg.norm(np.array(moved) - f(value)))
 
-    fig, axes = plt.subplots(2, 2, figsize=(10, 6), sharex=True, sharey="row", layout="constrained")
-    for column, (run, steps) in zip(axes.T, STEPS.items(), strict=True):
-        for kind, marker in zip(KINDS, "osD", strict=True):
-            value = [rows[f"{kind} {run} {s}"] for s in steps]
-            told = f"absolute, at the scales of {REFERENCE[0]} {REFERENCE[1]}"
-            look = {"marker": marker, "color": COLORS[kind], "capsize": 2}
-            look["label"] = told if kind == "rescaled" else kind
-            llc, error = [v["llc"] for v in value], [2 * v["se"] for v in value]
-            column[0].errorbar(steps, llc, error, **look)
-        for (name, values), style in zip(
-            scales[run].items(), ("-", "--", "-.", ":", "-", "--", "-."), strict=True
-        ):
-            column[1].plot(*zip(*values, strict=True), style, label=name)
-        column[0].set(title=run, ylabel="LLC (± 2 SE)", yscale="log")
-        column[1].set(
-            xlabel="training step", ylabel="scale of the block (RMS)", yscale="log", xscale="log"
-        )
-    axes[0, 0].legend(fontsize=8)
-    axes[1, 0].legend(fontsize=8, ncols=2)
-    fig.savefig(path)
+
+@style.look()
+def figure(found: dict) -> Figure:
+    fig = Figure(figsize=(style.WIDTH, 4.6), layout="constrained")
+    axes = fig.subplots(2, 2, sharex=True, sharey="row", height_ratios=(1.35, 1))
+    for (top, bottom), run in zip(axes.T, RUNS, strict=True):
+        for kind in KINDS:
+            curve(top, [found["rows"][f"{kind} {run} {s} full"] for s in STEPS], kind)
+        for told, (_, colour, line) in BLOCKS.items():
+            values = found["scales"][run][told]
+            bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=told)
+        top.set_title("with weight decay (baseline)" if run == RUNS[0] else "without weight decay")
+        bottom.set(xlabel="training step", xscale="log", yscale="log")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].set_ylabel("LLC (nats)")
+    axes[1, 0].set_ylabel("scale of the block (RMS)")
+    axes[0, 1].plot([], [], "x", color=style.FLAG, ms=4, mew=1, label="flagged: not converged")
+    axes[0, 1].legend(loc="upper right")
+    axes[1, 1].legend(loc="lower left", ncols=2)
+    fig.align_ylabels(list(axes[:, 0]))
+    return fig
+
+
+def curve(ax: Axes, rows: list[dict], kind: str) -> None:
+    """LLC over the steps, its 95 % interval as a band, flagged points crossed."""
+    colour, marker, label = CURVES[kind]
+    value, flagged = np.array([r["llc"] for r in rows]), np.array([bool(r["flags"]) for r in rows])
+    ax.plot(STEPS, value, marker=marker, ms=3, mew=0, lw=1.2, color=colour, label=label)
+    low, high = np.array([r["ci95"] for r in rows]).T
+    ax.fill_between(STEPS, low, high, color=colour, alpha=0.25, lw=0)
+    ax.plot(np.array(STEPS)[flagged], value[flagged], "x", color=style.FLAG, ms=4, mew=1, zorder=4)
+
+
+def report(found: dict) -> None:
+    rows = found["rows"]
+    for key, row in rows.items():
+        told = f"{row['llc']:8.1f} ± {row['se']:5.1f}  R-hat {row['rhat']:.2f}"
+        print(f"{key:32} {told}  {', '.join(row['flags'])}")
+    off = {
+        key: abs(row["loss"] - rows[key.replace("rescaled", "absolute")]["loss"])
+        for key, row in rows.items()
+        if key.startswith("rescaled")
+    }
+    worst = max(off, key=off.__getitem__)
+    print(f"rescaling changes the loss by at most {off[worst]:.1e} nats ({worst})")
+    for restriction, values in found["shares"].items():
+        for name, (value, se) in values.items():
+            print(f"share of scale, {restriction:4} {name:28} {value:6.1%} ± {se:.1%}")
+
+
+def save(path: Path, found: dict) -> None:
+    write_atomic(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
-    parser.add_argument(
-        "--json", type=Path, required=True, help="what is there already is not measured again"
-    )
-    parser.add_argument("--figure", type=Path)
+    results, figures = Path("analysis/results/scale_share.json"), Path("docs/figures")
+    told = "what is there already is not measured again"
+    parser.add_argument("--json", type=Path, default=results, help=told)
+    parser.add_argument("--figure", type=Path, default=figures / "scale-share.png")
     arguments = parser.parse_args()
-    rows = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
-    reference = load_checkpoint(open_run(arguments.runs / REFERENCE[0]), REFERENCE[1])
-    scales: dict[str, dict] = {}
-    for run_name, steps in STEPS.items():
-        run = open_run(arguments.runs / run_name)
-        params = {step: load_checkpoint(run, step) for step in steps}
-        scales[run_name] = {
-            told: [(step, rms(p, name)) for step, p in params.items()]
-            for told, name in BLOCKS.items()
-        }
-        for kind in KINDS:
-            todo = {s: p for s, p in params.items() if f"{kind} {run_name} {s}" not in rows}
-            if kind == "rescaled":
-                todo = {s: at_scales_of(p, reference) for s, p in todo.items()}
-            for i in range(0, len(todo), 4):
-                group = dict(list(todo.items())[i : i + 4])
-                found = measured(run, kind, group)
-                rows |= {f"{kind} {run_name} {s}": row for s, row in found.items()}
-                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-            for s in steps:
-                row = rows[f"{kind} {run_name} {s}"]
-                told = f"{row['llc']:8.1f} ± {row['se']:5.1f}  {','.join(row['flags'])}"
-                print(f"{kind:9} {run_name:9} {s:5d}  {told}", flush=True)
-    for name, (value, se) in shares(rows).items():
-        print(f"share of scale: {name:28} {value:6.1%} ± {se:.1%}")
-    if arguments.figure:
-        figure(rows, scales, arguments.figure)
+    found = {"rows": {}, "scales": {}, "shares": {}}
+    if arguments.json.exists():
+        found = json.loads(arguments.json.read_text())
+    measure(arguments.runs, arguments.json, found)
+    found["shares"] = {r: shares(found["rows"], r) for r in ("full", *HEADS)}
+    save(arguments.json, found)
+    report(found)
+    with style.look():
+        figure(found).savefig(arguments.figure, bbox_inches="tight")
 
 
 if __name__ == "__main__":

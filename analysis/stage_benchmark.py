@@ -1,8 +1,11 @@
 """How well stages are found on trajectories with planted truth: the tables of docs/stages.md.
 
-    python analysis/stage_benchmark.py                      the detector by shape and noise
-    python analysis/stage_benchmark.py --approaches         three approaches and ruptures side by side
-    python analysis/stage_benchmark.py --calibrate          what the settings of the detector change, on other seeds
+    python analysis/stage_benchmark.py              the detector by shape and noise
+    python analysis/stage_benchmark.py --approaches other approaches and ruptures beside it
+    python analysis/stage_benchmark.py --calibrate  what the detector's settings change, on other
+                                                    seeds
+
+--approaches needs more than devsort installs: pip install scikit-learn ruptures.
 
 Settings were chosen on seeds from CALIBRATION_SEED on; the tables are of seeds from REPORT_SEED on
 (--first-seed), which no setting was chosen on.
@@ -22,6 +25,7 @@ from functools import partial
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import binomtest
+from turning_points import prominence, zero_slope
 
 from devsort.stages import Trajectory, detect
 from devsort.stages.config import StagesConfig
@@ -98,26 +102,17 @@ class Score:
 
 def score(found: Sequence[Boundary], planted: np.ndarray) -> Score:
     """Compares found with planted boundaries of one trajectory."""
-    distance = np.array([[abs(b.x - t) for b in found] for t in planted]).reshape(
-        len(planted), len(found)
-    )
-    inside = np.array([[b.low <= t <= b.high for b in found] for t in planted], bool).reshape(
-        distance.shape
-    )
+    shape = len(planted), len(found)
+    distance = np.array([[abs(b.x - t) for b in found] for t in planted]).reshape(shape)
+    inside = np.array([[b.low <= t <= b.high for b in found] for t in planted], bool)
+    inside = inside.reshape(shape)
     matched = inside | (distance <= TOLERANCE)
     hits = int(matched[linear_sum_assignment(np.where(matched, distance, 1e3))].sum())
     near = [int(np.argmin(row)) for row in distance if len(row) and row.min() < NEAR]
     rows = [i for i, row in enumerate(distance) if len(row) and row.min() < NEAR]
     covered = int(inside[rows, near].sum()) if rows else 0
-    return Score(
-        hits,
-        len(found),
-        len(planted),
-        covered,
-        len(rows),
-        int(len(found) > 0 and not len(planted)),
-        1,
-    )
+    false = int(len(found) > 0 and not len(planted))
+    return Score(hits, len(found), len(planted), covered, len(rows), false, 1)
 
 
 def one(job: tuple[str, int], finder: Finder, points: int, noise: Noise) -> tuple[str, Score]:
@@ -146,27 +141,22 @@ def shipped(trajectory: Trajectory, config: StagesConfig) -> list[Boundary]:
 
 
 def with_ruptures(trajectory: Trajectory) -> list[Boundary]:
-    """ruptures.
+    """ruptures: continuous piecewise-linear cost, penalised (PELT).
 
-    Continuous piecewise-linear cost, penalised (PELT), on values in units of the median standard
-    error.
+    On values in units of the median standard error.
     """
     import ruptures as rpt
 
     y = trajectory.llc / np.median(trajectory.se)
-    ends = (
-        rpt.Pelt(model="clinear", min_size=3, jump=1)
-        .fit(y[:, None])
-        .predict(pen=3 * np.log(len(y)))
-    )
-    return [
-        Boundary(float(trajectory.x[i - 1]), *[float(trajectory.x[i - 1])] * 2) for i in ends[:-1]
-    ]
+    fitted = rpt.Pelt(model="clinear", min_size=3, jump=1).fit(y[:, None])
+    *ends, _ = fitted.predict(pen=3 * np.log(len(y)))
+    return [Boundary(*[float(trajectory.x[i - 1])] * 3) for i in ends]
 
 
 def false_stages(s: Score) -> str:
-    """Trajectories in which a stage was invented, with the exact (Clopper-Pearson) 95 % interval of
-    their share.
+    """Trajectories in which a stage was invented.
+
+    With the exact (Clopper-Pearson) 95 % interval of their share.
     """
     low, high = binomtest(s.false, s.trajectories).proportion_ci(method="exact")
     return f"{s.false} of {s.trajectories} ({100 * low:.1f} to {100 * high:.1f} %)"
@@ -178,58 +168,60 @@ def report(plan: Plan) -> None:
         began = time.perf_counter()
         scores = table(finder, plan, times)
         seconds = (time.perf_counter() - began) * plan.workers / len(plan.jobs())
-        print(
-            f"\n{plan.points} checkpoints, {times:g} x the noise, seeds from {plan.first_seed}, {seconds:.2f} s each\n"
-        )
-        print(
-            "| shape | trajectories | precision | recall | F1 | coverage |\n|---|---|---|---|---|---|"
-        )
-        for name, s in {**{k: scores[k] for k in SHAPES}, "all": total(scores, SHAPES)}.items():
-            precision, recall = s.hits / max(s.found, 1), s.hits / s.planted
-            print(
-                f"| {name} | {s.trajectories} | {precision:.3f} | {recall:.3f} | {s.f1:.3f} | {s.coverage:.3f} |"
-            )
-        print("\n| without a boundary | with a false stage (95 % interval) |\n|---|---|")
-        for name, s in {
-            **{k: scores[k] for k in FLAT_SHAPES},
-            "all": total(scores, FLAT_SHAPES),
-        }.items():
-            print(f"| {name} | {false_stages(s)} |", flush=True)
+        of = f"seeds from {plan.first_seed}, {seconds:.2f} s each"
+        print(f"\n{plan.points} checkpoints, {times:g} x the noise, {of}\n")
+        row("shape", "trajectories", "precision", "recall", "F1", "coverage", rule=True)
+        for name, s in with_all(scores, SHAPES).items():
+            ratios = (s.hits / max(s.found, 1), s.hits / s.planted, s.f1, s.coverage)
+            row(name, s.trajectories, *(f"{ratio:.3f}" for ratio in ratios))
+        print()
+        row("without a boundary", "with a false stage (95 % interval)", rule=True)
+        for name, s in with_all(scores, FLAT_SHAPES).items():
+            row(name, false_stages(s))
+
+
+def row(*cells: object, rule: bool = False) -> None:
+    """Prints a row of a Markdown table, with a rule below the first one."""
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+    if rule:
+        print("|" + "---|" * len(cells))
+
+
+def with_all(scores: dict[str, Score], shapes: Sequence[str]) -> dict[str, Score]:
+    """The scores of some shapes, and of all of them together."""
+    return {**{shape: scores[shape] for shape in shapes}, "all": total(scores, shapes)}
 
 
 def approaches(plan: Plan) -> None:
-    rows = {
-        a: partial(shipped, config=StagesConfig(approach=a))
-        for a in ("piecewise", "gaussian-process", "prominence")
+    config = StagesConfig()
+    finders = {
+        "piecewise (shipped)": partial(shipped, config=config),
+        "zero slope of a Gaussian process": partial(zero_slope, config=config),
+        "prominence in standard errors": partial(prominence, config=config),
+        "ruptures (PELT, clinear)": with_ruptures,
     }
     for times in (1.0, 3.0):
-        print(
-            f"\n{plan.points} checkpoints, {times:g} x the noise, {plan.seeds} trajectories a shape\n"
-        )
-        print("| approach | F1 | F1 on dips | coverage | false stages |\n|---|---|---|---|---|")
-        for name, finder in {**rows, "ruptures (PELT, clinear)": with_ruptures}.items():
+        of = f"{plan.seeds} trajectories a shape"
+        print(f"\n{plan.points} checkpoints, {times:g} x the noise, {of}\n")
+        row("approach", "F1", "F1 on dips", "coverage", "false stages", rule=True)
+        for name, finder in finders.items():
             scores = table(finder, plan, times)
             s, turns, flat = (total(scores, group) for group in (SHAPES, ("dip",), FLAT_SHAPES))
             coverage = "–" if name.startswith("ruptures") else f"{s.coverage:.2f}"
-            print(
-                f"| {name} | {s.f1:.3f} | {turns.f1:.3f} | {coverage} | {flat.false} of {flat.trajectories} |",
-                flush=True,
-            )
+            false = f"{flat.false} of {flat.trajectories}"
+            row(name, f"{s.f1:.3f}", f"{turns.f1:.3f}", coverage, false)
 
 
 def calibrate(plan: Plan) -> None:
-    print(
-        f"{plan.points} checkpoints, seeds from {plan.first_seed}; the other settings as shipped\n"
-    )
-    print(
-        "| setting | F1 | coverage | false stages | F1 at 3 x the noise | coverage | false stages |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    of = f"seeds from {plan.first_seed}; the other settings as shipped"
+    print(f"{plan.points} checkpoints, {of}\n")
+    found = ("coverage", "false stages")
+    row("setting", "F1", *found, "F1 at 3 x the noise", *found, rule=True)
     for changed in VARIED:
         finder = partial(shipped, config=StagesConfig(bootstrap=100, **changed))
         cells = [cell for times in (1.0, 3.0) for cell in _cells(table(finder, plan, times))]
         name = ", ".join(f"{key} {value}" for key, value in changed.items()) or "as shipped"
-        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        row(name, *cells)
 
 
 def _cells(scores: dict[str, Score]) -> list[str]:

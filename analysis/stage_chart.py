@@ -1,5 +1,6 @@
-"""The stage chart of one run: loss, LLC, per-head LLC and head-mode scores over log step, with
-stages and events.
+"""The stage chart of one run, over log step.
+
+Loss, LLC, per-head LLC and head-mode scores, with stages and events.
 
 python analysis/stage_chart.py runs/baseline
 """
@@ -7,15 +8,16 @@ python analysis/stage_chart.py runs/baseline
 import sys
 
 from devsort.charts import stage_chart, style
+from devsort.sorting.charts.story import story_of
 from devsort.sorting.run import open_run
 
 
 def main(path: str) -> None:
     run = open_run(path)
-    story = stage_chart.of_run(run)
+    story = story_of(run)
     # change anything here: `story` holds the data, `figure.axes` the panels
     figure = stage_chart.figure(story)
-    for saved in style.save_figure(figure, run.figures, stage_chart.NAME):
+    for saved in style.save_figure(figure, run.figures, "stages"):
         print(saved)
 
 

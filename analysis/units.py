@@ -1,152 +1,201 @@
-"""Does the LLC depend on the units of the weights? Random exact symmetries on checkpoints of both
-runs.
+"""Does the LLC depend on the units of the weights? Random exact symmetries of ten networks.
 
 python analysis/units.py runs --moves 200 --json analysis/results/units.json
 
-Each checkpoint is first lifted: its residual stream is scaled up until layer norm's ε = 1e-5 is
-below a millionth of its variance for all factors in use, so that every move leaves the function
-alone exactly. A move scales the stream, each head's OV and QK circuit and both norms by factors
-from 0.2 to 5 of their own, permutes the heads and rotates their bases. Its LLC, with noise and
-minibatches of its own, is compared with the lifted checkpoint's, from more chains.
+Nine checkpoints of both runs, and a random network of the initial scale whose labels are drawn from
+its own distribution, so that it is a minimum. Each is first lifted: its residual stream is scaled
+up until layer norm's ε = 1e-5 is below a millionth of its variance for all factors in use, so that
+every move leaves the function alone exactly. A move scales the stream, each head's OV and QK
+circuit and both norms by factors from 0.2 to 5 of their own, permutes the heads and rotates their
+bases. Its LLC, with noise and minibatches of its own, is compared with the lifted network's.
+
+The rule, fixed before the first of these chains was run: 20 moves a network, an estimate from 8
+chains, that of the lifted network from 32, at the default settings of relative geometry (nβ = 1000,
+batch 32) with 60 steps of burn-in, from where on a pilot with other seeds (steps 68, 383, 825)
+showed no trend, and 80 draws, all that 20 minutes allow. With d the difference and s the combined
+standard error,
+
+    t:  |d| ≤ q s, q the 97.5 % quantile of Student's t with Welch's degrees of freedom of the pair
+    z:  |d| ≤ 2 s
+
+and the share of the 200 moves that meets each is reported. Errors that are right, of normal
+averages, give 95 % by t and 94 % by z, since an error from 8 chains is itself uncertain.
 """
 
 import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from geometry_cost import with_sampler
-from scipy.stats import kstest
+from geometry_tools import ABSOLUTE, RELATIVE, rms, traces, with_sampler
+from scipy.stats import kstest, t
 
-from devsort.artifacts import load_checkpoint, open_run
-from devsort.config import SamplerConfig
-from devsort.llc import Context, estimate
-from devsort.llc.workers import Worker
-from devsort.model import Params, forward
-from devsort.planted import draw_network
-from devsort.sampling.trace import Trace
-from devsort.symmetries import basis, folded, lifted, random_move, scaled
-from devsort.task import sampling_set
+from devsort.llc import Estimate, estimate
+from devsort.rng import torch_stream
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.model import Params, forward, init_params, model_shape
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.symmetries import basis, folded, lifted, random_move, scaled
+from devsort.sorting.task import Batch, sampling_set
 
 STEPS = {"baseline": (68, 91, 215, 383, 825, 6000), "no-decay": (215, 825, 6000)}
-BASE = 4  # times as many chains at the checkpoint itself
-SETTINGS = {"geometry": "relative", "lr": 4e-3, "n_beta": 1000.0, "localization": 6.67,
-            "num_chains": 8, "num_burnin_steps": 40, "num_draws": 60, "batch_size": 8}  # fmt: skip
-ABSOLUTE = {"geometry": "absolute", "lr": 1.3e-5, "localization": 1000.0}
+CHAINS, AT_HOME = 8, 32
+LENGTH = {"n_beta": 1000.0, "batch_size": 32, "num_burnin_steps": 60, "num_draws": 80}
+ROTATED = ("baseline 91", "no-decay 825")
+CHUNK = 256  # lists per forward pass
 
 
-def sampled(run, networks: list[Params], seed: int, restriction: str = "full") -> list[Trace]:
-    """Traces of networks, each with noise of its own, two side by side."""
-    worker, traces = Worker(with_sampler(run, seed=seed), (restriction,)), []
-    for i in range(0, len(networks), 2):
-        group = {10_000 * seed + i + k: p for k, p in enumerate(networks[i : i + 2])}
-        traces += [trace for (trace,) in worker(group, lambda _: None).values()]
-    return traces
+@dataclass(frozen=True)
+class Network:
+    """A network, the run whose task it does, and its own data if that is another."""
+
+    name: str
+    run: Run
+    params: Params
+    data: Batch | None = None
+
+    def sampled(
+        self, params: Params, seed: int, chains: int, name: str = "full", **more
+    ) -> Estimate:
+        """The LLC at these weights, with noise and minibatches of this seed."""
+        run = with_sampler(self.run, **{**RELATIVE, **LENGTH, **more}, num_chains=chains, seed=seed)
+        return estimate(traces(run, {0: params}, name, self.data)[0])
 
 
-def compared(run, params: Params, moved: list[Params], seed: int, name: str = "full") -> list[dict]:
-    """LLC of each moved network beside that of the network itself."""
-    config: SamplerConfig = run.config.llc.sampler
-    many = with_sampler(run, num_chains=BASE * config.num_chains)
-    (at_home,) = sampled(many, [params], 2 * seed + 1, name)
-    home, rows = estimate(at_home, Context.of(config)), []
-    for k, p in enumerate(moved):  # other minibatches for each
-        (trace,) = sampled(run, [p], 1000 * (seed + 1) + k, name)
-        e = estimate(trace, Context.of(config))
-        z = (e.llc - home.llc) / np.hypot(e.se, home.se)
-        rows.append({"home": home.llc, "home_se": home.se, "llc": e.llc, "se": e.se, "z": float(z)})
+def networks(folder: Path) -> Iterator[Network]:
+    """The ten, lifted."""
+    runs = {name: open_run(folder / name) for name in STEPS}
+    for name, run in runs.items():
+        for step in STEPS[name]:
+            yield Network(f"{name} {step}", run, lifted(load_checkpoint(run, step)))
+    run = runs["baseline"]
+    model = run.config.model
+    params = lifted(init_params(model_shape(run.config.task, model), model.init_scale, 5))
+    lists = sampling_set(run.config.task, run.config.llc.dataset_size)
+    yield Network("random, own labels", run, params, own_labels(params, lists))
+
+
+def own_labels(params: Params, lists: Batch) -> Batch:
+    """The lists with answers drawn from what the network itself predicts."""
+    generator, drawn = torch_stream(0, "own-labels"), []
+    for i in range(0, len(lists), CHUNK):
+        predicted = forward(params, lists.tokens[i : i + CHUNK]).softmax(-1)
+        drawn.append(torch.multinomial(predicted.flatten(0, 1), 1, generator=generator))
+    return Batch(lists.tokens, torch.cat(drawn).view(lists.targets.shape))
+
+
+def compared(
+    network: Network, params: Params, moved: list[Params], seed: int, name: str = "full", **more
+) -> list[dict]:
+    """LLC of each moved network beside that of the network itself; all seeds differ."""
+    home = network.sampled(params, 100 * seed, AT_HOME, name, **more)
+    rows = []
+    for k, p in enumerate(moved, 1):
+        e = network.sampled(p, 100 * seed + k, CHAINS, name, **more)
+        s2 = np.array([e.se**2, home.se**2])
+        dof = s2.sum() ** 2 / (s2**2 / [2 * (CHAINS - 1), 2 * (AT_HOME - 1)]).sum()
+        z = float((e.llc - home.llc) / np.sqrt(s2.sum()))
+        row = {"llc": e.llc, "se": e.se, "rhat": e.rhat, "z": z, "dof": float(dof)}
+        row |= {"within t": bool(abs(z) <= t.ppf(0.975, dof)), "within 2": abs(z) <= 2}
+        rows.append({"home": home.llc, "home_se": home.se, "home_rhat": home.rhat, **row})
     return rows
 
 
-def same_path(run, params: Params, moved: Params) -> float:
+def same_path(network: Network, moved: Params) -> float:
     """Largest relative difference of the loss between chains with the same noise."""
-    run = with_sampler(run, num_chains=2)
-    worker = Worker(run, ("full",))
-    a, b = (worker({0: p}, lambda _: None)[0][0] for p in (params, moved))
+    changes = {**RELATIVE, **LENGTH, "num_chains": 2, "num_burnin_steps": 40, "num_draws": 60}
+    run = with_sampler(network.run, **changes)
+    a, b = (traces(run, {0: p}, "full", network.data)[0] for p in (network.params, moved))
     return float(np.abs(b.loss / a.loss - 1).max())
 
 
-def report(name: str, rows: list[dict], told: str = "") -> None:
-    z = np.array([row["z"] for row in rows])
-    llc, home = np.array([row["llc"] for row in rows]), rows[0]
-    se = float(np.mean([row["se"] for row in rows]))
+def line(name: str, rows: list[dict], told: str = "") -> None:
+    z, llc = np.array([r["z"] for r in rows]), np.array([r["llc"] for r in rows])
+    n, home, se = len(rows), rows[0], np.sqrt(np.mean([r["se"] ** 2 for r in rows]))
+    t_in, z_in = (sum(r[rule] for r in rows) for rule in ("within t", "within 2"))
     print(
-        f"{name:28} LLC {home['home']:7.1f} ± {home['home_se']:4.1f}  moved {llc.mean():7.1f} "
-        f"({llc.min():.1f}–{llc.max():.1f}, SE {se:.1f})  "
-        f"|z| ≤ 2: {(abs(z) <= 2).sum():3d} of {len(z):3d}  "
-        f"mean z {z.mean():+.2f}  sd {z.std():.2f}  {told}",
+        f"{name:28} {home['home']:7.1f} ± {home['home_se']:3.1f} (R-hat {home['home_rhat']:.2f})  "
+        f"moved {llc.mean():7.1f} ± {llc.std(ddof=1) / n**0.5:3.1f} "
+        f"({llc.min():.0f}–{llc.max():.0f}; SD {llc.std(ddof=1):.1f}, SE {se:.1f})  "
+        f"t: {t_in:2d} z: {z_in:2d} of {n}  z {z.mean():+.2f} ± {z.std(ddof=1):.2f}  {told}",
         flush=True,
     )
 
 
-def networks(folder: Path):
-    """(name, run, lifted network, largest change of a logit under lifting)."""
-    for run_name, steps in STEPS.items():
-        run = with_sampler(open_run(folder / run_name), **SETTINGS)
-        for step in steps:
-            params = load_checkpoint(run, step)
-            yield f"{run_name} {step}", run, lifted(params)
-    run = with_sampler(open_run(folder / "baseline"), **SETTINGS)
-    planted = draw_network("overlap", run.config.task, run.config.model, 0, 0, noise=0.3)[0]
-    yield "planted, noise 0.3", run, lifted(planted)
+def moves(every: list[Network], count: int, found: dict) -> None:
+    worst = 0.0
+    for seed, network in enumerate(every, 1):
+        generator = torch.Generator().manual_seed(seed)
+        moved = [random_move(network.params, generator)[1] for _ in range(count // len(every))]
+        tokens = sampling_set(network.run.config.task, 64).tokens
+        logits = forward(network.params, tokens)
+        off = max(float((forward(p, tokens) - logits).abs().max()) for p in moved)
+        worst = max(worst, off)
+        found[network.name] = compared(network, network.params, moved, seed)
+        line(network.name, found[network.name], f"logits {off:.0e}")
+    rows = [row for network in every for row in found[network.name]]
+    u = [2 * t.sf(abs(r["z"]), r["dof"]) for r in rows]  # uniform if the errors are right
+    print(
+        f"all: within t {np.mean([r['within t'] for r in rows]):.1%}, within 2 SE "
+        f"{np.mean([r['within 2'] for r in rows]):.1%} of {len(rows)}; Kolmogorov–Smirnov of the "
+        f"p-values p = {kstest(u, 'uniform').pvalue:.2g}; largest change of a logit {worst:.0e}",
+        flush=True,
+    )
+
+
+def paths(every: list[Network], found: dict) -> None:
+    for seed, network in enumerate(every, 1):
+        moved = random_move(network.params, torch.Generator().manual_seed(seed), plain=True)[1]
+        off = same_path(network, moved)
+        found[f"{network.name}, path"] = [{"off": off}]
+        told = "chain with the same noise, after scalings alone: loss within"
+        print(f"{network.name:28} {told} {off:.0e}", flush=True)
+
+
+def rotations(every: list[Network], found: dict) -> None:
+    for seed, network in enumerate((n for n in every if n.name in ROTATED), 50):
+        plain, generator = folded(network.params), torch.Generator().manual_seed(1)
+        moved = [basis(plain, generator) for _ in range(6)]
+        name = f"{network.name}, basis rotated, W_*"
+        found[name] = compared(network, plain, moved, seed, "*W_*")
+        line(name, found[name])
+
+
+def absolute(every: list[Network], found: dict) -> None:
+    """The same moves in absolute geometry, from the scale that training gave the stream."""
+    (network,) = (n for n in every if n.name == "baseline 91")
+    trained = load_checkpoint(network.run, 91)
+    factor = rms(trained, "embed.W_E") / rms(network.params, "embed.W_E")
+    native = scaled(network.params, "stream", factor)
+    generator = torch.Generator().manual_seed(1)
+    moved = [random_move(native, generator)[1] for _ in range(4)]
+    name = f"{network.name}, absolute"
+    found[name] = compared(network, native, moved, 60, **ABSOLUTE, num_burnin_steps=150)
+    line(name, found[name])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     parser.add_argument("--moves", type=int, default=200)
-    parser.add_argument("--only", default="", help="moves, paths, rotations or absolute")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=("moves", "paths", "rotations", "absolute"))
+    parser.add_argument("--json", type=Path, help="results are added to what is there")
     arguments = parser.parse_args()
-    found: dict[str, list[dict]] = {}
-    all_networks = list(networks(arguments.runs))
-    tokens = sampling_set(all_networks[0][1].config.task, 64).tokens
-    if arguments.only in ("", "moves"):
-        each, worst = arguments.moves // len(all_networks), 0.0
-        for seed, (name, run, params) in enumerate(all_networks):
-            generator = torch.Generator().manual_seed(seed)
-            moved = [random_move(params, generator)[1] for _ in range(each)]
-            logits = forward(params, tokens)
-            off = max(float((forward(p, tokens) - logits).abs().max()) for p in moved)
-            worst = max(worst, off)
-            found[name] = compared(run, params, moved, seed)
-            report(name, found[name], f"logits {off:.0e}")
-        z = np.array([row["z"] for rows in found.values() for row in rows])
-        print(f"all: |z| ≤ 2 in {(abs(z) <= 2).mean():.1%} of {len(z)}; sd of z {z.std():.2f}; "
-              f"Kolmogorov–Smirnov against a normal p = {kstest(z, 'norm').pvalue:.2f}; "
-              f"largest change of a logit {worst:.1e}", flush=True)  # fmt: skip
-    if arguments.only in ("", "paths"):
-        for seed, (name, run, params) in enumerate(all_networks):
-            scale_only = random_move(params, torch.Generator().manual_seed(seed), plain=True)[1]
-            off = same_path(run, params, scale_only)
-            print(
-                f"{name:28} chain with the same noise, after scalings alone: loss within {off:.0e}",
-                flush=True,
-            )
-            found[f"{name} path"] = [{"off": off}]
-    if arguments.only in ("", "rotations"):
-        for name, run, params in (
-            n for n in all_networks if n[0] in ("baseline 91", "no-decay 825")
-        ):
-            plain = folded(params)
-            generator = torch.Generator().manual_seed(1)
-            moved = [basis(plain, generator) for _ in range(6)]
-            found[f"{name} rotated"] = compared(run, plain, moved, 50, "*W_*")
-            report(f"{name}, basis rotated, W_*", found[f"{name} rotated"])
-    if arguments.only in ("", "absolute"):
-        for name, run, params in (n for n in all_networks if n[0] == "baseline 91"):
-            native = scaled(
-                params, "stream", 0.0828 / float(params["embed.W_E"].square().mean().sqrt())
-            )
-            generator = torch.Generator().manual_seed(1)
-            moved = [random_move(native, generator)[1] for _ in range(4)]
-            away = with_sampler(run, **ABSOLUTE, num_burnin_steps=150, num_draws=60)
-            found[f"{name} absolute"] = compared(away, native, moved, 60)
-            report(f"{name}, absolute", found[f"{name} absolute"])
-    if arguments.json:
-        arguments.json.parent.mkdir(exist_ok=True, parents=True)
-        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+    every, found = list(networks(arguments.runs)), {}
+    parts = {
+        "moves": lambda: moves(every, arguments.moves, found),
+        "paths": lambda: paths(every, found),
+        "rotations": lambda: rotations(every, found),
+        "absolute": lambda: absolute(every, found),
+    }
+    for name in [arguments.only] if arguments.only else parts:
+        parts[name]()
+        if arguments.json:
+            old = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+            arguments.json.write_text(json.dumps(old | found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 from commands import Result, devsort
+
 from devsort.sweep import Study, read_study
 from devsort.sweep import step as step_module
 from devsort.sweep.cell import Job, run_cell
@@ -33,7 +34,10 @@ def tiny_jobs(folder: Path, **parts: Any) -> list[Job]:
 
 
 def sweep_here(*arguments: str | Path) -> Result:
-    """`devsort sweep ARGUMENTS` with its cells in this process, which saves the workers' imports."""
+    """`devsort sweep ARGUMENTS` with its cells in this process.
+
+    That saves the imports of the workers.
+    """
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_module, "run_local", lambda jobs, *_: map(run_cell, jobs))

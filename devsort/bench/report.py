@@ -262,7 +262,8 @@ def _run(chosen: Settings, **sampler: int) -> Run:
     if chosen.device == "cuda":
         memory = (f"memory={torch.cuda.mem_get_info()[1] // FILL // 2**20}",)
     own = tuple(f"llc.sampler.{key}={value}" for key, value in sampler.items())
-    settings = (f"device={chosen.device}", "llc.parts=[]", *memory, *chosen.overrides, *own)
+    both = ("llc.parts=[]", "llc.sampler.geometry=absolute")  # what devinterp can do as well
+    settings = (f"device={chosen.device}", *both, *memory, *chosen.overrides, *own)
     return Run(Path("bench"), default_config(settings))
 
 

@@ -55,8 +55,7 @@ def head_colour(head: int) -> str:
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Our look for what is drawn or saved within the block, whatever the caller has set; then
-    theirs again.
+    """Our look for what is drawn or saved within the block, then the caller's again.
 
     Figures are made with `Figure`, never with pyplot, so that no backend is chosen either.
     """

@@ -1,4 +1,6 @@
-"""The command line: `app` runs it, `commands` and `tools` are thin over the package, and `refusals` has the one line
+"""The command line.
+
+`app` runs it, `commands` and `tools` are thin over the package, and `refusals` has the one line
 that tells an exception.
 """
 

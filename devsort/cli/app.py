@@ -18,7 +18,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Developmental interpretability on a transformer that sorts lists. RUN is the path of a run folder.",
+    help="Developmental interpretability on a transformer that sorts lists. "
+    "RUN is the path of a run folder.",
 )
 
 # exit code 128 + signal: 130, 143

@@ -1,4 +1,7 @@
-"""The commands on a run: thin over the package. Heavy imports happen inside the commands that need them."""
+"""The commands on a run, thin over the package.
+
+Heavy imports happen inside the commands that need them.
+"""
 
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +29,10 @@ class Sampler(StrEnum):
 
 @app.command()
 def train(
-    run: RunArg, force: ForceOpt = False, as_json: JsonOpt = False, set_: SetOpt = []
+    run: RunArg,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
     """Train a run and save dense checkpoints. Example: devsort train runs/baseline"""
     from devsort.sorting.run import open_run
@@ -228,10 +234,9 @@ def _stages_of_csv(path: Path, out: Path, overrides: tuple[str, ...]) -> dict[st
     trajectory = read_csv(path)
     value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
     refuse_foreign(out, "stages.json")
-    files = save_figure(figure(of_trajectory(trajectory, value)), out, "stages")
-    value = {**value, "files": [str(p) for p in [*files, out / "stages.json"]]}
     write_json(out / "stages.json", value)
-    return value
+    files = save_figure(figure(of_trajectory(trajectory, value)), out, "stages")
+    return {**value, "files": [str(p) for p in (out / "stages.json", *files)]}
 
 
 def _written(value: dict[str, Any]) -> str:

@@ -24,13 +24,12 @@ def users_error(e: Exception) -> str | None:
     if isinstance(e, ClickException):
         return f"{one_line(e.format_message()).rstrip('.')}; see `{_command_path(e)} --help`"
     if _out_of_memory(e):
-        fix = "lower what asks for it: task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
-        return str(UserError(f"out of memory ({e})", fix))
+        settings = "task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
+        return str(UserError(f"out of memory ({e})", f"lower what asks for it: {settings}"))
     if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
         fix = "make room or permissions, then run the same command: finished work is kept"
-        return str(
-            UserError(f"{e.filename or 'a file'} cannot be read or written ({e.strerror})", fix)
-        )
+        what = f"{e.filename or 'a file'} cannot be read or written ({e.strerror})"
+        return str(UserError(what, fix))
     return None
 
 
@@ -41,7 +40,7 @@ def _command_path(e: ClickException) -> str:
 
 def _out_of_memory(e: Exception) -> bool:
     """numpy raises MemoryError, torch a RuntimeError that differs by device."""
-    told = isinstance(e, RuntimeError) and (
-        "can't allocate memory" in str(e) or "out of memory" in str(e)
-    )
-    return isinstance(e, MemoryError) or told
+    if isinstance(e, MemoryError):
+        return True
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(e, RuntimeError) and any(told in str(e) for told in words)

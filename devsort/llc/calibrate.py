@@ -1,10 +1,10 @@
-"""Sampler settings, searched where the trajectory is early, in between and late, and proposed with
-reasons.
+"""Sampler settings, searched and proposed with reasons.
 
-Inverse temperatures and localizations are tried on a small grid. The step is not searched: at each
-grid point it is ε = 1 / (nβ h + γ), a quarter of the largest stable one, with h the largest
-curvature of the loss where the chain will be, at w* + N(0, 1/γ). At w* itself it can be twenty
-times as large: training with decay ends on sharp ridges that no chain stays on.
+They are tried where the trajectory is early, in between and late. Inverse temperatures and
+localizations are tried on a small grid. The step is not searched: at each grid point it is ε = 1 /
+(nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss where the
+chain will be, at w* + N(0, 1/γ). At w* itself it can be twenty times as large: training with decay
+ends on sharp ridges that no chain stays on.
 """
 
 import itertools
@@ -60,8 +60,9 @@ def grid_of(geometry: str) -> list[tuple[float, float]]:
 
 
 def grid(base: SamplerConfig, curvature: Mapping[float, float]) -> list[SamplerConfig]:
-    """The settings that are tried: the step from the curvature, burn-in long enough for the flat
-    directions.
+    """The settings that are tried.
+
+    The step follows from the curvature; burn-in is long enough for the flat directions.
 
     Args:
         base: All other settings.
@@ -149,10 +150,11 @@ def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
     chosen = {name: getattr(best, name) for name in names}
     lines = ["llc:", "  sampler:", f"    geometry: {best.geometry}"]
     lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
+    way = "of the way to a uniform guess"
     reasons = [
         f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(points)} settings",
         f"γ = {best.localization:g}, the weakest localization among these",
-        f"the loss climbs at most {climb:.0%} of the way to a uniform guess, flagged at {CHANCE:.0%}",
+        f"the loss climbs at most {climb:.0%} {way}, flagged at {CHANCE:.0%}",
         f"the equilibrium identity holds to {gap:.0%}",
         "the step is a quarter of the largest stable one at the sharpest checkpoint",
     ]

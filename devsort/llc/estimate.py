@@ -1,8 +1,7 @@
-"""From draws to the local learning coefficient: λ̂ = nβ (mean L(w) − L(w*)), its error, and what is
-wrong with it.
+"""From draws to the local learning coefficient: λ̂ = nβ (mean L(w) − L(w*)).
 
-L(w) − L(w*) is taken draw by draw on the chain's own minibatch, so minibatch noise cancels to first
-order.
+An estimate comes with its error and with what is wrong with it. L(w) − L(w*) is taken draw by draw
+on the chain's own minibatch, so minibatch noise cancels to first order.
 """
 
 from dataclasses import dataclass

@@ -1,20 +1,27 @@
-"""What can be wrong with an LLC estimate, each named with its evidence; thresholds are stated with
-their reasons.
+"""What can be wrong with an LLC estimate, each named with its evidence.
 
-| flag                | evidence                                                                                   |
-|---------------------|--------------------------------------------------------------------------------------------|
-| diverged            | a loss that is not finite, or nβ·rise over 10 d + 1000 (a stable chain stays near d/2)     |
-| dead_chains         | chains that are no longer finite; the estimate is withheld                                 |
-| negative            | the whole 95 % interval lies below zero: w* is no minimum of what is sampled               |
-| not_converged       | R-hat over 1.1, or the second half of the draws differs from the first by over 10 % of λ̂,  |
-|                     | p < 0.01                                                                                   |
-| starting_peak       | the smoothed rise peaks in the first fifth, over 1.2 times the mean of the second half and |
-|                     | over 3 times as far above it as anything in that half: ε is too large                      |
-| chance_level        | the mean loss has climbed three quarters of the way to a uniform guess: nothing local      |
-| prior_dominated     | d log λ̂ / d log nβ over 0.8: λ̂ is close to proportional to nβ, so γ or ρ sets it           |
-| improper            | no localization and no prior, and |w − w*|² has not settled: R-hat over 1.1, or growing,   |
-|                     | p < 0.01                                                                                   |
-| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %, p < 0.01                 |
+Thresholds are stated with their reasons.
+
+| flag                | evidence                                                                   |
+|---------------------|----------------------------------------------------------------------------|
+| diverged            | a loss that is not finite, or nβ·rise over 10 d + 1000                     |
+|                     | (a stable chain stays near d/2)                                            |
+| dead_chains         | chains that are no longer finite; the estimate is withheld                 |
+| negative            | the whole 95 % interval lies below zero:                                   |
+|                     | w* is no minimum of what is sampled                                        |
+| not_converged       | R-hat over 1.1, or the second half of the draws differs from the first     |
+|                     | by over 10 % of λ̂, p < 0.01                                                |
+| starting_peak       | the smoothed rise peaks in the first fifth, over 1.2 times the mean of     |
+|                     | the second half and over 3 times as far above it as anything in that half: |
+|                     | ε is too large                                                             |
+| chance_level        | the mean loss has climbed three quarters of the way to a uniform guess:    |
+|                     | nothing local                                                              |
+| prior_dominated     | d log λ̂ / d log nβ over 0.8: λ̂ is close to proportional to nβ, so γ or     |
+|                     | ρ sets it                                                                  |
+| improper            | no localization and no prior, and |w − w*|² has not settled:               |
+|                     | R-hat over 1.1, or growing, p < 0.01                                       |
+| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %,          |
+|                     | p < 0.01                                                                   |
 
 Every p-value takes the autocorrelation of the draws and the scatter between chains into account,
 see `uncertainty`. R-hat passes 1.1 by chance in chains of some ten autocorrelation times only,
@@ -54,7 +61,7 @@ class Diagnostics:
         climb: Share of the way from L(w*) to a uniform guess; NaN without `chance_loss`.
         slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) =
             −Var(L).
-        growth: Relative growth of the mean |w − w*|² from the second to the last quarter of the draws.
+        growth: Relative growth of the mean |w − w*|² from the second to the last quarter of draws.
         gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1.
     """
 
@@ -120,7 +127,7 @@ def _drift(values: np.ndarray) -> Mean:
 
 
 def _growth(trace: Trace) -> Mean:
-    """|w − w*|² of the last quarter less that of the second, draw by draw, in units of the latter."""
+    """|w − w*|² of the last quarter less that of the second, by draws, in units of the latter."""
     distance, quarter = trace.distance.astype(np.float64), trace.distance.shape[1] // 4
     if not quarter:
         return UNKNOWN
@@ -165,9 +172,9 @@ def _climb(trace: Trace, chance: float | None) -> float:
 
 
 def _slope(values: np.ndarray) -> float:
-    """Var(nβ L) by extrapolating the autocovariances of lags one and two to lag zero, which leaves
-    out minibatch noise.
+    """d log λ̂ / d log nβ, from Var(nβ L) at lag zero.
 
+    The autocovariances of lags one and two are extrapolated, which leaves out minibatch noise.
     Where the chain forgets so fast that lag two says nothing, the plain variance is taken.
     """
     if values.shape[1] < 4 or values.mean() <= 0:

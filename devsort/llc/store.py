@@ -177,7 +177,7 @@ def write_table(store: Store, table: xr.Dataset) -> None:
                 remove(found)  # whatever its state
         marked = table.assign_attrs(attributes)
         marked.to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
-        store.group.update_attributes({"table": _table_identity(store.group)})
+        store.group.update_attributes(table.attrs | {"table": _table_identity(store.group)})
 
 
 def table_is_current(store: Store) -> bool:
@@ -227,9 +227,7 @@ def _table_identity(group: zarr.Group) -> str:
 
 
 def _layout(path: Path, names: Iterable[str]) -> dict[str, int]:
-    """Checksum of each array's metadata, by which shapes, types and codecs are known to be those
-    written.
-    """
+    """Checksum of each array's metadata: shapes, types and codecs are those that were written."""
     return {name: zlib.crc32((path / name / "zarr.json").read_bytes()) for name in sorted(names)}
 
 

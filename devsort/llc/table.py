@@ -13,6 +13,7 @@ from devsort.llc.flags import FLAGS
 from devsort.llc.store import Store
 from devsort.sampling.trace import Trace
 
+COLUMNS = {"llc": "8.1f", "se": "7.1f", "rhat": "6.2f", "ess": "6.0f", "loss": "8.4f"}  # of text
 SCALARS = ("llc", "se", "rhat", "ess", "chains_failed")
 NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 
@@ -20,8 +21,9 @@ NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 def make_table(
     store: Store, chance_loss: float | None = None, allow_dead: bool = False
 ) -> xr.Dataset:
-    """Estimates every checkpoint and restriction from the stored draws, one checkpoint in memory at
-    a time.
+    """Estimates every checkpoint and restriction from the stored draws.
+
+    One checkpoint is in memory at a time.
 
     Args:
         store: The draws.
@@ -82,21 +84,22 @@ def geometry_of(llc: xr.Dataset) -> str:
 
 def text_table(value: dict) -> str:
     """The result of `llc` for a reader: one line for each checkpoint and restriction."""
-    head = f"{'step':>7}  {'weights':8} {'LLC':>8} {'± SE':>7} {'R-hat':>6} {'ESS':>6} {'loss':>8}  flags"
+    heads = ("LLC", "8"), ("± SE", "7"), ("R-hat", "6"), ("ESS", "6"), ("loss", "8")
+    numbers = " ".join(f"{name:>{width}}" for name, width in heads)
+    head = f"{'step':>7}  {'weights':8} {numbers}  flags"
     notes = [f"note: {note}" for note in value.get("notes", [])]
     return "\n".join([head, *(_line(row) for row in value["trajectory"]), *notes])
 
 
 def _line(row: dict) -> str:
-    def told(key: str, form: str) -> str:
-        return (
-            format(row[key], form) if row[key] is not None else "–".rjust(int(form.split(".")[0]))
-        )
+    numbers = " ".join(_told(row[key], form) for key, form in COLUMNS.items())
+    flags = ", ".join(row["flags"])
+    return f"{row['step']:7d}  {row['restriction']:8} {numbers}  {flags}".rstrip()
 
-    return (
-        f"{row['step']:7d}  {row['restriction']:8} {told('llc', '8.1f')} {told('se', '7.1f')} {told('rhat', '6.2f')} "
-        f"{told('ess', '6.0f')} {told('loss', '8.4f')}  {', '.join(row['flags'])}"
-    ).rstrip()
+
+def _told(value: float | None, form: str) -> str:
+    width = form.partition(".")[0]
+    return "–".rjust(int(width)) if value is None else format(value, form)
 
 
 def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:

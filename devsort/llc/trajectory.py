@@ -1,8 +1,7 @@
-"""The LLC over training: every checkpoint and restriction is sampled, stored as it is done, and
-estimated.
+"""The LLC over training.
 
-What samples is a `Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has
-those of a sorter.
+Every checkpoint and restriction is sampled, stored as it is done, and estimated. What samples is a
+`Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has those of a sorter.
 """
 
 from collections.abc import Callable, Sequence
@@ -63,12 +62,11 @@ def sample_trajectory(store: Store, sampler: Sampler, name: str) -> None:
 
 
 def stacks(count: int, most: int, fewest: int) -> list[range]:
-    """Positions of the checkpoints that are sampled side by side: at most `most`, in `fewest`
-    stacks or more.
+    """Positions of the checkpoints that are sampled side by side.
 
-    Fewer checkpoints than `fewest` are each a stack of their own. A function of the config and the
-    kind of device, never of the cores or of what is left to do: a resumed trajectory stacks the
-    same lanes, so it computes the same bits.
+    At most `most` of them, in `fewest` stacks or more. Fewer checkpoints than `fewest` are each a
+    stack of their own. A function of the config and the kind of device, never of the cores or of
+    what is left to do: a resumed trajectory stacks the same lanes, so it computes the same bits.
     """
     size = max(1, min(most, count // fewest))
     return [range(i, min(i + size, count)) for i in range(0, count, size)]

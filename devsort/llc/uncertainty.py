@@ -1,5 +1,6 @@
-"""The error of a mean over draws of several chains, from the scatter between chains and from
-autocorrelation.
+"""The error of a mean over draws of several chains.
+
+It comes from the scatter between chains and from autocorrelation.
 """
 
 from dataclasses import dataclass
@@ -42,11 +43,11 @@ UNKNOWN = Mean(np.nan, np.nan, np.nan, np.nan)
 
 
 def mean_of(draws: np.ndarray) -> Mean:
-    """The mean of (C, T) draws with its error, NaN where too few draws or values that are not
-    finite leave it unknown.
+    """The mean of (C, T) draws with its error.
 
-    The variance of the mean is estimated twice: between the C chains, and from autocorrelation
-    through the effective sample size. Their mean is taken; with one chain only the second is there.
+    Both are NaN where there are too few draws, or values that are not finite. The variance of the
+    mean is estimated twice: between the C chains, and from autocorrelation through the effective
+    sample size. Their mean is taken; with one chain only the second is there.
     """
     C, ess = len(draws), _effective(draws)
     within = draws.var(ddof=1) / ess if np.isfinite(ess) else np.nan
@@ -57,9 +58,9 @@ def mean_of(draws: np.ndarray) -> Mean:
 
 
 def split_rhat(draws: np.ndarray) -> float:
-    """Rank-normalised split R-hat of (C, T) draws (Vehtari et al.
+    """Rank-normalised split R-hat of (C, T) draws; NaN for one chain or too few draws.
 
-    2021); NaN for one chain or too few draws.
+    Vehtari et al. 2021.
     """
     if len(draws) < 2 or not _varied(draws):
         return np.nan

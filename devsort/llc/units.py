@@ -1,4 +1,7 @@
-"""Does an LLC depend on the units of the weights? A check along the known symmetries of a network."""
+"""Does an LLC depend on the units of the weights?
+
+A check along the known symmetries of a network.
+"""
 
 import fnmatch
 from collections.abc import Mapping
@@ -64,7 +67,8 @@ def check_units(
 def _moved(params: Params, move: Mapping[str, float], name: str) -> Params:
     for pattern in move:
         if not any(fnmatch.fnmatchcase(p, pattern) for p in params):
-            raise UserError(f"move {name!r}: no parameter matches {pattern!r}", f"use {list(params)}")
+            what = f"move {name!r}: no parameter matches {pattern!r}"
+            raise UserError(what, f"use {list(params)}")
     return {p: value * _factor(move, p) for p, value in params.items()}
 
 

@@ -1,5 +1,4 @@
-"""SGLD over many lanes at once, for any loss, with the draws and the evidence of their quality
-kept.
+"""SGLD over many lanes at once, for any loss; it keeps draws and evidence of their quality.
 
     w ← w − (ε/2) (nβ ∇L_batch(w) + γ (w − w*) + ρ w) + sqrt(ε) N(0, I)
 

@@ -24,10 +24,10 @@ def sample(
     key: tuple[int, ...] = (),
     blocks: Blocks | None = None,
 ) -> Trace:
-    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD, `config.num_chains` chains at once.
+    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD.
 
-    In relative geometry, step, noise, localization and prior are in units of each block's own
-    scale, see `geometry`.
+    `config.num_chains` chains run at once. In relative geometry, step, noise, localization and
+    prior are in units of each block's own scale, see `geometry`.
 
     Args:
         loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. For
@@ -40,8 +40,8 @@ def sample(
             out are frozen.
         key: Names the noise, so that two calls with other keys are independent; minibatches do not
             depend on it.
-        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`; None:
-            those of a tensor.
+        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`;
+            None: those of a tensor.
 
     Returns:
         The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.

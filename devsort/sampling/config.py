@@ -28,8 +28,7 @@ class SamplerConfig(Section):
         DEFAULTS["absolute"]["localization"], description="γ, pull to the checkpoint"
     )
     prior: NonNegative | Literal["weight_decay"] = Field(
-        0.0,
-        description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd, as in training",
+        0.0, description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd"
     )
     noise_level: NonNegative = Field(
         1.0, description="factor on the noise; 0 makes the chain plain SGD"

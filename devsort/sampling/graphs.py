@@ -1,10 +1,10 @@
-"""Steps of a chain as a CUDA graph: captured once, then replayed with one launch instead of some
-three hundred.
+"""Steps of a chain as a CUDA graph.
 
-A graph does the same operations on the same memory at every replay, so all that a step changes must
-lie in tensors, its own number too, and nothing may come from the host or wait for it. The first
-steps run plainly, since memory is allocated and libraries set themselves up in them; then one is
-captured, which does not run it, and all from there on are replays.
+A step is captured once, then replayed with one launch instead of some three hundred. A graph does
+the same operations on the same memory at every replay, so all that a step changes must lie in
+tensors, its own number too, and nothing may come from the host or wait for it. The first steps run
+plainly, since memory is allocated and libraries set themselves up in them; then one is captured,
+which does not run it, and all from there on are replays.
 """
 
 import warnings
@@ -30,8 +30,9 @@ failed: list[Graph] = []  # captures that failed; they must live on
 
 
 class Replayed:
-    """A step that is replayed as a graph once it has run a few times; plainly for ever if it cannot
-    be captured.
+    """A step that is replayed as a graph once it has run a few times.
+
+    It runs plainly for ever if it cannot be captured.
 
     Args:
         step: Does the same operations on the same memory at each call, and returns tensors that it

@@ -5,7 +5,8 @@ On an accelerator that would be a launch for every lane; there the number at pos
 step t is a function of (g, t, i) instead, as in counter-based generators (Salmon et al. 2011), for
 all lanes in a few operations:
 
-    bits = mix(mix(key_g ⊕ mix(t)) ⊕ mix(i)),    z_2i, z_2i+1 = Box–Muller(upper 32 bits, lower 32 bits)
+    bits = mix(mix(key_g ⊕ mix(t)) ⊕ mix(i))
+    z_2i, z_2i+1 = Box–Muller(upper 32 bits, lower 32 bits)
 
 where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g has 64 bits that are
 named by the stream.
@@ -32,8 +33,9 @@ GOLDEN, FIRST, SECOND = (
 def lane_noise(
     seed: int, streams: Sequence[tuple[int, ...]], like: Tensor
 ) -> Callable[[int | Tensor], Tensor]:
-    """The noise of lanes whose parameters (G, F) are `like`, on its device: a function of the step,
-    see both classes.
+    """The noise of lanes whose parameters (G, F) are `like`, on its device.
+
+    A function of the step, see both classes.
 
     Args:
         seed: Seed of all streams.
@@ -88,11 +90,10 @@ class IndexNoise:
 
 
 def normal(bits: Tensor) -> Tensor:
-    """Standard normal numbers (G, 2n) of indices (G, n) int64 that are mixed here, by Box–Muller in
-    float32.
+    """Standard normal numbers (G, 2n) of indices (G, n) int64, by Box–Muller in float32.
 
-    The radius comes from 32 bits, so no number is larger than sqrt(64 ln 2) = 6.7: beyond it lie 3
-    of 10¹¹.
+    The indices are mixed here. The radius comes from 32 bits, so no number is larger than sqrt(64
+    ln 2) = 6.7: beyond it lie 3 of 10¹¹.
     """
     bits = mix(bits)
     upper = _shifted(bits, 32).float().add_(1).mul_(2.0**-32)  # (0, 1]

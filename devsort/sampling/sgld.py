@@ -89,9 +89,7 @@ class _Step:
         )
 
     def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Parts]:
-        """Loss, the starting point's, G and w − w* before the update, and the rise on parts of the
-        minibatch.
-        """
+        """Loss, the starting point's, G and w − w* before the update, and the rise on parts."""
         loss, init_loss, grad, parts = self.objective(self.w, self.number)
         force, moved = sgld_step(
             self.w, self.star, grad, self.noise(self.number), self.config, self.moved

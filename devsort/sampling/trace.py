@@ -10,8 +10,9 @@ from devsort.sampling.config import SamplerConfig
 
 @dataclass(frozen=True)
 class Trace:
-    """Draws of C chains. Losses are in nats (or the unit of the loss), each on the chain's own
-    minibatch.
+    """Draws of C chains.
+
+    Losses are in nats (or the unit of the loss), each on the chain's own minibatch.
 
     Attributes:
         loss: (C, T) loss at every draw, before that step's update.

@@ -1,17 +1,16 @@
-"""Every artifact of a run in one place: what it is made from, the command that makes it, how it is
-read.
+"""Every artifact of a run: what it is made from, which command makes it, how it is read.
 
 `run.read(LLC)` gives an artifact's verified value; steps write with the writers of
 `devsort.storage`.
 
-| artifact      | made from                      | by                               | value                |
-|---------------|--------------------------------|----------------------------------|----------------------|
-| CHECKPOINTS   | task, model, train             | `devsort train`                  | steps that are saved |
-| LLC           | … llc, sampled checkpoints     | `devsort llc`                    | draws and table      |
-| LLC_DEVINTERP | … llc, sampled checkpoints     | `devsort llc --sampler devinterp`| draws and table      |
-| HEADS         | … heads, all checkpoints       | `devsort heads`                  | data set             |
-| STAGES        | … stages, LLC, HEADS           | `devsort stages`                 | JSON object          |
-| CALIBRATION   | … llc, checkpoints             | `devsort calibrate`              | JSON object          |
+| artifact      | made from                  | by `devsort …`          | value                |
+|---------------|----------------------------|-------------------------|----------------------|
+| CHECKPOINTS   | task, model, train         | train                   | steps that are saved |
+| LLC           | … llc, sampled checkpoints | llc                     | draws and table      |
+| LLC_DEVINTERP | … llc, sampled checkpoints | llc --sampler devinterp | draws and table      |
+| HEADS         | … heads, all checkpoints   | heads                   | data set             |
+| STAGES        | … stages, LLC, HEADS       | stages                  | JSON object          |
+| CALIBRATION   | … llc, checkpoints         | calibrate               | JSON object          |
 """
 
 from typing import TYPE_CHECKING, Any

@@ -55,7 +55,8 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
 def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
     """Largest curvature over the checkpoints, each moved by N(0, s²/γ) as the chain will move it.
 
-    In relative geometry s is the scale of each weight, and the curvature that in w / s; else s is 1.
+    In relative geometry s is the scale of each weight, and the curvature that in w / s; else s is
+    1.
     """
     sampler = SortSampler(_with(run, settings(run)))
     kernel, few = sampler.kernels[0], sampler.data[slice(0, LISTS)]

@@ -77,8 +77,9 @@ def sampled_steps(run: Run) -> list[int]:
 
 
 def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the saved steps, spread evenly over log step, the first and the last among
-    them.
+    """At most `count` of the saved steps, spread evenly over log step.
+
+    The first and the last are among them.
     """
     if len(saved) <= count:
         return list(saved)

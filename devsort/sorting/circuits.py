@@ -24,8 +24,9 @@ from devsort.sorting.model import ATTN, Shape, layer_norm
 
 
 def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """OV_h[s, t] = ȳ_s W_V W_O U_t, centred over s and t: what attending to number s adds to the
-    logit of number t.
+    """OV_h[s, t] = ȳ_s W_V W_O U_t, centred over s and t.
+
+    It is what attending to number s adds to the logit of number t.
 
     ȳ_s is LN_1(W_E[s] + W_pos[j]) averaged over the list positions j, U the folded unembedding.
 
@@ -38,8 +39,9 @@ def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def qk(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """QK_h[q, k] = mean score q·k / sqrt(d_head) of current token q for number k in the list,
-    centred over k.
+    """QK_h[q, k] = mean score q·k / sqrt(d_head), centred over k.
+
+    Of the current token q for number k in the list.
 
     Both sides are averaged over the positions that they can have, the query by its probability
     (`query_positions`); the score is bilinear, so the average is exact. Row N is SEP.
@@ -69,8 +71,9 @@ def source_values(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def copying(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """The OV diagonal for each list position j: what attending to number t at j adds to t's own
-    logit.
+    """The OV diagonal for each list position j.
+
+    It is what attending to number t at j adds to t's own logit.
 
     Returns:
         (H, N, L), in logits · σ; its mean over j is the diagonal of `ov`.
@@ -98,7 +101,9 @@ def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def query_positions(shape: Shape) -> np.ndarray:
-    """Where a token asks: P(answer position L + i | current token v), for uniform lists without repetition.
+    """Where a token asks, for uniform lists without repetition.
+
+    P(answer position L + i | current token v).
 
     Column i is position L + i. SEP always asks from the first. A number has the rank r (from 0) in
     its list with a hypergeometric probability and then asks from column r + 1, unless it is the
@@ -138,8 +143,9 @@ def qk_rank(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def residual_rank(resid: Tensor) -> Tensor:
-    """Effective rank of a cloud of vectors (…, D) about their mean, from the roots of its PCA
-    eigenvalues, or NaN.
+    """Effective rank of a cloud of vectors (…, D) about their mean, or NaN.
+
+    From the roots of its PCA eigenvalues.
     """
     x = _to_unit(resid.flatten(0, -2), (0, 1))
     x = x - x.mean(0)

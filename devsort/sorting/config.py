@@ -46,14 +46,12 @@ class TaskConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> "TaskConfig":
         if self.list_length > self.numbers:
-            raise ValueError(
-                f"list_length {self.list_length} is more than the {self.numbers} numbers to draw from"
-            )
+            fewer = f"the {self.numbers} numbers to draw from"
+            raise ValueError(f"list_length {self.list_length} is more than {fewer}")
         widest = (self.numbers - 1) / (self.list_length - 1)
         if self.mean_gap is not None and not 1 < self.mean_gap < widest:
-            raise ValueError(
-                f"mean_gap must lie between 1 and {widest:.4g}, both excluded, got {self.mean_gap:g}"
-            )
+            bounds = f"between 1 and {widest:.4g}, both excluded"
+            raise ValueError(f"mean_gap must lie {bounds}, got {self.mean_gap:g}")
         return self
 
 

@@ -1,5 +1,6 @@
-"""devinterp's own SGLD behind the same trace: the reference that ours is compared with, and its
-file layout.
+"""devinterp's own SGLD behind the same trace: the reference that ours is compared with.
+
+And our draws in its file layout.
 
 Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss
 of the starting point is computed here on the very minibatches that its chains saw, which it stores.
@@ -132,8 +133,9 @@ def sample_with_devinterp(
 
 
 def to_devinterp(trace: Trace) -> xr.DataTree:
-    """Our draws in the layout of devinterp's `sample()`, so that `devinterp.slt.llc.compute_llc`
-    gives our λ̂.
+    """Our draws in the layout of devinterp's `sample()`.
+
+    `devinterp.slt.llc.compute_llc` makes our λ̂ of them.
 
     Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over
     the minibatch, so the axes batch_sampling and token_pos have length one.

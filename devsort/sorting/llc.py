@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from devsort.errors import UserError
 from devsort.llc.store import Plan, open_store, table_is_current, write_table
 from devsort.llc.table import geometry_of, make_table, rows
 from devsort.llc.trajectory import sample_trajectory
@@ -35,6 +36,9 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
             config.
     """
     ours = sampler == "devsort"
+    if not ours and run.config.llc.sampler.geometry == "relative":
+        fix = "add --set llc.sampler.geometry=absolute"
+        raise UserError("--sampler devinterp knows absolute geometry alone", fix)
     artifact = LLC if ours else LLC_DEVINTERP
     with run.lock():
         path = run.file(artifact)

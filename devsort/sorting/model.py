@@ -1,5 +1,6 @@
-"""The model: one causal attention layer without an MLP, written to be read; `kernels` holds its
-fast twin.
+"""The model: one causal attention layer without an MLP, written to be read.
+
+`kernels` holds its fast twin.
 
     resid_pre = W_E[token] + W_pos[position]                          (B, 2L, D)
     y         = LN_1(resid_pre)
@@ -90,8 +91,9 @@ def param_shapes(shape: Shape) -> dict[str, tuple[int, ...]]:
 
 
 def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
-    """Weights W ~ N(0, init_scale² / D) (HookedTransformer's "gpt2" mode), biases 0, layer-norm
-    gains 1.
+    """Weights W ~ N(0, init_scale² / D), biases 0, layer-norm gains 1.
+
+    That is HookedTransformer's "gpt2" mode.
 
     Each parameter draws from its own stream, so a model with another number of heads shares the
     rest.

@@ -54,8 +54,9 @@ class Checkpoint:
 
 
 class SortObjective:
-    """All chains of one restriction at some checkpoints; a whole head takes the kernel that touches
-    that head alone.
+    """All chains of one restriction at some checkpoints.
+
+    A whole head takes the kernel that touches that head alone.
 
     Lanes are ordered by checkpoint, then by chain.
 

@@ -1,5 +1,6 @@
-"""Parts of the data whose loss is followed at the same chains' draws (data-refined LLC, arXiv
-2410.02984).
+"""Parts of the data whose loss is followed at the same chains' draws.
+
+Data-refined LLC, arXiv 2410.02984.
 """
 
 import re

@@ -4,8 +4,10 @@ Every token has its own direction e_v, orthonormal and of mean zero, so that lay
 rescales it. All heads look for the smallest number that is larger than the current one; their OV
 circuits are diagonal in the token basis:
 
-    attention score of query b for key a     S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for gap ≤ 0
-    what head h adds when it looks at a      strength[h, a] · e_a: > 0 copies, < 0 suppresses, 0 does nothing
+    attention score of query b for key a   S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for
+                                           gap ≤ 0
+    what head h adds when it looks at a    strength[h, a] · e_a: > 0 copies, < 0 suppresses,
+                                           0 does nothing
 
 `by_attention` plants the other way to divide the work, which weights alone misread: every head's OV
 circuit copies every number, but each head only sees the numbers that it owns and looks at SEP when
@@ -28,18 +30,8 @@ from devsort.rng import name_key, stream
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.model import ATTN, Params, model_shape, param_shapes
 
-KINDS = (
-    "single",
-    "split",
-    "split-by-attention",
-    "regions",
-    "regions-by-attention",
-    "overlap",
-    "suppression",
-    "three",
-    "four",
-    "eight",
-)
+KINDS = ("single", "split", "split-by-attention", "regions", "regions-by-attention", "overlap",
+         "suppression", "three", "four", "eight")  # fmt: skip
 # κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
 SLOPE = 2.0
 FAR = 14  # gaps beyond this are rare; scores fall more slowly there, so that they need less range
@@ -83,15 +75,12 @@ class Plan:
         """The labels that describe the plan, in the order of `heads.LABELS`."""
         shared = (self.copies.sum(0) > 1).mean()
         owners = self.needed.any(1).sum()
-        return [
-            label
-            for label, holds in (
-                ("overlapping", shared > 0),
-                ("vocabulary-splitting", owners > 1 and shared == 0),
-                ("copy-suppression", self.suppresses.any()),
-            )
-            if holds
-        ]
+        holds = {
+            "overlapping": shared > 0,
+            "vocabulary-splitting": owners > 1 and shared == 0,
+            "copy-suppression": self.suppresses.any(),
+        }
+        return [label for label, held in holds.items() if held]
 
 
 def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
@@ -136,7 +125,7 @@ def network(
         raise UserError(
             f"a planted network of {N} numbers needs {need}, got {D} and {d}", "widen the model"
         )
-    shape = model_shape(task, replace_heads(model, len(plan.strength)))
+    shape = model_shape(task, model.model_copy(update={"heads": len(plan.strength)}))
     tokens = _token_directions(N + 1, D, rng)  # (V, D)
     gain = np.sqrt(D) if model.layer_norm else 1.0  # length of a normalised token
     frame = _output_frame(N, d)  # (N, d)
@@ -149,11 +138,6 @@ def network(
     params["embed.W_E"] = tokens
     params["unembed.W_U"][:, :N] = tokens[:N].T * _logit_scale(plan, gain)
     return {name: torch.from_numpy(np.ascontiguousarray(p)).float() for name, p in params.items()}
-
-
-def replace_heads(model: ModelConfig, heads: int) -> ModelConfig:
-    """The same model with another number of heads."""
-    return model.model_copy(update={"heads": heads})
 
 
 def _head(
@@ -178,9 +162,7 @@ def _head(
 
 @lru_cache(maxsize=16)  # heads that look alike share their factors
 def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers, and
-    SEP as a sink.
-    """
+    """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers."""
     return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
 
 
@@ -220,9 +202,7 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _output_frame(numbers: int, width: int) -> np.ndarray:
-    """(N, d) F with F Fᵀ = I less the constant, which the softmax cannot see, and the fastest
-    waves.
-    """
+    """(N, d) F with F Fᵀ = I less the constant, which no softmax sees, and the fastest waves."""
     t = np.arange(numbers)
     waves = [np.ones(numbers)]
     for k in range(numbers // 2, 0, -1):

@@ -112,8 +112,9 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer, see `locked`, and clears what a killed writer left half-
-        written.
+        """Holds the folder for one writer, see `locked`.
+
+        Clears what a killed writer left half-written.
         """
         with locked(self.path):
             with writing(self.path):

@@ -1,5 +1,6 @@
-"""The trainer: Adam with L2 weight decay, dense checkpoints, and a resume that is bitwise the run
-never interrupted.
+"""The trainer: Adam with L2 weight decay, and dense checkpoints.
+
+A resumed run is bitwise the run never interrupted.
 
 Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is
 written together with the optimiser's state, so on a CPU a resumed run computes exactly what the
@@ -147,8 +148,9 @@ class Trainer:
         return loss / data.targets.numel(), right / data.targets.numel()
 
     def save(self, log: str) -> None:
-        """Writes the checkpoint, then the state to resume from: a kill between the two repeats the
-        last stretch.
+        """Writes the checkpoint, then the state to resume from.
+
+        A kill between the two repeats the last stretch.
 
         Args:
             log: Identity of the log's lines up to here, by which a reader knows them whole.
@@ -171,8 +173,9 @@ class Trainer:
 
 
 def train(run: Run, force: bool = False) -> dict:
-    """Trains a run to its last step, from where it stands; from the start if something of it is
-    damaged or missing.
+    """Trains a run to its last step, from where it stands.
+
+    From the start, if something of it is damaged or missing.
 
     Args:
         run: The run folder.

@@ -1,8 +1,8 @@
-"""Runs side by side: which stages they share, when, how high the LLC was and how far it fell, with
-uncertainties.
+"""Runs side by side, with uncertainties.
 
-A difference of two independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width
-sqrt(h_a² + h_b²). Steps are compared by their log10.
+Which stages they share, when, how high the LLC was and how far it fell. A difference of two
+independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width sqrt(h_a² + h_b²).
+Steps are compared by their log10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,8 +45,9 @@ def side_by_side(
 
 
 def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of stages that correspond: same direction of the LLC, in the same order, overlapping
-    most.
+    """Rows of stages that correspond.
+
+    They have the same direction of the LLC, come in the same order, and overlap most.
 
     Returns:
         Rows of {"name", "llc", "runs": [stage of each run, or None]}; the name holds each run's,
@@ -68,16 +69,23 @@ def difference(
     a, b = tables[0], tables[i]
     figures = {key: _minus(_with_half(b, key), _with_half(a, key)) for key in FIGURES}
     figures["peak_step"] = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
-    shared = [(r, r["runs"][0], r["runs"][i]) for r in rows if r["runs"][0] and r["runs"][i]]
-    ends = [
-        {
-            "name": r["name"], "llc": r["llc"],
-            "to_log10": _minus(*(_log(s["to"], s["to_ci95"]) for s in (y, x))) if _ends_inside(x, y) else None,
-            "llc_to": _minus(_with_half(y, "llc_to"), _with_half(x, "llc_to")),
-        }
-        for r, x, y in shared
-    ]  # fmt: skip
+    shared = [r for r in rows if r["runs"][0] and r["runs"][i]]
+    ends = [_ends(row, row["runs"][0], row["runs"][i]) for row in shared]
     return {"run": b["run"], "reference": a["run"], **figures, "stages": ends}
+
+
+def _ends(
+    row: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a stage that both runs have ends, after less before."""
+    inside = _ends_inside(before, after)
+    steps = [_log(stage["to"], stage["to_ci95"]) for stage in (after, before)]
+    return {
+        "name": row["name"],
+        "llc": row["llc"],
+        "to_log10": _minus(*steps) if inside else None,
+        "llc_to": _minus(_with_half(after, "llc_to"), _with_half(before, "llc_to")),
+    }
 
 
 def markdown(value: Mapping[str, Any]) -> str:
@@ -88,8 +96,8 @@ def markdown(value: Mapping[str, Any]) -> str:
     test = value["link"]
     if test["events"]:
         parts.append(
-            f"Events lie {test['mean_distance_log10']:.2f} decades from the nearest boundary on average, "
-            f"{test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, "
+            f"Events lie {test['mean_distance_log10']:.2f} decades from the nearest boundary "
+            f"on average, {test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, "
             f"{test['events']} events in {test['runs']} runs)."
         )
     return "\n\n".join(parts) + "\n"

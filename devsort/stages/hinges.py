@@ -1,7 +1,8 @@
 """Linear splines with free joints under correlated noise: the arithmetic behind `piecewise`.
 
-    f(x) = a + b x + Σ_k c_k φ_k(x),   φ(x) = max(x − ψ, 0) for a hinge,  1(x > ψ) for a jump,  1(x = x_i) for a spike
-    y_i = f(x_i) + φ s_i η_i,          corr(η_i, η_j) = exp(−|x_i − x_j| / ℓ)
+    f(x) = a + b x + Σ_k c_k φ_k(x)
+    φ(x) = max(x − ψ, 0) for a hinge,  1(x > ψ) for a jump,  1(x = x_i) for a spike
+    y_i = f(x_i) + φ s_i η_i,  corr(η_i, η_j) = exp(−|x_i − x_j| / ℓ)
 
 x is log10(step), y and s are in nats, ψ and ℓ in decades. A spike takes point i out of the fit: it
 is an outlier. With ℓ and s given, multiplying by a bidiagonal matrix makes the noise white, and
@@ -51,8 +52,9 @@ class Dictionary:
 
 
 def whiten(values: np.ndarray, x: np.ndarray, s: np.ndarray, length: float) -> np.ndarray:
-    """Makes the noise white: rows (v_i/s_i − a_i v_{i−1}/s_{i−1}) / sqrt(1 − a_i²), a_i = exp(−(x_i
-    − x_{i−1})/ℓ).
+    """Makes the noise white.
+
+    Rows are (v_i/s_i − a_i v_{i−1}/s_{i−1}) / sqrt(1 − a_i²), a_i = exp(−(x_i − x_{i−1})/ℓ).
 
     Args:
         values: (n,) or (n, m).
@@ -97,8 +99,9 @@ def raw_base(x: np.ndarray) -> np.ndarray:
 def dictionary(
     x: np.ndarray, s: np.ndarray, length: float, min_points: int, costs: Sequence[float]
 ) -> Dictionary:
-    """Candidates: hinges on a fine grid, jumps in the middle of each gap between points, a spike at
-    each point.
+    """Candidates for joints.
+
+    Hinges on a fine grid, jumps in the middle of each gap between points, a spike at each point.
 
     Args:
         x: (n,) positions in decades.
@@ -147,7 +150,9 @@ def _residual(d: Dictionary, z: np.ndarray, chosen: list[int]) -> tuple[np.ndarr
 def best_candidate(
     d: Dictionary, z: np.ndarray, chosen: list[int], allowed: np.ndarray
 ) -> tuple[int, float]:
-    """The candidate that lowers χ² most beside the chosen ones: (r·c)² / |c − QQᵀc|², summed over signals.
+    """The candidate that lowers χ² most beside the chosen ones.
+
+    It lowers χ² by (r·c)² / |c − QQᵀc|², summed over signals.
 
     Returns:
         Its index and the gain; (−1, 0) if none is allowed.

@@ -44,8 +44,9 @@ def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], 
 
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
-    """Chooses joints and noise, without the points that are better explained as outliers than by
-    joints.
+    """Chooses joints and noise.
+
+    Points that are better explained as outliers than by joints are left out.
     """
     every = np.ones(len(trajectory), bool)
     plain, spiked = (_best(trajectory, every, config, spikes) for spikes in (False, True))
@@ -77,8 +78,9 @@ def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws
 
 
 def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> list[np.ndarray]:
-    """Whitened values (S, n) of the curve with resampled chains and checkpoints, as many as
-    `config.bootstrap`.
+    """Whitened values (S, n) of the curve with resampled chains and checkpoints.
+
+    `config.bootstrap` of them.
     """
     rng = stream(config.seed, "stages bootstrap")
     noise = _resampled_noise(model, trajectory, config.bootstrap, rng)  # (B, S, n)
@@ -98,9 +100,9 @@ def _resampled_noise(
     """
     n = len(model.x)
     d = model.candidates
-    fitted_white = np.einsum("snk,sk->sn", np.concatenate([d.base, d.columns[:, :, model.chosen]], 2),
-                             coefficients(model, model.z, model.chosen))  # fmt: skip
-    white = model.z - fitted_white
+    columns = np.concatenate([d.base, d.columns[:, :, model.chosen]], 2)
+    fitted = np.einsum("snk,sk->sn", columns, coefficients(model, model.z, model.chosen))
+    white = model.z - fitted
     white = white - white.mean(1, keepdims=True)
     white *= model.scale / np.maximum(white.std(1, keepdims=True), 1e-12)
     index = rng.integers(n, size=(count, n))
@@ -118,8 +120,9 @@ def _resampled_noise(
 
 
 def _resampled_chains(chains: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(B, n) deviations of the mean over Dirichlet-weighted chains, with the variance s²/C of the
-    mean.
+    """(B, n) deviations of the mean over Dirichlet-weighted chains.
+
+    Their variance is that of the mean, s²/C.
     """
     number = chains.shape[1]
     weights = rng.dirichlet(np.ones(number), count) - 1 / number  # (B, C)

@@ -12,8 +12,9 @@ from devsort.stages.trajectory import Trajectory
 
 
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
-    """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md, with notes on
-    what was repaired.
+    """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md.
+
+    With notes on what was repaired.
     """
     return {**as_json(detect(trajectory, config)), "notes": list(trajectory.notes)}
 
@@ -27,12 +28,16 @@ def as_json(
     directions = naming.loss_directions(result.segments, t.x, t.loss)
     names = naming.names(result.segments, shares, scores)
     low, high = ([_step(x), _step(x)] for x in (t.x[0], t.x[-1]))
-    cuts = [[_step(b.low), _step(b.high)] for b in result.boundaries]
+    boundaries = [
+        {"step": _step(b.x), "ci95": [_step(b.low), _step(b.high)]} for b in result.boundaries
+    ]
+    cuts = [boundary["ci95"] for boundary in boundaries]
     return {
-        "boundaries": [{"step": _step(b.x), "ci95": ci} for b, ci in zip(result.boundaries, cuts, strict=True)],
+        "boundaries": boundaries,
         "stages": [
             {
-                "name": name, "from": _step(s.low), "to": _step(s.high), "llc": s.direction, "loss": loss,
+                "name": name, "from": _step(s.low), "to": _step(s.high),
+                "llc": s.direction, "loss": loss,
                 "from_ci95": start, "to_ci95": end, "flagged": _flagged(t, s.low, s.high),
                 "rate": s.rate, "rate_ci95": list(s.rate_ci),
                 "llc_from": s.start[0], "llc_from_ci95": list(s.start[1:]),
@@ -60,9 +65,8 @@ def table(value: Mapping[str, Any]) -> str:
     for e in value["events"]:
         far = e["boundary_distance_log10"]
         distance = "no boundary" if far is None else f"{far:.2f} decades from the nearest boundary"
-        lines.append(
-            f"{e['event']} at step {e['step']:.5g}: in stage {e['stage_index'] + 1} ({e['stage']}), {distance}"
-        )
+        stage = f"in stage {e['stage_index'] + 1} ({e['stage']})"
+        lines.append(f"{e['event']} at step {e['step']:.5g}: {stage}, {distance}")
     return "\n".join([*lines, *(f"note: {n}" for n in value.get("notes", []))])
 
 

@@ -80,8 +80,9 @@ class Stretches:
 
 
 def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[int]:
-    """Which joints of the fit are boundaries (their ranks among the joints), by the definition of
-    docs/stages.md.
+    """Which joints of the fit are boundaries, as ranks among the joints.
+
+    The definition is in docs/stages.md.
     """
     kept = _without_bends(model, draws, list(range(len(model.chosen))), config)
     while kept:
@@ -143,7 +144,7 @@ def stretches(model: Fit, draws: Draws, kept: list[int]) -> Stretches:
 def _ends(
     model: Fit, chosen: list[int], coefficients: np.ndarray, kept: list[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(S, m, 2) values at both ends of each stretch, just inside of it, and (m,) widths in decades."""
+    """(S, m, 2) values at both ends of each stretch, just inside it, and (m,) widths in decades."""
     d = model.candidates
     position, jump = d.position[chosen], d.jump[chosen]
     edges = np.array([model.x[0], *position[kept], model.x[-1]])
@@ -174,21 +175,19 @@ def _contrasts(model: Fit, run: Stretches, kept: list[int], config: StagesConfig
 
 
 def _without_bends(model: Fit, draws: Draws, kept: list[int], config: StagesConfig) -> list[int]:
-    """No joints, if the whole trajectory goes one way without a jump and a smooth curve explains it
-    as well.
+    """The joints that are kept: none if they only follow a smooth bend.
+
+    That is, if the whole trajectory goes one way without a jump and a smooth curve explains it as
+    well.
     """
     sign = stretches(model, draws, kept).directions()[0]
     one_way = not ((sign > 0).any() and (sign < 0).any())
-    return (
-        []
-        if kept and one_way and not model.jump.any() and _smooth_is_as_good(model, kept, config)
-        else kept
-    )
+    smooth = kept and one_way and not model.jump.any() and _smooth_is_as_good(model, kept, config)
+    return [] if smooth else kept
 
 
 def _smooth_is_as_good(model: Fit, inner: list[int], config: StagesConfig) -> bool:
-    """Whether a smooth curve describes the whole trajectory as well as the joints `inner`, to a
-    margin.
+    """Whether a smooth curve describes the trajectory as well as the joints `inner`, to a margin.
 
     Both pay log n for each parameter beyond a line's (the Bayesian information criterion); a joint
     has two.
@@ -205,7 +204,7 @@ def _smooth_is_as_good(model: Fit, inner: list[int], config: StagesConfig) -> bo
 
 
 def _smooth_curves(t: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Columns of curves without a joint on 0…1, and how many parameters they have beyond a line's."""
+    """Columns of curves without a joint on 0…1, and their number of parameters beyond a line's."""
     one = np.ones_like(t)
     for degree in (2, 3):
         yield np.vander(t, degree + 1), degree - 1

@@ -14,12 +14,11 @@ FIGURES = ("peak_llc", "final_llc", "fall")
 
 
 def summary(llc: "xr.Dataset") -> dict[str, Any]:
-    """The figures of the first restriction, the whole model where it was sampled; None where
-    nothing is known.
+    """The figures of the first restriction: the whole model, where it was sampled.
 
-    The peak is the largest estimate; the interval of its step comes from resampling the estimates
-    within their errors. The fall is the peak less the final value; two independent 95 % intervals
-    add as sqrt(h_a² + h_b²), h half a width.
+    None where nothing is known. The peak is the largest estimate; the interval of its step comes
+    from resampling the estimates within their errors. The fall is the peak less the final value;
+    two independent 95 % intervals add as sqrt(h_a² + h_b²), h half a width.
 
     Args:
         llc: The table of a trajectory, see `devsort.llc.table`.

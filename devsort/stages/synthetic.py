@@ -1,10 +1,10 @@
-"""Trajectories with planted truth: segments over log step, noise as the LLC has it, and shapes
-without a boundary.
+"""Trajectories with planted truth.
 
-A planted trajectory is piecewise linear over x = log10(step) with jumps; its boundaries are known
-exactly. The noise has the relative size of SGLD estimates, differs from point to point, is
-correlated between neighbours (common random numbers), and has outliers; the reported standard
-errors are themselves uncertain, as those of four chains are.
+Segments over log step, noise as the LLC has it, and shapes without a boundary. A planted trajectory
+is piecewise linear over x = log10(step) with jumps; its boundaries are known exactly. The noise has
+the relative size of SGLD estimates, differs from point to point, is correlated between neighbours
+(common random numbers), and has outliers; the reported standard errors are themselves uncertain, as
+those of four chains are.
 """
 
 from dataclasses import dataclass
@@ -78,8 +78,9 @@ def plant(
 
 
 def _schedule(rng: np.random.Generator, points: int, last: float, missing: float) -> np.ndarray:
-    """Steps spread evenly over log step, rounded as checkpoints are (so sparse at the start), some
-    missing.
+    """Steps spread evenly over log step, some missing.
+
+    They are rounded as checkpoints are, so sparse at the start.
     """
     step = np.unique(np.round(np.geomspace(1, last, points)))
     # whole numbers ran out at the start: more points later, as a schedule does
@@ -147,8 +148,9 @@ def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions at least 0.45 decades (or an even share, if that is less) and four checkpoints
-    apart.
+    """Positions at least 0.45 decades and four checkpoints apart.
+
+    An even share, if that is less than 0.45 decades.
     """
     low, high = x[4], x[-5]
     apart = min(0.45, 0.8 * (high - low) / (count + 1))

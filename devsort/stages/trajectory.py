@@ -77,11 +77,11 @@ class Trajectory:
 
 
 def read_csv(path: Path) -> Trajectory:
-    """Reads a trajectory from a CSV with columns step, llc and optionally se and loss; other
-    columns are ignored.
+    """Reads a trajectory from a CSV with columns step, llc and optionally se and loss.
 
-    Repaired, with a note: rows out of order (sorted), rows whose llc is empty or NaN (left out), an
-    se that is missing, zero or below the rounding of llc (the median of the others).
+    Other columns are ignored. Repaired, with a note: rows out of order (sorted), rows whose llc is
+    empty or NaN (left out), an se that is missing, zero or below the rounding of llc (the median of
+    the others).
 
     Raises:
         UserError: No such file, no such columns, text where a number belongs, an impossible step, a
@@ -242,8 +242,9 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
 
 
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
-    """Standard errors with the median of the known ones, or a share of the range, where there is
-    none.
+    """Standard errors, with the median of the known ones where there is none.
+
+    A share of the range, if none is known.
     """
     known = _known(se, llc)
     spare = (

@@ -1,7 +1,7 @@
-"""The contract of every artifact: what it was made from, the command that makes it, one checksum,
-one verified read.
+"""The contract of every artifact.
 
-An artifact says in its own attributes where it comes from:
+It says what it was made from and the command that makes it; it has one checksum and one verified
+read. An artifact says in its own attributes where it comes from:
 
 | attribute | meaning                                                            |
 |-----------|--------------------------------------------------------------------|

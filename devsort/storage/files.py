@@ -18,7 +18,7 @@ LEFTOVERS = (f"{TEMPORARY}*", "*.partial")  # what a kill leaves of ours and of 
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file so that a reader sees the old one or the new one whole, also after a power cut."""
+    """Writes a file: a reader sees the old one or the new one whole, also after a power cut."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{path.name}")
@@ -87,8 +87,9 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process; the operating system lets go when the process ends, however
-    it ends.
+    """Holds a folder for one process.
+
+    The operating system lets go when the process ends, however it ends.
 
     Raises:
         InUse: Another process holds it.

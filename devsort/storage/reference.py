@@ -11,6 +11,7 @@ import yaml
 from devsort.storage.settings import Section
 
 COLUMN = 36  # where comments begin
+TECHNICAL = 10**9  # upper bounds from here on guard the arithmetic and are not told
 BOUNDS = {
     "minimum": "from {:g}",
     "exclusiveMinimum": "over {:g}",
@@ -52,4 +53,5 @@ def allowed(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if schema.get("type") == "null":
         return "null"
-    return " ".join(text.format(schema[key]) for key, text in BOUNDS.items() if key in schema)
+    told = {key: text for key, text in BOUNDS.items() if schema.get(key, TECHNICAL) < TECHNICAL}
+    return " ".join(text.format(schema[key]) for key, text in told.items())

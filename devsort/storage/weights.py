@@ -23,8 +23,7 @@ SHARED = 4
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from a stranger's .safetensors or .pt file without executing anything in
-    it.
+    """Reads a state dict from a stranger's .safetensors or .pt file; nothing in it is executed.
 
     Raises:
         UserError: The file is missing, of another kind, damaged, or holds anything but named
@@ -84,12 +83,11 @@ def _read_state(path: Path) -> Any:
         )
     _check_archive(path)
     with warnings.catch_warnings(action="ignore"):  # a refusal is told in one line
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  the place
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses what torch.save never writes and what would cost its reader memory or time without
-    bound.
+    """Refuses what torch.save never writes, and what costs its reader without bound.
 
     Raises:
         pickle.UnpicklingError: No archive of torch.save, or one that is compressed or claims more

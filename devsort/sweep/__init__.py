@@ -1,5 +1,6 @@
-"""Sweeps: many runs from one study file, side by side on this machine or on a Ray cluster;
-docs/sweeps.md.
+"""Sweeps: many runs from one study file, on this machine or on a Ray cluster.
+
+See docs/sweeps.md.
 
 `study` turns the file into cells, `cell` takes one cell through the pipeline, `row` says what came
 of it, `local` and `cluster` run many cells, `table` gathers the rows, `step` is the command.

@@ -164,9 +164,8 @@ def _logged(folder: Path) -> Iterator[None]:
         try:
             yield
         except Exception:
-            log.write(
-                f"{time.strftime('%Y-%m-%d %H:%M:%S')} process {os.getpid()}\n{traceback.format_exc()}"
-            )
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            log.write(f"{now} process {os.getpid()}\n{traceback.format_exc()}")
             raise
 
 

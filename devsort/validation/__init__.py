@@ -1,9 +1,8 @@
-"""Known answers for any sampler: formulas, potentials with computable posterior means, and the
-cases that check ours.
+"""Known answers for any sampler.
 
-`formulas` has learning coefficients and exact chain averages, `quadrature` posterior means at
-finite nβ and step size, `potentials` losses with their truth, `cases` settings and tolerances,
-`validate` the command.
+Formulas, potentials with computable posterior means, and the cases that check ours. `formulas` has
+learning coefficients and exact chain averages, `quadrature` posterior means at finite nβ and step
+size, `potentials` losses with their truth, `cases` settings and tolerances, `validate` the command.
 """
 
 from devsort.validation.cases import Case, all_cases

@@ -32,8 +32,7 @@ def normal_crossing(a: int, b: int) -> LearningCoefficient:
 
 
 def rank_regression(inputs: int, hidden: int, outputs: int, rank: int) -> LearningCoefficient:
-    """λ of y = B A x with A (hidden × inputs), B (outputs × hidden) and a true map of the given
-    rank.
+    """λ of y = B A x, A (hidden × inputs), B (outputs × hidden), with a true map of this rank.
 
     Source: Aoyagi & Watanabe 2005, "Stochastic complexities of reduced rank regression in Bayesian
     estimation".
@@ -52,12 +51,12 @@ def rank_regression(inputs: int, hidden: int, outputs: int, rank: int) -> Learni
 
 
 def deep_linear(widths: Sequence[int], rank: int) -> LearningCoefficient:
-    """λ of y = W_L … W_1 x with the given widths (input, hidden …, output) and a true map of the
-    given rank.
+    """λ of y = W_L … W_1 x with a true map of the given rank.
 
-    With M the sorted widths less the rank, S the prefix of l + 1 of them found by `_essential`, and
-    a = Σ_S M − (ceil(Σ_S M / l) − 1) l, λ = (−r² + r (H_1 + H_{L+1}))/2 + a(l − a)/(4l) − l(l −
-    1)/4 (Σ_S M / l)² + ½ Σ_{i<j∈S} M_i M_j, m = a(l − a) + 1.
+    The widths are (input, hidden …, output). With M the sorted widths less the rank, S the prefix
+    of l + 1 of them found by `_essential`, and a = Σ_S M − (ceil(Σ_S M / l) − 1) l, λ = (−r² + r
+    (H_1 + H_{L+1}))/2 + a(l − a)/(4l) − l(l − 1)/4 (Σ_S M / l)² + ½ Σ_{i<j∈S} M_i M_j, m = a(l − a)
+    + 1.
 
     Source: Aoyagi 2024, "Consideration on the learning efficiency of multiple-layered neural
     networks with linear units".
@@ -73,8 +72,9 @@ def deep_linear(widths: Sequence[int], rank: int) -> LearningCoefficient:
 
 
 def _essential(excess: list[int]) -> list[int]:
-    """The prefix S of the sorted M with max_S M < min_rest M, Σ_S M ≥ l max_S M and Σ_S M < l
-    min_rest M.
+    """The prefix S of the sorted M that decides.
+
+    max_S M < min_rest M, Σ_S M ≥ l max_S M and Σ_S M < l min_rest M.
     """
     M = sorted(excess)
     for size in range(2, len(M) + 1):
@@ -92,12 +92,11 @@ def _check_rank(widths: Sequence[int], rank: int) -> None:
 
 @dataclass(frozen=True)
 class Quadratic:
-    """Averages of the chain itself on L = ½ Σ h_i (w_i − w*_i)², from its start at w*, whatever the
-    step size.
+    """Averages of the chain itself on L = ½ Σ h_i (w_i − w*_i)².
 
-    With a_i = nβ h_i + γ + ρ and ρ_i = 1 − ε a_i/2, the chain w' − m = ρ_i (w − m) + noise relaxes
-    to its mean m and its variance (1 + ε nβ² C_i/4) / (a_i (1 − ε a_i/4)). It diverges exactly when
-    ε a_i ≥ 4.
+    From its start at w*, whatever the step size. With a_i = nβ h_i + γ + ρ and ρ_i = 1 − ε a_i/2,
+    the chain w' − m = ρ_i (w − m) + noise relaxes to its mean m and its variance (1 + ε nβ² C_i/4)
+    / (a_i (1 − ε a_i/4)). It diverges exactly when ε a_i ≥ 4.
 
     Args:
         curvature: h_i.
@@ -135,9 +134,7 @@ class Quadratic:
         return float((self.config.n_beta * self.curvature / 2 * (self.variance + shift**2)).sum())
 
     def expected(self) -> float:
-        """nβ times the mean of L over exactly the draws that the config keeps, without any
-        stationarity.
-        """
+        """nβ times the mean of L over exactly the draws that are kept, without stationarity."""
         c = self.config
         step = c.num_burnin_steps + c.num_steps_bw_draws * np.arange(c.num_draws)[:, None]  # (T, 1)
         left = self.memory**step  # (T, F)

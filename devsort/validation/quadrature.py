@@ -1,17 +1,15 @@
-"""Posterior means by quadrature: the truth that a correct sampler reproduces at finite nβ and
-finite step size.
+"""Posterior means by quadrature: the truth at finite nβ and finite step size.
 
-Nodes and weights stand for the posterior exp(−U), U = nβ L + γ/2 |w − w*|² + ρ/2 |w|². The chain with step ε samples a
-slightly different density. To first order in ε, for any smooth U, it is
+Nodes and weights stand for the posterior exp(−U), U = nβ L + γ/2 |w − w*|² + ρ/2 |w|². The chain
+with step ε samples a slightly different density. To first order in ε, for any smooth U, it is
 
     exp(−U) (1 + (ε/2) (¼ |∇U|² − ½ ΔU)),
 
 the modified density of the Euler–Maruyama scheme (Leimkuhler & Matthews 2013, "Rational
-construction of stochastic
-numerical methods for molecular sampling"), so the mean of nβ L moves by (ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a
-quadratic that is the first term of 1/(1 − ε a/4), and what is left out is the square of the
-relative effect. Chains in one dimension, solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴)
-and 6.7 (w⁶) times that square; 8 is taken as a bound.
+construction of stochastic numerical methods for molecular sampling"), so the mean of nβ L moves by
+(ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a quadratic that is the first term of 1/(1 − ε a/4), and what is
+left out is the square of the relative effect. Chains in one dimension, solved exactly in the tests,
+leave out 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶) times that square; 8 is taken as a bound.
 """
 
 import math
@@ -195,13 +193,12 @@ def _last_layer(
 def wishart(
     inputs: int, hidden: int, outputs: int, config: SamplerConfig, size: int
 ) -> Iterator[Nodes]:
-    """Posterior of L = |B A|² around 0, by a grid over the eigenvalues of A Aᵀ on a logarithmic scale.
+    """Posterior of L = |B A|² around 0, by a logarithmic grid over the eigenvalues of A Aᵀ.
 
     Under the localising Gaussian A Aᵀ is a Wishart matrix: its p = min(M, H) eigenvalues have the
-    density
-    ∏ l_i^{(q − p − 1)/2} e^{−γ l_i/2} ∏_{i<j} |l_i − l_j| with q = max(M, H), and integrating out B leaves the factor
-    ∏ (1 + 2nβ l_i/γ)^{−N/2}. All that is averaged is invariant under rotations, so A = diag(√l_i)
-    stands for its orbit; one B is drawn at each node.
+    density ∏ l_i^{(q − p − 1)/2} e^{−γ l_i/2} ∏_{i<j} |l_i − l_j| with q = max(M, H), and
+    integrating out B leaves the factor ∏ (1 + 2nβ l_i/γ)^{−N/2}. All that is averaged is invariant
+    under rotations, so A = diag(√l_i) stands for its orbit; one B is drawn at each node.
 
     Args:
         inputs: M.

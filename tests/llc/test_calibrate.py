@@ -5,29 +5,32 @@ import json
 import pytest
 
 from devsort.llc import calibrate
-from devsort.llc.calibrate import Trial, grid, localizations, propose, shape_correlations, table
+from devsort.llc.calibrate import Trial, grid, grid_of, propose, shape_correlations, table
 from devsort.sampling import SamplerConfig
 from devsort.sorting.artifacts import CALIBRATION
 from devsort.sorting.calibrate import calibrate as calibrate_run
 from devsort.sorting.run import open_run
 
-BASE = SamplerConfig(batch_size=8, seed=3)
-
 
 def trial(n_beta: float, step: int = 10, **changes) -> Trial:
-    plain = {"lr": 1e-5, "llc": 1.0, "se": 0.1, "rhat": 1.0, "climb": 0.1, "gap": 0.0, "flags": ()}
-    return Trial(n_beta=n_beta, localization=n_beta, step=step, **(plain | changes))
+    plain = {
+        "localization": n_beta, "lr": 1e-5, "llc": 1.0, "se": 0.1, "rhat": 1.0, "climb": 0.1,
+        "gap": 0.0, "flags": (),
+    }  # fmt: skip
+    return Trial(n_beta=n_beta, step=step, **(plain | changes))
 
 
-def test_step_is_a_quarter_of_the_largest_stable_one():
-    points = grid(BASE, dict.fromkeys(localizations(), 20.0))
-    assert len(points) == 12 and {p.localization for p in points} == set(localizations())
+@pytest.mark.parametrize("geometry", ["absolute", "relative"])
+def test_step_is_a_quarter_of_the_largest_stable_one(geometry):
+    base, places = SamplerConfig(geometry=geometry, batch_size=8, seed=3), grid_of(geometry)
+    points = grid(base, {localization: 20.0 for _, localization in places})
+    assert [(point.n_beta, point.localization) for point in points] == places
     for point in points:
         n_beta, localization = point.n_beta, point.localization
         assert point.lr == pytest.approx(1 / (n_beta * 20 + localization), rel=0.05)  # two digits
         relaxed = -(-4 // (point.lr * localization))
         assert point.num_burnin_steps == min(calibrate.MAX_BURNIN, relaxed)
-        assert (point.batch_size, point.seed) == (8, 3)
+        assert (point.geometry, point.batch_size, point.seed) == (geometry, 8, 3)
 
 
 def test_fewest_flags_win_and_then_the_smallest_climb():
@@ -46,19 +49,22 @@ def test_fewest_flags_win_and_then_the_smallest_climb():
 def test_shape_is_compared_by_rank():
     values = {300.0: (1, 2, 3), 1000.0: (10, 20, 30), 3000.0: (3, 2, 1), 10000.0: (1, 3, 2)}
     trials = [
-        trial(n, step, llc=float(v)) for n, llcs in values.items() for step, v in enumerate(llcs)
+        trial(n, step, localization=ratio * n, llc=float(v) if ratio == 1 else 0.0)
+        for n, llcs in values.items()
+        for step, v in enumerate(llcs)
+        for ratio in (0.3, 1, 3)  # the middle one counts
     ]
     found = {tuple(row["n_beta"]): row["rank_correlation"] for row in shape_correlations(trials)}
     assert found[300.0, 1000.0] == 1 and found[300.0, 3000.0] == -1 and found[300.0, 10000.0] == 0.5
 
 
 def test_a_calibration_is_written_and_told(smoke, tmp_path, monkeypatch):
-    smaller = {"CHECKPOINTS": 2, "N_BETAS": (100.0, 1000.0), "RATIOS": (1.0,), "DRAWS": 20}
+    smaller = {"CHECKPOINTS": 2, "N_BETAS": (100.0, 1000.0), "DRAWS": 20}
     for name, value in {**smaller, "MAX_BURNIN": 10}.items():
         monkeypatch.setattr(calibrate, name, value)
     run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
     value, traces = calibrate_run(run)
-    assert len(value["trials"]) == len(traces) == 4
+    assert len(value["trials"]) == len(traces) == 12
     assert run.read(CALIBRATION) == json.loads(json.dumps(value))
     assert {trace.config.n_beta for trace in traces.values()} == {100.0, 1000.0}
     assert "Proposed, because" in table(value)

@@ -1,5 +1,6 @@
-"""The soak: faults by the hundred against the commands, and one table of what was tried, survived
-and lost.
+"""The soak: faults by the hundred against the commands.
+
+One table tells what was tried, survived and lost.
 
 make soak, or PYTHONPATH=tests python -m soak. Exit code 1 if anything was lost.
 """
@@ -24,7 +25,7 @@ from runs import smoke_run
 
 
 def main() -> None:
-    """Runs every part, prints the table as it grows on standard error and whole on standard output."""
+    """Runs every part; prints its rows on standard error, and in the end the whole table."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     begun, rows = time.monotonic(), []

@@ -1,5 +1,6 @@
-"""Damage to a finished run: found or harmless, and mended to the same bits by the commands that the
-status names.
+"""Damage to a finished run: found or harmless, and mended.
+
+The commands that the status names mend it to the same bits.
 
 A trial damages a copy of a finished run and asks for its status. If that says done, the commands
 must print what they printed before; if not, the commands that it names are run until it does. Then

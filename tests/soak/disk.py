@@ -71,7 +71,7 @@ def size_limits(smoke: Smoke, count: int, seed: int = 0) -> Row:
 
 
 def permissions(smoke: Smoke) -> Row:
-    """Folders that may not be written and files that may not be read, for a user who is not root."""
+    """Folders that may not be written and files that may not be read, for anybody but root."""
     row = Row("permission denied")
     for command in INPUTS:
         for path in ("", "checkpoints", "config.yaml"):

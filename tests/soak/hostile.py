@@ -105,8 +105,9 @@ HEADERS = {
 
 
 def hostile_configs(canary: Path) -> dict[str, tuple[str, ...]]:
-    """Arguments of `devsort config RUN`, or texts of a config.yaml, that try to run or reach
-    something.
+    """Arguments of `devsort config RUN`, or texts of a config.yaml.
+
+    They try to run or to reach something.
     """
     tags = ("object/apply:os.system", "object/new:os.system", "name:os.system", "module:os")
     exploits = [f"!!python/{tag} ['touch {canary}']" for tag in tags]
@@ -127,9 +128,12 @@ def hostile_configs(canary: Path) -> dict[str, tuple[str, ...]]:
     }
 
 
-LINKED = ("config.yaml", ".lock", "training.jsonl", "stages.json", "checkpoints", "llc.zarr", "heads.zarr",
-          "checkpoints/resume.safetensors", "checkpoints/.tmp-resume.safetensors", "llc.zarr/loss/c/0", "figures",
-          ".tmp-stages.json", ".tmp-heads.zarr", "heads.parts")  # fmt: skip
+LINKED = (
+    *("config.yaml", ".lock", "training.jsonl", "stages.json", "checkpoints", "figures"),
+    *("checkpoints/resume.safetensors", "checkpoints/.tmp-resume.safetensors"),
+    *("llc.zarr", "llc.zarr/loss/c/0", "heads.zarr", "heads.parts"),
+    *(".tmp-stages.json", ".tmp-heads.zarr"),
+)
 
 
 def refusals(smoke: Smoke) -> Row:
@@ -172,8 +176,9 @@ def refused(name: str, canary: Path, *arguments: str | Path) -> str | None:
 
 
 def linked(smoke: Smoke, name: str) -> str | None:
-    """A symbolic link in the place of an artifact, to a file or folder outside that must stay as it
-    is.
+    """A symbolic link in the place of an artifact.
+
+    The file or folder outside must stay as it is.
     """
     with tempfile.TemporaryDirectory(prefix="devsort-soak-") as scratch:
         run, outside = smoke.copy(Path(scratch)), Path(scratch) / "outside"

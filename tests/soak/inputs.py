@@ -1,5 +1,6 @@
-"""Bad input by the thousand: whatever a file or option holds, a command ends with 0 or with one
-line and 2.
+"""Bad input by the thousand, in files and options.
+
+A command ends with 0, or with one line and 2.
 
 Properties of hypothesis, each over one kind of input; what takes longer gets fewer of the cases.
 """
@@ -80,9 +81,12 @@ def limited() -> Iterator[None]:
 
 # ---- config.yaml and --set
 
-PIECES = ["task", "train", "llc", "sampler", "numbers", "steps", ": ", "\n", "  ", "{", "}", "[", "]", ",", "- ", "? ",
-          "&a ", "*a", "<<: *a", "!!int ", "!!timestamp ", "!!binary ", "!!set ", "!!python/name:os ", "''",
-          '"\\ud800"', "0x", "1:99", ".inf", "1e999", "|", ">", "#", "~", "---", "\t", "\0", "é", "=", "."]  # fmt: skip
+PIECES = [
+    *("task", "train", "llc", "sampler", "numbers", "steps"),
+    *(": ", "\n", "  ", "{", "}", "[", "]", ",", "- ", "? ", "&a ", "*a", "<<: *a"),
+    *("!!int ", "!!timestamp ", "!!binary ", "!!set ", "!!python/name:os ", "''", '"\\ud800"'),
+    *("0x", "1:99", ".inf", "1e999", "|", ">", "#", "~", "---", "\t", "\0", "é", "=", "."),
+]
 leaves = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 values = st.recursive(
     leaves, lambda v: st.lists(v, max_size=3) | st.dictionaries(st.text(max_size=5), v, max_size=3)
@@ -281,8 +285,8 @@ def whole_files() -> dict[str, bytes]:
 
 
 WHOLE = whole_files()
-edits = st.lists(st.tuples(st.floats(0, 1), st.sampled_from(["set", "cut", "insert", "drop"]), st.binary(max_size=9)),
-                 min_size=1, max_size=6)  # fmt: skip
+kinds = st.sampled_from(["set", "cut", "insert", "drop"])
+edits = st.lists(st.tuples(st.floats(0, 1), kinds, st.binary(max_size=9)), min_size=1, max_size=6)
 
 
 def mutated(suffix: str, edited: list[tuple[float, str, bytes]]) -> bytes:

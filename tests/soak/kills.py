@@ -1,6 +1,8 @@
 """Kills and interruptions at random moments.
 
-What is there at the end is bitwise that of the run never stopped. A trial copies the inputs of a command into a new folder, starts the command as a process of its
+What is there at the end is bitwise that of the run never stopped.
+
+A trial copies the inputs of a command into a new folder, starts the command as a process of its
 own, stops it one to three times at moments that are uniform over the time it takes when nobody
 stops it, and lets it come to its end.
 """
@@ -113,7 +115,7 @@ class Trials:
                     row.count(None)
 
     def _stopped(self, command: str, folder: Path, delay: float) -> tuple[int, str | None]:
-        """Exit code, and what is wrong with the way the process ended or with what it had repeated."""
+        """Exit code, and what is wrong with how the process ended or with what it did again."""
         before = saved_units(command, folder)
         with counted(command, folder) as units:
             process = started(command, folder)

@@ -19,6 +19,11 @@ class Row:
     losses: list[str] = field(default_factory=list)
     note: str = ""
 
+    @property
+    def survived(self) -> int:
+        """How often nothing was lost."""
+        return self.tried - len(self.losses)
+
     def count(self, problem: str | None) -> None:
         """Counts one fault, and what it cost if it did."""
         self.tried += 1
@@ -30,7 +35,7 @@ def table(rows: list[Row]) -> str:
     """Fault, tried, survived, lost, as text; what was lost is told below."""
     head = f"{'fault':44} {'tried':>7} {'survived':>9} {'lost':>5}  note"
     lines = [
-        f"{r.fault:44} {r.tried:7,} {r.tried - len(r.losses):9,} {len(r.losses):5}  {r.note}".rstrip()
+        f"{r.fault:44} {r.tried:7,} {r.survived:9,} {len(r.losses):5}  {r.note}".rstrip()
         for r in rows
     ]
     told = [f"lost, {r.fault}: {problem}" for r in rows for problem in r.losses]

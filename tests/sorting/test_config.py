@@ -29,8 +29,9 @@ quick = settings(
 
 
 def refused(path: Path, text: str | bytes = "", *overrides: str) -> str:
-    """What is told about a config.yaml of this text, without the path that the message must start
-    with.
+    """What is told about a config.yaml of this text.
+
+    Without the path, with which the message must start.
     """
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     with pytest.raises(UserError) as e:
@@ -110,11 +111,13 @@ REFUSED = {
     "unknown key inside": ("llc: {sampler: {epsilon: 1}}", "unknown key llc.sampler.epsilon"),
     "wrong type": (
         "train: {steps: many}",
-        "train.steps: Input should be a valid integer, unable to parse string as an integer (got 'many')",
+        "train.steps: Input should be a valid integer, "
+        "unable to parse string as an integer (got 'many')",
     ),
     "fraction": (
         "train: {steps: 1.5}",
-        "train.steps: Input should be a valid integer, got a number with a fractional part (got '1.5')",
+        "train.steps: Input should be a valid integer, "
+        "got a number with a fractional part (got '1.5')",
     ),
     "nothing": ("train: {steps: }", "train.steps: Input should be a valid integer (got 'None')"),
     "boolean": (
@@ -162,7 +165,8 @@ REFUSED = {
     "all at once": (
         "{task: {numbers: 1}, train: {steps: -1, spets: 2}, device: 7}",
         "task.numbers: Input should be greater than or equal to 2 (got '1'); "
-        "train.steps: Input should be greater than or equal to 1 (got '-1'); unknown key train.spets; "
+        "train.steps: Input should be greater than or equal to 1 (got '-1'); "
+        "unknown key train.spets; "
         "device: Input should be 'auto', 'cpu' or 'cuda' (got '7')",
     ),
     "too many to tell": (
@@ -307,13 +311,15 @@ def test_overrides_keep_the_rest_and_the_last_one_wins(path):
 
 
 EXAMPLE = "write for example --set train.steps=1000"
+NO_YAML = "the value is not valid YAML; quote it or write a plain value"
+NO_SECTION = "is not a section; see `devsort config --help`"
 OVERRIDES = {
     "steps": f"--set 'steps' is not key=value; {EXAMPLE}",
     "=3": f"--set '=3' is not key=value; {EXAMPLE}",
-    "train.steps=[": "--set 'train.steps=[': the value is not valid YAML; quote it or write a plain value",
-    "device=!!bool x": "--set 'device=!!bool x': the value is not valid YAML; quote it or write a plain value",
-    "train.steps.x=1": "--set 'train.steps.x=1': steps is not a section; see `devsort config --help`",
-    "device.x=1": "--set 'device.x=1': device is not a section; see `devsort config --help`",
+    "train.steps=[": f"--set 'train.steps=[': {NO_YAML}",
+    "device=!!bool x": f"--set 'device=!!bool x': {NO_YAML}",
+    "train.steps.x=1": f"--set 'train.steps.x=1': steps {NO_SECTION}",
+    "device.x=1": f"--set 'device.x=1': device {NO_SECTION}",
     "train.stesp=1": "unknown key train.stesp" + SEE,
     "train.steps=": "train.steps: Input should be a valid integer (got 'None')" + SEE,
     "train..steps=1": "unknown key train." + SEE,
@@ -336,40 +342,9 @@ def test_nothing_but_a_users_error_escapes_from_random_bytes(path, data):
 
 # pieces that YAML's grammar gives a meaning, so that random text gets past the first character
 PIECES = [
-    "task",
-    "train",
-    "numbers",
-    "steps",
-    ": ",
-    "\n",
-    "  ",
-    "{",
-    "}",
-    "[",
-    "]",
-    ",",
-    "- ",
-    "? ",
-    "&a ",
-    "*a",
-    "<<",
-    "!!int ",
-]
-PIECES += [
-    "!!timestamp ",
-    "!!binary ",
-    "!!set ",
-    "!!python/name:os ",
-    "''",
-    '"\\ud800"',
-    "0x",
-    "1:99",
-    ".inf",
-    "1e999",
-    "|",
-    ">",
-    "#",
-    "~",
+    *("task", "train", "numbers", "steps", ": ", "\n", "  ", "{", "}", "[", "]", ",", "- ", "? "),
+    *("&a ", "*a", "<<", "!!int ", "!!timestamp ", "!!binary ", "!!set ", "!!python/name:os "),
+    *("''", '"\\ud800"', "0x", "1:99", ".inf", "1e999", "|", ">", "#", "~"),
 ]
 
 

@@ -67,8 +67,9 @@ def test_the_module_is_the_model_with_its_names(trained):
 
 @pytest.mark.parametrize("name", ["full", "h1"])
 def test_without_noise_both_take_the_same_steps(trained, name):
-    """Full batches and no noise leave the step rule, with localization, prior, mask, burn-in and
-    thinning.
+    """Full batches and no noise leave the step rule.
+
+    With localization, prior, mask, burn-in and thinning.
     """
     run, params = trained
     data = sampling_set(run.config.task, QUIET.batch_size)

@@ -35,8 +35,9 @@ BASELINE = model_shape(TaskConfig(), ModelConfig())
 def small(
     heads: int = 2, norm: bool = True
 ) -> tuple[Shape, dict[str, torch.Tensor], torch.Tensor, torch.Tensor]:
-    """A shape with all dimensions different, random parameters, tokens and noisy targets of three
-    lists.
+    """A shape with all dimensions different.
+
+    And random parameters, tokens and noisy targets of three lists.
     """
     task = TaskConfig(list_length=4, numbers=9, label_noise=0.5)
     shape = model_shape(task, ModelConfig(heads=heads, d_model=7, d_head=3, layer_norm=norm))

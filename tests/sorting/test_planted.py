@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from folders import told
 
-from devsort.errors import UserError
 from devsort.rng import stream
 from devsort.sorting import planted
 from devsort.sorting.config import ModelConfig, TaskConfig
@@ -68,8 +68,7 @@ def test_labels_of_the_plans(kind, labels):
 
 
 def test_a_narrow_model_is_refused():
-    with pytest.raises(UserError) as e:
-        planted.draw_network("split", TASK, ModelConfig(d_model=52), 0, 0)
-    assert str(e.value) == (
-        "a planted network of 51 numbers needs d_model >= 53 and d_head >= 46, got 52 and 48; widen the model"
+    assert told(planted.draw_network, "split", TASK, ModelConfig(d_model=52), 0, 0) == (
+        "a planted network of 51 numbers needs d_model >= 53 and d_head >= 46, got 52 and 48; "
+        "widen the model"
     )

@@ -1,5 +1,6 @@
-"""The trainer against torch's autograd and Adam, its schedules, and runs that are killed, damaged
-or diverge.
+"""The trainer against torch's autograd and Adam, and its schedules.
+
+Runs are killed, damaged, or diverge.
 """
 
 import json
@@ -12,12 +13,7 @@ from commands import Process, children, devsort, last_line, wait_until
 from folders import told
 
 from devsort.execution import DIED, cores, crew, one_core, resolve_device
-from devsort.sorting.checkpoints import (
-    checkpoint_steps,
-    load_resume_step,
-    logged_steps,
-    read_log,
-)
+from devsort.sorting.checkpoints import checkpoint_steps, load_resume_step, logged_steps, read_log
 from devsort.sorting.config import ScheduleConfig, TrainConfig
 from devsort.sorting.model import losses
 from devsort.sorting.run import open_run

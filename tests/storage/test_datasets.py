@@ -51,7 +51,8 @@ def lose_a_chunk(path: Path) -> None:
 
 
 def rename_a_score(path: Path) -> None:
-    write_dataset(path.with_name("other"), dataset().assign_coords(score=np.array(["a", "b"], object)), ORIGIN)
+    renamed = dataset().assign_coords(score=np.array(["a", "b"], object))
+    write_dataset(path.with_name("other"), renamed, ORIGIN)
     shutil.rmtree(path / "score")
     shutil.copytree(path.with_name("other") / "score", path / "score")
 

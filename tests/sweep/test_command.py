@@ -31,9 +31,10 @@ def test_one_json_object_and_one_line_for_what_failed(done):
     result, path, out = done
     value = json.loads(result.out)
     assert result.code == 2
-    assert {k: value[k] for k in ("study", "out", "cells", "done", "failed", "waiting", "defects")} == {
-        "study": str(path), "out": str(out), "cells": 3, "done": 2, "failed": 1, "waiting": 0, "defects": 0,
-    }  # fmt: skip
+    assert value.items() >= {
+        "study": str(path), "out": str(out),
+        "cells": 3, "done": 2, "failed": 1, "waiting": 0, "defects": 0,
+    }.items()  # fmt: skip
     assert [r["cell"] for r in value["rows"]] == ["plain-seed0", "plain-seed1", "wild"]
     wild = value["rows"][2]
     assert wild["error"].startswith("training diverged by step ")

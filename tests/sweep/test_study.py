@@ -16,7 +16,8 @@ def test_a_grid_is_every_value_with_every_other(tmp_path):
         write_study(tmp_path, grid={"seed": "0..1", "train.weight_decay": [0, 0.005]})
     )
     assert [c.name for c in study.cells] == [
-        "seed0-weight_decay0", "seed0-weight_decay0.005", "seed1-weight_decay0", "seed1-weight_decay0.005",
+        "seed0-weight_decay0", "seed0-weight_decay0.005",
+        "seed1-weight_decay0", "seed1-weight_decay0.005",
     ]  # fmt: skip
     assert [c.values for c in study.cells][1] == {"seed": 0, "train.weight_decay": 0.005}
     assert [c.config.train.weight_decay for c in study.cells] == [0, 0.005, 0, 0.005]

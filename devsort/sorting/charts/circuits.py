@@ -31,8 +31,9 @@ def of_run(run: Run) -> Figure:
 
 
 def shown_steps(run: Run, count: int = 4) -> list[int]:
-    """The last saved step of each stage, or `count` steps spread over log step if there are no
-    stages yet.
+    """The last saved step of each stage.
+
+    Without stages, `count` steps that are spread over log step.
     """
     saved = np.array(trained_steps(run))
     if run.stages.is_file():

@@ -34,8 +34,9 @@ class Head:
 
 
 def suppressing_heads(run: Run) -> list[Head]:
-    """Heads that suppress the share `heads.extent` of all numbers or more at the last checkpoint
-    (docs/head-modes.md).
+    """Heads that suppress many numbers at the last checkpoint (docs/head-modes.md).
+
+    Many is the share `heads.extent` of all numbers, or more.
 
     Raises:
         UserError: The run has no heads.zarr.

@@ -1,5 +1,6 @@
-"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides; the rules
-are in `verdicts`.
+"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides.
+
+The rules are in `verdicts`; claims about other networks and other data are in `variations`.
 
 Groups are those of studies/paper.yaml. A network is *split* at a checkpoint if it is labelled
 vocabulary-splitting and not overlapping, and *overlapping* the other way round; it is *specialised*
@@ -8,31 +9,24 @@ at the last checkpoint where none is named.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
 
-from devsort.sorting.claims.verdicts import (
-    FEWEST,
-    Claim,
-    majority,
-    positive,
-    rank_correlation,
-    three,
-)
-from devsort.sorting.config import TaskConfig
+from devsort.sorting.claims.groups import OVERLAP, SPLIT, modes, of
+from devsort.sorting.claims.variations import gap, heads, noise, variations
+from devsort.sorting.claims.verdicts import SIGNIFICANT, Claim, majority, positive, three
 from devsort.sorting.heads.events import EVENTS
-from devsort.sorting.task import mean_gap
 from devsort.stages.link import Timeline, permutation_test
 
 MAIN = ("decay", "no-decay")
-SPLIT, SUPPRESSION, OVERLAP = "vocabulary-splitting", "copy-suppression", "overlapping"
 STAGES = ["initial learning", "head overlapping", "head specialization"]
 # standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
 BEYOND = 3.0
 RISE = 0.1  # by which the split score must rise from the peak of the LLC to the end
 LIKE = 0.1  # two losses are alike if their logarithms differ by less
-SIGNIFICANT, CHANCE = 0.01, 0.05  # p below which an association holds, and from which it fails
+CHANCE = 0.05  # p from which an association fails
 EVENTS_NEEDED = 16  # for a permutation test that decides
 
 
@@ -46,11 +40,16 @@ def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) ->
             `ablation.ablations`.
     """
     runs = runs[runs.error.isna()]
-    parts = (falls(runs, points), splits(runs), simpler(points), variations(runs), heads(runs))
     return [
-        c
-        for part in (*parts, gap(runs), noise(runs), suppression(ablations), stages(runs))
-        for c in part
+        *falls(runs, points),
+        *splits(runs),
+        *simpler(points),
+        *variations(runs),
+        *heads(runs),
+        *gap(runs),
+        *noise(runs),
+        *suppression(ablations),
+        *stages(runs),
     ]
 
 
@@ -59,105 +58,73 @@ def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
     claim = "With weight decay the LLC falls as heads specialise"
     group = of(runs, "decay")
     rise = [_split_rise(points, run) for run in group.itertuples()]
-    fell = [
-        run.llc_fall > BEYOND * run.llc_fall_se and r >= RISE
-        for run, r in zip(group.itertuples(), rise, strict=True)
-    ]
-    told = (
-        f"mean fall {_mean(group.llc_fall)} nats, mean rise of the split score {_mean(rise)}"
-        if len(group)
-        else ""
-    )
-    measured = f"share of seeds whose LLC ends {BEYOND:g} SE below its peak while the split score rises by {RISE:g}"
-    yield majority("a1", claim, measured, fell, told)
-    after = [x for run in group.itertuples() if (x := _fall_after_onset(points, run)) is not None]
-    measured = "fall of the LLC from the onset of splitting or suppression to the end, share of its value at the onset"
-    yield positive(
-        "a2", claim, measured, after, f"{len(after)} of {len(group)} seeds have an onset"
-    )
+    fall = group.llc_fall > BEYOND * group.llc_fall_se
+    fell = [f and r >= RISE for f, r in zip(fall, rise, strict=True)]
+    mean = f"mean fall {_mean(group.llc_fall)} nats, mean rise of the split score {_mean(rise)}"
+    below = f"share of seeds whose LLC ends {BEYOND:g} SE below its peak"
+    measured = f"{below} while the split score rises by {RISE:g}"
+    yield majority("a1", claim, measured, fell, mean if len(group) else "")
+    falls = [_fall_after_onset(points, run) for run in group.itertuples()]
+    after = [fall for fall in falls if fall is not None]
+    onset = "fall of the LLC from the onset of splitting or suppression to the end"
+    told = f"{len(after)} of {len(group)} seeds have an onset"
+    yield positive("a2", claim, f"{onset}, share of its value at the onset", after, told)
 
 
 def splits(runs: pd.DataFrame) -> Iterator[Claim]:
     """(b) vocabulary-splitting with and without decay."""
+    measured = "share of seeds labelled vocabulary-splitting"
     for i, name in enumerate(MAIN, 1):
-        group = of(runs, name)
-        claim = (
-            f"Vocabulary-splitting appears {'with' if name == 'decay' else 'without'} weight decay"
-        )
+        group, how = of(runs, name), "with" if name == "decay" else "without"
+        claim = f"Vocabulary-splitting appears {how} weight decay"
         hits = group.labels.map(lambda s: SPLIT in s.split(";"))
-        yield majority(
-            f"b{i}", claim, "share of seeds labelled vocabulary-splitting", hits, modes(group)
-        )
+        yield majority(f"b{i}", claim, measured, hits, modes(group))
 
 
 def simpler(points: pd.DataFrame) -> Iterator[Claim]:
-    """(c) split networks have a lower LLC than overlapping ones of like loss, within runs and
-    between them.
+    """(c) split networks have a lower LLC than overlapping ones of like loss.
+
+    Within runs and between them.
     """
+    claim = "Split networks have a lower LLC than overlapping ones of like loss"
+    excess = "excess of the LLC of overlapping over split checkpoints of one run at like loss"
     for i, name in enumerate(MAIN, 1):
         group = of(points, name)
-        claim = f"Split networks have a lower LLC than overlapping ones of like loss ({name})"
         within = [float(np.mean(d)) for _, run in group.groupby("cell") if (d := _excesses(run))]
-        measured = "excess of the LLC of overlapping over split checkpoints of one run at like loss, share of the former"
-        yield positive(
-            f"c{i}",
-            claim,
-            measured,
-            within,
-            f"{len(within)} of {group.cell.nunique()} runs have such pairs",
-        )
+        told = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
+        measured = f"{excess}, share of the former"
+        yield positive(f"c{i}", f"{claim} ({name})", measured, within, told)
     last = points.loc[points.groupby("cell").step.idxmax()] if len(points) else points
     between = [d for name in MAIN for d in _excesses(of(last, name))]
-    measured = (
-        "the same between seeds of one group at the last checkpoint, one value a split network"
-    )
-    yield positive(
-        "c3",
-        "Split networks have a lower LLC than overlapping ones of like loss (ends)",
-        measured,
-        between,
-    )
+    same = "the same between seeds of one group at the last checkpoint"
+    yield positive("c3", f"{claim} (ends)", f"{same}, one value a split network", between)
 
 
 def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
     """(h) what suppressing heads are for."""
+    taken = {"ablated": "Ablating a suppressing head", "rest": "Taking away its suppression alone"}
     effects = {
-        "loss": "raises the loss",
-        "accuracy": "lowers the accuracy",
-        "confidence": "raises the confidence",
+        "loss": ("raises the loss", "rise of the loss (nats), by run", 1),
+        "accuracy": ("lowers the accuracy", "fall of the accuracy, by run", -1),
+        "confidence": ("raises the confidence", "rise of the confidence, by run", 1),
     }
-    whole = {"ablated": "Ablating a suppressing head", "rest": "Taking away its suppression alone"}
-    number = 0
-    for condition, told in whole.items():
-        for column, effect in effects.items():
-            number += 1
-            part = ablations[ablations.condition == condition] if len(ablations) else ablations
-            sign = -1 if column == "accuracy" else 1
-            values = (sign * part[column]).tolist() if len(part) else []
-            measured = f"{'fall' if sign < 0 else 'rise'} of the {column}{' (nats)' if column == 'loss' else ''}, by run"
-            yield positive(f"h{number}", f"{told} {effect}", measured, values)
+    for number, (condition, column) in enumerate(product(taken, effects), 1):
+        effect, measured, sign = effects[column]
+        part = ablations[ablations.condition == condition] if len(ablations) else ablations
+        values = (sign * part[column]).tolist() if len(part) else []
+        yield positive(f"h{number}", f"{taken[condition]} {effect}", measured, values)
 
 
 def stages(runs: pd.DataFrame) -> Iterator[Claim]:
     """(i) how many stages, which, and whether head-mode events lie at their boundaries."""
     group = of(runs, "decay")
-    told = (
-        f"geometric mean step of the LLC's peak {np.exp(np.log(group.llc_peak_step).mean()):.0f}"
-        if len(group)
-        else ""
-    )
-    yield three(
-        "i1",
-        "Training has three stages (decay)",
-        "segments of the LLC trajectory",
-        group.stages.tolist(),
-        told,
-    )
+    step = np.exp(np.log(group.llc_peak_step).mean())
+    told = f"geometric mean step of the LLC's peak {step:.0f}" if len(group) else ""
+    claim, measured = "Training has three stages (decay)", "segments of the LLC trajectory"
+    yield three("i1", claim, measured, group.stages.tolist(), told)
     named = [_named(s) == STAGES for s in group.stage_names]
-    order = " → ".join(STAGES)
-    yield majority(
-        "i2", f"They are {order} (decay)", "share of seeds whose named stages are these", named
-    )
+    claim = f"They are {' → '.join(STAGES)} (decay)"
+    yield majority("i2", claim, "share of seeds whose named stages are these", named)
     for i, name in enumerate(MAIN, 3):
         yield _linked(f"i{i}", name, of(runs, name))
 
@@ -169,10 +136,7 @@ def _split_rise(points: pd.DataFrame, run: tuple) -> float:
 
 
 def _fall_after_onset(points: pd.DataFrame, run: tuple) -> float | None:
-    """(LLC at the onset − LLC at the end) / LLC at the onset, interpolated over log step.
-
-    None without an onset.
-    """
+    """(LLC at the onset − LLC at the end) / LLC at the onset, over log step; None without one."""
     onset = np.nanmin([run.split_onset or np.nan, run.suppression_onset or np.nan, np.inf])
     own = points[(points.cell == run.cell) & points.llc.notna()]
     if not np.isfinite(onset) or own.empty:
@@ -182,9 +146,9 @@ def _fall_after_onset(points: pd.DataFrame, run: tuple) -> float | None:
 
 
 def _excesses(points: pd.DataFrame) -> list[float]:
-    """For each split point that has any.
+    """How far overlapping points of like loss lie above each split point, as a share of theirs.
 
-    How far overlapping points of like loss lie above it, as a share of theirs.
+    Split points without such a point are left out.
     """
     points = points[points.llc.notna()]
     labels = points.labels.str.split(";")
@@ -212,22 +176,11 @@ def _linked(key: str, name: str, group: pd.DataFrame) -> Claim:
     measured = "mean distance of an event to the nearest boundary, decades"
     if not found["events"]:
         return Claim(key, claim, measured, rule, 0)
-    verdict = (
-        "holds" if found["p"] < SIGNIFICANT else "fails" if found["p"] >= CHANCE else "undecided"
-    )
-    verdict = verdict if found["events"] >= EVENTS_NEEDED else "undecided"
-    told = f"{found['expected_log10']:.3f} by chance, p = {found['p']:.2g}, {found['runs']} runs"
-    return Claim(
-        key,
-        claim,
-        measured,
-        rule,
-        found["events"],
-        found["mean_distance_log10"],
-        None,
-        verdict,
-        told,
-    )
+    n, p, distance = found["events"], found["p"], found["mean_distance_log10"]
+    verdict = "holds" if p < SIGNIFICANT else "fails" if p >= CHANCE else "undecided"
+    verdict = verdict if n >= EVENTS_NEEDED else "undecided"
+    told = f"{found['expected_log10']:.3f} by chance, p = {p:.2g}, {found['runs']} runs"
+    return Claim(key, claim, measured, rule, n, distance, None, verdict, told)
 
 
 def _timeline(run: dict) -> Timeline:
@@ -235,9 +188,8 @@ def _timeline(run: dict) -> Timeline:
     cuts = [float(step) for step in boundaries.split(";") if step]
     events = [run[name] for name in EVENTS if pd.notna(run[name])]
     low, high = np.log10([run["window_from"], run["window_to"]])
-    return Timeline(
-        np.log10(events or np.empty(0)), np.log10(cuts or np.empty(0)), float(low), float(high)
-    )
+    at, boundaries = (np.log10(steps or np.empty(0)) for steps in (events, cuts))
+    return Timeline(at, boundaries, float(low), float(high))
 
 
 def _mean(values: Iterable[float]) -> str:

@@ -15,9 +15,8 @@ def of(table: pd.DataFrame, group: str) -> pd.DataFrame:
 def specialised(key: str, claim: str, group: pd.DataFrame) -> Claim:
     """The majority rule on specialised networks."""
     hits = [bool({SPLIT, SUPPRESSION} & set(labels.split(";"))) for labels in group.labels]
-    return majority(
-        key, claim, "share of seeds labelled splitting or suppression", hits, modes(group)
-    )
+    measured = "share of seeds labelled splitting or suppression"
+    return majority(key, claim, measured, hits, modes(group))
 
 
 def modes(group: pd.DataFrame) -> str:

@@ -1,9 +1,10 @@
-"""What decides a claim: three rules, stated before any data are seen, and the intervals that they
-look at.
+"""What decides a claim: three rules, stated before any data are seen.
 
-    majority   a share of runs, 95 % Wilson interval         holds: all of it above 1/2   fails: all of it below
-    positive   a mean over runs, 95 % bootstrap interval     holds: all of it above 0     fails: all of it below
-    three      a mean over runs, 95 % bootstrap interval     holds: within 3 ± 1/2        fails: outside of it
+| rule     | 95 % interval                     | holds            | fails            |
+|----------|-----------------------------------|------------------|------------------|
+| majority | of a share of runs, Wilson        | all above 1/2    | all below        |
+| positive | of a mean over runs, by bootstrap | all above 0      | all below        |
+| three    | of a mean over runs, by bootstrap | within 3 ± 1/2   | outside of it    |
 
 Anything else is undecided. A bootstrap of fewer than FEWEST runs has intervals that are too narrow:
 it decides nothing. For a majority four runs of four are the fewest that can decide.
@@ -18,6 +19,7 @@ from scipy.stats import binomtest, rankdata
 from devsort.rng import name_key, stream
 
 FEWEST = 8  # runs of a bootstrap that decides
+SIGNIFICANT = 0.01  # p below which an association holds
 RESAMPLES = 9999
 
 
@@ -55,17 +57,8 @@ def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: 
         return Claim(key, claim, measured, "majority", 0)
     ci = binomtest(sum(hits), len(hits)).proportion_ci(0.95, "wilson")
     verdict = "holds" if ci.low > 0.5 else "fails" if ci.high < 0.5 else "undecided"
-    return Claim(
-        key,
-        claim,
-        measured,
-        "majority",
-        len(hits),
-        np.mean(hits).item(),
-        tuple(ci),
-        verdict,
-        detail,
-    )
+    share = np.mean(hits).item()
+    return Claim(key, claim, measured, "majority", len(hits), share, tuple(ci), verdict, detail)
 
 
 def positive(
@@ -105,10 +98,10 @@ def bootstrap(key: str, values: Sequence[float]) -> tuple[float | None, tuple[fl
 def rank_correlation(
     x: np.ndarray, y: np.ndarray
 ) -> tuple[float, tuple[float, float] | None, float]:
-    """Spearman's ρ, its percentile interval over resampled pairs, and its two-sided p over
-    permutations.
+    """Spearman's ρ, its interval over resampled pairs, and its p over permutations.
 
-    p = (1 + #{|permuted ρ| ≥ |ρ|}) / (1 + RESAMPLES).
+    The interval is that of percentiles. The two-sided p is
+    (1 + #{|permuted ρ| ≥ |ρ|}) / (1 + RESAMPLES).
     """
     rng, n = stream(0, "claims", name_key("rank correlation")), len(x)
     rho = _correlation(rankdata(x), rankdata(y)).item()

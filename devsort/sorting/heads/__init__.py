@@ -1,5 +1,6 @@
-"""What the heads do: measures, ranges, scores, labels and events; definitions in
-docs/head-modes.md.
+"""What the heads do: measures, ranges, scores, labels and events.
+
+Definitions are in docs/head-modes.md.
 
 `measures` looks at each answer of each list, `tables` averages by number with bootstrap draws,
 `modes` names what is there, `events` follows it over training, `step` writes it to the run folder.

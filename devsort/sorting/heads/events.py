@@ -1,5 +1,6 @@
-"""Head-mode events over training: the split sets in, suppression sets in, overlap ends, dimensions
-die.
+"""Head-mode events over training.
+
+The split sets in, suppression sets in, overlap ends, dimensions die.
 
 An event is the first checkpoint at which a condition holds and goes on to hold at nearly all later
 ones. Its interval joins the bootstrap over lists with the spacing of checkpoints: its low end is
@@ -46,8 +47,9 @@ def events(dataset: "xr.Dataset") -> list[dict[str, Any]]:
 
 
 def onset(holds: np.ndarray) -> int | None:
-    """Index of the first checkpoint at which a condition (C,) holds and then holds at STEADY of the
-    rest.
+    """Index of the first checkpoint at which a condition (C,) holds and lasts.
+
+    It lasts if it holds at STEADY of the rest.
     """
     # share of true from each index on
     later = np.cumsum(holds[::-1])[::-1] / np.arange(len(holds), 0, -1)

@@ -1,5 +1,4 @@
-"""What copy-suppression is for: what changes when a head, or all of it but its suppression, is
-taken away.
+"""What copy-suppression is for: what changes without a head, or without its suppression.
 
 Four networks are compared on the same lists: the whole one; the head replaced by its mean output
 (`ablated`); the head keeping only its suppression (`suppression`), that is the part of its output,
@@ -26,8 +25,9 @@ BINS = 15  # of equal width in confidence, as usual for calibration error (Guo e
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: answers binned by confidence, the probability given to the likeliest
-    number.
+    """A reliability diagram: answers binned by confidence.
+
+    Confidence is the probability given to the likeliest number.
 
     Attributes:
         count: (BINS,), answers in a bin.
@@ -80,8 +80,9 @@ class Function:
 
 @torch.inference_mode()
 def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head: int) -> Function:
-    """Compares the whole network with the head ablated, with its suppression alone, and with the
-    rest alone.
+    """Compares the whole network with a head ablated, or with only a part of it left.
+
+    The part is its suppression alone, or the rest alone.
     """
     act = activations(params, batch.tokens)
     resid = residual(params, act)
@@ -107,8 +108,9 @@ def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head
 def suppression(
     params: Mapping[str, Tensor], shape: Shape, pattern: Tensor, batch: Batch, head: int
 ) -> Tensor:
-    """What a head writes at each answer along the unembeddings of the numbers it looks at, where it
-    lowers them.
+    """What a head writes along the unembeddings of the numbers it looks at and lowers.
+
+    At each answer.
 
     For list position j with number s, the head writes x_j = pattern_j · OV(s); its part along U_s
     is

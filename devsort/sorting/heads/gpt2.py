@@ -1,10 +1,13 @@
-"""Copy-suppression in GPT-2 style models, read from the weights (McDougall et al. 2023, arXiv
-2310.04625).
+"""Copy-suppression in GPT-2 style models, read from the weights.
+
+After McDougall et al. 2023, arXiv 2310.04625.
 
 For each head and each token s of the vocabulary:
 
-    OV   Is s the token whose logit falls most when the head looks at s?         argmin_t  LN(E_s) W_V W_O · U_t = s
-    QK   Does a query that predicts s look at s rather than at other tokens?     argmax_k  LN(U_s) W_Q · LN(E_k) W_K = s
+    OV   Is s the token whose logit falls most when the head looks at s?
+         argmin_t  LN(E_s) W_V W_O · U_t = s
+    QK   Does a query that predicts s look at s rather than at other tokens?
+         argmax_k  LN(U_s) W_Q · LN(E_k) W_K = s
 
 E_s is the effective embedding, token s after the first block's MLP without attention; in layer 0,
 the embedding itself. U_s is the unembedding, with the final layer norm's gain and centring folded
@@ -49,8 +52,9 @@ def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
 
 
 def load_gpt2(folder: Path) -> "GPT2LMHeadModel":
-    """Reads config.json and safetensors (or a weights-only .bin) from a local folder; nothing is
-    downloaded or run.
+    """Reads config.json and safetensors (or a weights-only .bin) from a local folder.
+
+    Nothing is downloaded or run.
 
     Raises:
         UserError: The folder is missing, is no GPT-2, or its weights are missing or damaged.

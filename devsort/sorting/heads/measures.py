@@ -1,12 +1,14 @@
-"""What each head does to each answer: attention, direct effect, and what breaks when the head is
-taken away.
+"""What each head does to each answer: attention, direct effect, and what breaks without it.
 
 For the answer t of one list, predicted where the network stands at position L + i:
 
     attention      pattern_h[i, position of t in the list]
-    copy effect    attention · (OV diagonal of t at that position) / σ_f         logits; by way of t's own position
-    direct effect  (head_out_h − its mean) · U_t / σ_f                           logits; by way of all positions
-    loss increase  loss(t | head_out_h replaced) − loss(t)                       nats
+    copy effect    attention · (OV diagonal of t at that position) / σ_f
+                   in logits, by way of t's own position
+    direct effect  (head_out_h − its mean) · U_t / σ_f
+                   in logits, by way of all positions
+    loss increase  loss(t | head_out_h replaced) − loss(t)
+                   in nats
 
 Mean ablation replaces the head's output by its mean over all lists and answer positions, so that it
 says nothing about the list, nor how far sorting has come; resample ablation by the head's output at
@@ -159,8 +161,9 @@ def direct_effect(
 
 
 def ablated(resid: Tensor, act: Activations, head: int, replacement: Tensor) -> Tensor:
-    """The residual stream (B, L, D) with one head's output replaced by `replacement`'s, (B or 1, H,
-    L or 1, D).
+    """The residual stream (B, L, D) with one head's output replaced by `replacement`'s.
+
+    That is (B or 1, H, L or 1, D).
     """
     return resid - act.head_out[:, head] + replacement[:, head]
 

@@ -1,5 +1,6 @@
-"""From measures by number to ranges, ownership, scores and labels; equations and reasons in
-docs/head-modes.md.
+"""From measures by number to ranges, ownership, scores and labels.
+
+Equations and reasons are in docs/head-modes.md.
 
 Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or
 checkpoints.
@@ -29,8 +30,9 @@ def copies(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head lowers the number it looks at by a share of what another head adds that copies
-    it.
+    """Where a head lowers the number it looks at, and another head copies it.
+
+    It must undo a share of what that head adds.
     """
     effect = tables["copy_effect"]
     top = strongest(effect)
@@ -43,8 +45,9 @@ def needed(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def shares(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Each head's share of the need for a number; equal where no head is needed. (…, H, N), sums to
-    1 over heads.
+    """Each head's share of the need for a number (…, H, N).
+
+    Shares sum to 1 over heads; they are equal where no head is needed.
 
     s_h = (n_h + ν/H) / (Σ n + ν), n_h the loss increase in nats cut off at 0, ν = `need` / 10.
     """

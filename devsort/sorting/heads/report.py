@@ -41,9 +41,7 @@ def gpt2(folder: Path) -> dict[str, Any]:
 
 
 def run_table(value: Mapping[str, Any]) -> str:
-    """Scores over training at up to ROWS checkpoints, the events, and the heads at the last
-    checkpoint.
-    """
+    """Scores at up to ROWS checkpoints, the events, and the heads at the last checkpoint."""
     every = value["checkpoints"]
     picked = sorted({round(i * (len(every) - 1) / (ROWS - 1)) for i in range(ROWS)})
     lines = [

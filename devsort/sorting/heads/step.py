@@ -29,8 +29,9 @@ ALONE = 50_000  # lists to measure in all before more processes pay for their st
 
 
 def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
-    """Measures the heads at every checkpoint of a run and writes heads.zarr, unless it is up to
-    date.
+    """Measures the heads at every checkpoint of a run and writes heads.zarr.
+
+    Nothing is done if it is up to date.
 
     Raises:
         UserError: The run was not trained to its end, or a checkpoint is damaged.
@@ -60,8 +61,9 @@ def stored_events(heads: "xr.Dataset") -> list[dict[str, Any]]:
 def analyse_weights(
     path: Path, list_length: int, numbers: int, config: Config | None = None
 ) -> dict[str, Any]:
-    """Measures the heads of a weight file with HookedTransformer's names; nothing in the file is
-    executed.
+    """Measures the heads of a weight file with HookedTransformer's names.
+
+    Nothing in the file is executed.
 
     Args:
         path: A .safetensors or .pt file.

@@ -1,5 +1,6 @@
-"""The model's loss and gradient for many parameter vectors at once, written by hand for speed;
-`model` is the oracle.
+"""The model's loss and gradient for many parameter vectors at once.
+
+Written by hand for speed; `model` is the oracle.
 
 A *lane* holds its parameters in one row of a flat (G, P) tensor and sees its own minibatch. What
 makes it fast:

@@ -98,8 +98,9 @@ class Attention:
     def backward(
         self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists
     ) -> tuple[Tensor, ...]:
-        """From dL/d(centred residual stream) to the tables; writes the gradients of W_O and all
-        biases.
+        """From dL/d(centred residual stream) to the tables.
+
+        Writes the gradients of W_O and all biases.
 
         Args:
             g: Where gradients go.
@@ -259,8 +260,9 @@ def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None
 
 
 def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
-    """Where query rows (G, R) and keys (G, B·2L) find their pair in a table (2L, V) over positions
-    and tokens.
+    """Where query rows (G, R) and keys (G, B·2L) find their pair.
+
+    In a table (2L, V) over positions and tokens.
     """
     keys = lists.tokens.shape[2]
     query = lists.queries + (lists.rows.positions + keys // 2) * vocab

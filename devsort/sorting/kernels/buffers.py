@@ -39,8 +39,9 @@ class Buffers:
 
 
 class Views:
-    """Views of the parameters in a flat tensor, made once for a tensor that comes again at every
-    step.
+    """Views of the parameters in a flat tensor.
+
+    Made once for a tensor that comes again at every step.
 
     Args:
         layout: Where the parameters lie.

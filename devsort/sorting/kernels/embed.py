@@ -1,5 +1,6 @@
-"""What attention reads: embeddings of tokens and positions, with what can be pulled out of the
-layer norm.
+"""What attention reads: embeddings of tokens and positions.
+
+With what can be pulled out of the layer norm.
 
     LN(x) = x̄ r ∘ w + b,    x̄ = x − mean(x),    r = (|x̄|²/D + 1e-5)^(−1/2)
 
@@ -19,7 +20,9 @@ from devsort.sorting.model import LN_EPS, Params
 
 @dataclass(frozen=True)
 class Inputs:
-    """What attention reads of the token t at position p: r[p, t] (rows[t] + rows[V + p]) + rows[T].
+    """What attention reads: embeddings of tokens and positions.
+
+    With what can be pulled out of the layer norm.
 
     Attributes:
         centred: (G, T, D), x̄ of each token and of each key position.
@@ -43,9 +46,7 @@ def centre_(x: Tensor, layer_norm: bool) -> Tensor:
 
 
 def inputs(p: Params, keys: int, buffers: Buffers) -> Inputs:
-    """Embeds every token and every one of the `keys` positions that can be a key, in the memory of
-    `buffers`.
-    """
+    """Embeds every token and the `keys` positions that can be keys, in memory of `buffers`."""
     tokens, positions = p["embed.W_E"], p["pos_embed.W_pos"][:, :keys]
     (G, vocab, D), layer_norm = tokens.shape, "blocks.0.ln1.w" in p
     x = torch.cat([tokens, positions], 1, out=buffers("centred", G, vocab + keys, D))

@@ -66,8 +66,9 @@ def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
 
 
 class HeadKernel:
-    """Loss and gradient of one head: W_Q, W_K, W_V, W_O, b_Q, b_K, b_V of that head; b_O belongs to
-    no head.
+    """Loss and gradient of one head.
+
+    Its parameters are W_Q, W_K, W_V, W_O, b_Q, b_K, b_V; b_O belongs to no head.
 
     Args:
         shape: Dimensions of the model.

@@ -1,5 +1,6 @@
-"""A minibatch as row numbers of the tables over tokens and positions, and the two ways between keys
-and table columns.
+"""A minibatch as row numbers of the tables over tokens and positions.
+
+And the two ways between keys and table columns.
 
 A table has T = V + 2L columns: one for each token, then one for each key position.
 """
@@ -16,8 +17,9 @@ from devsort.sorting.task import Batch
 
 @dataclass(frozen=True)
 class Rows:
-    """The query rows: pairs of a token and an answer position. There are as many as queries that
-    can differ.
+    """The query rows: pairs of a token and an answer position.
+
+    There are as many as queries that can differ.
 
     They are the answers of the minibatch, or, where that is fewer, all pairs of a sorted list of
     distinct numbers: SEP at the first answer position, and at the i-th after it one of the V − L
@@ -60,8 +62,9 @@ class Lists:
 
     @classmethod
     def of(cls, batch: Batch, vocab: int) -> "Lists":
-        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers, see
-        `devsort.sorting.task`.
+        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers.
+
+        See `devsort.sorting.task`.
         """
         G, B, L = batch.targets.shape
         tokens = batch.tokens[..., : 2 * L]
@@ -74,7 +77,10 @@ class Lists:
 
 @lru_cache(maxsize=16)
 def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Rows:
-    """The query rows of minibatches of B lists of length L."""
+    """The query rows: pairs of a token and an answer position.
+
+    There are as many as queries that can differ.
+    """
     position = torch.arange(length)
     inner = vocab - length  # distinct numbers that can stand at one position of a sorted list
     every = 1 + (length - 1) * inner
@@ -96,8 +102,9 @@ def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Row
 
 
 def rows_of(numbers: Tensor, height: int, heads: int = 1) -> Tensor:
-    """Numbers of rows of each lane (G, …), counted through tables (H, G, height) one after the
-    other: (H·G·…).
+    """Numbers of rows of each lane (G, …), counted through tables (H, G, height): (H·G·…).
+
+    The tables are counted one after the other.
     """
     lane = torch.arange(heads * len(numbers), device=numbers.device).view(heads, -1, 1) * height
     return (numbers.flatten(1) + lane).flatten()

@@ -72,8 +72,9 @@ class SortKernel:
         return -self.log_probs(flat, batch).gather(3, batch.targets[..., None])[..., 0]
 
     def residual(self, flat: Tensor, batch: Batch) -> Tensor:
-        """The centred residual stream before the unembedding (G, B, L, D), a buffer that the next
-        call overwrites.
+        """The centred residual stream before the unembedding (G, B, L, D).
+
+        It is a buffer that the next call overwrites.
         """
         lists = Lists.of(batch, self.shape.vocab)
         return self._residual(self.views(flat), lists)[2].view(*lists.targets.shape, -1)
@@ -109,8 +110,9 @@ class SortKernel:
         return resid.view(G, -1, D)
 
     def _direct_backward(self, dresid: Tensor, lists: Lists, x: Inputs) -> Tensor:
-        """Gradient of the centred tokens and positions (G, T, D) by that way, from dresid (G, B·L,
-        D).
+        """Gradient of the centred tokens and positions (G, T, D) by that way.
+
+        From dresid (G, B·L, D).
         """
         (G, R), L = lists.queries.shape, lists.targets.shape[2]
         if lists.answers is not None:
@@ -127,8 +129,7 @@ class SortKernel:
 
 
 def lane_bytes(shape: Shape, lists: int) -> int:
-    """Memory that a lane takes while its loss and gradient are computed, and that its parameters
-    take.
+    """Memory that a lane and its parameters take while its loss and gradient are computed.
 
     Args:
         shape: Dimensions of the model.

@@ -16,8 +16,9 @@ LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Unembedding:
-    """The final layer norm's gains folded into the unembedding: logits = r x̄ (w ∘ W_U) + (b_U + b
-    W_U).
+    """The final layer norm's gains folded into the unembedding.
+
+    Logits = r x̄ (w ∘ W_U) + (b_U + b W_U).
 
     Attributes:
         W: (G, D, V).

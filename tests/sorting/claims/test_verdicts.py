@@ -19,8 +19,9 @@ from devsort.sorting.claims.verdicts import (
 
 @pytest.mark.parametrize(
     ("hits", "n", "verdict"),
-    [(16, 16, "holds"), (12, 16, "holds"), (11, 16, "undecided"), (8, 16, "undecided"), (3, 16, "fails"),
-     (4, 4, "holds"), (3, 4, "undecided"), (3, 3, "undecided"), (0, 4, "fails"), (0, 0, "undecided")],
+    [(16, 16, "holds"), (12, 16, "holds"), (11, 16, "undecided"), (8, 16, "undecided"),
+     (3, 16, "fails"), (4, 4, "holds"), (3, 4, "undecided"), (3, 3, "undecided"),
+     (0, 4, "fails"), (0, 0, "undecided")],
 )  # fmt: skip
 def test_a_majority_is_decided_by_wilsons_interval(hits, n, verdict):
     claim = majority("x", "claim", "share", [True] * hits + [False] * (n - hits))

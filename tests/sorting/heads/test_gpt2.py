@@ -17,8 +17,9 @@ PLANTED = (2, 1)  # layer, head
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A GPT-2 of small random weights, in which one head looks at the predicted token and lowers
-    it.
+    """A GPT-2 of small random weights.
+
+    One head looks at the predicted token and lowers it.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 

@@ -108,9 +108,8 @@ def test_shares_are_equal_where_nothing_is_needed():
         ([0.5 * np.ones(N), np.zeros(N)], None, ["unformed"]),
         ([-8 * np.ones(N), np.zeros(N)], None, ["unformed"]),  # nobody copies: nothing to suppress
     ],
-    ids=[
-        "one head", "split", "regions", "overlap", "suppression", "too weak", "too few", "both", "unformed", "negative"
-    ],
+    ids=["one head", "split", "regions", "overlap", "suppression",
+         "too weak", "too few", "both", "unformed", "negative"],
 )  # fmt: skip
 def test_labels(effect, increase, labels):
     assert named(table(effect, increase)) == labels

@@ -45,9 +45,7 @@ def test_a_run_gives_the_same_as_each_checkpoint_alone(saved_run):
     assert [c["step"] for c in value["checkpoints"]] == [1, 5, 20]
     config, at = saved_run.config, saved_run.read(HEADS).sel(checkpoint=5)
     shape = model_shape(config.task, config.model)
-    alone = heads.analyse(
-        init_params(shape, 6.0, 5), shape, eval_batch(config.task), config.heads
-    )
+    alone = heads.analyse(init_params(shape, 6.0, 5), shape, eval_batch(config.task), config.heads)
     np.testing.assert_allclose(at.loss_increase, alone.tables["loss_increase"], atol=1e-6)
     np.testing.assert_allclose(at.scores, alone.scores, atol=1e-6)
 

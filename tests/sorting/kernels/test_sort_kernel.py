@@ -33,8 +33,9 @@ every_model = pytest.mark.parametrize(("heads", "norm", "length", "lists"), CASE
 def setting(
     heads: int, norm: bool, length: int, lists: int = FEW
 ) -> tuple[Shape, list[Params], list[Batch]]:
-    """Each lane has its own parameters and its own lists, with noisy targets and every other
-    dimension different.
+    """Each lane has its own parameters and its own lists, with noisy targets.
+
+    All dimensions are different.
     """
     task = TaskConfig(list_length=length, numbers=NUMBERS, label_noise=0.4)
     shape = model_shape(task, ModelConfig(heads=heads, d_model=12, d_head=5, layer_norm=norm))
