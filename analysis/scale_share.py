@@ -36,6 +36,7 @@ from devsort.storage.files import write_atomic
 RUNS = ("baseline", "no-decay")
 REFERENCE, PEAK, END = 91, 825, 6000  # the reference is the baseline's
 STEPS = (29, 46, 68, 91, 147, 215, 383, 562, 825, 1468, 2800, 6000)
+TICKS = (30, 100, 300, 1000, 3000)
 HEADS = ("h0", "h1")
 KINDS = {"absolute": ABSOLUTE, "rescaled": ABSOLUTE, "relative": RELATIVE}
 AT_ONCE = 4  # checkpoints measured between two savings
@@ -50,7 +51,7 @@ BLOCKS = {
     "W_Q": (ATTN + "W_Q", style.PALETTE[9], "-"),
     "W_V": (ATTN + "W_V", style.PALETTE[7], "--"),
     "W_E": ("embed.W_E", style.INK, "-"),
-    "W_pos": ("pos_embed.W_pos", style.PALETTE[6], ":"),
+    "W_pos": ("pos_embed.W_pos", style.INK, ":"),
 }  # parameter, colour, line; W_O's is that of W_V to within a few per cent
 Rows = dict[str, dict]  # "kind run step restriction" → estimate
 
@@ -152,10 +153,13 @@ def figure(found: dict) -> Figure:
             bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=told)
         top.set_title("with weight decay (baseline)" if run == RUNS[0] else "without weight decay")
         bottom.set(xlabel="training step", xscale="log", yscale="log")
+        bottom.set_xticks(TICKS, map(str, TICKS))
+        bottom.set_yticks((0.01, 0.1, 1), ("0.01", "0.1", "1"))
+        bottom.minorticks_off()
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("LLC (nats)")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
-    axes[0, 1].plot([], [], "x", color=style.FLAG, ms=4, mew=1, label="flagged: not converged")
+    axes[0, 1].plot([], [], "x", color=style.FLAG, ms=4, mew=1, label="flagged estimate")
     axes[0, 1].legend(loc="upper right")
     axes[1, 1].legend(loc="lower left", ncols=2)
     fig.align_ylabels(list(axes[:, 0]))

@@ -45,8 +45,7 @@ SMOKE_LLC = {
         "num_draws": 16,
         "num_burnin_steps": 8,
         "n_beta": 300,
-        "localization": 300,
-        "lr": 3e-5,
+        "lr": 1e-2,
     },
 }
 

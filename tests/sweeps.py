@@ -1,5 +1,6 @@
 """Study files for the tests: cells that take well under a second."""
 
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from commands import Result, devsort
 
 from devsort.sweep import Study, read_study
 from devsort.sweep import step as step_module
-from devsort.sweep.cell import Job, run_cell
+from devsort.sweep.cell import Job, Outcome, run_cell
 from devsort.sweep.study import config_text
 from runs import TINY
+
+Engine = Callable[[Sequence[Job]], Iterable[Outcome]]
 
 
 def write_study(folder: Path, **parts: Any) -> Path:
@@ -33,12 +36,14 @@ def tiny_jobs(folder: Path, **parts: Any) -> list[Job]:
     return jobs_of(read_study(write_study(folder, **parts)), folder / "out")
 
 
-def sweep_here(*arguments: str | Path) -> Result:
-    """`devsort sweep ARGUMENTS` with its cells in this process.
+def here(jobs: Sequence[Job]) -> Iterable[Outcome]:
+    """Cells in this process, which saves the imports of the workers."""
+    return map(run_cell, jobs)
 
-    That saves the imports of the workers.
-    """
+
+def sweep_here(*arguments: str | Path, engine: Engine = here) -> Result:
+    """`devsort sweep ARGUMENTS` with an engine of ours in the place of the workers."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(step_module, "run_local", lambda jobs, *_: map(run_cell, jobs))
+        patch.setattr(step_module, "run_local", lambda jobs, *_: engine(jobs))
         return devsort("sweep", *arguments)

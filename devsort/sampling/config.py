@@ -20,12 +20,12 @@ class SamplerConfig(Section):
     """
 
     geometry: Literal["relative", "absolute"] = Field(
-        "absolute", description="relative: each block of weights in units of its own scale"
+        "relative", description="relative: each block of weights in units of its own scale"
     )
-    lr: Positive = Field(DEFAULTS["absolute"]["lr"], description="ε, step size")
+    lr: Positive = Field(DEFAULTS["relative"]["lr"], description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
     localization: NonNegative = Field(
-        DEFAULTS["absolute"]["localization"], description="γ, pull to the checkpoint"
+        DEFAULTS["relative"]["localization"], description="γ, pull to the checkpoint"
     )
     prior: NonNegative | Literal["weight_decay"] = Field(
         0.0, description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd"

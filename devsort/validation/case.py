@@ -42,8 +42,9 @@ class Case:
 
 
 def settings(n_beta: float, localization: float, lr: float, **more: float) -> SamplerConfig:
-    """Sampler settings in the order of truth tables: nβ, γ, ε."""
-    return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **more)
+    """Sampler settings in the order of truth tables: nβ, γ, ε; in absolute geometry."""
+    at = {"geometry": "absolute", **more}
+    return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **at)
 
 
 def of_potential(

@@ -34,7 +34,9 @@ def test_step_is_a_quarter_of_the_largest_stable_one(geometry):
 
 
 def test_fewest_flags_win_and_then_the_smallest_climb():
-    points = [SamplerConfig(n_beta=n, localization=n) for n in (100.0, 200.0, 300.0)]
+    points = [
+        SamplerConfig(geometry="absolute", n_beta=n, localization=n) for n in (100.0, 200.0, 300.0)
+    ]
     trials = [
         trial(100.0, flags=("negative",), climb=0.01),
         trial(200.0, climb=0.5),

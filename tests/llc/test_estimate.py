@@ -11,7 +11,7 @@ from devsort.llc.uncertainty import mean_of
 from devsort.rng import stream
 from devsort.sampling import SamplerConfig, Trace
 
-CONFIG = SamplerConfig(n_beta=50.0, lr=1e-3)
+CONFIG = SamplerConfig(geometry="absolute", n_beta=50.0, lr=1e-3)
 LLC, SPREAD = 6.0, 2.0  # of nβ times the rise
 
 
@@ -50,7 +50,7 @@ def test_the_value_is_n_beta_times_the_mean_rise_exactly():
 
 def test_a_trace_carries_the_temperature_it_was_drawn_at():
     trace = trace_of(np.array([[1.0, 3.0], [5.0, 7.0]]))
-    colder = dataclasses.replace(trace, config=SamplerConfig(n_beta=100.0))
+    colder = dataclasses.replace(trace, config=SamplerConfig(geometry="absolute", n_beta=100.0))
     assert estimate(colder).llc == pytest.approx(2 * estimate(trace).llc)
 
 

@@ -25,7 +25,8 @@ def run(
 ) -> Estimate:
     """The estimate of a chain; ε, nβ, γ and lengths are given by the case."""
     config = SamplerConfig(
-        **{"num_chains": 4, "num_burnin_steps": 50, "num_draws": 300, **settings}
+        geometry="absolute",
+        **{"num_chains": 4, "num_burnin_steps": 50, "num_draws": 300, **settings},
     )
     return estimate(sample(loss, star, config=config), chance_loss=chance)
 
@@ -239,7 +240,12 @@ def test_false_alarms_on_healthy_repeats_are_rare(chains):
     At most 5 % may raise anything.
     """
     config = SamplerConfig(
-        lr=0.4 / 110, num_chains=160 * chains, num_draws=250, num_burnin_steps=20, **HEALTHY
+        geometry="absolute",
+        lr=0.4 / 110,
+        num_chains=160 * chains,
+        num_draws=250,
+        num_burnin_steps=20,
+        **HEALTHY,
     )
     trace = sample(quadratic(1.0), zeros(w=10), config=config)
     groups = np.arange(160 * chains).reshape(160, chains)
@@ -254,7 +260,9 @@ def test_flags_come_in_the_order_of_the_table_and_are_all_documented():
 
 
 def test_what_a_reference_sampler_does_not_give_raises_no_flag():
-    config = SamplerConfig(lr=0.4 / 110, num_draws=300, num_burnin_steps=50, **HEALTHY)
+    config = SamplerConfig(
+        geometry="absolute", lr=0.4 / 110, num_draws=300, num_burnin_steps=50, **HEALTHY
+    )
     trace = sample(quadratic(1.0), zeros(w=20), config=config)
     unknown = np.full_like(trace.work, np.nan)
     bare = dataclasses.replace(trace, work=unknown, force=unknown, distance=unknown)

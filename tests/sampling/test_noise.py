@@ -119,6 +119,7 @@ def test_pieces_change_nothing(monkeypatch):
 def test_a_chain_on_an_accelerators_noise_finds_the_known_answer(monkeypatch):
     monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
     config = SamplerConfig(
+    geometry="absolute",
         lr=1e-3, n_beta=50, localization=2, num_chains=200, num_draws=1500, num_burnin_steps=100,
         batch_size=1,
     )  # fmt: skip

@@ -13,7 +13,9 @@ from devsort.sampling.config import SamplerConfig
 
 PARAMS = {"a": torch.tensor([0.5, -1.0]), "s": torch.tensor(2.0)}
 DATA = {"x": torch.arange(10.0).view(5, 2) / 10, "y": torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5])}
-SHORT = SamplerConfig(num_chains=2, num_draws=3, num_burnin_steps=1, batch_size=2, n_beta=10)
+SHORT = SamplerConfig(
+    geometry="absolute", num_chains=2, num_draws=3, num_burnin_steps=1, batch_size=2, n_beta=10
+)
 
 
 def loss(params, batch):

@@ -14,6 +14,7 @@ from devsort.sampling.noise import BLOCK, STEPS
 from devsort.sampling.sgld import sgld_step
 
 ODD = SamplerConfig(
+    geometry="absolute",
     lr=3e-3, n_beta=17, localization=4, prior=2.5, noise_level=0.6, num_chains=3, num_draws=5,
     num_burnin_steps=4, num_steps_bw_draws=3, batch_size=2, seed=11,
 )  # fmt: skip
@@ -228,6 +229,7 @@ def test_a_diverged_chain_stays_dead_and_the_others_live():
     # a quadratic diverges exactly when ε (nβ h + γ) ≥ 4
     for stiffness, dead in ((3.6, False), (4.4, True)):
         config = SamplerConfig(
+            geometry="absolute",
             lr=1e-2,
             n_beta=stiffness / 1e-2,
             localization=0,

@@ -27,6 +27,7 @@ from devsort.sorting.samplers import chance_loss, settings
 from devsort.sorting.task import sampling_set
 
 QUIET = SamplerConfig(
+    geometry="absolute",
     lr=2e-3, n_beta=40.0, localization=30.0, prior=5.0, noise_level=0.0, num_chains=2, num_draws=3,
     num_burnin_steps=3, num_steps_bw_draws=2, batch_size=8,
 )  # fmt: skip

@@ -19,6 +19,7 @@ from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.task import Batch, eval_batch
 
 CONFIG = SamplerConfig(
+    geometry="absolute",
     lr=2e-5, n_beta=200, localization=30, prior=3, num_chains=3, num_draws=10, num_burnin_steps=10,
     num_steps_bw_draws=2, batch_size=8, seed=5,
 )  # fmt: skip

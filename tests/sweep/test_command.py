@@ -10,8 +10,8 @@ import pytest
 from commands import devsort, last_line
 from sweeps import sweep_here, write_study
 
+from devsort.storage.files import locked
 from devsort.sweep import load_table, load_trajectories, read_study, table
-from devsort.sweep import step as step_module
 from devsort.sweep.cell import Outcome
 
 
@@ -78,68 +78,52 @@ def test_the_text_has_a_line_a_cell_and_the_failures_below():
     ]
 
 
-def test_a_second_sweep_opens_no_finished_cell(done, monkeypatch):
+def test_a_second_sweep_opens_no_finished_cell(done):
     _, path, out = done
     begun = []
 
-    def engine(jobs, *_):
+    def engine(jobs):
         begun.extend(job.folder.name for job in jobs)
-        yield from (Outcome(name, error="again") for name in begun)
+        return [Outcome(name, error="again") for name in begun]
 
-    monkeypatch.setattr(step_module, "run_local", engine)
-    assert devsort("sweep", path, "--out", out).code == 2
+    assert sweep_here(path, "--out", out, engine=engine).code == 2
     assert begun == ["wild"]
     begun.clear()
-    devsort("sweep", path, "--out", out, "--force")
+    sweep_here(path, "--out", out, "--force", engine=engine)
     assert begun == ["plain-seed0", "plain-seed1", "wild"]
 
 
-def test_no_workers_only_gather(done, monkeypatch):
+def test_no_workers_only_gather(done):
     _, path, out = done
-    monkeypatch.setattr(step_module, "run_local", None)
-    result = devsort("sweep", path, "--out", out, "--workers", "0")
+    result = sweep_here(path, "--out", out, "--workers", "0", engine=lambda _: pytest.fail("begun"))
     assert result.code == 0
     assert f"{path}: 2 of 3 cells done, 0 failed" in result.out.splitlines()
 
 
-def test_a_defect_ends_with_1(done, monkeypatch):
+def test_a_defect_ends_with_1(done):
     _, path, out = done
-    monkeypatch.setattr(
-        step_module,
-        "run_local",
-        lambda *_: iter([Outcome("wild", error="KeyError: x", defect=True)]),
-    )
-    result = devsort("sweep", path, "--out", out)
-    assert result.code == 1
-    assert (
-        last_line(result.err)
-        == "devsort: error: 1 of 3 cells failed, the first is wild: KeyError: x"
-    )
+    broken = Outcome("wild", error="KeyError: x", defect=True)
+    result = sweep_here(path, "--out", out, engine=lambda _: [broken])
+    told = "devsort: error: 1 of 3 cells failed, the first is wild: KeyError: x"
+    assert (result.code, last_line(result.err)) == (1, told)
 
 
-def test_a_cell_whose_folder_is_not_seen_is_told(done, monkeypatch):
+def test_a_cell_whose_folder_is_not_seen_is_told(done):
     _, path, out = done
-    monkeypatch.setattr(step_module, "run_local", lambda *_: iter([Outcome("wild")]))
-    result = devsort("sweep", path, "--out", out)
+    result = sweep_here(path, "--out", out, engine=lambda _: [Outcome("wild")])
+    shared = f"nothing is in {out}: the nodes must share the file system"
     assert result.code == 2
-    assert last_line(result.err).endswith(
-        f"wild: its node finished it, but nothing is in {out}: the nodes must share the file system"
-    )
+    assert last_line(result.err).endswith(f"wild: its node finished it, but {shared}")
 
 
 def test_the_study_is_kept_beside_its_cells(done):
     _, path, out = done
     assert (out / "study.yaml").read_bytes() == path.read_bytes()
-    assert [c.name for c in read_study(out / "study.yaml").cells] == [
-        "plain-seed0",
-        "plain-seed1",
-        "wild",
-    ]
+    names = [c.name for c in read_study(out / "study.yaml").cells]
+    assert names == ["plain-seed0", "plain-seed1", "wild"]
 
 
 def test_two_sweeps_do_not_share_a_folder(done):
-    from devsort.storage.files import locked
-
     _, path, out = done
     with locked(out):
         result = devsort("sweep", path, "--out", out)

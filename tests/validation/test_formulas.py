@@ -88,6 +88,7 @@ def test_simple_coefficients():
 
 def config(n_beta, localization, lr, burnin=10**5, draws=1, **more):
     return SamplerConfig(
+        geometry="absolute",
         n_beta=n_beta,
         localization=localization,
         lr=lr,

@@ -16,7 +16,9 @@ TINY = 1e-12  # a step so small that only the continuous posterior is left
 
 
 def settings(n_beta, localization, lr=TINY, **more):
-    return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **more)
+    return SamplerConfig(
+        geometry="absolute", n_beta=n_beta, localization=localization, lr=lr, **more
+    )
 
 
 @pytest.mark.parametrize(
