@@ -27,7 +27,12 @@ from devsort.sorting.samplers import SortSampler, chance_loss, settings
 
 CHAINS = 4
 SETTINGS = SamplerConfig(
-    lr=1e-3, n_beta=145.0, localization=1.0, num_draws=600, num_burnin_steps=400
+    geometry="absolute",
+    lr=1e-3,
+    n_beta=145.0,
+    localization=1.0,
+    num_draws=600,
+    num_burnin_steps=400,
 )
 POTENTIALS = {
     "w² in 4 dimensions": ({"w": torch.zeros(4)}, lambda p: (p["w"] ** 2).sum()),

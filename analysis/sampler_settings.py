@@ -14,7 +14,8 @@ from pathlib import Path
 from devsort.execution import Advanced, cores, run_jobs
 from devsort.llc import estimate
 from devsort.llc.trajectory import Job
-from devsort.sampling import Trace
+from devsort.sampling import SamplerConfig, Trace
+from devsort.sampling.config import DEFAULTS
 from devsort.sorting.checkpoints import chosen_steps, trained_steps
 from devsort.sorting.run import Run, open_run
 from devsort.sorting.samplers import SortSampler, chance_loss
@@ -34,8 +35,10 @@ VARIANTS = {
 
 
 def variant(run: Run, changes: dict) -> Run:
-    """The run with other sampler settings."""
-    sampler = run.config.llc.sampler.model_copy(update=changes)
+    """The run with other sampler settings, in absolute geometry."""
+    settings = run.config.llc.sampler.model_dump()
+    absolute = {"geometry": "absolute", **DEFAULTS["absolute"]}
+    sampler = SamplerConfig.model_validate(settings | absolute | changes)
     llc = run.config.llc.model_copy(update={"sampler": sampler, "parts": ()})
     return replace(run, config=run.config.model_copy(update={"llc": llc}))
 

@@ -153,6 +153,7 @@ odd = st.fixed_dictionaries(
         "train.weight_decay": st.sampled_from([0, 1e11]),
         "train.betas": st.sampled_from([[0, 0], [0.9, 0.999]]),
         "train.eps": st.sampled_from([1e-300, 1e-8, 1e11]),
+        "llc.sampler.geometry": st.sampled_from(["relative", "absolute"]),
         "llc.sampler.lr": st.sampled_from([1e-30, 1e-5, 1e11]),
         "llc.sampler.n_beta": st.sampled_from([1e-30, 100, 1e11]),
         "llc.sampler.localization": st.sampled_from([0, 1e11]),

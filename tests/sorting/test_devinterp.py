@@ -105,11 +105,10 @@ def test_on_transformer_lenss_model_it_takes_the_same_steps(trained):
 
 def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
     folder = smoke.copy(tmp_path, "checkpoints")
-    chosen = ("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2")
     overrides = (
-        *chosen,
-        "llc.sampler.num_draws=60",
-        "llc.sampler.num_burnin_steps=12",
+        *("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2"),
+        *("llc.sampler.geometry=absolute", "llc.sampler.lr=3e-5", "llc.sampler.localization=300"),
+        *("llc.sampler.num_draws=60", "llc.sampler.num_burnin_steps=12"),
         "llc.sampler.batch_size=16",
     )
     arguments = [a for s in overrides for a in ("--set", s)]

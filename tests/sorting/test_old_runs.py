@@ -35,7 +35,8 @@ def old_run(smoke, tmp_path) -> Run:
         group.create_array("rise_small-gaps", shape=(1, 1, 1, 1), dtype="float32")
         group.attrs.update(attributes(run, LLC) | {"layout": {}, "axes": "", "table": "e1e873e5"})
     heads = xr.Dataset({"loss": ("checkpoint", [1.0])}, attrs=attributes(run, HEADS))
-    heads.assign_attrs(checksum="4817d3326a47a977").to_zarr(run.heads, zarr_format=3)
+    marked = heads.assign_attrs(checksum="4817d3326a47a977")
+    marked.to_zarr(run.heads, zarr_format=3, consolidated=False)
     value = {"run": str(run.path), "boundaries": [], "stages": [], "events": [], "notes": []}
     more = {"provenance": attributes(run, STAGES), "checksum": "9f18b23a97a4c809"}
     run.stages.write_text(json.dumps(value | more, indent=1))
@@ -67,7 +68,11 @@ def test_checkpoints_are_read_and_training_is_done(old_run, smoke):
         (LLC, ("llc",), ("llc",)),
         (LLC, ("stages",), ("llc",)),
         (LLC, ("chart",), ("llc",)),
-        (LLC_DEVINTERP, ("llc", "--sampler", "devinterp"), ("llc", "--sampler", "devinterp")),
+        (
+            LLC_DEVINTERP,
+            ("llc", "--sampler", "devinterp", "--set", "llc.sampler.geometry=absolute"),
+            ("llc", "--sampler", "devinterp"),
+        ),
     ],
     ids=["llc", "stages", "chart", "llc with devinterp"],
 )

@@ -25,7 +25,7 @@ def events(dataset: "xr.Dataset") -> list[dict[str, Any]]:
     """Events of a run in the order of their steps; those that never happen are absent.
 
     Args:
-        dataset: Of a run, see `load_heads`.
+        dataset: Of a run, see `analysis.dataset`.
 
     Returns:
         Each {"event", "step", "ci95": [lo, hi], "share"}: the event is `split_onset`,
