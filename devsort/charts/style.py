@@ -4,6 +4,7 @@ Fonts, colours and how a figure is saved. The caller's own settings stay as they
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "devsort",
 }
+CLIP_PATH = re.compile(rb"\bp[0-9a-f]{10}\b")  # the name of one in an SVG
 BACKEND = ("backend", "backend_fallback", "interactive", "toolbar")  # of the caller's session
 
 
@@ -72,5 +74,15 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     for path in paths:
         data, metadata = io.BytesIO(), {"Date": None} if path.suffix == ".svg" else None
         figure.savefig(data, format=path.suffix[1:], bbox_inches="tight", metadata=metadata)
-        write_atomic(path, data.getvalue())
+        write_atomic(path, _numbered(data.getvalue()) if metadata else data.getvalue())
     return paths
+
+
+def _numbered(svg: bytes) -> bytes:
+    """An SVG with its clip paths numbered.
+
+    Matplotlib names them by a hash of all digits of a rectangle, and the last digits of a layout
+    are left to chance by its solver.
+    """
+    names: dict[bytes, bytes] = {}
+    return CLIP_PATH.sub(lambda found: names.setdefault(found[0], b"clip%d" % len(names)), svg)

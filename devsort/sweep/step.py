@@ -68,19 +68,18 @@ def run_sweep(
 
 def text_table(value: Mapping[str, Any]) -> str:
     """The result of a sweep for a reader."""
-    told = f"{value['study']}: {value['done']} of {value['cells']} cells done, {value['failed']} failed"
-    return "\n".join(
-        filter(None, [table.text(value["rows"], value["keys"]), told, *value["files"]])
-    )
+    counts = f"{value['done']} of {value['cells']} cells done, {value['failed']} failed"
+    lines = [table.text(value["rows"], value["keys"]), f"{value['study']}: {counts}"]
+    return "\n".join(filter(None, [*lines, *value["files"]]))
 
 
 def failure(value: Mapping[str, Any]) -> str | None:
     """One line that tells of failed cells; None if there are none."""
     first = next((r for r in value["rows"] if r["error"]), None)
-    return (
-        first
-        and f"{value['failed']} of {value['cells']} cells failed, the first is {first['cell']}: {first['error']}"
-    )
+    if first is None:
+        return None
+    counts = f"{value['failed']} of {value['cells']} cells failed"
+    return f"{counts}, the first is {first['cell']}: {first['error']}"
 
 
 def _finished(study: Study, out: Path) -> dict[str, dict[str, Any]]:

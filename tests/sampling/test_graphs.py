@@ -19,12 +19,15 @@ from torch.utils._pytree import tree_leaves
 
 from devsort.llc.trajectory import Job
 from devsort.sampling import graphs, run_chains, sgld
+from devsort.sampling.geometry import Rescaled
 from devsort.sampling.noise import IndexNoise
 from devsort.sorting import samplers
+from devsort.sorting.geometry import relative
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
 from devsort.sorting.run import open_run
 
 RESTRICTIONS = ("full", "h1", "h0.ov")
+GEOMETRIES = ("absolute", "relative")
 CHECKPOINTS = (100, 300)
 
 
@@ -64,7 +67,7 @@ def listed(step):
     return operations, out
 
 
-def chain(name: str, device: str = "cpu"):
+def chain(name: str, geometry: str = "absolute", device: str = "cpu"):
     """A chain at two checkpoints, following a part of the data, with noise by index."""
     shape, params, batches = setting()
     batches = Minibatches(
@@ -74,6 +77,8 @@ def chain(name: str, device: str = "cpu"):
     places = [{k: (v * scale).to(device) for k, v in params.items()} for scale in (1, 0.9)]
     checkpoints = [Checkpoint(kernels[0], place, batches.data) for place in places]
     objective = SortObjective(kernels, checkpoints, name, batches)
+    if geometry == "relative":
+        objective = relative(objective, checkpoints, shape)
     return run_chains(objective, CONFIG, [(place, c) for place in range(2) for c in range(3)])
 
 
@@ -86,17 +91,18 @@ def arrays(trace) -> dict[str, np.ndarray]:
     return named | trace.parts
 
 
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", RESTRICTIONS)
-def test_a_list_of_operations_done_again_is_the_chain(monkeypatch, name):
+def test_a_list_of_operations_done_again_is_the_chain(monkeypatch, name, geometry):
     monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
-    plain = chain(name)
+    plain = chain(name, geometry)
     calls, original = [], SortObjective.__call__
     counted = lambda *args: calls.append(args) or original(*args)  # noqa: E731
     monkeypatch.setattr(SortObjective, "__call__", counted)
     monkeypatch.setattr(sgld, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", listed)
     monkeypatch.setattr(graphs, "aside", lambda step: step())
-    replayed = chain(name)
+    replayed = chain(name, geometry)
     assert len(calls) == graphs.PLAIN + 1 < CONFIG.num_steps
     found, expected = arrays(replayed), arrays(plain)
     assert found.keys() == expected.keys() >= {"loss", "work", "burnin_loss", "some"}
@@ -136,8 +142,15 @@ class Enough(Exception):
     pass
 
 
+def of_unit_scales(objective, checkpoints, shape):
+    """As `relative`, whose scales come from counts, which the device meta has not."""
+    lanes = torch.ones_like(objective.center).unflatten(0, (len(checkpoints), -1))
+    return Rescaled(objective, lanes[:, 0])
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", RESTRICTIONS)
-def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
+def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name, geometry):
     found = []
 
     def on_the_card(step):
@@ -146,7 +159,9 @@ def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
             found.append(step())
         raise Enough
 
-    run = open_run(smoke.path, ("llc.sampler.num_burnin_steps=0",))
+    settings = ("llc.sampler.num_burnin_steps=0", f"llc.sampler.geometry={geometry}")
+    run = open_run(smoke.path, settings)
+    monkeypatch.setattr(samplers, "relative", of_unit_scales)
     monkeypatch.setattr(samplers, "resolve_device", lambda device: torch.device("meta"))
     monkeypatch.setattr(sgld, "can_capture", lambda device: device.type == "meta")
     monkeypatch.setattr(graphs, "capture", on_the_card)
@@ -157,11 +172,12 @@ def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", RESTRICTIONS)
-def test_on_a_gpu_a_replayed_chain_is_the_plain_one(monkeypatch, name, recwarn):
-    replayed = arrays(chain(name, "cuda"))
+def test_on_a_gpu_a_replayed_chain_is_the_plain_one(monkeypatch, name, geometry, recwarn):
+    replayed = arrays(chain(name, geometry, "cuda"))
     assert not [w for w in recwarn.list if "captured" in str(w.message)]
     monkeypatch.setattr(sgld, "can_capture", lambda device: False)
-    plain = arrays(chain(name, "cuda"))
+    plain = arrays(chain(name, geometry, "cuda"))
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss"):
         np.testing.assert_allclose(replayed[field], plain[field], atol=2e-5, err_msg=field)
