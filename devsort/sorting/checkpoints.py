@@ -45,8 +45,15 @@ def weights_identity(run: Run, steps: Sequence[int]) -> str:
     """Identity of the weights of some steps, from the checksum in each file's header.
 
     `load_checkpoint` verifies a checksum when the weights are read.
+
+    Raises:
+        UserError: A file has no header that can be read; names it and the command that makes it.
     """
-    return identity({str(s): read_metadata(run.checkpoint(s)).get("checksum") for s in steps})
+    found = {str(s): read_metadata(run.checkpoint(s)).get("checksum") for s in steps}
+    for step, checksum in found.items():
+        if checksum is None:
+            load_checkpoint(run, int(step))  # says what is wrong with it
+    return identity(found)
 
 
 def trained_steps(run: Run) -> list[int]:

@@ -19,6 +19,7 @@ from devsort.validation.case import Case, of_potential, settings
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
 from devsort.validation.measurements import llc
 from devsort.validation.quadrature import Truth
+from devsort.validation.units import unit_cases
 
 
 def quadratics() -> list[Case]:
@@ -289,5 +290,6 @@ def all_cases() -> list[Case]:
         quasi_homogeneous,
         crossings,
         networks,
+        unit_cases,
     )
     return [case for family in families for case in family()]

@@ -87,7 +87,7 @@ def _case(row: Row, units: tuple[float, ...]) -> Case:
     name, potential, config, _, bound, slack, fast = row
     known = potentials.quadratic([1.0, 3.0], center=1.0) if name == "prior" else potential
     return Case(
-        name=f"units-{name}-{'-'.join(f'{u:g}' for u in units)}",
+        name=f"units-{name}-{'-'.join(f'{u:g}' for u in units)}".replace(".", ""),
         what=f"{name} in relative geometry, weights in units of {', '.join(map(str, units))}",
         truth=lambda: known.truth(config),
         measure=lambda: llc(in_units(potential, *units), relative(config)),

@@ -19,6 +19,7 @@ from devsort.sorting.artifacts import LLC
 from devsort.sorting.checkpoints import load_checkpoint, save_checkpoint
 from devsort.sorting.llc import run_llc
 from devsort.sorting.run import Run, open_run
+from runs import SMOKE_LLC
 
 KEPT = ("checkpoints", "training.jsonl")  # what the llc step starts from
 
@@ -71,8 +72,10 @@ def test_ctrl_c_is_told_in_one_line_and_loses_no_checkpoint(smoke, tmp_path):
     process = Process(tmp_path / "log", "llc", folder)
     assert process.stop_when(lambda: whole_checkpoints(store) >= 1, signal.SIGINT) == 130
     done, before = whole_checkpoints(store), times(store)
-    saved = f"{done} of 6 checkpoints are sampled and saved, the same command goes on from there"
-    assert last_line(process.log.read_text()) == f"devsort: interrupted; {saved}"
+    saved = "of 6 checkpoints are sampled and saved, the same command goes on from there"
+    message = last_line(process.log.read_text())
+    # the signal may come after a checkpoint is written and before it is counted
+    assert message in [f"devsort: interrupted; {n} {saved}" for n in (done - 1, done)]
     assert devsort("llc", folder).code == 0
     assert len(sampled_since(before, store)) == 6 - done < 6
     assert hashes(store) == hashes(smoke.path / "llc.zarr")
@@ -202,7 +205,7 @@ def test_missing_and_unfinished_stores_are_named(smoke, tmp_path):
 def test_another_config_is_refused_and_nothing_lost(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
     other = open_run(folder, ("llc.sampler.lr=0.00002",))
-    changed = "another config (llc.sampler.lr was 3e-05, is 2e-05)"
+    changed = f"another config (llc.sampler.lr was {SMOKE_LLC['sampler']['lr']}, is 2e-05)"
     again = f"run `devsort llc {folder} --force` to make it again"
     message = f"{other.llc} was made from {changed}; {again}"
     assert told(read, other) == told(run_llc, other) == message

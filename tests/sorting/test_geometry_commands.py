@@ -16,7 +16,7 @@ ABSOLUTE = ("--set", "llc.sampler.geometry=absolute")
 
 def in_geometry(smoke, folder, geometry: str):
     """A copy of the finished run with its checkpoints and heads, for another geometry."""
-    path = smoke.copy(folder / geometry, "checkpoints", "training.jsonl", "heads.zarr")
+    path = smoke.copy(folder, "checkpoints", "training.jsonl", "heads.zarr")
     config = yaml.safe_load((path / "config.yaml").read_text())
     config["llc"]["sampler"] = {
         **{k: v for k, v in config["llc"]["sampler"].items() if k not in ("lr", "localization")},

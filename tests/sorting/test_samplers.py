@@ -14,6 +14,7 @@ from devsort.llc.trajectory import stacks
 from devsort.rng import name_key
 from devsort.sampling import Trace, run_chains
 from devsort.sorting.config import ModelConfig, TaskConfig
+from devsort.sorting.geometry import relative
 from devsort.sorting.kernels import HeadKernel, lane_bytes
 from devsort.sorting.model import init_params, model_shape
 from devsort.sorting.objective import Checkpoint, SortObjective
@@ -42,6 +43,8 @@ def all_at_once(sampler: SortSampler, step: int, checkpoint: Checkpoint, name: s
     batches = sampler.batches(range(CHAINS))
     objective = SortObjective(sampler.kernels, [checkpoint], name, batches)
     streams = [(step, name_key(name), chain) for chain in range(CHAINS)]
+    if sampler.config.geometry == "relative":
+        objective = relative(objective, [checkpoint], sampler.shape)
     return run_chains(objective, sampler.config, streams)
 
 

@@ -8,8 +8,8 @@ from devsort.sampling import api
 from devsort.sampling.geometry import Rescaled
 from devsort.validation.validate import check, chosen
 
-QUADRATIC = ["units-quadratic-0.2", "units-quadratic-5"]
-START = ["units-start-0.2", "units-start-5"]
+QUADRATIC = ["units-quadratic-02", "units-quadratic-5"]
+START = ["units-start-02", "units-start-5"]
 
 
 class StepNotScaled(Rescaled):
@@ -64,7 +64,7 @@ MUTANTS = {
     "step not scaled": (StepNotScaled, [*QUADRATIC, *START]),
     "absolute localization left in": (AbsoluteLocalization, ["units-quadratic-5"]),
     "gradient not scaled": (GradientNotScaled, [*QUADRATIC, *START]),
-    "prior in the weights' units": (PriorInWeights, ["units-prior-0.2", "units-prior-5"]),
+    "prior in the weights' units": (PriorInWeights, ["units-prior-02", "units-prior-5"]),
     "no geometry": (absolute, [*QUADRATIC, *START]),
 }
 
