@@ -14,6 +14,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from devsort.errors import UserError
 from devsort.sorting.claims.groups import OVERLAP, SPLIT, modes, of
 from devsort.sorting.claims.variations import gap, heads, noise, variations
 from devsort.sorting.claims.verdicts import SIGNIFICANT, Claim, majority, positive, three
@@ -38,8 +39,14 @@ def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) ->
         points: One row a sampled checkpoint, see `load_trajectories`.
         ablations: One row a run and condition, for the head that suppresses most, see
             `ablation.ablations`.
+
+    Raises:
+        UserError: The LLCs of the runs are in different geometries.
     """
     runs = runs[runs.error.isna()]
+    if "llc_geometry" in runs and runs.llc_geometry.dropna().nunique() > 1:
+        fix = "make a study of each geometry"
+        raise UserError("the LLCs of these runs are in different geometries", fix)
     return [
         *falls(runs, points),
         *splits(runs),

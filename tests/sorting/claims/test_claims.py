@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from sweeps import sweep_here, write_study
 
+from devsort.errors import UserError
 from devsort.sorting.artifacts import HEADS
 from devsort.sorting.claims.ablation import ablations, suppressing_heads
 from devsort.sorting.claims.claims import claims
@@ -231,3 +232,11 @@ def test_ablations_take_the_head_that_suppresses_most(swept, tmp_path):
     assert [(r["cell"], r["head"], r["condition"]) for r in rows] == kinds
     changes = ("loss", "accuracy", "confidence", "entropy")
     assert all(np.isfinite([r[k] for k in changes]).all() for r in rows)
+
+
+def test_runs_in_two_geometries_are_not_judged_together():
+    geometries = ("relative", "absolute")
+    rows = [run("decay", i, llc_geometry=geometry) for i, geometry in enumerate(geometries)]
+    expected = "^the LLCs of these runs are in different geometries; make a study of each geometry$"
+    with pytest.raises(UserError, match=expected):
+        claims(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame())
