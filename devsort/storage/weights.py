@@ -5,6 +5,7 @@ Read without executing anything in the file, and in the memory that its tensors 
 
 import os
 import pickle
+import pickletools
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ from devsort.storage.files import check_readable
 
 # times over which the bytes of a file may be shared between its tensors, such as tied embeddings
 SHARED = 4
+
+TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}  # opcodes of pickle that make a tuple
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
@@ -104,5 +107,20 @@ def _check_archive(path: Path) -> None:
                 or len(names) != 1
             ):
                 raise pickle.UnpicklingError
+            _check_pickle(archive.read(names[0]))
     except zipfile.BadZipFile:
         raise pickle.UnpicklingError from None
+
+
+def _check_pickle(data: bytes) -> None:
+    """Refuses a pickle that uses a tuple twice.
+
+    Forty tuples, each twice within the next, take for ever as a key, also with `weights_only`.
+    """
+    tuples, made = set(), None
+    for opcode, argument, _ in pickletools.genops(data):
+        if "GET" in opcode.name and argument in tuples:
+            raise pickle.UnpicklingError
+        if "PUT" in opcode.name and made in TUPLES:
+            tuples.add(argument)
+        made = opcode.name
