@@ -19,7 +19,7 @@ import numpy as np
 from devsort.execution import unheard
 from devsort.llc import estimate
 from devsort.llc.trajectory import Job
-from devsort.sampling import sgld
+from devsort.sampling import chains
 from devsort.sorting import objective
 from devsort.sorting.checkpoints import trained_steps
 from devsort.sorting.run import open_run
@@ -50,7 +50,7 @@ def shares(
     """Seconds of all sampling, of the record, of the parts, and of the estimates."""
     spent: dict[str, float] = {}
     start = time.thread_time()
-    with timed(sgld._Record, "__call__", spent), timed(objective, "_mean_of", spent):
+    with timed(chains._Record, "__call__", spent), timed(objective, "_mean_of", spent):
         found = [sampler(Job(steps, name), unheard) for name in RESTRICTIONS]
     whole = time.thread_time() - start
     start = time.thread_time()

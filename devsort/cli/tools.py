@@ -60,6 +60,9 @@ def validate(
         list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")
     ] = [],  # noqa: B006
     fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="trained sorters, whose LLCs slow samplers have given")
+    ] = False,
     as_json: JsonOpt = False,
 ) -> int:
     """Run the sampler on known answers.
@@ -68,7 +71,12 @@ def validate(
     """
     from devsort.validation.validate import run_cases, table
 
-    value = run_cases(case, fast)
+    if trained:
+        from devsort.sorting.trained import trained_cases
+
+        value = run_cases(case, fast, trained_cases())
+    else:
+        value = run_cases(case, fast)
     emit(value, as_json, table)
     return 0 if value["ok"] else 1
 

@@ -20,8 +20,8 @@ Thresholds are stated with their reasons.
 |                     | ρ sets it                                                                  |
 | improper            | no localization and no prior, and |w − w*|² has not settled:               |
 |                     | R-hat over 1.1, or growing, p < 0.01                                       |
-| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² is off by over 10 %,          |
-|                     | p < 0.01                                                                   |
+| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² (baoab: d) is off by over     |
+|                     | 10 %, p < 0.01                                                             |
 
 Every p-value takes the autocorrelation of the draws and the scatter between chains into account,
 see `uncertainty`. R-hat passes 1.1 by chance in chains of some ten autocorrelation times only,
@@ -62,7 +62,7 @@ class Diagnostics:
         slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) =
             −Var(L).
         growth: Relative growth of the mean |w − w*|² from the second to the last quarter of draws.
-        gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1.
+        gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1; baoab: E[(w − w*)·G] / d − 1.
     """
 
     drift: float
@@ -94,7 +94,7 @@ def diagnose(
     seen = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
     values = trace.config.n_beta * seen.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):
-        drift, growth, gap = _drift(values), _growth(seen), _gap(seen, trace.config.lr)
+        drift, growth, gap = _drift(values), _growth(seen), _gap(seen)
         numbers = Diagnostics(
             drift=float(np.divide(drift.value, abs(mean.value))),
             peak=_peak(seen),
@@ -140,9 +140,10 @@ def _unsettled(trace: Trace) -> bool:
     return split_rhat(trace.distance.astype(np.float64)) > RHAT
 
 
-def _gap(trace: Trace, lr: float) -> Mean:
+def _gap(trace: Trace) -> Mean:
     """Relative gap of the equilibrium identity."""
-    explained = lr / 4 * trace.force.astype(np.float64)
+    share = trace.config.lr / 4 if trace.config.sampling_method == "sgld" else 0.0
+    explained = share * trace.force.astype(np.float64)
     return mean_of(
         (trace.work - explained - trace.dimension) / (trace.dimension + explained.mean())
     )

@@ -22,10 +22,11 @@ from devsort.storage.artifact import Origin, check_exists, identity
 from devsort.storage.files import remove, replacing_folder, sync_tree, writing
 
 DRAWN = ("loss", "init_loss", "work", "force", "distance")  # (checkpoint, restriction, chain, draw)
+HEATING = "heating"  # (checkpoint, restriction, chain, probe)
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
 PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
-DRAWS = (*DRAWN, *BURNIN, PART_RISE)
-FIXED = ("checksum", "dimension")  # (checkpoint), (checkpoint, restriction)
+DRAWS = (*DRAWN, *BURNIN, HEATING, PART_RISE)
+FIXED = ("checksum", "dimension", "burnin_steps")  # (checkpoint), then (checkpoint, restriction)
 AXES = ("checkpoint", "restriction", "part")
 
 
@@ -81,7 +82,9 @@ class Store:
 
     def write(self, position: int, traces: Sequence[Trace]) -> None:
         """Writes all restrictions of one checkpoint, then their checksum."""
-        arrays = {name: np.stack([getattr(t, name) for t in traces]) for name in DRAWN + BURNIN}
+        arrays = {n: np.stack([getattr(t, n) for t in traces]) for n in (*DRAWN, HEATING)}
+        last = self.sampler.num_burnin_steps  # a chain that went on had more
+        arrays |= {n: np.stack([_last(getattr(t, n), last) for t in traces]) for n in BURNIN}
         if self.parts:
             rises = [[t.parts[part] for part in self.parts] for t in traces]
             arrays[PART_RISE] = np.array(rises)  # (R, P, C, T)
@@ -90,6 +93,8 @@ class Store:
                 self.group[name][position] = value
                 sync_tree(self.path / name / "c" / str(position))
             self.group["dimension"][position] = [t.dimension for t in traces]
+            burnin = [t.config.num_burnin_steps for t in traces]
+            self.group["burnin_steps"][position] = burnin
             self.group["checksum"][position] = _checksum(self._read(position))
             sync_tree(self.path / "checksum")
 
@@ -102,10 +107,13 @@ class Store:
                 **{name: array[r] for name, array in arrays.items()},
                 parts={part: rises[r, i] for i, part in enumerate(self.parts)},
                 dimension=int(self.group["dimension"][position, r]),
-                config=self.sampler,
+                config=self._config(int(self.group["burnin_steps"][position, r])),
             )
             for r in range(len(self.restrictions))
         ]
+
+    def _config(self, burnin: int) -> SamplerConfig:
+        return self.sampler.model_copy(update={"num_burnin_steps": burnin})
 
     def _intact(self, position: int) -> bool:
         done = int(self.group["checksum"][position])
@@ -243,6 +251,7 @@ def _arrays(plan: Plan) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     burnin = plan.sampler.num_burnin_steps
     arrays = {n: ((*lead, "chain", "draw"), (*sizes, chains, draws)) for n in DRAWN}
     arrays |= {n: ((*lead, "chain", "burnin"), (*sizes, chains, burnin)) for n in BURNIN}
+    arrays[HEATING] = ((*lead, "chain", "probe"), (*sizes, chains, plan.sampler.num_probes))
     if plan.parts:
         size = (*sizes, len(plan.parts), chains, draws)
         arrays[PART_RISE] = ((*lead, "part", "chain", "draw"), size)
@@ -253,7 +262,8 @@ def _empty(arrays: Mapping[str, tuple], plan: Plan) -> xr.Dataset:
     nothing = np.float32(np.nan)
     data = {name: (dims, np.broadcast_to(nothing, size)) for name, (dims, size) in arrays.items()}
     cells = (len(plan.steps), len(plan.restrictions))
-    data["dimension"] = (("checkpoint", "restriction"), np.zeros(cells, np.int64))
+    for name in ("dimension", "burnin_steps"):
+        data[name] = (("checkpoint", "restriction"), np.zeros(cells, np.int64))
     data["checksum"] = (("checkpoint",), np.zeros(cells[0], np.int64))
     coordinates = {
         "checkpoint": list(plan.steps),
@@ -263,6 +273,10 @@ def _empty(arrays: Mapping[str, tuple], plan: Plan) -> xr.Dataset:
     if plan.parts:
         coordinates["part"] = np.array(plan.parts, object)
     return xr.Dataset(data, coordinates)
+
+
+def _last(values: np.ndarray, count: int) -> np.ndarray:
+    return values[:, values.shape[1] - count :]
 
 
 def _chunks(arrays: Mapping[str, tuple]) -> dict:

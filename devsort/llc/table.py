@@ -14,7 +14,7 @@ from devsort.llc.store import Store
 from devsort.sampling.trace import Trace
 
 COLUMNS = {"llc": "8.1f", "se": "7.1f", "rhat": "6.2f", "ess": "6.0f", "loss": "8.4f"}  # of text
-SCALARS = ("llc", "se", "rhat", "ess", "chains_failed")
+SCALARS = ("llc", "se", "heat", "rhat", "ess", "chains_failed")
 NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 
 
@@ -60,7 +60,9 @@ def make_table(
 
 def rows(table: xr.Dataset) -> Iterator[dict]:
     """One JSON row for each checkpoint and restriction; a withheld number is null."""
-    drawn = [name for name in table.data_vars if {"draw", "burnin"} & set(table[name].dims)]
+    drawn = [
+        name for name in table.data_vars if {"draw", "burnin", "probe"} & set(table[name].dims)
+    ]
     table = table.drop_vars(drawn).load()
     for step in table["checkpoint"].values:
         for name in table["restriction"].values:
@@ -68,9 +70,10 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
             yield {
                 "step": int(step),
                 "restriction": str(name),
-                **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess")},
+                **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess", "heat")},
                 "ci95": _interval(cell["ci95"]),
                 "loss": _number(table["checkpoint_loss"].sel(checkpoint=step)),
+                **({"burnin_steps": int(cell["burnin_steps"])} if "burnin_steps" in cell else {}),
                 "chains_failed": int(cell["chains_failed"]),
                 "parts": _part_rows(cell),
                 "flags": [str(f) for f in table["flag"].values[cell["flags"].values.astype(bool)]],
@@ -120,16 +123,20 @@ def _row(
     The estimate and the parts of each restriction, and the checkpoint's own loss.
     """
     estimates = [estimate(t, chance_loss=chance_loss, allow_dead=allow_dead) for t in traces]
-    return estimates, [_parts(trace) for trace in traces], float(np.nanmean(traces[0].init_loss))
+    parts = [_parts(trace, e.heat) for trace, e in zip(traces, estimates, strict=True)]
+    return estimates, parts, float(np.nanmean(traces[0].init_loss))
 
 
-def _parts(trace: Trace) -> dict[str, tuple[float, float]]:
-    """λ̂ and the standard error between chains on each part of the data, at the same draws."""
+def _parts(trace: Trace, heat: float) -> dict[str, tuple[float, float]]:
+    """λ̂ and the standard error between chains on each part of the data, at the same draws.
+
+    All parts are taken to be heated alike, so that their mean stays that of the whole.
+    """
 
     def of(rise: np.ndarray) -> tuple[float, float]:
         chains = trace.config.n_beta * np.nanmean(rise.astype(np.float64), axis=1)  # (C,)
         error = chains.std(ddof=1) / np.sqrt(len(chains)) if len(chains) > 1 else np.nan
-        return float(chains.mean()), float(error)
+        return float(chains.mean()) - heat, float(error)
 
     return {name: of(rise) for name, rise in trace.parts.items()}
 

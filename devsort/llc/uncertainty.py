@@ -3,7 +3,7 @@
 It comes from the scatter between chains and from autocorrelation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
@@ -37,6 +37,10 @@ class Mean:
         """p-value of an expectation of zero, two-sided; NaN where the error is not known."""
         with np.errstate(all="ignore"):
             return float(2 * stdtr(self.dof, -abs(np.divide(self.value, self.se))))
+
+    def corrected(self, shift: float, error: float) -> "Mean":
+        """The mean less a shift that is known up to a standard error of its own."""
+        return replace(self, value=self.value - shift, se=float(np.hypot(self.se, error)))
 
 
 UNKNOWN = Mean(np.nan, np.nan, np.nan, np.nan)

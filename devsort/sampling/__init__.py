@@ -17,9 +17,9 @@ does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al
 """
 
 from devsort.sampling.api import sample
+from devsort.sampling.chains import run_chains
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
-from devsort.sampling.sgld import run_chains
 from devsort.sampling.trace import Trace
 
 __all__ = [

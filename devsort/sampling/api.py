@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from devsort.errors import UserError
+from devsort.sampling.chains import run_chains
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
 from devsort.sampling.masks import Mask
 from devsort.sampling.objective import Loss, LossObjective, data_size, minibatches
-from devsort.sampling.sgld import run_chains
 from devsort.sampling.trace import Trace
 
 

@@ -6,10 +6,18 @@ from pydantic import Field, model_validator
 
 from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section, Seed
 
+PROBE = 10  # draws from one measurement of heating to the next
 DEFAULTS = {
     "relative": {"lr": 4e-3, "localization": 6.66},
-    "absolute": {"lr": 1.3e-5, "localization": 1000.0},
-}  # of the settings whose unit depends on the geometry
+    "absolute": {
+        "sampling_method": "sgld",
+        "lr": 1.3e-5,
+        "localization": 1000.0,
+        "num_burnin_steps": 150,
+        "num_draws": 240,
+        "batch_size": 32,
+    },
+}  # relative: what measures best; absolute: as in the literature, whose sampler and units it shares
 
 
 class SamplerConfig(Section):
@@ -22,6 +30,9 @@ class SamplerConfig(Section):
     geometry: Literal["relative", "absolute"] = Field(
         "relative", description="relative: each block of weights in units of its own scale"
     )
+    sampling_method: Literal["sgld", "baoab"] = Field(
+        "baoab", description="sgld: as devinterp's; baoab: underdamped, of second order in ε"
+    )
     lr: Positive = Field(DEFAULTS["relative"]["lr"], description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
     localization: NonNegative = Field(
@@ -33,13 +44,16 @@ class SamplerConfig(Section):
     noise_level: NonNegative = Field(
         1.0, description="factor on the noise; 0 makes the chain plain SGD"
     )
+    momentum: float = Field(
+        0.8, ge=0, lt=1, description="c, share of the momentum that baoab keeps over a step"
+    )
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
-    num_draws: int = Field(240, ge=1, le=10**7, description="draws kept per chain")
+    num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
     num_burnin_steps: int = Field(
-        150, ge=0, le=10**7, description="steps before the first kept draw"
+        50, ge=0, le=10**7, description="steps before the first kept draw"
     )
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
-    batch_size: PositiveInt = Field(32, description="examples per SGLD step")
+    batch_size: PositiveInt = Field(64, description="examples per step")
     seed: Seed = Field(0, description="seed of minibatches and noise")
 
     @model_validator(mode="before")
@@ -55,6 +69,17 @@ class SamplerConfig(Section):
                 "prior: weight_decay pulls in the weights' own units, set geometry: absolute"
             )
         return self
+
+    @property
+    def num_probes(self) -> int:
+        """Draws of a chain at which its heating is measured."""
+        return 0 if self.sampling_method == "sgld" else -(-self.num_draws // PROBE)
+
+    def probes(self, step: int) -> bool:
+        """Whether heating is measured at this step."""
+        after = step - self.num_burnin_steps
+        measured = after >= 0 and after % (PROBE * self.num_steps_bw_draws) == 0
+        return measured and self.sampling_method != "sgld"
 
     @property
     def num_steps(self) -> int:

@@ -21,8 +21,10 @@ class Trace:
             prior).
         force: (C, T) |G|².
         distance: (C, T) |w − w*|².
-        burnin_loss: (C, burn-in steps), as `loss`.
-        burnin_init_loss: (C, burn-in steps), as `init_loss`.
+        heating: (C, K) by how much nβ (L − L(w*)) is too high through the noise of minibatches, to
+            first order, at every `config.PROBE`-th draw, see `sampling.methods`; K = 0 for SGLD.
+        burnin_loss: (C, steps) of burn-in, as `loss`; the last of them if a store kept no more.
+        burnin_init_loss: (C, steps), as `init_loss`.
         parts: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch
             has none of it.
         dimension: Number of free parameters, d.
@@ -34,6 +36,7 @@ class Trace:
     work: np.ndarray
     force: np.ndarray
     distance: np.ndarray
+    heating: np.ndarray
     burnin_loss: np.ndarray
     burnin_init_loss: np.ndarray
     parts: dict[str, np.ndarray]

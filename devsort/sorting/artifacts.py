@@ -66,14 +66,14 @@ def _read_calibration(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
     return read_object(run.calibration, origin)
 
 
-LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=2)
+LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=3)
 LLC_DEVINTERP = Artifact(
     "llc_devinterp",
     "llc --sampler devinterp",
     (*TRAIN, "llc"),
     _sampled_weights,
     _read_llc_devinterp,
-    format=2,
+    format=3,
 )
 HEADS = Artifact("heads", "heads", (*TRAIN, "heads"), _all_weights, _read_heads, format=2)
 STAGES = Artifact(

@@ -124,6 +124,7 @@ def sample_with_devinterp(
         work=unknown,
         force=unknown,
         distance=unknown,
+        heating=unknown[:, :0],
         burnin_loss=loss[:, :first],
         burnin_init_loss=init_loss[:, :first],
         parts={},

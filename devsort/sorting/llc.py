@@ -6,6 +6,7 @@ from devsort.errors import UserError
 from devsort.llc.store import Plan, open_store, table_is_current, write_table
 from devsort.llc.table import geometry_of, make_table, rows
 from devsort.llc.trajectory import sample_trajectory
+from devsort.sampling.config import SamplerConfig
 from devsort.sampling.geometry import scale_change
 from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
 from devsort.sorting.checkpoints import load_checkpoint, sampled_steps
@@ -36,9 +37,8 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
             config.
     """
     ours = sampler == "devsort"
-    if not ours and run.config.llc.sampler.geometry == "relative":
-        fix = "add --set llc.sampler.geometry=absolute"
-        raise UserError("--sampler devinterp knows absolute geometry alone", fix)
+    if not ours:
+        _check_devinterp(run.config.llc.sampler)
     artifact = LLC if ours else LLC_DEVINTERP
     with run.lock():
         path = run.file(artifact)
@@ -80,6 +80,15 @@ def notes(run: Run, steps: Sequence[int]) -> list[str]:
         "checkpoints, and in absolute geometry the LLC depends on it: set "
         "llc.sampler.geometry=relative, or see docs/units.md"
     ]
+
+
+def _check_devinterp(config: SamplerConfig) -> None:
+    if config.geometry == "relative":
+        fix = "add --set llc.sampler.geometry=absolute"
+        raise UserError("--sampler devinterp knows absolute geometry alone", fix)
+    if config.sampling_method != "sgld":
+        fix = "add --set llc.sampler.sampling_method=sgld"
+        raise UserError("--sampler devinterp runs SGLD alone", fix)
 
 
 def restrictions(run: Run) -> tuple[str, ...]:

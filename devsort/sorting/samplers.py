@@ -1,12 +1,14 @@
 """Who samples a run's checkpoints: our kernels, or devinterp as the reference."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from copy import copy
 from functools import partial
 
 from torch import Tensor
 
 from devsort.execution import cores, one_core, resolve_device
+from devsort.llc.settle import until_settled
 from devsort.llc.trajectory import Job
 from devsort.rng import name_key
 from devsort.sampling import SamplerConfig, Trace, minibatches, run_chains
@@ -90,15 +92,30 @@ class SortSampler:
     def sample(
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
     ) -> dict[int, Trace]:
-        """Traces of one restriction.
+        """Traces of one restriction, with as much burn-in as each checkpoint needs.
 
         Args:
             checkpoints: Training step → checkpoint.
             name: The restriction.
             advanced: Called with the number of chain-steps done since the last call.
         """
-        pieces = zip(*self._pieces(checkpoints, name, advanced), strict=True)
-        return {step: Trace.join(p) for step, p in zip(checkpoints, pieces, strict=True)}
+
+        def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
+            first = config == self.config  # what a chain takes beyond was not foreseen
+            sampler = self if first else self._with(config)
+            chosen = {step: checkpoints[step] for step in steps}
+            pieces = zip(
+                *sampler._pieces(chosen, name, advanced if first else _ignore), strict=True
+            )
+            return {step: Trace.join(p) for step, p in zip(chosen, pieces, strict=True)}
+
+        return until_settled(draw, self.config, checkpoints)
+
+    def _with(self, config: SamplerConfig) -> "SortSampler":
+        """The same with other settings."""
+        other = copy(self)
+        other.config, other._index = config, {}
+        return other
 
     def _pieces(
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
@@ -175,6 +192,10 @@ class DevinterpSampler:
         trace = sample_with_devinterp(params, self.data, self.config, mask, seed)
         advanced(self.config.num_chains * self.config.num_steps)
         return trace
+
+
+def _ignore(_: int) -> None:
+    pass
 
 
 def _count(advanced: Advanced, lanes: int, _: int) -> None:

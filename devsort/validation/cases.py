@@ -19,6 +19,7 @@ from devsort.validation.case import Case, of_potential, settings
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
 from devsort.validation.measurements import llc
 from devsort.validation.quadrature import Truth
+from devsort.validation.underdamped import underdamped_cases
 from devsort.validation.units import unit_cases
 
 
@@ -285,6 +286,7 @@ def all_cases() -> list[Case]:
         quadratics,
         starts,
         minibatches,
+        underdamped_cases,
         chain_statistics,
         refinements,
         quasi_homogeneous,

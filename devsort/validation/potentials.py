@@ -16,6 +16,7 @@ from devsort.sampling.objective import Params
 from devsort.validation.formulas import (
     LearningCoefficient,
     Quadratic,
+    UnderdampedQuadratic,
     deep_linear,
     normal_crossing,
     quasi_homogeneous,
@@ -47,7 +48,8 @@ def quadratic(curvature: list[float], center: float = 0.0) -> Potential:
     rank = sum(c > 0 for c in curvature)
 
     def truth(config: SamplerConfig) -> Truth:
-        return Truth(Quadratic(np.array(curvature), config, center=center).expected())
+        chain = Quadratic if config.sampling_method == "sgld" else UnderdampedQuadratic
+        return Truth(chain(np.array(curvature), config, center=center).expected())
 
     star = {"w": torch.full((len(curvature),), center)}
     return Potential(

@@ -10,13 +10,14 @@ from devsort.execution.progress import progress
 from devsort.validation.cases import Case, all_cases
 
 
-def chosen(names: Sequence[str] = (), fast: bool = False) -> list[Case]:
-    """The cases of these names, or all of them, or the fast ones.
+def chosen(names: Sequence[str] = (), fast: bool = False, cases: Sequence[Case] = ()) -> list[Case]:
+    """The cases of these names, or all of them, or the fast ones, among those of `all_cases` if no
+    others are given.
 
     Raises:
         UserError: There is no such case.
     """
-    known = {case.name: case for case in all_cases()}
+    known = {case.name: case for case in cases or all_cases()}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(f"no case is called {unknown[0]!r}", f"choose from: {', '.join(known)}")
@@ -24,12 +25,15 @@ def chosen(names: Sequence[str] = (), fast: bool = False) -> list[Case]:
     return [case for case in picked if case.fast or not fast]
 
 
-def run_cases(names: Sequence[str] = (), fast: bool = False) -> dict[str, Any]:
+def run_cases(
+    names: Sequence[str] = (), fast: bool = False, cases: Sequence[Case] = ()
+) -> dict[str, Any]:
     """Runs cases.
 
     Args:
         names: Which; all if empty.
         fast: Only the fast ones.
+        cases: Among these; those of `all_cases` if empty.
 
     Returns:
         {"cases": [...], "ok"}, a case with the keys case, what, true, estimate, se, z, tolerance,
@@ -39,7 +43,9 @@ def run_cases(names: Sequence[str] = (), fast: bool = False) -> dict[str, Any]:
         UserError: There is no such case.
     """
     rows = []
-    with progress(total=len(picked := chosen(names, fast)), desc="validate", unit="case") as bar:
+    with progress(
+        total=len(picked := chosen(names, fast, cases)), desc="validate", unit="case"
+    ) as bar:
         for case in picked:
             bar.set_postfix_str(case.name)
             rows.append(check(case))

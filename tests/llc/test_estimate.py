@@ -34,7 +34,7 @@ def trace_of(values: np.ndarray, dimension: int = 12) -> Trace:
     flat, start = np.full(values.shape, float(dimension)), np.full(values.shape, 0.5)
     rise, empty = values / CONFIG.n_beta, np.empty((len(values), 0))
     draws = (start + rise, start, flat, 0 * flat, flat)
-    return Trace(*draws, empty, empty, {}, dimension, CONFIG)
+    return Trace(*draws, empty, empty, empty, {}, dimension, CONFIG)
 
 
 def synthetic(seed: int, phi: float, chains: int, draws: int) -> np.ndarray:

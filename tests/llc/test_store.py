@@ -261,8 +261,12 @@ def test_fewer_chains_are_the_first_of_more(smoke, tmp_path):
     everything = open_run(smoke.path).read(LLC)
     two = sampled_with(smoke, tmp_path / "two", "llc.sampler.num_chains=2", "llc.max_checkpoints=2")
     same = everything.sel(checkpoint=two.checkpoint.values, chain=[0, 1])
-    np.testing.assert_allclose(two.loss.values, same.loss.values, rtol=2e-4, atol=2e-5)
-    np.testing.assert_allclose(two.distance.values, same.distance.values, rtol=2e-4)
+    alike = (two.burnin_steps == same.burnin_steps).values  # two may settle before all do
+    assert alike.any()
+    np.testing.assert_allclose(
+        two.loss.values[alike], same.loss.values[alike], rtol=2e-4, atol=2e-5
+    )
+    np.testing.assert_allclose(two.distance.values[alike], same.distance.values[alike], rtol=2e-4)
 
 
 def test_chains_checkpoints_and_restrictions_have_noise_of_their_own(smoke):
@@ -280,6 +284,7 @@ def test_the_value_of_the_command_is_the_table_of_the_store(smoke):
     data, rows = open_run(smoke.path).read(LLC), smoke.values["llc"]["trajectory"]
     assert json.loads(json.dumps(rows)) == rows and len(rows) == data.llc.size
     by_hand = 300 * (data.loss.astype(float) - data.init_loss).mean(["chain", "draw"])
+    by_hand -= data.heating.astype(float).mean(["chain", "probe"])
     np.testing.assert_allclose([r["llc"] for r in rows], by_hand.values.ravel(), rtol=1e-9)
 
 

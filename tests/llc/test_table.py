@@ -15,7 +15,7 @@ from devsort.sorting.samplers import chance_loss, settings
 # of the design
 KEYS = {
     "step", "restriction", "llc", "se", "ci95", "rhat", "ess", "loss", "chains_failed", "parts",
-    "flags",
+    "flags", "heat", "burnin_steps",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from devsort.llc.trajectory import Job
-from devsort.sampling import graphs, run_chains, sgld
+from devsort.sampling import chains, graphs, run_chains
 from devsort.sampling.geometry import Rescaled
 from devsort.sampling.noise import IndexNoise
 from devsort.sorting import samplers
@@ -94,12 +94,12 @@ def arrays(trace) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 @pytest.mark.parametrize("name", RESTRICTIONS)
 def test_a_list_of_operations_done_again_is_the_chain(monkeypatch, name, geometry):
-    monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
+    monkeypatch.setattr(chains, "lane_noise", IndexNoise)
     plain = chain(name, geometry)
     calls, original = [], SortObjective.__call__
     counted = lambda *args: calls.append(args) or original(*args)  # noqa: E731
     monkeypatch.setattr(SortObjective, "__call__", counted)
-    monkeypatch.setattr(sgld, "can_capture", lambda device: True)
+    monkeypatch.setattr(chains, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", listed)
     monkeypatch.setattr(graphs, "aside", lambda step: step())
     replayed = chain(name, geometry)
@@ -114,9 +114,9 @@ def test_what_cannot_be_captured_is_told_once_and_goes_on(monkeypatch):
     def refuse(step):
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
+    monkeypatch.setattr(chains, "lane_noise", IndexNoise)
     plain = chain("full")
-    monkeypatch.setattr(sgld, "can_capture", lambda device: True)
+    monkeypatch.setattr(chains, "can_capture", lambda device: True)
     monkeypatch.setattr(graphs, "capture", refuse)
     monkeypatch.setattr(graphs, "aside", lambda step: step())
     with pytest.warns(UserWarning) as told:
@@ -163,7 +163,7 @@ def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name, geome
     run = open_run(smoke.path, settings)
     monkeypatch.setattr(samplers, "relative", of_unit_scales)
     monkeypatch.setattr(samplers, "resolve_device", lambda device: torch.device("meta"))
-    monkeypatch.setattr(sgld, "can_capture", lambda device: device.type == "meta")
+    monkeypatch.setattr(chains, "can_capture", lambda device: device.type == "meta")
     monkeypatch.setattr(graphs, "capture", on_the_card)
     monkeypatch.setattr(graphs, "aside", lambda step: step())
     with pytest.raises(Enough):
@@ -177,7 +177,7 @@ def test_a_sampler_keeps_its_steps_on_the_device(smoke, monkeypatch, name, geome
 def test_on_a_gpu_a_replayed_chain_is_the_plain_one(monkeypatch, name, geometry, recwarn):
     replayed = arrays(chain(name, geometry, "cuda"))
     assert not [w for w in recwarn.list if "captured" in str(w.message)]
-    monkeypatch.setattr(sgld, "can_capture", lambda device: False)
+    monkeypatch.setattr(chains, "can_capture", lambda device: False)
     plain = arrays(chain(name, geometry, "cuda"))
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss"):
         np.testing.assert_allclose(replayed[field], plain[field], atol=2e-5, err_msg=field)

@@ -13,8 +13,8 @@ import torch
 
 from devsort.llc import estimate
 from devsort.rng import stream
+from devsort.sampling import chains, sample
 from devsort.sampling import noise as module
-from devsort.sampling import sample, sgld
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.noise import STEPS, GeneratorNoise, IndexNoise, lane_noise, mix, normal
 from devsort.validation.formulas import Quadratic
@@ -117,7 +117,7 @@ def test_pieces_change_nothing(monkeypatch):
 
 
 def test_a_chain_on_an_accelerators_noise_finds_the_known_answer(monkeypatch):
-    monkeypatch.setattr(sgld, "lane_noise", IndexNoise)
+    monkeypatch.setattr(chains, "lane_noise", IndexNoise)
     config = SamplerConfig(
     geometry="absolute",
         lr=1e-3, n_beta=50, localization=2, num_chains=200, num_draws=1500, num_burnin_steps=100,

@@ -13,24 +13,28 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from devsort.sampling import api, sgld
+from devsort.sampling import api, chains
 from devsort.sampling.config import SamplerConfig
+from devsort.sampling.methods import METHODS, Baoab, force_of, heating
 from devsort.sampling.noise import GeneratorNoise
 from devsort.sampling.objective import LossObjective
 from devsort.validation.validate import check, chosen
 
-ORIGINAL_STEP, ORIGINAL_CHAINS = sgld.sgld_step, api.run_chains
+ORIGINAL_FORCE, ORIGINAL_HEATING, ORIGINAL_CHAINS = force_of, heating, api.run_chains
 ORIGINAL_CALL, ORIGINAL_NOISE = LossObjective.__call__, GeneratorNoise.__call__
 
 
 def step(**change: Callable[[SamplerConfig], float]):
-    """The step rule with other settings than those asked for."""
+    """Every step with other settings than those asked for."""
 
-    def mutant(w, star, grad, noise, config, out):
-        update = {name: value(config) for name, value in change.items()}
-        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update), out)
+    def changed(config: SamplerConfig) -> SamplerConfig:
+        return config.model_copy(update={name: value(config) for name, value in change.items()})
 
-    return patch.object(sgld, "sgld_step", mutant)
+    def force(w, star, grad, config, out=None):
+        return ORIGINAL_FORCE(w, star, grad, changed(config), out)
+
+    methods = {n: lambda c, like, m=m: m(changed(c), like) for n, m in METHODS.items()}
+    return patch.multiple(chains, force_of=force, METHODS=methods)
 
 
 def no_half():
@@ -39,18 +43,37 @@ def no_half():
 
 
 def other_center(shift: Callable[[torch.Tensor], torch.Tensor]):
-    def mutant(w, star, grad, noise, config, out):
-        return ORIGINAL_STEP(w, shift(star), grad, noise, config, out)
+    def mutant(w, star, grad, config, out=None):
+        return ORIGINAL_FORCE(w, shift(star), grad, config, out)
 
-    return patch.object(sgld, "sgld_step", mutant)
+    return patch.object(chains, "force_of", mutant)
 
 
 def prior_at_the_start():
-    def mutant(w, star, grad, noise, config, out):
-        update = {"localization": config.localization + config.prior, "prior": 0.0}
-        return ORIGINAL_STEP(w, star, grad, noise, config.model_copy(update=update), out)
+    return step(localization=lambda c: c.localization + c.prior, prior=lambda c: 0.0)
 
-    return patch.object(sgld, "sgld_step", mutant)
+
+class KickDriftRenew(Baoab):
+    """The momentum is renewed after the whole drift: first order."""
+
+    def step(self, w, force, noise):
+        p = self.p.add_(force, alpha=-self.h)
+        w.add_(p, alpha=self.h)
+        p.mul_(self.kept).add_(noise, alpha=self.noise)
+
+
+def heat_as(share: float):
+    def mutant(delta, moved, config):
+        return share * ORIGINAL_HEATING(delta, moved, config)
+
+    return patch.object(chains, "heating", mutant)
+
+
+def flat_heat():
+    """As if no direction were flat."""
+    return patch.object(
+        chains, "heating", lambda d, moved, c: ORIGINAL_HEATING(d, torch.zeros_like(moved), c)
+    )
 
 
 def recorded(**change: Callable[[SamplerConfig], int]):
@@ -149,6 +172,21 @@ MUTANTS = {  # name → (mutant, cases that must fail)
     "start not paired": (lambda: objective(not_paired), ["small-step"]),
     "one noise for all chains": (one_noise_for_all, ["small-step"]),
     "noise used twice": (noise_used_twice, ["small-step"]),
+    "baoab: ten percent more momentum": (
+        lambda: step(momentum=lambda c: 1.1 * c.momentum),
+        ["baoab-start"],
+    ),
+    "baoab: half the noise": (
+        lambda: step(noise_level=lambda c: c.noise_level / 2),
+        ["baoab-large-step", "leimkuhler-matthews"],
+    ),
+    "baoab: wrong order of the splitting": (
+        lambda: patch.dict(chains.METHODS, baoab=KickDriftRenew),
+        ["baoab-large-step", "leimkuhler-matthews"],
+    ),
+    "baoab: heat added": (lambda: heat_as(-1), ["baoab-heat"]),
+    "baoab: heat left in": (lambda: heat_as(0), ["baoab-heat"]),
+    "baoab: heat of flat directions": (flat_heat, ["baoab-heat"]),
 }
 
 

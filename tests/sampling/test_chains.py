@@ -10,11 +10,11 @@ from devsort.llc.store import BURNIN, DRAWN
 from devsort.rng import torch_stream
 from devsort.sampling import LossObjective, minibatches, run_chains, sample
 from devsort.sampling.config import SamplerConfig
+from devsort.sampling.methods import Sgld, force_of
 from devsort.sampling.noise import BLOCK, STEPS
-from devsort.sampling.sgld import sgld_step
 
 ODD = SamplerConfig(
-    geometry="absolute",
+    geometry="absolute", sampling_method="sgld",
     lr=3e-3, n_beta=17, localization=4, prior=2.5, noise_level=0.6, num_chains=3, num_draws=5,
     num_burnin_steps=4, num_steps_bw_draws=3, batch_size=2, seed=11,
 )  # fmt: skip
@@ -38,7 +38,8 @@ def test_one_step_is_the_rule_of_the_docstring():
         torch.randn(2, 3, generator=generator, dtype=torch.float64) for _ in range(4)
     )
     before = w.clone()
-    force, moved = sgld_step(w, star, grad.clone(), noise, ODD)
+    force, moved = force_of(w, star, grad.clone(), ODD)
+    Sgld(ODD, w).step(w, force, noise)
     for g in range(2):
         for i in range(3):
             u = float(before[g, i] - star[g, i])

@@ -1,48 +1,19 @@
-"""The chain: SGLD on the free parameters of stacked lanes."""
+"""The chain: a sampler on the free parameters of stacked lanes."""
 
-import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.graphs import Replayed, can_capture
+from devsort.sampling.methods import METHODS, force_of, heating
 from devsort.sampling.noise import lane_noise
 from devsort.sampling.objective import Objective, Parts
-from devsort.sampling.trace import Trace
-
-
-def sgld_step(
-    w: Tensor,
-    star: Tensor,
-    grad: Tensor,
-    noise: Tensor,
-    config: SamplerConfig,
-    out: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """One step of w ← w − (ε/2) G + sqrt(ε) noise with G = nβ ∇L + γ (w − w*) + ρ w.
-
-    Args:
-        w: (G, F) free parameters, updated in place.
-        star: (G, F) or broadcastable, w*.
-        grad: (G, F), ∇L, overwritten by G.
-        noise: (G, F) standard normal numbers.
-        config: ε, nβ, γ, ρ.
-        out: Memory for w − w*.
-
-    Returns:
-        G and w − w*, both (G, F), before the update.
-    """
-    moved = torch.sub(w, star, out=out)
-    force = grad.mul_(config.n_beta).add_(moved, alpha=config.localization)
-    if config.prior:
-        force.add_(w, alpha=config.prior)
-    w.add_(force, alpha=-config.lr / 2)
-    if config.noise_level:
-        w.add_(noise, alpha=math.sqrt(config.lr) * config.noise_level)
-    return force, moved
+from devsort.sampling.trace import ARRAYS, Trace
 
 
 def run_chains(
@@ -66,9 +37,9 @@ def run_chains(
     """
     advance = _Step(objective, config, streams)
     record = _Record(config, torch.empty_like(advance.w))
-    turn = Replayed(advance) if advance.replayed else advance
+    plain, probed = advance.turns()
     for step in range(config.num_steps):
-        record(step, *turn())
+        record(step, (probed if config.probes(step) else plain)())
         if on_step:
             on_step(step)
     return record.trace(advance.w.shape[1])
@@ -83,19 +54,41 @@ class _Step:
         self.objective, self.config, self.star = objective, config, objective.center
         self.w = self.star.clone(memory_format=torch.contiguous_format)
         self.moved, self.noise = torch.empty_like(self.w), lane_noise(config.seed, streams, self.w)
+        self.others = _others(streams).to(self.w)
+        self.method = METHODS[config.sampling_method](config, self.w)
         self.replayed = can_capture(self.w.device) and getattr(objective, "static", False)
         self.number = (
             torch.zeros(1, dtype=torch.int64, device=self.w.device) if self.replayed else 0
         )
 
-    def __call__(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Parts]:
-        """Loss, the starting point's, G and w − w* before the update, and the rise on parts."""
+    def turns(self) -> tuple[Callable, Callable]:
+        """A plain step, and one that measures its heating."""
+        both = self, partial(self, probe=True)
+        return tuple(map(Replayed, both)) if self.replayed else both
+
+    def __call__(self, probe: bool = False) -> dict[str, Tensor | Parts]:
+        """What there is to record of the state before the update."""
         loss, init_loss, grad, parts = self.objective(self.w, self.number)
-        force, moved = sgld_step(
-            self.w, self.star, grad, self.noise(self.number), self.config, self.moved
-        )
+        seen = {"loss": loss, "init_loss": init_loss, "parts": parts}
+        if probe:
+            seen, grad = tree_map(torch.clone, (seen, grad))  # the objective uses its memory again
+            other = self.objective(self.w, (self.number + 1) % self.config.num_steps)[2]
+            moved = torch.sub(self.w, self.star, out=self.moved)
+            seen["heating"] = heating(other.sub_(grad), moved, self.others, self.config)
+        force, moved = force_of(self.w, self.star, grad, self.config, self.moved)
+        self.method.step(self.w, force, self.noise(self.number))
         self.number += 1  # in place on a device
-        return loss, init_loss, force, moved, parts
+        return seen | {"force": force, "moved": moved}
+
+
+def _others(streams: Sequence[tuple[int, ...]]) -> Tensor:
+    """(G, G) weights of the mean over the other chains of a lane's posterior: those whose names
+    differ in the last index alone.
+    """
+    groups = [name[:-1] for name in streams]
+    same = torch.tensor([[a == b for b in groups] for a in groups]).double()
+    same.fill_diagonal_(0)
+    return same / same.sum(1, keepdim=True).clamp(min=1)
 
 
 class _Record:
@@ -103,32 +96,31 @@ class _Record:
 
     def __init__(self, config: SamplerConfig, scratch: Tensor) -> None:
         self.config, self.scratch = config, scratch
-        self.burnin: list[tuple[Tensor, ...]] = []
-        self.draws: list[tuple[Tensor, ...]] = []
+        self.columns: dict[str, list[Tensor]] = {name: [] for name in ARRAYS}
         self.parts: dict[str, list[Tensor]] = {}
 
-    def __call__(
-        self, step: int, loss: Tensor, init_loss: Tensor, force: Tensor, moved: Tensor, parts: dict
-    ) -> None:
+    def __call__(self, step: int, seen: dict) -> None:
         after = step - self.config.num_burnin_steps
         if after < 0:
-            self.burnin.append((loss.detach().clone(), init_loss.detach().clone()))
+            self._add(burnin_loss=seen["loss"], burnin_init_loss=seen["init_loss"])
         elif after % self.config.num_steps_bw_draws == 0:
+            force, moved = seen["force"], seen["moved"]
             work = torch.mul(force, moved, out=self.scratch).sum(1)
-            evidence = (work, _square(force), _square(moved))
-            self.draws.append((loss.detach().clone(), init_loss.detach().clone(), *evidence))
-            for name, value in parts.items():
+            self._add(work=work, force=_square(force), distance=_square(moved))
+            self._add(**{n: seen[n] for n in ("loss", "init_loss", "heating") if n in seen})
+            for name, value in seen["parts"].items():
                 self.parts.setdefault(name, []).append(value.clone())
 
+    def _add(self, **values: Tensor) -> None:
+        for name, value in values.items():
+            self.columns[name].append(value.detach().clone())
+
     def trace(self, dimension: int) -> Trace:
-        loss, init_loss, work, force, distance = (
-            _stack(column) for column in zip(*self.draws, strict=True)
-        )
-        empty = np.empty((len(loss), 0), loss.dtype)
-        burnin = [_stack(column) for column in zip(*self.burnin, strict=True)] or [empty, empty]
+        lanes = len(self.scratch)
+        empty = np.empty((lanes, 0), _stack(self.columns["loss"]).dtype)
+        arrays = {n: _stack(column) if column else empty for n, column in self.columns.items()}
         parts = {name: _stack(column) for name, column in self.parts.items()}
-        draws = (loss, init_loss, work, force, distance)
-        return Trace(*draws, *burnin, parts, dimension, self.config)
+        return Trace(**arrays, parts=parts, dimension=dimension, config=self.config)
 
 
 def _square(a: Tensor) -> Tensor:

@@ -1,0 +1,97 @@
+"""Slow reference LLCs of trained sorters, and the checkpoints that they belong to.
+
+python analysis/reference.py runs                              # all of them, about an hour
+python analysis/reference.py runs --only baseline-6000-full-relative
+python analysis/reference.py runs --hmc 60 --only baseline-6000-full-relative
+
+Writes `trained.safetensors` and `trained.json` beside devsort/sorting/trained.py. A point that is
+there is measured again; the rest stay as they are. With `--hmc` the point is sampled by Hamiltonian
+Monte Carlo on all lists instead, and stored beside it.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+import devsort
+from devsort.execution import one_core, torch_threads
+from devsort.sorting.checkpoints import load_checkpoint
+from devsort.sorting.run import open_run
+from devsort.sorting.trained import MEASURED, WEIGHTS, Point, Posterior, weights
+from devsort.validation.reference import extrapolated, hmc
+
+STEPS = {"baseline": (29, 91, 383, 825, 6000), "no-decay": (91, 825, 6000)}
+HEADS = (("baseline", 6000, "h0"), ("baseline", 825, "h1"))
+ABSOLUTE = (("baseline", 91), ("baseline", 825), ("baseline", 6000), ("no-decay", 6000))
+SETTINGS = {
+    "relative": {"n_beta": 1000.0, "localization": 6.66},
+    "absolute": {"n_beta": 1000.0, "localization": 1000.0},
+}
+STEP = {"relative": 2e-3, "absolute": 6.5e-6}  # ε
+BATCH, CHAINS = 128, 8
+HMC = {"lr": 2e-3, "leaps": 8, "chains": 2}
+
+
+def points() -> Iterator[Point]:
+    """All of them."""
+    whole = [(run, step, "full") for run, steps in STEPS.items() for step in steps]
+    for run, step, name in (*whole, *HEADS):
+        yield Point(run, step, name, "relative", **SETTINGS["relative"])
+    for run, step in ABSOLUTE:
+        yield Point(run, step, "full", "absolute", **SETTINGS["absolute"])
+
+
+def measured(point: Point, posterior: Posterior, steps: int, proposals: int) -> dict:
+    """The row of a point, by either method."""
+    begun = time.process_time()
+    if proposals:
+        found, accepted = hmc(posterior.target, posterior.all_lists, draws=proposals, **HMC)
+        how = {"method": "hmc", **HMC, "draws": proposals, "accepted": accepted}
+    else:
+        how = {"lr": STEP[point.geometry], "batch": BATCH, "chains": CHAINS, "steps": steps}
+        found = extrapolated(posterior.target, posterior.drawn, **how)
+        how = {"method": "underdamped, extrapolated", **how}
+    seconds = time.process_time() - begun
+    version = {"devsort": devsort.__version__, "command": "python analysis/reference.py runs"}
+    return asdict(point) | asdict(found) | how | {"seconds": seconds} | version
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", action="append", default=[])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--hmc", type=int, default=0, metavar="PROPOSALS")
+    args = parser.parse_args()
+    runs = {name: open_run(args.runs / name) for name in STEPS}
+    if not WEIGHTS.exists():
+        save_file(
+            {
+                f"{name}/{step}/{key}": value
+                for name, steps in STEPS.items()
+                for step in steps
+                for key, value in load_checkpoint(runs[name], step).items()
+            },
+            WEIGHTS,
+        )
+    rows = json.loads(MEASURED.read_text())["rows"] if MEASURED.exists() else []
+    for point in points():
+        if args.only and point.name not in args.only:
+            continue
+        posterior = Posterior(point, weights(point.run, point.step), runs[point.run].config)
+        with torch_threads(1), one_core():
+            row = measured(point, posterior, args.steps, args.hmc)
+        same = {"method": row["method"], **asdict(point)}
+        rows = [r for r in rows if not same.items() <= r.items()] + [row]
+        MEASURED.write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
+        told = f"{row['llc']:8.2f} ± {row['se']:.2f}  R-hat {row['rhat']:.3f}"
+        print(f"{point.name:40} {told}  {row['seconds']:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

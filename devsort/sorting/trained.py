@@ -1,0 +1,173 @@
+"""Trained sorters whose LLCs are known from the slow samplers of `validation.reference`.
+
+`trained.safetensors` has the weights of eight checkpoints of the two runs, `trained.json` what was
+measured on them; `analysis/reference.py` makes both. `devsort validate --trained` samples the same
+checkpoints with the estimator as it is shipped.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from devsort.execution import one_core
+from devsort.layout import Layout
+from devsort.llc import estimate
+from devsort.rng import stream
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.geometry import flat_scale
+from devsort.sampling.masks import free_entries
+from devsort.sorting.config import Config
+from devsort.sorting.geometry import sorter_scales
+from devsort.sorting.kernels import SortKernel
+from devsort.sorting.model import Params, model_shape, param_shapes
+from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.run import Run
+from devsort.sorting.samplers import STACKED, SortSampler
+from devsort.sorting.task import Batch, sampling_set
+from devsort.validation.case import Case
+from devsort.validation.measurements import Measured
+from devsort.validation.quadrature import Truth
+from devsort.validation.reference import Drawn, Gradient, Target
+
+WEIGHTS, MEASURED = (Path(__file__).with_name(f"trained.{s}") for s in ("safetensors", "json"))
+CHAINS, TOLERANCE = 16, 0.015  # of `devsort validate --trained`; the tolerance is relative
+CHUNK = 256  # lists per pass over all of them
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is known: the posterior of a restriction at a checkpoint.
+
+    Attributes:
+        run: `baseline` or `no-decay`.
+        step: Training step.
+        restriction: What may move.
+        geometry: relative or absolute.
+        n_beta: nβ.
+        localization: γ.
+    """
+
+    run: str
+    step: int
+    restriction: str
+    geometry: str
+    n_beta: float
+    localization: float
+
+    @property
+    def name(self) -> str:
+        """As in `baseline-91-full-relative`."""
+        return f"{self.run}-{self.step}-{self.restriction}-{self.geometry}"
+
+
+def known() -> Iterator[tuple[Point, dict]]:
+    """Every point with what was measured: llc, se, rhat, method and seconds."""
+    for row in json.loads(MEASURED.read_text())["rows"]:
+        yield Point(**{name: row[name] for name in Point.__annotations__}), row
+
+
+@dataclass(frozen=True)
+class TrainedCase(Case):
+    """A case whose tolerance is the slack alone."""
+
+    tolerance = property(lambda self: self.slack)
+
+
+def trained_cases() -> list[Case]:
+    """The estimator as it is shipped, but with CHAINS chains, at every point: within TOLERANCE of
+    what the slow samplers gave, and with a standard error below half of that.
+    """
+    return [_case(point, row) for point, row in known()]
+
+
+def _case(point: Point, row: dict) -> Case:
+    return TrainedCase(
+        name=point.name + ("-hmc" if row["method"] == "hmc" else ""),
+        what=f"step {point.step} of {point.run}, {point.restriction}, {point.geometry} geometry",
+        truth=lambda: Truth(row["llc"], row["se"]),
+        measure=lambda: _measure(point),
+        se_bound=TOLERANCE / 2 * row["llc"],
+        slack=TOLERANCE * row["llc"],
+        fast=point.step >= 825 and point.restriction == "full" and point.geometry == "relative",
+    )
+
+
+def _measure(point: Point) -> Measured:
+    base = {"geometry": point.geometry, "sampling_method": "baoab", "num_chains": CHAINS}
+    sampler = SamplerConfig(n_beta=point.n_beta, localization=point.localization, **base)
+    llc = Config().llc.model_copy(update={"sampler": sampler, "parts": ()})
+    sampling = SortSampler(Run(Path(point.run), Config().model_copy(update={"llc": llc})))
+    checkpoint = sampling.checkpoint(weights(point.run, point.step))
+    with one_core():
+        trace = sampling.sample({point.step: checkpoint}, point.restriction, lambda _: None)
+    found = estimate(trace[point.step])
+    return Measured(found.llc, found.se)
+
+
+def weights(run: str, step: int) -> Params:
+    """The stored weights of a checkpoint."""
+    start = f"{run}/{step}/"
+    stored = load_file(WEIGHTS)
+    return {n.removeprefix(start): value for n, value in stored.items() if n.startswith(start)}
+
+
+class Posterior:
+    """A point as the slow samplers want it: L − L(w*) and its gradient by the free parameters, in
+    the point's geometry.
+    """
+
+    def __init__(self, point: Point, params: Params, config: Config) -> None:
+        shape = model_shape(config.task, config.model)
+        self.kernel, self.layout = SortKernel(shape), Layout(param_shapes(shape))
+        mask = restriction_mask(point.restriction, shape)
+        self.flat = self.layout.flatten(params)
+        self.free = free_entries(self.layout, mask)
+        self.data = sampling_set(config.task, config.llc.dataset_size)
+        scale = flat_scale(self.layout, sorter_scales(params, shape), self.free)
+        self.scale = scale if point.geometry == "relative" else torch.ones_like(scale)
+        star = self.flat[self.free] / self.scale
+        self.target = Target(star, point.n_beta, point.localization)
+
+    @cached_property
+    def losses(self) -> Tensor:
+        """(n, L) loss of w* on every answer."""
+        chunks = [self.data[slice(i, i + CHUNK)] for i in range(0, len(self.data), CHUNK)]
+        return torch.cat([self.kernel.losses(self.flat[None], c[None])[0] for c in chunks])
+
+    @property
+    def drawn(self) -> Drawn:
+        """Minibatches of a size, named by a seed of the reference's own."""
+
+        def make(size: int, seed: int) -> Gradient:
+            draw = stream(seed, "reference")
+            return lambda v: self._at(v, draw.integers(0, len(self.data), (len(v), size)))
+
+        return make
+
+    def all_lists(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        """L − L(w*) (C,) and its gradient (C, F) on all of the data."""
+        chunks = np.arange(len(self.data)).reshape(-1, CHUNK)
+        parts = [self._at(v, np.broadcast_to(rows, (len(v), CHUNK))) for rows in chunks]
+        rise, grad = (sum(column) / len(parts) for column in zip(*parts, strict=True))
+        return rise, grad
+
+    def _at(self, v: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        lanes = max(1, STACKED // rows.shape[1])
+        index = torch.from_numpy(np.ascontiguousarray(rows))
+        parts = [self._some(*some) for some in zip(v.split(lanes), index.split(lanes), strict=True)]
+        rise, grad = (torch.cat(column) for column in zip(*parts, strict=True))
+        return rise, grad
+
+    def _some(self, v: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        w = self.flat.repeat(len(v), 1)
+        w[:, self.free] = v * self.scale
+        batch = Batch(self.data.tokens[index], self.data.targets[index])
+        losses, grad = self.kernel.value_and_grad(w, batch)
+        return (losses - self.losses[index]).mean((1, 2)), grad[:, self.free] * self.scale

@@ -1,0 +1,176 @@
+"""Slow, separate samplers, which say what an LLC is: nβ E[L − L(w*)] under
+
+    exp(−U),    U = nβ L(w) + γ/2 |w − w*|²    (in u = (w − w*)/s in relative geometry).
+
+They share neither code, noise nor minibatches with `devsort.sampling`.
+
+`extrapolated`: underdamped Langevin (kick, half drift, momentum renewed in part, half drift), of
+second order in its step, at a small step and two sizes of minibatch, whose heat is linear in 1/B:
+
+    V(B) = V₀ + a/B,    V₀ = V(B) − [V(B/4) − V(B)]/3
+
+Half of the chains start at w*, half at w* + N(0, 1/(4γ)) in every entry, and R-hat says whether
+they meet. `hmc`: Hamiltonian Monte Carlo on all of the data with Metropolis' test, which has no
+error of step or minibatch at all.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from devsort.llc.uncertainty import mean_of, split_rhat
+
+Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]  # w (C, F) → L − L(w*) (C,), ∇L (C, F)
+Drawn = Callable[[int, int], Gradient]  # (batch size, seed) → the gradient on minibatches
+KEPT = 0.8  # of the momentum over a step
+STARTS = 0.5  # of the spread 1/sqrt(γ) of flat directions at which half of the chains start
+
+
+@dataclass(frozen=True)
+class Reference:
+    """nβ E[L − L(w*)], its standard error, and the largest R-hat of its chains."""
+
+    llc: float
+    se: float
+    rhat: float
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is sampled.
+
+    Attributes:
+        star: (F,), w*.
+        n_beta: nβ.
+        localization: γ.
+    """
+
+    star: Tensor
+    n_beta: float
+    localization: float
+
+    def starts(self, chains: int, generator: torch.Generator) -> Tensor:
+        """(C, F), every other chain at w*, the rest around it."""
+        spread = torch.full((chains, 1), STARTS / math.sqrt(self.localization))
+        spread[::2] = 0
+        return self.star + spread * self.normal(chains, generator)
+
+    def normal(self, chains: int, generator: torch.Generator) -> Tensor:
+        """Standard normal numbers (C, F)."""
+        return torch.randn(chains, len(self.star), generator=generator, dtype=self.star.dtype)
+
+    def slope(self, w: Tensor, grad: Tensor) -> Tensor:
+        """∇U from ∇L."""
+        return self.n_beta * grad + self.localization * (w - self.star)
+
+
+def extrapolated(
+    target: Target, drawn: Drawn, lr: float, batch: int, chains: int, steps: int, seed: int = 0
+) -> Reference:
+    """The LLC without the heat of minibatches; see the module.
+
+    Args:
+        target: What is sampled.
+        drawn: Makes the gradient on minibatches of a size.
+        lr: ε.
+        batch: B.
+        chains: C.
+        steps: Of each chain; a fifth of them more before.
+        seed: Of everything.
+    """
+    large, small = (
+        langevin(target, drawn(size, seed + i), lr, chains, steps, seed + i)
+        for i, size in enumerate((batch, batch // 4))
+    )
+    return Reference(
+        (4 * large.llc - small.llc) / 3,
+        math.hypot(4 * large.se, small.se) / 3,
+        max(large.rhat, small.rhat),
+    )
+
+
+def langevin(
+    target: Target, gradient: Gradient, lr: float, chains: int, steps: int, seed: int
+) -> Reference:
+    """One size of minibatch."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = math.sqrt(lr), target.starts(chains, generator)
+    p, fresh = target.normal(chains, generator), math.sqrt(1 - KEPT**2)
+    rises, burnin = [], steps // 5
+    for step in range(burnin + steps):
+        rise, grad = gradient(w)
+        if step >= burnin:
+            rises.append(rise.clone())
+        kicked = p - h * target.slope(w, grad)
+        p = KEPT * kicked + fresh * target.normal(chains, generator)
+        w = w + h / 2 * (kicked + p)
+    return _of(target, rises)
+
+
+def hmc(
+    target: Target,
+    gradient: Gradient,
+    lr: float,
+    leaps: int,
+    draws: int,
+    chains: int,
+    seed: int = 0,
+) -> tuple[Reference, float]:
+    """Hamiltonian Monte Carlo; `gradient` must be that of all of the data.
+
+    Args:
+        target: What is sampled.
+        gradient: L − L(w*) and ∇L.
+        lr: ε = h², the square of the leapfrog step.
+        leaps: Leapfrog steps of a proposal, drawn anew from 1 … 2 leaps − 1 for each.
+        draws: Proposals of each chain that are kept; a fifth more before.
+        chains: C.
+        seed: Of everything.
+
+    Returns:
+        The LLC, and the share of proposals that were accepted.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    w, rises, accepted = target.starts(chains, generator), [], []
+    rise, grad = gradient(w)
+    for _ in range(draws // 5 + draws):
+        count = int(torch.randint(1, 2 * leaps, (1,), generator=generator))
+        p = target.normal(chains, generator)
+        proposed = _leapfrog(target, gradient, (w, p, rise, grad), math.sqrt(lr), count)
+        gain = _energy(target, w, p, rise) - _energy(target, *proposed[:3])
+        took = torch.rand(chains, generator=generator, dtype=w.dtype).log() < gain
+        w, rise, grad = (
+            torch.where(took.view(-1, *[1] * (new.dim() - 1)), new, old)
+            for new, old in zip((proposed[0], *proposed[2:]), (w, rise, grad), strict=True)
+        )
+        rises.append(rise)
+        accepted.append(took)
+    kept = rises[-draws:]
+    return _of(target, kept), float(torch.stack(accepted[-draws:]).double().mean())
+
+
+def _leapfrog(
+    target: Target, gradient: Gradient, state: tuple[Tensor, ...], h: float, count: int
+) -> tuple[Tensor, ...]:
+    w, p, rise, grad = state
+    for _ in range(count):
+        p = p - h / 2 * target.slope(w, grad)
+        w = w + h * p
+        rise, grad = (value.clone() for value in gradient(w))
+        p = p - h / 2 * target.slope(w, grad)
+    return w, p, rise, grad
+
+
+def _energy(target: Target, w: Tensor, p: Tensor, rise: Tensor) -> Tensor:
+    pull = target.localization / 2 * (w - target.star).square().sum(1)
+    return target.n_beta * rise + pull + p.square().sum(1) / 2
+
+
+def _of(target: Target, rises: list[Tensor]) -> Reference:
+    values = target.n_beta * torch.stack(rises, 1).double().numpy()  # (C, T)
+    found = mean_of(np.asarray(values))
+    return Reference(found.value, found.se, split_rhat(values))
