@@ -15,6 +15,8 @@ from devsort.sampling.noise import lane_noise
 from devsort.sampling.objective import Objective, Parts
 from devsort.sampling.trace import ARRAYS, Trace
 
+OTHERS = 3  # chains that a measurement of heat is averaged over
+
 
 def run_chains(
     objective: Objective,
@@ -54,7 +56,7 @@ class _Step:
         self.objective, self.config, self.star = objective, config, objective.center
         self.w = self.star.clone(memory_format=torch.contiguous_format)
         self.moved, self.noise = torch.empty_like(self.w), lane_noise(config.seed, streams, self.w)
-        self.others = _others(streams).to(self.w)
+        self.others = _others(streams).to(self.w.device)
         self.method = METHODS[config.sampling_method](config, self.w)
         self.replayed = can_capture(self.w.device) and getattr(objective, "static", False)
         self.number = (
@@ -74,7 +76,7 @@ class _Step:
             seen, grad = tree_map(torch.clone, (seen, grad))  # the objective uses its memory again
             other = self.objective(self.w, (self.number + 1) % self.config.num_steps)[2]
             moved = torch.sub(self.w, self.star, out=self.moved)
-            seen["heating"] = heating(other.sub_(grad), moved, self.others, self.config)
+            seen["heating"] = heating(other.sub_(grad), moved[self.others], self.config)
         force, moved = force_of(self.w, self.star, grad, self.config, self.moved)
         self.method.step(self.w, force, self.noise(self.number))
         self.number += 1  # in place on a device
@@ -82,13 +84,18 @@ class _Step:
 
 
 def _others(streams: Sequence[tuple[int, ...]]) -> Tensor:
-    """(G, G) weights of the mean over the other chains of a lane's posterior: those whose names
-    differ in the last index alone.
+    """(K, G) for each lane up to OTHERS other chains of its posterior: lanes whose names differ in
+    the last index alone, as many for all.
     """
-    groups = [name[:-1] for name in streams]
-    same = torch.tensor([[a == b for b in groups] for a in groups]).double()
-    same.fill_diagonal_(0)
-    return same / same.sum(1, keepdim=True).clamp(min=1)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for lane, name in enumerate(streams):
+        groups.setdefault(tuple(name[:-1]), []).append(lane)
+    count = min(OTHERS, min(len(lanes) for lanes in groups.values()) - 1)
+    found = torch.empty(count, len(streams), dtype=torch.int64)
+    for lanes in map(torch.tensor, groups.values()):
+        for k in range(count):
+            found[k, lanes] = lanes.roll(-1 - k)
+    return found
 
 
 class _Record:

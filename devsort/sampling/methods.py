@@ -95,19 +95,18 @@ def force_of(
     return force, moved
 
 
-def heating(delta: Tensor, moved: Tensor, others: Tensor, config: SamplerConfig) -> Tensor:
+def heating(delta: Tensor, others: Tensor, config: SamplerConfig) -> Tensor:
     """How much too high nβ (L − L(w*)) is through the noise of minibatches, to first order: (G,).
 
     Args:
         delta: (G, F), difference of ∇L between two minibatches at the same w.
-        moved: (G, F), w − w*.
-        others: (G, G) share of each lane in the mean over the other chains of the same posterior;
-            a row of zeros, for a single chain, takes no direction for flat.
+        others: (K, G, F), w − w* of other chains of the same posterior, over which the mean is
+            taken; with K = 0, for a single chain, no direction is taken for flat.
         config: ε, nβ, γ, ρ and c.
     """
     kept = config.momentum
     pull = config.localization + float(config.prior)
     size = torch.linalg.vector_norm(delta, dim=1).square_()
-    along = (delta @ moved.T).square_().mul_(others).sum(1)
+    along = torch.mul(others, delta).sum(2).square_().sum(0).div_(max(1, len(others)))
     scale = (1 + kept) / (1 - kept) * config.lr / 16 * config.n_beta**2
     return scale * (size - pull * along)

@@ -102,14 +102,22 @@ class SortSampler:
 
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
             first = config == self.config  # what a chain takes beyond was not foreseen
-            sampler = self if first else self._with(config)
             chosen = {step: checkpoints[step] for step in steps}
-            pieces = zip(
-                *sampler._pieces(chosen, name, advanced if first else _ignore), strict=True
-            )
-            return {step: Trace.join(p) for step, p in zip(chosen, pieces, strict=True)}
+            return self._once(chosen, name, config, advanced if first else _ignore)
 
         return until_settled(draw, self.config, checkpoints)
+
+    def _once(
+        self,
+        checkpoints: Mapping[int, Checkpoint],
+        name: str,
+        config: SamplerConfig,
+        advanced: Advanced = lambda _: None,
+    ) -> dict[int, Trace]:
+        """Traces with the burn-in of these settings."""
+        sampler = self if config == self.config else self._with(config)
+        pieces = zip(*sampler._pieces(checkpoints, name, advanced), strict=True)
+        return {step: Trace.join(p) for step, p in zip(checkpoints, pieces, strict=True)}
 
     def _with(self, config: SamplerConfig) -> "SortSampler":
         """The same with other settings."""

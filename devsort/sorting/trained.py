@@ -147,18 +147,19 @@ class Posterior:
 
         def make(size: int, seed: int) -> Gradient:
             draw = stream(seed, "reference")
-            return lambda v: self._at(v, draw.integers(0, len(self.data), (len(v), size)))
+            return lambda v: self.at(v, draw.integers(0, len(self.data), (len(v), size)))
 
         return make
 
     def all_lists(self, v: Tensor) -> tuple[Tensor, Tensor]:
         """L − L(w*) (C,) and its gradient (C, F) on all of the data."""
         chunks = np.arange(len(self.data)).reshape(-1, CHUNK)
-        parts = [self._at(v, np.broadcast_to(rows, (len(v), CHUNK))) for rows in chunks]
+        parts = [self.at(v, np.broadcast_to(rows, (len(v), CHUNK))) for rows in chunks]
         rise, grad = (sum(column) / len(parts) for column in zip(*parts, strict=True))
         return rise, grad
 
-    def _at(self, v: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def at(self, v: Tensor, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """L − L(w*) (C,) and its gradient (C, F) on these lists, rows (C, B) of the data."""
         lanes = max(1, STACKED // rows.shape[1])
         index = torch.from_numpy(np.ascontiguousarray(rows))
         parts = [self._some(*some) for some in zip(v.split(lanes), index.split(lanes), strict=True)]

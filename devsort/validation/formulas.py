@@ -192,10 +192,14 @@ class UnderdampedQuadratic(Quadratic):
         """What the estimator gives on average: nβ E[L] over the draws, less what it takes off."""
         c, moments = self.config, self.moments()
         kept = moments[c.num_burnin_steps :: c.num_steps_bw_draws]
+        return float((c.n_beta * self.curvature / 2 * kept).sum(1).mean()) - self.heat()
+
+    def heat(self) -> float:
+        """What the estimator takes off on average."""
+        c, moments = self.config, self.moments()
         probed = moments[[step for step in range(c.num_steps) if c.probes(step)]]
         share = (1 + c.momentum) / (1 - c.momentum) * c.lr / 8 * c.n_beta**2
-        heat = (share * self.noise * (1 - c.localization * probed)).sum(1).mean()
-        return float((c.n_beta * self.curvature / 2 * kept).sum(1).mean() - heat)
+        return float((share * self.noise * (1 - c.localization * probed)).sum(1).mean())
 
 
 def regression_with_minibatches(

@@ -42,6 +42,12 @@ def equilibrium(config: SamplerConfig) -> Measured:
     return Measured(float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))))
 
 
+def heat(config: SamplerConfig) -> Measured:
+    """What the estimator takes off on the same loss, with the error between chains."""
+    heating = _tilted(config).heating.mean(1, dtype=np.float64)
+    return Measured(float(heating.mean()), float(heating.std(ddof=1) / np.sqrt(len(heating))))
+
+
 def scatter(potential: Potential, config: SamplerConfig) -> Measured:
     """Standard deviation of one chain's λ̂ over the chains; its own error by the delta method."""
     means = estimate(sample(potential.loss, potential.star, config=config)).llc_chain

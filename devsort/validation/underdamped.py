@@ -16,7 +16,8 @@ def underdamped_cases() -> list[Case]:
     baoab = {"sampling_method": "baoab", **lanes}
     one, two = potentials.quadratic([3.0]), potentials.quadratic([0.5, 3.0])
     short = baoab | {"num_burnin_steps": 1, "num_draws": 4}
-    noisy = settings(50, 2, 4e-3, **baoab, momentum=0.6, batch_size=2)
+    noisy = settings(50, 50, 4e-3, **baoab, momentum=0.6, batch_size=20)
+    mild = noisy.model_copy(update={"batch_size": 200})
     blocks = potentials.blocks(a=two, b=potentials.powers(4))
     power = settings(100, 0, 1e-3, **baoab | {"num_draws": 400, "num_burnin_steps": 400})
     return [
@@ -41,15 +42,23 @@ def underdamped_cases() -> list[Case]:
             "twenty times w²/2, steps 1, 3, 5 and 7 from rest at w*",
             potentials.quadratic([1.0] * 20),
             settings(50, 10, 6e-3, **short, momentum=0.5),
-            0.03,
+            0.02,
             fast=True,
         ),
         Case(
             "baoab-heat",
-            "3/2 w² + x w with x = ±1, two rows a step: the heat of minibatches, taken off",
-            lambda: Truth(UnderdampedQuadratic(np.array([3.0]), noisy, noise=0.5).expected()),
-            lambda: measurements.tilted_llc(noisy),
-            0.003,
+            "3/2 w² + x w with x = ±1, 20 rows a step: what is measured as heat",
+            lambda: Truth(UnderdampedQuadratic(np.array([3.0]), noisy, noise=0.05).heat()),
+            lambda: measurements.heat(noisy),
+            0.004,
+            fast=True,
+        ),
+        Case(
+            "baoab-minibatches",
+            "the same with 200 rows a step: λ̂ without the heat",
+            lambda: Truth(UnderdampedQuadratic(np.array([3.0]), mild, noise=0.005).expected()),
+            lambda: measurements.tilted_llc(mild),
+            0.0035,
             fast=True,
         ),
         Case(

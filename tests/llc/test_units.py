@@ -32,7 +32,7 @@ def network():
 def rows(network, geometry: str, moves=None):
     loss, params, data = network
     config = devsort.SamplerConfig(
-        geometry=geometry, n_beta=300, num_chains=8, num_draws=300, num_burnin_steps=150
+        geometry=geometry, n_beta=300, num_chains=8, num_draws=600, num_burnin_steps=150
     )
     if geometry == "absolute":
         config = config.model_copy(update={"lr": 2e-5, "localization": 1000.0})

@@ -63,17 +63,15 @@ class KickDriftRenew(Baoab):
 
 
 def heat_as(share: float):
-    def mutant(delta, moved, config):
-        return share * ORIGINAL_HEATING(delta, moved, config)
+    def mutant(delta, others, config):
+        return share * ORIGINAL_HEATING(delta, others, config)
 
     return patch.object(chains, "heating", mutant)
 
 
 def flat_heat():
     """As if no direction were flat."""
-    return patch.object(
-        chains, "heating", lambda d, moved, c: ORIGINAL_HEATING(d, torch.zeros_like(moved), c)
-    )
+    return patch.object(chains, "heating", lambda d, others, c: ORIGINAL_HEATING(d, others[:0], c))
 
 
 def recorded(**change: Callable[[SamplerConfig], int]):
@@ -184,8 +182,8 @@ MUTANTS = {  # name → (mutant, cases that must fail)
         lambda: patch.dict(chains.METHODS, baoab=KickDriftRenew),
         ["baoab-large-step", "leimkuhler-matthews"],
     ),
-    "baoab: heat added": (lambda: heat_as(-1), ["baoab-heat"]),
-    "baoab: heat left in": (lambda: heat_as(0), ["baoab-heat"]),
+    "baoab: heat added": (lambda: heat_as(-1), ["baoab-minibatches"]),
+    "baoab: heat left in": (lambda: heat_as(0), ["baoab-minibatches"]),
     "baoab: heat of flat directions": (flat_heat, ["baoab-heat"]),
 }
 
