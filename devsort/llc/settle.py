@@ -1,8 +1,13 @@
-"""Burn-in that is checked: chains that still move while they are drawn go on.
+"""Chains that are checked as they are drawn, and drawn again where they were too short or too hot.
 
-Draws that `estimate` would flag as not converged become burn-in and as many are drawn after them,
-up to EXTENSIONS times; what is not stationary then keeps its flag. A chain is the same chain
-however often it goes on, so nothing depends on what is sampled beside it.
+- Draws that `estimate` would flag as not converged become burn-in, and as many are drawn after
+  them.
+- Where the heat of minibatches is over HOT of λ̂, which is more than first order can take off, the
+  chains are drawn without momentum: Leimkuhler–Matthews, with a ninth of the heat at c = 0.8. Such
+  chains forget quickly.
+
+This goes on up to ROUNDS times; what is not stationary then keeps its flag. What one lane needs does
+not depend on the lanes that are sampled beside it.
 """
 
 from collections.abc import Callable, Collection
@@ -11,27 +16,38 @@ from devsort.llc.estimate import estimate
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
 
-EXTENSIONS = 3
+ROUNDS, HOT = 3, 0.04
 
 Draw = Callable[[SamplerConfig, Collection[int]], dict[int, Trace]]
 
 
 def until_settled(draw: Draw, config: SamplerConfig, names: Collection[int]) -> dict[int, Trace]:
-    """Traces of some lanes, each with as much burn-in as it needs.
+    """Traces of some lanes, each with the burn-in and momentum that it needs.
 
     Args:
         draw: Samples the named lanes from their start.
-        config: With the least burn-in.
+        config: With the least burn-in, and the momentum that is tried first.
         names: Of the lanes, such as training steps.
 
     Returns:
-        Name → trace; its config tells the burn-in that it had.
+        Name → trace; its config tells the burn-in and momentum that it had.
     """
     found = draw(config, names)
-    for _ in range(EXTENSIONS):
-        moving = [name for name, trace in found.items() if "not_converged" in estimate(trace).flags]
-        if not moving:
-            break
-        config = config.model_copy(update={"num_burnin_steps": config.num_steps})
-        found |= draw(config, moving)
+    for _ in range(ROUNDS):
+        again: dict[SamplerConfig, list[int]] = {}
+        for name, trace in found.items():
+            if change := remedy(trace):
+                again.setdefault(trace.config.model_copy(update=change), []).append(name)
+        for better, some in again.items():
+            found |= draw(better, some)
     return found
+
+
+def remedy(trace: Trace) -> dict[str, float]:
+    """The settings to draw these chains with anew; none if they are as they should be."""
+    found, config = estimate(trace), trace.config
+    if config.sampling_method == "baoab" and config.momentum and found.heat > HOT * found.llc > 0:
+        return {"momentum": 0.0}
+    if "not_converged" in found.flags:
+        return {"num_burnin_steps": config.num_steps}
+    return {}

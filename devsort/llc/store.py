@@ -26,7 +26,8 @@ HEATING = "heating"  # (checkpoint, restriction, chain, probe)
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
 PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
 DRAWS = (*DRAWN, *BURNIN, HEATING, PART_RISE)
-FIXED = ("checksum", "dimension", "burnin_steps")  # (checkpoint), then (checkpoint, restriction)
+OWN = ("burnin_steps", "momentum")  # (checkpoint, restriction), settings that a cell came to have
+FIXED = ("checksum", "dimension", *OWN)  # (checkpoint), then (checkpoint, restriction)
 AXES = ("checkpoint", "restriction", "part")
 
 
@@ -93,8 +94,8 @@ class Store:
                 self.group[name][position] = value
                 sync_tree(self.path / name / "c" / str(position))
             self.group["dimension"][position] = [t.dimension for t in traces]
-            burnin = [t.config.num_burnin_steps for t in traces]
-            self.group["burnin_steps"][position] = burnin
+            self.group["burnin_steps"][position] = [t.config.num_burnin_steps for t in traces]
+            self.group["momentum"][position] = [t.config.momentum for t in traces]
             self.group["checksum"][position] = _checksum(self._read(position))
             sync_tree(self.path / "checksum")
 
@@ -107,13 +108,15 @@ class Store:
                 **{name: array[r] for name, array in arrays.items()},
                 parts={part: rises[r, i] for i, part in enumerate(self.parts)},
                 dimension=int(self.group["dimension"][position, r]),
-                config=self._config(int(self.group["burnin_steps"][position, r])),
+                config=self._config(position, r),
             )
             for r in range(len(self.restrictions))
         ]
 
-    def _config(self, burnin: int) -> SamplerConfig:
-        return self.sampler.model_copy(update={"num_burnin_steps": burnin})
+    def _config(self, position: int, r: int) -> SamplerConfig:
+        burnin, momentum = (self.group[name][position, r].item() for name in OWN)
+        own = {"num_burnin_steps": burnin, "momentum": momentum}
+        return self.sampler.model_copy(update=own)
 
     def _intact(self, position: int) -> bool:
         done = int(self.group["checksum"][position])
@@ -262,8 +265,8 @@ def _empty(arrays: Mapping[str, tuple], plan: Plan) -> xr.Dataset:
     nothing = np.float32(np.nan)
     data = {name: (dims, np.broadcast_to(nothing, size)) for name, (dims, size) in arrays.items()}
     cells = (len(plan.steps), len(plan.restrictions))
-    for name in ("dimension", "burnin_steps"):
-        data[name] = (("checkpoint", "restriction"), np.zeros(cells, np.int64))
+    for name, kind in (("dimension", int), ("burnin_steps", int), ("momentum", float)):
+        data[name] = (("checkpoint", "restriction"), np.zeros(cells, kind))
     data["checksum"] = (("checkpoint",), np.zeros(cells[0], np.int64))
     coordinates = {
         "checkpoint": list(plan.steps),

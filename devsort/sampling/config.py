@@ -45,7 +45,7 @@ class SamplerConfig(Section):
         1.0, description="factor on the noise; 0 makes the chain plain SGD"
     )
     momentum: float = Field(
-        0.8, ge=0, lt=1, description="c, share of the momentum that baoab keeps over a step"
+        0.7, ge=0, lt=1, description="c, share of the momentum that baoab keeps over a step"
     )
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
     num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")

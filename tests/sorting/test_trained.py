@@ -69,7 +69,7 @@ def test_a_chain_that_is_stopped_too_early_is_flagged_and_one_that_goes_on_is_ri
     point, row = KNOWN[END]
     early = {"num_burnin_steps": 0, "num_draws": 24, "num_chains": 8}
     with monkeypatch.context() as patched:
-        patched.setattr(settle, "EXTENSIONS", 0)
+        patched.setattr(settle, "ROUNDS", 0)
         first = estimate(sampled(point, **early))
     assert "not_converged" in first.flags and first.llc < 0.9 * row["llc"]
     settled = sampled(point, **early)
