@@ -15,8 +15,23 @@ Positive = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+class _OneLine(type(BaseModel)):
+    """Has a call of the class say all that is refused in one line, as the commands do."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as e:
+            fix = "`devsort config` prints every setting with its range"
+            raise UserError(f"{cls.__name__}: {problems(e)}", fix) from None
+
+
+class Section(BaseModel, metaclass=_OneLine):
+    """A frozen group of settings that refuses unknown keys.
+
+    Raises:
+        UserError: A value is refused; all of them are told in one line.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -113,7 +113,8 @@ def test_a_failed_cell_tells_one_line_and_leaves_no_record(done, tmp_path):
     outcome = run_cell(job)
     assert outcome.error == (
         f"{folder}/checkpoints was trained from another config (train.lr was 0.001, is 0.002); "
-        f"undo the change, or run `devsort train {folder} --force` to start again"
+        "undo the change, as with `--set train.lr=0.001`, "
+        f"or run `devsort train {folder} --force` to discard it and start again"
     )
     assert not outcome.defect and finished(study.cells[0], folder, study.steps) is None
     assert run_cell(replace(job, force=True)).error is None

@@ -68,9 +68,10 @@ def test_finished_work_is_not_redone_unless_it_is_forced(saved_run):
 def test_other_thresholds_are_other_work(saved_run):
     heads.run_heads(saved_run)
     changed = open_run(saved_run.path, ("heads.need=0.3",))
-    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    fix = f"run `devsort heads {saved_run.path} --force` to discard it and make it again"
     assert told(changed.read, HEADS) == (
-        f"{saved_run.heads} was made from another config (heads.need was 0.7, is 0.3); {fix}"
+        f"{saved_run.heads} was made from another config (heads.need was 0.7, is 0.3); "
+        f"undo the change, as with `--set heads.need=0.7`, or {fix}"
     )
     heads.run_heads(changed)
     changed.read(HEADS)
@@ -80,7 +81,7 @@ def test_other_weights_are_other_inputs(saved_run):
     heads.run_heads(saved_run)
     shape = model_shape(saved_run.config.task, saved_run.config.model)
     save_checkpoint(saved_run, 5, init_params(shape, 1.0, 99))
-    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    fix = f"run `devsort heads {saved_run.path} --force` to discard it and make it again"
     other = f"{saved_run.heads} was made from other inputs; {fix}"
     assert told(again(saved_run).read, HEADS) == other
 
