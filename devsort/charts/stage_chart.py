@@ -129,7 +129,7 @@ def _llc(ax: Axes, story: Story) -> None:
     _band(ax, story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
     handles, labels = ax.get_legend_handles_labels()
     if story.llc.flagged is not None and story.llc.flagged.any():
-        handles, labels = [*handles, _flag_handle()], [*labels, "flagged estimate"]
+        handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
     ax.legend(handles, labels, loc="best", ncols=2)
     ax.set_ylabel("LLC (nats)")
 
@@ -171,5 +171,6 @@ def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
 FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.FLAG}
 
 
-def _flag_handle() -> Line2D:
+def flag_handle() -> Line2D:
+    """What stands for a flagged estimate in a legend."""
     return Line2D([], [], **FLAG)

@@ -9,14 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, app, emit
+from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
 from devsort.errors import UserError
 
 RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
-]
-SetOpt = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
 ]
 
 

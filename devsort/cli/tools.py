@@ -1,4 +1,4 @@
-"""The commands that belong to no single run: sweeps, known answers, speed."""
+"""The commands that belong to no run that is there: a new one, sweeps, known answers, speed."""
 
 import sys
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, app, emit
+from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
 
 
 class Device(StrEnum):
@@ -15,6 +15,26 @@ class Device(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+@app.command()
+def init(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the new folder")],
+    like: Annotated[
+        Path | None, typer.Option("--like", metavar="RUN", help="a run folder to take settings of")
+    ] = None,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a run folder with a config.yaml: every setting with its range and meaning.
+
+    Example: devsort init runs/mine --set train.steps=3000
+    """
+    from devsort.sorting.run import init_run
+
+    made = init_run(run, like, tuple(set_))
+    value = {"run": str(run), "config": str(made.path / "config.yaml")}
+    emit(value, as_json, lambda value: f"{value['config']}: change what you like, then train")
 
 
 @app.command()

@@ -61,11 +61,12 @@ def problems(error: ValidationError) -> str:
     """All that a validation refuses, in one line: key, what is wrong, what it got."""
 
     def told(e: Any) -> str:
-        key = ".".join(str(part) for part in e["loc"]) or "config"
+        key = ".".join(str(part) for part in e["loc"])
         if e["type"] == "extra_forbidden":
             return f"unknown key {key}"
         got = "" if isinstance(e["input"], dict) else f" (got {_shown(e['input'])})"
-        return f"{key}: {e['msg'].removeprefix('Value error, ')}{got}"
+        what = e["msg"].removeprefix("Value error, ") + got
+        return f"{key}: {what}" if key else what
 
     errors = error.errors()
     more = [f"and {len(errors) - 8} more"] if len(errors) > 8 else []

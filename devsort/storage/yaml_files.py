@@ -35,12 +35,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
-                f"{path} is larger than {MAX_BYTES:,} bytes", "give a config as in runs/baseline"
+                f"{path} is larger than {MAX_BYTES:,} bytes",
+                "see `devsort config` for what it holds",
             )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline"
+            f"{path} does not exist", "name a run folder, or make one with `devsort init FOLDER`"
         ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path} cannot be read ({e})", "check the file") from None
@@ -48,14 +49,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = parse_yaml(text)
     except ValueError as e:
         raise UserError(
-            f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml"
+            f"{path} is not valid YAML ({e})", "mend it, or start from what `devsort config` prints"
         ) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise UserError(
             f"{path} holds a {type(data).__name__}, expected a mapping of sections",
-            "see runs/baseline",
+            "see `devsort config`",
         )
     return data
 

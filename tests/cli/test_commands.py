@@ -157,14 +157,14 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_missing_folder(tmp_path, command):
-    fix = "give a run folder that holds a config.yaml, such as runs/baseline"
+    fix = f"give a run folder, or make one with `devsort init {tmp_path}/none`"
     assert error(command, tmp_path / "none") == f"{tmp_path}/none is no folder; {fix}"
 
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_an_empty_or_foreign_folder(tmp_path, command):
     (tmp_path / "thesis.tex").touch()
-    fix = "name a folder with a config.yaml, such as runs/baseline"
+    fix = "name a run folder, or make one with `devsort init FOLDER`"
     assert error(command, tmp_path) == f"{tmp_path}/config.yaml does not exist; {fix}"
     assert os.listdir(tmp_path) == ["thesis.tex"]
 

@@ -15,8 +15,8 @@ in for OV. Position is left out. A head's score is the geometric mean of the sha
 which OV and QK say yes. In GPT-2 small the published answer is head 10.7 (layer 10, head 7).
 """
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,7 +32,7 @@ CHUNK = 512  # tokens whose logits are held at once: 100 MB with GPT-2's vocabul
 TOKENS = 5000
 
 
-def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
+def rank_heads(folder: str | os.PathLike, tokens: int = TOKENS) -> dict[str, Any]:
     """Ranks all heads of a GPT-2 in a local folder by how much they suppress what they look at.
 
     Returns:

@@ -6,6 +6,7 @@ that fills in what is missing would rank heads by random numbers.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ MISFITS = {
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks, which older versions saved
 
 
-def load_gpt2(folder: Path) -> "GPT2LMHeadModel":
+def load_gpt2(folder: str | os.PathLike) -> "GPT2LMHeadModel":
     """Reads a GPT-2 from a local folder, in float32.
 
     Raises:
