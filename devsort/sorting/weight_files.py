@@ -74,7 +74,7 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
 def near_chance(loss: float, task: TaskConfig) -> tuple[str, ...]:
     """A note if a loss in nats is near that of a uniform guess over the N + 1 tokens."""
     chance = math.log(task.numbers + 1)
-    if loss < NEAR_CHANCE * chance:
+    if loss < NEAR_CHANCE * chance:  # false for NaN
         return ()
     return (
         f"the loss, {loss:.3g} nats, is near or above that of a uniform guess, {chance:.3g}: is the"

@@ -43,10 +43,10 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
 
     Returns:
         The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC
-        with standard errors and flags, and the share of flagged estimates; with `heads` scores, labels and
-        regions at the last checkpoint; with `stages` the stages, boundaries and events (steps) and
-        the window that they lie in; lists are joined by
-        semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores
+        with standard errors and flags, and the share of flagged estimates; with `heads` scores,
+        labels and regions at the last checkpoint; with `stages` the stages, boundaries and events
+        (steps) and the window that they lie in; lists are joined by semicolons. The trajectory:
+        step, llc, se, flagged, loss, and with `heads` accuracy, scores
         and labels of each sampled checkpoint.
     """
     llc = run.read(LLC) if "llc" in steps else None

@@ -100,4 +100,6 @@ def test_the_status_names_what_makes_an_old_run_whole_again(old_run):
         expected = f"{file} was written in another format of devsort; {remedy}"
         assert (state, detail) == ("stale", expected)
         assert devsort(artifact.command, old_run.path, "--force").code == 0
+    assert parts()["figures"][0] == "missing"
+    assert devsort("chart", old_run.path).code == 0
     assert {state for state, _ in parts().values()} == {"done"}

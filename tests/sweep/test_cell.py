@@ -44,6 +44,15 @@ def test_the_row_is_what_the_artifacts_say(done):
     assert row["labels"].split(";") == list(map(str, labels))
     assert row["stages"] == len(stages["stages"]) == len(stages["boundaries"]) + 1
     assert row["window_from"] == stages["stages"][0]["from"]
+    for column, figure in (
+        ("llc_peak", "peak_llc"),
+        ("llc_final", "final_llc"),
+        ("llc_fall", "fall"),
+    ):
+        assert row[f"{column}_flags"] == ";".join(stages["summary"][f"{figure}_flags"])
+    of_head = llc.sel(restriction="h1").isel(checkpoint=-1)
+    raised = of_head.flag.values[of_head.flags.values.astype(bool)]
+    assert row["llc_final_h1_flags"] == ";".join(raised)
 
 
 def test_the_trajectory_has_every_sampled_checkpoint(done):

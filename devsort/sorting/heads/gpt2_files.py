@@ -7,6 +7,7 @@ that fills in what is missing would rank heads by random numbers.
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from devsort.errors import UserError
-from devsort.storage.weights import load_weights, refuse_not_finite, under_names
+from devsort.storage.weights import load_weights, refuse_not_finite
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -28,6 +29,7 @@ MISFITS = {
     "unexpected_keys": "holds weights that are not understood",
     "mismatched_keys": "holds weights of other shapes than its config asks for",
 }
+INSIDE = re.compile(r"(?<![^.])(wte|wpe|ln_f|h\.\d+)\.")  # what the names of a GPT-2 begin with
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks, which older versions saved
 
 
@@ -68,11 +70,17 @@ def _weights(folder: Path) -> dict[str, Tensor]:
     for name in _files(folder):
         state |= load_weights(folder / name)
     refuse_not_finite(state, folder)
-    anchor = EMBEDDING if any(n.endswith(EMBEDDING) for n in state) else "wte.weight"
-    named = under_names(state, anchor, folder)
-    if anchor != EMBEDDING:  # of GPT2Model, which has no head
-        named = {n if n == HEAD else BASE + n: value for n, value in named.items()}
-    return {n: value for n, value in named.items() if not n.endswith(BUFFERS)}
+    named = {_own_name(name): value for name, value in state.items()}
+    if len(named) < len(state):
+        raise UserError(f"{folder} holds more than one network", "save one of them")
+    return {name: value for name, value in named.items() if not name.endswith(BUFFERS)}
+
+
+def _own_name(name: str) -> str:
+    """The name in GPT2LMHeadModel, whatever a wrapper or another class put before it."""
+    if found := INSIDE.search(name):
+        return f"{BASE}{name[found.start() :]}"
+    return HEAD if f".{name}".endswith(f".{HEAD}") else name
 
 
 def _files(folder: Path) -> list[str]:

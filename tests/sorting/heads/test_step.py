@@ -193,8 +193,9 @@ class Malice:
 def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
     path, mark = tmp_path / "w.pt", tmp_path / "mark"
     path.write_bytes(pickle.dumps({"embed.W_E": Malice(mark)}))
+    bare = f"{path} is a pickle, which can run code; if you trust it, save it anew: "
+    assert told(heads.analyse_weights, path, 10, 51).startswith(bare)
     message = f"{path} holds more than tensors, or is no weight file; save `model.state_dict()`"
-    assert told(heads.analyse_weights, path, 10, 51) == message
     torch.save({"embed.W_E": Malice(mark)}, path)
     assert told(heads.analyse_weights, path, 10, 51) == message
     assert not mark.exists()
@@ -233,11 +234,14 @@ def test_the_command_on_a_weight_file(tmp_path):
             ("--weights", "w.pt", "--list-length", "9", "--numbers", "8"),
             "--list-length 9 is more than --numbers 8; lists have no repetition",
         ),
-        (("--weights", "nowhere.pt"), "nowhere.pt is missing; give a .safetensors or .pt file"),
+        (
+            ("--weights", "nowhere.pt"),
+            "nowhere.pt is missing; give a .safetensors file, or one of torch.save",
+        ),
         (
             ("--hf", "nowhere"),
             "nowhere holds no config.json with a model_type; "
-            "give a folder with config.json and model.safetensors of a GPT-2",
+            "give a folder with config.json and model.safetensors or pytorch_model.bin of a GPT-2",
         ),
     ],
 )
