@@ -64,6 +64,7 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
     """
     path = Path(path)
     params = _without_buffers(under_names(load_weights(path), f"{ATTN}W_Q", path))
+    _refuse_gains_alone(params, path)
     params, cut = _in_context(params, 2 * task.list_length + 1)
     shape = infer_shape(params, task.list_length, task.numbers, str(path))
     _refuse_unknown(params, shape, path)
@@ -107,6 +108,14 @@ def _refuse_unknown(params: Params, shape: Shape, path: Path) -> None:
         more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
         what = f"{path} holds weights that are not understood: {', '.join(unknown[:4])}{more}"
         raise UserError(what, "fold them into the others, or leave them out if they do nothing")
+
+
+def _refuse_gains_alone(params: Params, path: Path) -> None:
+    """Refuses norms that are no layer norms with a gain and a bias."""
+    alone = [n for n in NORMS if f"{n}.w" in params and f"{n}.b" not in params]
+    if alone:
+        what = f"{path}: {' and '.join(alone)}: a gain without a bias, as RMS norm has"
+        raise UserError(what, "RMS norm is not known; to a layer norm add a bias of zeros")
 
 
 def _normed(

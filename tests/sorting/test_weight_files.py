@@ -120,6 +120,15 @@ def test_weights_that_are_not_understood_are_refused(tmp_path, trained, case):
     assert told(read_network, path, TASK) == message
 
 
+def test_norms_without_a_bias_are_refused(tmp_path, trained):
+    params = {name: value for name, value in trained.items() if name not in (LN[1], LN[3])}
+    path = saved(tmp_path, params)
+    assert told(read_network, path, TASK) == (
+        f"{path}: blocks.0.ln1 and ln_final: a gain without a bias, as RMS norm has; "
+        "RMS norm is not known; to a layer norm add a bias of zeros"
+    )
+
+
 HARMLESS = {
     "buffers of HookedTransformer": {
         f"{ATTN}mask": torch.ones(21, 21).tril().bool(),
