@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 FIX = "give a folder with config.json and model.safetensors or pytorch_model.bin of a GPT-2"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 BASE, HEAD, EMBEDDING = "transformer.", "lm_head.weight", "transformer.wte.weight"
-MISFITS = {
-    "missing_keys": "lacks weights that its config asks for",
-    "unexpected_keys": "holds weights that are not understood",
-    "mismatched_keys": "holds weights of other shapes than its config asks for",
-}
 INSIDE = re.compile(r"(?<![^.])(wte|wpe|ln_f|h\.\d+)\.")  # what the names of a GPT-2 begin with
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks, which older versions saved
 
@@ -53,14 +48,15 @@ def load_gpt2(folder: str | os.PathLike) -> "GPT2LMHeadModel":
     try:
         config = GPT2Config.from_dict(settings)
         state = _with_head(state, config.tie_word_embeddings, folder)
-        model, told = GPT2LMHeadModel.from_pretrained(
-            None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
+        with torch.device("meta"):  # names and shapes alone
+            _refuse_misfits(state, GPT2LMHeadModel(config).state_dict(), folder)
+        model = GPT2LMHeadModel.from_pretrained(
+            None, config=config, state_dict=state, dtype=torch.float32
         )
     except UserError:
         raise
     except Exception as e:  # a mutated config can make the reader raise anything
         raise UserError(f"{folder} cannot be read as a GPT-2 ({type(e).__name__})", FIX) from None
-    _refuse_misfits(told, folder)
     return model.eval()
 
 
@@ -113,12 +109,22 @@ def _with_head(state: dict[str, Tensor], tied: bool, folder: Path) -> dict[str, 
     return {**state, HEAD: embedding}
 
 
-def _refuse_misfits(told: Mapping[str, Any], folder: Path) -> None:
-    """Refuses what transformers says it filled in, left out or found of another shape."""
-    for key, what in MISFITS.items():
-        if names := sorted(map(str, told.get(key) or ())):
-            first = f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
-            raise UserError(f"{folder} {what}: {first}", FIX)
+def _refuse_misfits(
+    state: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path
+) -> None:
+    """Refuses weights that are missing, left over or of another shape."""
+    shared = sorted(state.keys() & expected.keys())
+    misfits = {
+        "lacks weights that its config asks for": sorted(expected.keys() - state.keys()),
+        "holds weights that are not understood": sorted(state.keys() - expected.keys()),
+        "holds weights of other shapes than its config asks for": [
+            name for name in shared if state[name].shape != expected[name].shape
+        ],
+    }
+    for what, names in misfits.items():
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise UserError(f"{folder} {what}: {names[0]}{more}", FIX)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

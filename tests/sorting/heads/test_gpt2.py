@@ -274,7 +274,13 @@ BROKEN = {
     "no embedding": (
         lone("transformer.wte.weight"),
         {},
-        f" lacks weights that its config asks for: transformer.wte.weight; {FIX}",
+        f" lacks weights that its config asks for: lm_head.weight and 1 more; {FIX}",
+    ),
+    "a wider config": (
+        lambda state: state,
+        {"vocab_size": V + 1},
+        " holds weights of other shapes than its config asks for: lm_head.weight and 1 more; "
+        + FIX,
     ),
 }
 
