@@ -13,7 +13,7 @@ from torch import Tensor
 from devsort.errors import Stale, Unfinished, UserError
 from devsort.sorting.config import ScheduleConfig, TrainConfig
 from devsort.sorting.run import Run
-from devsort.storage.artifact import Artifact, changes, identity, undo
+from devsort.storage.artifact import Artifact, alternatives, changes, identity, undo
 from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
 
 # of a line of training.jsonl
@@ -212,6 +212,6 @@ def _refuse_another_config(run: Run) -> None:
     for path in [run.resume_state, *map(run.checkpoint, run.steps())]:
         found = read_metadata(path).get("resolved")
         if found is not None and (changed := changes(found, origin.resolved)):
-            back = undo(found, origin.resolved)
-            fix = f"{back}, or run `devsort train {run.path} --force` to discard it and start again"
+            anew = f"run `devsort train {run.path} --force` to discard it and start again"
+            fix = alternatives(undo(found, origin.resolved), anew)
             raise Stale(f"{run.checkpoints} was trained from another config{changed}", fix)

@@ -78,7 +78,7 @@ class Origin:
         wrong, fix = [], self.anew
         if changed := changes(found.get("resolved"), self.resolved):
             wrong.append(f"another config{changed}")
-            fix = f"{undo(found.get('resolved'), self.resolved)}, or {self.anew}"
+            fix = alternatives(undo(found.get("resolved"), self.resolved), self.anew)
         if found.get("inputs", "") != self.inputs:
             wrong.append("other inputs")
         if wrong:
@@ -143,6 +143,8 @@ def changes(found: Any, expected: str) -> str:
 def undo(found: Any, expected: str) -> str:
     """How to have the settings that an artifact was made with: the `--set` to give again.
 
+    Empty where it does not say them all, as an older version or a damaged file.
+
     Args:
         found: See `changes`.
         expected: See `changes`.
@@ -150,12 +152,19 @@ def undo(found: Any, expected: str) -> str:
     try:
         old, new = (dict(_flat(json.loads(side))) for side in (found, expected))
     except (TypeError, ValueError, AttributeError):
-        return "undo the change"
+        return ""
     keys = _different(old, new)
-    if len(keys) > MOST_CHANGES or not old.keys() >= set(keys):
+    if not old.keys() >= set(keys):
+        return ""
+    if len(keys) > MOST_CHANGES:
         return "undo the change"
     options = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(old[key])}')}" for key in keys)
     return f"undo the change, as with `{options}`"
+
+
+def alternatives(*fixes: str) -> str:
+    """Ways out of one error; what is empty is none."""
+    return ", or ".join(filter(None, fixes))
 
 
 def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

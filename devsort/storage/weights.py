@@ -151,16 +151,17 @@ def _read(path: Path) -> Any:
 def _read_kind(path: Path) -> Any:
     with open(path, "rb") as f:
         start = f.read(64)
-    if start.startswith(b"PK"):
-        _check_archive(path)
-        with warnings.catch_warnings(action="ignore"):  # a refusal is told in one line
-            return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  here
+    if start[8:].startswith(b"{"):  # before it, the length of the header: any eight bytes
+        with interruptible(), safe_open(path, "pt") as f:
+            return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     if start.startswith(b"\x80"):
         raise UserError(*_bare_pickle(path, LEGACY in start))
-    if not start[8:].startswith(b"{"):
+    if not start.startswith(b"PK"):
         raise UserError(f"{path} is no weight file", KINDS)
-    with interruptible(), safe_open(path, "pt") as f:
-        return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
+    _check_archive(path)
+    # of a path torch would believe the name; a refusal is told in one line
+    with open(path, "rb") as f, warnings.catch_warnings(action="ignore"):
+        return torch.load(f, map_location="cpu", weights_only=True)  # noqa: TID251  here
 
 
 def _bare_pickle(path: Path, legacy: bool) -> tuple[str, str]:

@@ -127,6 +127,18 @@ def test_a_file_is_what_its_bytes_say(tmp_path, name):
     assert load_weights(tmp_path / name).keys() == TENSORS.keys()
 
 
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_safetensors_file_is_one_whatever_the_length_of_its_header(tmp_path, start):
+    """It begins with that length, whose bytes can be those that a pickle or an archive has."""
+    path = tmp_path / "w"
+    save_file({"x": torch.ones(2)}, path)
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    longer = int.from_bytes(start, "little") - short
+    save_file({"x" * (1 + longer): torch.ones(2)}, path)
+    assert path.read_bytes().startswith(start)
+    assert [v.tolist() for v in load_weights(path).values()] == [[1, 1]]
+
+
 def legacy(value, path):
     torch.save(value, path, _use_new_zipfile_serialization=False)
 
