@@ -1,0 +1,162 @@
+"""Who samples the checkpoints of any network: lanes of chains and checkpoints side by side."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import cloudpickle
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+from devsort.execution import cores, one_core, resolve_device
+from devsort.llc.trajectory import Job
+from devsort.networks.restrictions import FULL
+from devsort.networks.sources import Source, State
+from devsort.networks.states import fitted
+from devsort.rng import name_key
+from devsort.sampling import SamplerConfig, Trace, run_chains
+from devsort.sampling.api import check_start, in_geometry, minibatches_of
+from devsort.sampling.checks import generators_kept
+from devsort.sampling.geometry import Blocks
+from devsort.sampling.losses import Loss
+from devsort.sampling.masks import Mask
+from devsort.sampling.objective import LossObjective
+
+STACKS = 8  # at least, where there are several cores: an interruption costs little
+STACKED = 16  # lanes side by side on a CPU, at most; beyond it vmap gains nothing
+ALONE = 2_000  # chain-steps that one process does before others pay for their start
+Advanced = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a trajectory is sampled from.
+
+    Attributes:
+        loss: `loss(params, batch)`.
+        source: The checkpoints.
+        data: Tensors, or None.
+        config: Sampler settings.
+        masks: Restriction → mask.
+        parts: Part of the data → mask of its rows.
+        blocks: See `geometry.block_scales`.
+        device: Where it is computed.
+        memory: MiB that stacked lanes may take.
+    """
+
+    loss: Loss
+    source: Source
+    data: Any
+    config: SamplerConfig
+    masks: Mapping[str, Mask | None]
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    blocks: Blocks | None = None
+    device: str = "cpu"
+    memory: int = 1024
+
+    def with_choices(self, masks: Mapping[str, Mask | None], parts: Mapping[str, Tensor]) -> "Work":
+        """The same with its restrictions and parts of the data."""
+        return replace(self, masks=masks, parts=parts)
+
+    def state(self, step: int) -> State:
+        """The tensors of a checkpoint, on the device."""
+        loaded = fitted(self.source.load(step), self.loss, f"the checkpoint of step {step}")
+        return {name: t.detach().to(self.device) for name, t in loaded.items()}
+
+
+class NetworkSampler:
+    """Samples a restriction at some checkpoints side by side; see `llc.trajectory.Sampler`.
+
+    Args:
+        work: What is sampled.
+        count: Processes, at most; None: a process a core.
+    """
+
+    def __init__(self, work: Work, count: int | None = None) -> None:
+        self.work, self.count, self.config = work, count, work.config
+        self.device = resolve_device(work.device)
+        on_cpu = self.device.type == "cpu"
+        self._held: dict[int, State] = {}
+        self._losses: dict[tuple, list[Tensor] | None] = {}
+        self.fewest = STACKS if on_cpu else 1
+        first = self.objective(work.source.steps[:1], FULL, range(1))
+        self.probe = check_start(first)
+        self.traits = first.traits
+        fit = max(1, work.memory * 2**20 // lane_bytes(first))
+        self.lanes = min(fit, max(STACKED, self.config.num_chains)) if on_cpu else fit
+
+    def __reduce__(self) -> tuple:
+        """Another process makes its own; functions of notebooks and scripts go by value."""
+        return _revived, (cloudpickle.dumps((self.work, self.count)),)
+
+    @property
+    def stack(self) -> int:
+        """How many checkpoints are sampled side by side; one where lanes cannot be mapped."""
+        return 1 if self.traits.refusal else max(1, self.lanes // self.config.num_chains)
+
+    def processes(self, chain_steps: int) -> int:
+        """How many processes so many steps of chains are worth."""
+        if self.device.type != "cpu" or chain_steps < ALONE:
+            return 1
+        return self.count or cores()
+
+    def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
+        """The trace of each checkpoint."""
+        chains = self.config.num_chains
+        size = chains if self.traits.refusal else min(chains, self.lanes)
+        pieces = [range(i, min(i + size, chains)) for i in range(0, chains, size)]
+        with one_core(), generators_kept(self.device):
+            found = [self._piece(job, piece, advanced) for piece in pieces]
+        return {step: Trace.join([piece[step] for piece in found]) for step in job.steps}
+
+    def objective(self, steps: tuple[int, ...], name: str, chains: range) -> LossObjective:
+        """The lanes of some chains at some checkpoints."""
+        w, key = self.work, (*steps, chains)
+        held = self._held
+        states = [held[s] if s in held else w.state(s) for s in steps]
+        index = minibatches_of(w.config, w.data, chains)
+        known = self._losses.get(key)
+        found = LossObjective(
+            w.loss, states, w.data, index, w.masks[name], w.parts, len(chains), known
+        )
+        self._held = dict(zip(steps, states, strict=True))  # for the next restriction
+        self._losses = {k: v for k, v in self._losses.items() if k[:-1] == key[:-1]}
+        self._losses[key] = found.losses
+        return found
+
+    def _piece(self, job: Job, chains: range, advanced: Advanced) -> dict[int, Trace]:
+        objective = self.objective(job.steps, job.restriction, chains)
+        key = name_key(job.restriction)
+        streams = [(step, key, c) for step in job.steps for c in chains]
+        count = partial(_count, advanced, len(streams))
+        moved = in_geometry(objective, self.config, self.work.blocks)
+        trace = run_chains(moved, self.config, streams, count)
+        starts = range(0, len(streams), len(chains))
+        lanes = [trace.chains(slice(i, i + len(chains))) for i in starts]
+        return dict(zip(job.steps, lanes, strict=True))
+
+
+def lane_bytes(objective: LossObjective) -> int:
+    """Bytes that a lane takes: what its backward pass keeps, its own vectors and its examples."""
+    kept: dict[int, int] = {}
+
+    def seen(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        return t
+
+    batch = objective.at(0)
+    with torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t):
+        objective.lanes.value_and_grad(objective.center[:1], tree_map(lambda t: t[:1], batch))
+    vectors = 8 * objective.center[0].numel() * objective.center.element_size()
+    examples = sum(t[0].numel() * t.element_size() for t in tree_leaves(batch) if t is not None)
+    return 2 * sum(kept.values()) + vectors + examples
+
+
+def _revived(data: bytes) -> NetworkSampler:
+    return NetworkSampler(*cloudpickle.loads(data))
+
+
+def _count(advanced: Advanced, lanes: int, _: int) -> None:
+    advanced(lanes)
