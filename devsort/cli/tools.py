@@ -75,6 +75,23 @@ def sweep(
 
 
 @app.command()
+def trajectory(
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC.py", help="Python file that names loss and checkpoints")
+    ],
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Estimate the LLC of a network of your own over training, with stages and chart.
+
+    Example: devsort trajectory examples/spec.py
+    """
+    from devsort.networks.spec import run_spec, table
+
+    emit(run_spec(spec, force), as_json, table)
+
+
+@app.command()
 def validate(
     case: Annotated[
         list[str], typer.Option("--case", metavar="NAME", help="only this case, repeatable")

@@ -1,12 +1,12 @@
 """Restrictions: which weights of any network move while the rest is frozen.
 
-| given as                       | what moves                                                      |
-|--------------------------------|-----------------------------------------------------------------|
-| `"blocks.*.attn.*"`            | all parameters whose names match                                |
-| a list of these                | all that match any of them                                      |
-| `{"attn.W_QKV": index}`        | the entries `W_QKV[index]`: a slice, numbers, or a tuple of them |
-| `{"attn.W_QKV": bool tensor}`  | the entries where it is true                                    |
-| `{"attn.W_QKV": None}`         | all of it                                                       |
+| given as                      | what moves                                                       |
+|-------------------------------|------------------------------------------------------------------|
+| `"blocks.*.attn.*"`           | all parameters whose names match                                 |
+| a list of these               | all that match any of them                                       |
+| `{"attn.W_QKV": index}`       | the entries `W_QKV[index]`: a slice, numbers, or a tuple of them |
+| `{"attn.W_QKV": bool tensor}` | the entries where it is true                                     |
+| `{"attn.W_QKV": None}`        | all of it                                                        |
 
 A pattern passes over parameters with `requires_grad=False`; a full name frees them.
 """

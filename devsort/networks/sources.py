@@ -1,10 +1,10 @@
 """Where checkpoints come from: a folder, a mapping, or steps with a function that loads one.
 
 Of a folder, every weight file and every folder of Hugging Face in it is a checkpoint if its name
-says at which step it was saved: the number after `step` (`step-100`, `epoch=1-step=100`), else after
-`checkpoint` (`checkpoint-100`), else the only number of the name (`ckpt_100`, `000100`). A name with
-several numbers and neither word is refused; files without a number, such as `last.ckpt`, are left
-out.
+says at which step it was saved: the number after `step` (`step-100`, `epoch=1-step=100`), else
+after `checkpoint` (`checkpoint-100`), else the only number of the name (`ckpt_100`, `000100`). A
+name with several numbers and neither word is refused; files without a number, such as `last.ckpt`,
+are left out.
 """
 
 import re

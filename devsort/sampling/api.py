@@ -13,8 +13,8 @@ from devsort.sampling.checks import generators_kept
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.data import as_data, data_size
 from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
-from devsort.sampling.masks import Mask
 from devsort.sampling.losses import Loss
+from devsort.sampling.masks import Mask
 from devsort.sampling.objective import LossObjective, Objective, minibatches
 from devsort.sampling.trace import Trace
 
@@ -135,6 +135,8 @@ def check_start(objective: LossObjective) -> float:
     except (RuntimeError, TypeError, NotImplementedError) as e:
         line = str(e).strip().splitlines()[0][:160] if str(e).strip() else type(e).__name__
         fix = "use operations that torch.autograd.grad can differentiate"
+        if "checkpoint" in line:
+            fix = "turn activation checkpointing off"
         raise UserError(f"the gradient of the loss fails ({line})", fix) from e
     if not (torch.isfinite(value).all() and torch.isfinite(grad).all()):
         raise UserError(
@@ -147,7 +149,7 @@ def _row_mask(name: str, part: Sequence[int] | Tensor, size: int) -> Tensor:
     chosen = torch.as_tensor(part)
     if chosen.dtype != torch.bool:
         rows, chosen = chosen.long(), torch.zeros(size, dtype=torch.bool)
-        if len(rows) and not (0 <= int(rows.min()) and int(rows.max()) < size):
+        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < size):
             raise UserError(
                 f"part {name!r} names row {int(rows.max())} of {size}", "count rows from 0"
             )

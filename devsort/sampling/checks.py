@@ -6,7 +6,7 @@ decides how it is computed.
 """
 
 import random  # noqa: TID251  its state is kept, nothing is drawn
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +76,7 @@ def traits_of(
             raise UserError(what, "return its mean, or the loss of each example")
         by_example = rows is not None and first.dim() > 0
         own_rows = by_example and _rows_are_alone(first, loss, state, batch, rows)
-        return Traits(by_example, own_rows, _refusal(first, loss, state, batch, rows))
+        return Traits(by_example, own_rows, _refusal(first, loss, state, free, batch, rows))
 
 
 def _called(loss: Loss, state: Params, batch: Any, rows: int | None) -> Tensor:
@@ -121,22 +121,25 @@ def _rows_are_alone(first: Tensor, loss: Loss, state: Params, batch: Any, rows: 
     )
 
 
-def _refusal(first: Tensor, loss: Loss, state: Params, batch: Any, rows: int | None) -> str:
-    """Why vmap cannot map the loss, or gives something else than a plain call."""
-
-    def one(lane: Params, own: Any) -> Tensor:
-        return value_at(loss, lane, own, rows)
-
-    lanes = {n: torch.stack([t, t]) for n, t in state.items() if t.is_floating_point()}
-    rest = {n: t for n, t in state.items() if n not in lanes}
+def _refusal(
+    first: Tensor, loss: Loss, state: Params, free: Sequence[str], batch: Any, rows: int | None
+) -> str:
+    """Why vmap cannot map the loss or its gradient, or gives something else than a plain call."""
+    lanes = {name: torch.stack([state[name]] * 2).requires_grad_() for name in free}
+    rest = {name: t for name, t in state.items() if name not in lanes}
     own = None if rows is None else tree_map(lambda t: torch.stack([t, t]), batch)
+    mapped = torch.func.vmap(
+        lambda lane, own: value_at(loss, {**rest, **lane}, own, rows),
+        in_dims=(0, None if rows is None else 0),
+    )
     try:
-        mapped = torch.func.vmap(
-            lambda lane, own: one({**rest, **lane}, own), in_dims=(0, None if rows is None else 0)
-        )(lanes, own)
+        with torch.enable_grad():
+            found = mapped(lanes, own)
+            if found.requires_grad:
+                torch.autograd.grad(found.sum(), list(lanes.values()), allow_unused=True)
     except Exception as e:  # the many ways in which vmap has no rule for a module
         return _reason(e)
-    same = torch.allclose(mapped[1], first, equal_nan=True, **TOLERANCE)
+    same = torch.allclose(found[1].detach(), first, equal_nan=True, **TOLERANCE)
     return "" if same else "its results differ from those of a plain call"
 
 

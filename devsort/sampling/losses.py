@@ -1,7 +1,7 @@
 """What a loss gives, brought to one form: the losses of examples, or their mean.
 
-A loss may give a tensor (B,) or (B, T), a mean (), an output of Hugging Face, or a tuple whose first
-entry is the loss.
+A loss may give a tensor (B,) or (B, T), a mean (), an output of Hugging Face, or a tuple whose
+first entry is the loss.
 """
 
 from collections.abc import Callable, Mapping

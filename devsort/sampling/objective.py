@@ -55,8 +55,8 @@ class LossObjective:
     looked up from then on.
 
     Args:
-        loss: `loss(params, batch)`: the loss of each example or token, or their mean; `loss(params)`
-            if `data` is None.
+        loss: `loss(params, batch)`: the loss of each example or token, or their mean;
+            `loss(params)` if `data` is None.
         params: w*, name → tensor, of one checkpoint or of each. Tensors of integers are handed to
             the loss as they are.
         data: See `data.as_data`; minibatches are its rows.
