@@ -19,6 +19,7 @@ VARIABLES = {  # name → (meaning, unit)
     "restriction": ("weights that move: full for the whole model", ""),
     "part": ("part of the data whose loss is followed", ""),
     "chain": ("number of the chain", ""),
+    "bound": ("low and high end of a 95 % interval", ""),
     "flag": ("what can be wrong with an estimate, see devsort.llc.flags", ""),
     "llc": ("local learning coefficient λ̂ = nβ (mean L(w) − L(w*))", "nats"),
     "se": ("standard error of llc", "nats"),

@@ -6,9 +6,7 @@ from functools import partial
 from typing import Any
 
 import cloudpickle
-import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
 
 from devsort.execution import cores, one_core, resolve_device
 from devsort.llc.trajectory import Job
@@ -84,7 +82,7 @@ class NetworkSampler:
         first = self.objective(work.source.steps[:1], FULL, range(1))
         self.probe = check_start(first)
         self.traits = first.traits
-        fit = max(1, work.memory * 2**20 // lane_bytes(first))
+        fit = max(1, work.memory * 2**20 // first.lane_bytes)
         self.lanes = min(fit, max(STACKED, self.config.num_chains)) if on_cpu else fit
 
     def __reduce__(self) -> tuple:
@@ -136,22 +134,6 @@ class NetworkSampler:
         starts = range(0, len(streams), len(chains))
         lanes = [trace.chains(slice(i, i + len(chains))) for i in starts]
         return dict(zip(job.steps, lanes, strict=True))
-
-
-def lane_bytes(objective: LossObjective) -> int:
-    """Bytes that a lane takes: what its backward pass keeps, its own vectors and its examples."""
-    kept: dict[int, int] = {}
-
-    def seen(t: Tensor) -> Tensor:
-        kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
-        return t
-
-    batch = objective.at(0)
-    with torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t):
-        objective.lanes.value_and_grad(objective.center[:1], tree_map(lambda t: t[:1], batch))
-    vectors = 8 * objective.center[0].numel() * objective.center.element_size()
-    examples = sum(t[0].numel() * t.element_size() for t in tree_leaves(batch) if t is not None)
-    return 2 * sum(kept.values()) + vectors + examples
 
 
 def _revived(data: bytes) -> NetworkSampler:

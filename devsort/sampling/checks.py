@@ -53,6 +53,18 @@ def generators_kept(device: torch.device) -> Iterator[None]:
         np.random.set_state(legacy)  # noqa: NPY002
 
 
+@contextmanager
+def gradient_told() -> Iterator[None]:
+    """Turns what torch raises for a gradient that it cannot compute into one line."""
+    try:
+        yield
+    except (RuntimeError, TypeError, NotImplementedError) as e:
+        fix = "use operations that torch.autograd.grad can differentiate"
+        if "checkpoint" in str(e):
+            fix = "turn activation checkpointing off"
+        raise UserError(f"the gradient of the loss fails ({_reason(e)})", fix) from e
+
+
 def traits_of(
     loss: Loss, state: Params, free: tuple[str, ...], batch: Any, rows: int | None
 ) -> Traits:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from devsort.errors import UserError
 from devsort.layout import Layout
@@ -98,6 +98,22 @@ class Lanes:
                 _differentiated(self._single(g, len(w), batch), w[g : g + 1]) for g in range(len(w))
             ]
         return torch.cat([loss for loss, _ in found]), torch.cat([grad for _, grad in found])
+
+    def bytes_of_one(self, center: Tensor, batch: Any) -> int:
+        """Bytes that a lane takes: what its backward pass keeps, its vectors and its examples."""
+        kept: dict[int, int] = {}
+
+        def seen(t: Tensor) -> Tensor:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        own = _lane(batch, 0)
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t):
+            _differentiated(lambda free: self._one(free[0], self.fixed[0], own)[None], center[:1])
+        vectors = 8 * center.shape[1] * center.element_size()
+        leaves = [t for t in tree_leaves(own) if t is not None]
+        examples = sum(t.numel() * t.element_size() for t in leaves)
+        return 2 * sum(kept.values()) + vectors + examples
 
     def _single(self, g: int, count: int, batch: Any) -> Callable[[Tensor], Tensor]:
         fixed, own = self._of(g, count), _lane(batch, g)

@@ -13,7 +13,7 @@ from torch import Tensor
 from devsort.errors import UserError
 from devsort.layout import Layout
 from devsort.rng import stream
-from devsort.sampling.checks import Traits, traits_of
+from devsort.sampling.checks import Traits, gradient_told, traits_of
 from devsort.sampling.data import as_data, data_size, rows_of
 from devsort.sampling.lanes import Lanes, Piece, pieces_of
 from devsort.sampling.losses import Loss, means, value_at
@@ -21,6 +21,8 @@ from devsort.sampling.masks import Mask, free_entries
 from devsort.sampling.modules import ModuleLoss, Params, sampled_type
 
 Parts = dict[str, Tensor]
+# bytes of a lane from which on lanes side by side fall out of a CPU's caches: a loop is as fast
+MAPPED = 16 * 2**20
 
 
 class Objective(Protocol):
@@ -68,6 +70,9 @@ class LossObjective:
         chains: Chains of each checkpoint where there is no data.
         losses: Those of another objective of the same checkpoints and minibatches, used again.
 
+    Attributes:
+        lane_bytes: What a lane takes while its gradient is computed.
+
     Raises:
         UserError: The mask or a part does not fit, nothing is free, or the loss cannot be sampled,
             see `checks`.
@@ -97,6 +102,10 @@ class LossObjective:
         self.traits = self._tried(loss, states[0], pieces, rows)
         mapped = not self.traits.refusal
         self.lanes = Lanes(loss, _on(pieces, star.device), states, rows, mapped)
+        with gradient_told():
+            self.lane_bytes = self.lanes.bytes_of_one(self.center, self.at(0))
+        if star.device.type == "cpu" and self.lane_bytes > MAPPED:
+            self.lanes.mapped = False
         self.parts = {name: _part(name, p, self) for name, p in (parts or {}).items()}
         self.losses = losses
         if self.traits.own_rows and losses is None:

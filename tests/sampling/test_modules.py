@@ -297,7 +297,7 @@ def test_weights_of_other_types_give_the_exact_llc(dtype, quiet):
     found = estimate(sample(loss, params, data, config))
     halves = config.model_copy(update={"n_beta": 2 * config.n_beta})
     exact = regression_with_minibatches(x.double().numpy(), np.zeros(len(x)), halves)
-    assert found.llc == pytest.approx(exact, abs=4 * found.se) and found.se < 0.05
+    assert found.llc == pytest.approx(exact, abs=4 * found.se) and found.se < 0.1
     assert module.weight.dtype == dtype
 
 
@@ -397,7 +397,7 @@ def test_what_is_refused_is_told_in_one_line(case):
 
 def test_activation_checkpointing_is_refused_with_what_to_turn_off():
     message = told(on(Checkpointed))
-    assert message.startswith("the gradient of the loss fails (torch.utils.checkpoint: ")
+    assert message.startswith("the gradient of the loss fails (CheckpointError: ")
     assert message.endswith("; turn activation checkpointing off")
 
 
