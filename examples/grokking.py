@@ -82,7 +82,7 @@ for step in range(1, STEPS + 1):
             right = (network(pairs[held_out]).argmax(1) == sums[held_out]).float().mean()
             norm = torch.cat([p.flatten() for p in network.parameters()]).norm()
         log["step"].append(step)
-        log["train loss"].append(float(loss_now))
+        log["train loss"].append(loss_now.item())
         log["test accuracy"].append(float(right))
         log["weight norm"].append(float(norm))
 
@@ -153,9 +153,8 @@ half = next((s for s, a in zip(*signals["test accuracy"], strict=True) if a > 0.
 stages = devsort.find_stages(trajectory, events={"half of the held-out pairs right": half})
 devsort.stage_chart(trajectory, stages, OUT / "stages.png", signals=signals)
 for stage in stages["stages"]:
-    print(
-        f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade"
-    )
+    span = f"{stage['from']:6g} to {stage['to']:6g}"
+    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade")
 full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]

@@ -120,6 +120,8 @@ def _traces(
 class _Trials:
     """Samples the checkpoints at some settings."""
 
+    by_value = True
+
     def __init__(self, work: Work) -> None:
         self.work = work
 

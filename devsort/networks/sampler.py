@@ -72,6 +72,8 @@ class NetworkSampler:
         count: Processes, at most; None: a process a core.
     """
 
+    by_value = True  # functions of notebooks and scripts travel with it
+
     def __init__(self, work: Work, count: int | None = None) -> None:
         self.work, self.count, self.config = work, count, work.config
         self.device = resolve_device(work.device)
@@ -86,7 +88,7 @@ class NetworkSampler:
         self.lanes = min(fit, max(STACKED, self.config.num_chains)) if on_cpu else fit
 
     def __reduce__(self) -> tuple:
-        """Another process makes its own; functions of notebooks and scripts go by value."""
+        """Another process makes its own."""
         return _revived, (cloudpickle.dumps((self.work, self.count)),)
 
     @property

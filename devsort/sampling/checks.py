@@ -6,6 +6,7 @@ decides how it is computed.
 """
 
 import random  # noqa: TID251  its state is kept, nothing is drawn
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,7 +146,8 @@ def _refusal(
         in_dims=(0, None if rows is None else 0),
     )
     try:
-        with torch.enable_grad():
+        # vmap tells of operations that it maps one by one
+        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
             found = mapped(lanes, own)
             if found.requires_grad:
                 torch.autograd.grad(found.sum(), list(lanes.values()), allow_unused=True)
