@@ -1,6 +1,7 @@
 """Jobs as tasks of a Ray cluster, with the face of `jobs.run_jobs`."""
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,6 +10,10 @@ from devsort.errors import UserError
 from devsort.execution.jobs import Together, unheard
 from devsort.execution.processes import Advanced, Work
 
+PATIENCE = 5.0  # seconds to wait for an answer at the address
+# how a client of HTTP/2 begins, and what its server answers with: a frame of settings
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+FRAME, SETTINGS = 9, b"\x04"  # bytes of a frame's head, and its type, the fourth of them
 RETRIES = 3  # of a task whose node or process was lost
 
 
@@ -65,8 +70,12 @@ def run_ray(
         ray.shutdown()
 
 
-def connected(address: str | None) -> Any:
+def connected(address: str | None, who: str = "engine 'ray'") -> Any:
     """Ray, connected to a cluster.
+
+    Args:
+        address: HOST:PORT, or `auto`; None: a cluster on this machine, started if there is none.
+        who: Asks for it, for errors.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
@@ -76,13 +85,43 @@ def connected(address: str | None) -> Any:
         import ray
     except ImportError:
         fix = "run `pip install 'devsort[cluster]'`"
-        raise UserError("engine 'ray' needs Ray, which is not installed", fix) from None
+        raise UserError(f"{who} needs Ray, which is not installed", fix) from None
+    if address is not None:
+        ask(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except (ConnectionError, RuntimeError, ValueError) as e:
         what = f"no Ray cluster answers at {address} ({e})"
         raise UserError(what, "start one with `ray start --head`") from None
     return ray
+
+
+def ask(address: str) -> None:
+    """Asks the port of an address whether a server of gRPC, as Ray's, listens there.
+
+    Ray itself would try for a quarter of an hour, without a word.
+
+    Raises:
+        UserError: The address is none, nobody listens, or something else does.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"--address {address!r} is not understood", "write HOST:PORT, or auto")
+    start = "start one with `ray start --head`, or look at the host and port"
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as there:
+            if os.environ.get("RAY_USE_TLS") == "1":
+                return  # it speaks to no stranger
+            there.settimeout(PATIENCE)
+            there.sendall(PREFACE)
+            found = there.recv(FRAME, socket.MSG_WAITALL)
+    except (OSError, UnicodeError) as e:
+        what = f"no Ray cluster listens at {address} ({e})"
+        raise UserError(what, start) from None
+    if found[3:4] != SETTINGS:
+        raise UserError(f"what listens at {address} is no Ray cluster", start)
 
 
 def _run(work: Work, group: Sequence) -> tuple[list[tuple[Any, Any]], int]:

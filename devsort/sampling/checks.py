@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_map
 
 from devsort.errors import UserError
 from devsort.rng import torch_stream
+from devsort.sampling.lanes import plain_attention
 from devsort.sampling.losses import Loss, adds_up, losses_of, value_at
 from devsort.sampling.modules import Params
 
@@ -146,8 +147,8 @@ def _refusal(
         in_dims=(0, None if rows is None else 0),
     )
     try:
-        # vmap tells of operations that it maps one by one
-        with torch.enable_grad(), warnings.catch_warnings(action="ignore"):
+        # vmap warns of operations that it maps one by one
+        with torch.enable_grad(), plain_attention(), warnings.catch_warnings(action="ignore"):
             found = mapped(lanes, own)
             if found.requires_grad:
                 torch.autograd.grad(found.sum(), list(lanes.values()), allow_unused=True)

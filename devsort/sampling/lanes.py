@@ -5,11 +5,13 @@ is free in part the free entries are written into the constant.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves, tree_map
 
 from devsort.errors import UserError
@@ -19,6 +21,11 @@ from devsort.sampling.modules import Params
 
 UNCONNECTED = "the loss does not depend on the parameters that are free"
 USE_ITS_MODEL = "compute it from the parameters, or the model, that it is given"
+
+
+def plain_attention() -> AbstractContextManager[None]:
+    """Has torch's fused attention be plain products, which vmap maps at once."""
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,8 @@ class Lanes:
     def losses(self, w: Tensor, batch: Any) -> Tensor:
         """(G,), (G, B) or (G, B, …) losses; `batch` holds tensors (G, B, …)."""
         if self.mapped:
-            return self._map()(w, self._constants(len(w)), batch)
+            with plain_attention():
+                return self._map()(w, self._constants(len(w)), batch)
         lanes = range(len(w))
         return torch.stack([self._one(w[g], self._of(g, len(w)), _lane(batch, g)) for g in lanes])
 

@@ -5,19 +5,15 @@ counts once, since it is the task's, and its row once, since it is the folder's.
 """
 
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from devsort.errors import UserError, one_line
+from devsort.execution.cluster import connected
 from devsort.sweep.cell import Job, Outcome, run_cell
 from devsort.sweep.local import Watch
 
-PATIENCE = 5.0  # seconds to wait for an answer at the address
-# how a client of HTTP/2 begins, and what its server answers with: a frame of settings
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
-FRAME, SETTINGS = 9, b"\x04"  # bytes of a frame's head, and its type, the fourth of them
 RETRIES = 3  # of a task whose node or process was lost
 POLL = 1.0  # seconds between looks at the cells that are left
 
@@ -37,7 +33,7 @@ def run_cluster(
     Raises:
         UserError: Ray is not installed or the cluster does not answer.
     """
-    ray = _connected(address)
+    ray = connected(address, "--address")
     task = ray.remote(run_task).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     left = {task.remote(job, os.getcwd()): job for job in jobs}
     try:
@@ -63,52 +59,6 @@ def run_task(job: Job, folder: str) -> Outcome:
         )
     os.chdir(folder)
     return run_cell(job)
-
-
-def _connected(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            "--address needs Ray, which is not installed", "run `pip install 'devsort[cluster]'`"
-        ) from None
-    ask(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as e:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({e})", "start one with `ray start --head`"
-        ) from None
-    return ray
-
-
-def ask(address: str) -> None:
-    """Asks the port of an address whether a server of gRPC, as Ray's, listens there.
-
-    Ray itself would try for a quarter of an hour, without a word.
-
-    Raises:
-        UserError: The address is none, nobody listens, or something else does.
-    """
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise UserError(f"--address {address!r} is not understood", "write HOST:PORT, or auto")
-    start = "start one with `ray start --head`, or look at the host and port"
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as there:
-            if os.environ.get("RAY_USE_TLS") == "1":
-                return  # it speaks to no stranger
-            there.settimeout(PATIENCE)
-            there.sendall(PREFACE)
-            found = there.recv(FRAME, socket.MSG_WAITALL)
-    except (OSError, UnicodeError) as e:
-        what = f"no Ray cluster listens at {address} ({e})"
-        raise UserError(what, start) from None
-    if found[3:4] != SETTINGS:
-        raise UserError(f"what listens at {address} is no Ray cluster", start)
 
 
 def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:

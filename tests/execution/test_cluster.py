@@ -61,5 +61,5 @@ def test_what_the_work_raises_is_raised_here(address):
 
 def test_a_cluster_that_does_not_answer_is_told():
     message = told(connected, "127.0.0.1:1")
-    assert message.startswith("no Ray cluster answers at 127.0.0.1:1")
-    assert message.endswith("start one with `ray start --head`")
+    assert message.startswith("no Ray cluster listens at 127.0.0.1:1 (")
+    assert message.endswith("start one with `ray start --head`, or look at the host and port")
