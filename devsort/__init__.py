@@ -17,7 +17,7 @@ _PUBLIC = {
     "check_units": "devsort.llc.units",
     "from_devinterp": "devsort.llc.devinterp",
     "load_trajectory": "devsort.llc.describe",
-    "to_dataframe": "devsort.llc.describe",
+    "to_dataframe": "devsort.networks.frames",
     "Options": "devsort.networks.trajectory",
     "llc_trajectory": "devsort.networks.trajectory",
     "calibrate": "devsort.networks.calibrate",

@@ -82,7 +82,7 @@ def load_trajectory(path: str | Path) -> xr.Dataset:
     return described(read_store(path, origin)[0])
 
 
-def to_dataframe(trajectory: xr.Dataset) -> "pd.DataFrame":
+def trajectory_frame(trajectory: xr.Dataset) -> "pd.DataFrame":
     """One row a checkpoint and restriction.
 
     Returns:
