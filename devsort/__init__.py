@@ -23,6 +23,7 @@ _PUBLIC = {
     "calibrate": "devsort.networks.calibrate",
     "find_stages": "devsort.networks.stages",
     "stage_chart": "devsort.networks.stages",
+    "compare": "devsort.networks.stages",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from devsort.errors import UserError
+from devsort.stages.compare import side_by_side
 from devsort.stages.config import StagesConfig
 from devsort.stages.detector import detect
 from devsort.stages.report import as_json
@@ -17,6 +18,7 @@ from devsort.stages.trajectory import Trajectory, from_llc, rough_noise
 if TYPE_CHECKING:
     import xarray as xr
 
+MEASURED = ("geometry", "n_beta", "localization", "prior")  # settings that the LLC depends on
 Series = tuple[Sequence[float], Sequence[float]]  # steps and values
 
 
@@ -90,6 +92,37 @@ def stage_chart(
     )
     path = Path(path)
     return save_figure(figure(story), path.parent, path.stem)
+
+
+def compare(found: Mapping[str, tuple["xr.Dataset", Mapping[str, Any]]]) -> dict[str, Any]:
+    """Trajectories side by side, with the intervals of their differences.
+
+    Args:
+        found: Name → trajectory and its stages, two or more; the first is the reference.
+
+    Returns:
+        runs, stages, differences and link, see `devsort.stages.compare.side_by_side`.
+
+    Raises:
+        UserError: There are fewer than two, or they were sampled with other settings, on which the
+            LLC depends.
+    """
+    if len(found) < 2:
+        raise UserError(
+            "compare needs two or more trajectories", "give name → (trajectory, stages)"
+        )
+    first, *_ = (trajectory for trajectory, _ in found.values())
+    for name, (trajectory, _) in found.items():
+        wrong = [k for k in MEASURED if _setting(trajectory, k) != _setting(first, k)]
+        if wrong:
+            what = f"{name} was sampled with another {', '.join(wrong)} than {next(iter(found))}"
+            raise UserError(what, "sample all with the same settings")
+    tables = [{"run": name, **stages["summary"]} for name, (_, stages) in found.items()]
+    return side_by_side(tables, [stages for _, stages in found.values()])
+
+
+def _setting(trajectory: "xr.Dataset", name: str) -> Any:
+    return trajectory.attrs.get("sampler", {}).get(name)
 
 
 def _with_signals(trajectory: Trajectory, signals: Mapping[str, Series]) -> Trajectory:

@@ -6,7 +6,7 @@ import xarray as xr
 from folders import told
 
 from devsort.llc.flags import FLAGS
-from devsort.networks.stages import find_stages, stage_chart
+from devsort.networks.stages import compare, find_stages, stage_chart
 
 STEPS = np.unique(np.round(np.geomspace(1, 10_000, 31)).astype(int))
 X = np.log10(STEPS)
@@ -62,6 +62,24 @@ def test_the_chart_shows_all_that_is_given(tmp_path):
     svg = paths[1].read_text()
     for word in ("attention", "whole model", "accuracy", "probe", "loss (nats)", "LLC of parts"):
         assert word in svg
+
+
+def test_two_trajectories_are_compared_with_intervals():
+    a, b = trajectory(), trajectory(lambda x: np.interp(x, [0, 2, 4], [0, 150, 60]))
+    found = compare({"a": (a, find_stages(a)), "b": (b, find_stages(b))})
+    (difference,) = found["differences"]
+    low, high = difference["peak_llc"]["ci95"]
+    assert low <= 50 <= high and high - low < 10
+    assert (difference["run"], difference["reference"]) == ("b", "a")
+
+
+def test_trajectories_of_other_settings_are_not_compared():
+    a, b = (trajectory().assign_attrs(sampler={"n_beta": n, "prior": 0}) for n in (100, 1000))
+    stages = find_stages(a)
+    what = "b was sampled with another n_beta than a; sample all with the same settings"
+    assert told(compare, {"a": (a, stages), "b": (b, stages)}) == what
+    what = "compare needs two or more trajectories; give name → (trajectory, stages)"
+    assert told(compare, {"a": (a, stages)}) == what
 
 
 REFUSED = {
