@@ -16,7 +16,7 @@ from devsort.llc.estimate import estimate
 from devsort.llc.steps import chosen_steps
 from devsort.llc.trajectory import Job
 from devsort.networks.restrictions import FULL
-from devsort.networks.sampler import NetworkSampler, Work
+from devsort.networks.sampler import NetworkSampler, Work, device_of
 from devsort.networks.sources import source_of
 from devsort.networks.trajectory import Options
 from devsort.rng import torch_stream
@@ -69,7 +69,7 @@ def calibrate(
     late = [step for step in source.steps if step >= 1]
     steps = chosen_steps(late or source.steps, CHECKPOINTS)
     data = None if data is None else as_data(data)
-    masks, device = {FULL: None}, "cpu" if o.device == "auto" else o.device
+    masks, device = {FULL: None}, device_of(o.device)
     work = Work(
         loss, replace(source, steps=tuple(steps)), data, base, masks, {}, o.blocks, device, o.memory
     )

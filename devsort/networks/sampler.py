@@ -6,8 +6,10 @@ from functools import partial
 from typing import Any
 
 import cloudpickle
+import torch
 from torch import Tensor
 
+from devsort.errors import UserError
 from devsort.execution import cores, one_core, resolve_device
 from devsort.llc.trajectory import Job
 from devsort.networks.restrictions import FULL
@@ -76,7 +78,7 @@ class NetworkSampler:
 
     def __init__(self, work: Work, count: int | None = None) -> None:
         self.work, self.count, self.config = work, count, work.config
-        self.device = resolve_device(work.device)
+        self.device = torch.device(work.device)
         on_cpu = self.device.type == "cpu"
         self._held: dict[int, State] = {}
         self._losses: dict[tuple, list[Tensor] | None] = {}
@@ -136,6 +138,22 @@ class NetworkSampler:
         starts = range(0, len(streams), len(chains))
         lanes = [trace.chains(slice(i, i + len(chains))) for i in starts]
         return dict(zip(job.steps, lanes, strict=True))
+
+
+def device_of(name: str) -> str:
+    """The device of a name of torch's, or of `auto`: the GPU where there is one.
+
+    Raises:
+        UserError: There is no such device.
+    """
+    if name in ("auto", "cpu"):
+        return str(resolve_device(name))
+    try:
+        torch.zeros(1, device=name)
+    except Exception as e:  # torch raises many kinds, by device
+        reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
+        raise UserError(f"device {name!r} cannot be used ({reason})", "use auto or cpu") from None
+    return name
 
 
 def _revived(data: bytes) -> NetworkSampler:

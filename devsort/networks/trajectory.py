@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch.utils._pytree import tree_leaves
 
 from devsort.errors import Stale
-from devsort.execution import resolve_device, run_jobs
+from devsort.execution import run_jobs
 from devsort.llc.describe import described
 from devsort.llc.store import Plan, Store, open_store, read_store, table_is_current, write_table
 from devsort.llc.table import make_table
 from devsort.llc.trajectory import Engine, sample_trajectory
 from devsort.networks.restrictions import masks_of
-from devsort.networks.sampler import NetworkSampler, Work
+from devsort.networks.sampler import NetworkSampler, Work, device_of
 from devsort.networks.sources import source_of
 from devsort.sampling import SamplerConfig
 from devsort.sampling.api import one_by_one, refuse_unresolved, row_masks
@@ -47,7 +47,7 @@ class Options:
     Attributes:
         chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing.
         blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`.
-        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        device: A device of torch's, such as `cuda:1`, or `auto` for the GPU where there is one.
         memory: MiB that lanes side by side may take.
         processes: On a CPU; None: one a core.
         engine: `local`, or `ray` for a Ray cluster whose nodes see the checkpoints.
@@ -119,7 +119,7 @@ def _work(
     o: Options,
 ) -> Work:
     refuse_unresolved(config)
-    device = str(resolve_device(o.device))
+    device = device_of(o.device)
     data = None if data is None else as_data(data)
     work = Work(loss, source_of(checkpoints), data, config, {}, {}, o.blocks, device, o.memory)
     first = sampled(work.state(work.source.steps[0]))

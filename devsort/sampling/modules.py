@@ -52,7 +52,8 @@ class ModuleLoss:
 
     def __call__(self, params: Params, batch: Any) -> Any:
         """What the loss gives at these parameters, and at these buffers where they are given."""
-        buffers = {name: params.get(name, b).clone() for name, b in self.buffers.items()}
+        device = next(iter(params.values())).device
+        buffers = {n: params.get(n, b).to(device, copy=True) for n, b in self.buffers.items()}
         tensors = {alias: params.get(name) for alias, name in self.aliases.items()}
         given = {f"network.{name}": t for name, t in {**tensors, **buffers}.items()}
         given = {name: t for name, t in given.items() if t is not None}

@@ -212,3 +212,34 @@ def test_many_chains_are_cut_to_the_memory_that_is_given():
         patched.setattr(sampler.NetworkSampler, "stack", 1)
         part = llc_trajectory(loss(), states, X, config, options=Options(device="cpu"))
     np.testing.assert_allclose(part.loss.values, whole.loss.values, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "nowhere"])
+def test_a_device_that_is_not_there_is_refused(device):
+    states = {1: network(1).state_dict()}
+    message = told(lambda: llc_trajectory(loss(), states, X, options=Options(device=device)))
+    assert message.startswith(f"device {device!r} cannot be used (")
+    assert message.endswith("; use auto or cpu")
+
+
+def test_parts_of_tokens_are_followed_too():
+    """Of the two tokens of an example the first has the loss and the second none."""
+
+    def tokens(model, batch):
+        own = square(model, batch)
+        return torch.stack([2 * own, 0 * own], 1)
+
+    states = {step: network(step).state_dict() for step in STEPS[:2]}
+    first = torch.tensor([[True, False]]).expand(len(X), -1)
+    found = llc_trajectory(
+        module_loss(network(1), tokens)[0],
+        states,
+        X,
+        CONFIG,
+        parts={"first": first, "second": ~first},
+        options=Options(device="cpu"),
+    )
+    np.testing.assert_allclose(
+        found.part_llc.sel(part="first").values, 2 * found.llc.values, rtol=1e-4
+    )
+    assert (found.part_llc.sel(part="second").values == 0).all()
