@@ -100,6 +100,7 @@ def _config(settings: Mapping[str, Any], data: xr.Dataset) -> SamplerConfig:
     every = settings.get("num_steps_bw_draws", 1)
     return SamplerConfig(
         geometry="absolute",
+        sampling_method="sgld",
         lr=max(settings.get("lr", 0.0), 1e-12),
         n_beta=settings["n_beta"],
         localization=settings.get("localization", 0.0),
@@ -153,6 +154,7 @@ def _trace(loss: np.ndarray, init: np.ndarray, config: SamplerConfig) -> Trace:
         work=unknown,
         force=unknown,
         distance=unknown,
+        heating=np.empty((len(kept), 0)),
         burnin_loss=loss[:, :first],
         burnin_init_loss=init[:, :first],
         parts={},

@@ -1,6 +1,7 @@
 """Who samples the checkpoints of any network: lanes of chains and checkpoints side by side."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from devsort.errors import UserError
-from devsort.execution import cores, one_core, resolve_device
+from devsort.execution import cores, one_core, resolve_device, unheard
+from devsort.llc.settle import until_settled
 from devsort.llc.trajectory import Job
 from devsort.networks.restrictions import FULL
 from devsort.networks.sources import Source, State
@@ -105,13 +107,30 @@ class NetworkSampler:
         return self.count or cores()
 
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
-        """The trace of each checkpoint."""
+        """The trace of each checkpoint, with as much burn-in as it needs."""
+
+        def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
+            first = config == self.config  # what a chain takes beyond was not foreseen
+            sampler = self if first else self._with(config)
+            own = Job(tuple(steps), job.restriction)
+            found = [sampler._piece(own, p, advanced if first else unheard) for p in self._pieces()]
+            return {step: Trace.join([piece[step] for piece in found]) for step in own.steps}
+
+        with one_core(), generators_kept(self.device):
+            return until_settled(draw, self.config, job.steps)
+
+    def _with(self, config: SamplerConfig) -> "NetworkSampler":
+        """The same with other settings."""
+        other = copy(self)
+        other.config, other.work = config, replace(self.work, config=config)
+        other._held, other._losses = {}, {}
+        return other
+
+    def _pieces(self) -> list[range]:
+        """The chains, cut to as many as are stacked."""
         chains = self.config.num_chains
         size = chains if self.traits.refusal else min(chains, self.lanes)
-        pieces = [range(i, min(i + size, chains)) for i in range(0, chains, size)]
-        with one_core(), generators_kept(self.device):
-            found = [self._piece(job, piece, advanced) for piece in pieces]
-        return {step: Trace.join([piece[step] for piece in found]) for step in job.steps}
+        return [range(i, min(i + size, chains)) for i in range(0, chains, size)]
 
     def objective(self, steps: tuple[int, ...], name: str, chains: range) -> LossObjective:
         """The lanes of some chains at some checkpoints."""

@@ -47,8 +47,9 @@ def test_every_lane_is_that_of_the_checkpoint_alone(made):
         for name, mask in (("full", None), ("first", {"1.weight": torch.arange(4)[None] == 0})):
             own, params = module_loss(network(step), square)
             key = (step, name_key(name))
-            alone = sample(own, params, X, CONFIG, mask=mask, key=key, parts=PARTS)
             cell = found.sel(checkpoint=step, restriction=name)
+            settled = CONFIG.model_copy(update={"num_burnin_steps": int(cell.burnin_steps)})
+            alone = sample(own, params, X, settled, mask=mask, key=key, parts=PARTS)
             for array in ("loss", "init_loss", "distance"):
                 np.testing.assert_allclose(
                     cell[array].values, getattr(alone, array), rtol=2e-4, atol=2e-5
