@@ -15,6 +15,7 @@ from devsort.sampling.data import as_data, data_size
 from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
 from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
+from devsort.sampling.modules import types_note
 from devsort.sampling.objective import LossObjective, Objective, minibatches
 from devsort.sampling.trace import Trace
 
@@ -60,6 +61,8 @@ def sample(
     """
     config = config or SamplerConfig()
     refuse_unresolved(config)
+    for note in types_note(list(params.values())):
+        warnings.warn(note, stacklevel=2)
     data = None if data is None else as_data(data)
     index = minibatches_of(config, data)
     with generators_kept(next(iter(params.values())).device):

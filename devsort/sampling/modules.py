@@ -50,7 +50,7 @@ class ModuleLoss:
         self.persistent = frozenset(own.state_dict().keys()) & self.buffers.keys()
         self.ignored = tuple(getattr(own, "_keys_to_ignore_on_load_unexpected", None) or ())
 
-    def __call__(self, params: Params, batch: Any) -> Any:
+    def __call__(self, params: Params, batch: Any = None) -> Any:
         """What the loss gives at these parameters, and at these buffers where they are given."""
         device = next(iter(params.values())).device
         buffers = {n: params.get(n, b).to(device, copy=True) for n, b in self.buffers.items()}
@@ -154,8 +154,11 @@ def _notes(module: torch.nn.Module) -> tuple[str, ...]:
     moody = (_DropoutNd, _BatchNorm)
     if any(isinstance(m, moody) and m.training for m in module.modules()):
         notes.append(EVALUATED)
-    small = {p.dtype for p in module.parameters() if p.dtype.itemsize < 4}
-    if small:
-        names = " and ".join(sorted(str(t).removeprefix("torch.") for t in small))
-        notes.append(f"weights of type {names} are sampled in float32")
-    return tuple(notes)
+    return (*notes, *types_note(list(module.parameters())))
+
+
+def types_note(weights: list[Tensor]) -> tuple[str, ...]:
+    """What is said of weights of 16 bits; nothing where there are none."""
+    small = {t.dtype for t in weights if t.is_floating_point() and t.dtype.itemsize < 4}
+    names = " and ".join(sorted(str(t).removeprefix("torch.") for t in small))
+    return (f"weights of type {names} are sampled in float32",) if small else ()

@@ -307,6 +307,19 @@ def test_sixteen_bits_are_sampled_in_float32_and_that_is_said():
     assert params["weight"].dtype == torch.float32
 
 
+def test_sixteen_bits_without_a_module_are_sampled_in_float32_too():
+    params = {"w": torch.tensor([1.0, -2.0, 0.5]).half()}
+    seen = []
+
+    def loss(p, batch):
+        seen.append((p["w"].dtype, batch.dtype))
+        return (batch @ (p["w"] - 1)).square()
+
+    with pytest.warns(UserWarning, match="weights of type float16 are sampled in float32"):
+        sample(loss, params, X.half(), SHORT)
+    assert set(seen) == {(torch.float32, torch.float32)} and params["w"].dtype == torch.float16
+
+
 class Mixed(nn.Module):
     """Casts to the type that half of its weights had."""
 

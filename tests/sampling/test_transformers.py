@@ -36,10 +36,17 @@ def hooked():
 
 
 def bridge():
+    from tokenizers import Tokenizer, models
     from transformer_lens.model_bridge import TransformerBridge
+    from transformers import PreTrainedTokenizerFast
 
+    words = models.WordLevel({str(i): i for i in range(50)}, unk_token="0")
+    special = {"unk_token": "0", "bos_token": "1", "eos_token": "1", "pad_token": "2"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **special)
     with torch.random.fork_rng():
-        return TransformerBridge.boot_transformers("gpt2", hf_model=gpt2())
+        return TransformerBridge.boot_transformers(
+            "gpt2", hf_model=gpt2(), tokenizer=tokenizer, device="cpu"
+        )
 
 
 def own_loss(model, batch):
