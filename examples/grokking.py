@@ -68,7 +68,7 @@ order = torch.randperm(len(pairs))
 seen, held_out = order[: int(0.8 * len(order))], order[int(0.8 * len(order)) :]
 network = Adder()
 optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3, weight_decay=1.0)
-saved = sorted({round(10**x) for x in np.linspace(0, np.log10(STEPS), 5 if SHORT else 26)})
+saved = sorted({round(10**x) for x in np.linspace(0, np.log10(STEPS), 5 if SHORT else 20)})
 log = {"step": [], "train loss": [], "test accuracy": [], "weight norm": []}
 (OUT / "checkpoints").mkdir(parents=True, exist_ok=True)
 for step in range(1, STEPS + 1):
@@ -96,7 +96,7 @@ for step in range(1, STEPS + 1):
 data = (pairs[seen], sums[seen])
 loss, _ = devsort.module_loss(network, each_loss)
 options = devsort.Options(device="cpu", chance_loss=float(np.log(P)))
-config = devsort.SamplerConfig(num_chains=4, num_draws=6 if SHORT else 200, num_burnin_steps=100)
+config = devsort.SamplerConfig(num_chains=4, num_draws=6 if SHORT else 100, num_burnin_steps=50)
 if SHORT:
     config = config.model_copy(update={"num_burnin_steps": 2})
 else:
@@ -117,7 +117,7 @@ trajectory = devsort.llc_trajectory(
     OUT / "checkpoints",
     data,
     config,
-    restrictions={"embedding": "embed.*", "readout": "out.*"},
+    restrictions={"embedding": "embed.*"},
     store=OUT / "llc.zarr",
     options=options,
 )

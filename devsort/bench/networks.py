@@ -133,7 +133,7 @@ def ours(of: Subject, config: SamplerConfig, device: str) -> Timed:
 
 def _ticked(sampler: NetworkSampler, job: Job, _: Advanced) -> tuple[list[float], np.ndarray]:
     ticks: list[float] = []
-    (trace,) = sampler(job, lambda _: ticks.append(now(sampler.device))).values()
+    (trace,) = sampler.drawn(job, lambda _: ticks.append(now(sampler.device))).values()
     return ticks, trace.rise.mean(1)
 
 

@@ -14,7 +14,7 @@ from devsort.execution import Advanced, progress, run_jobs
 from devsort.llc import calibrate as grid
 from devsort.llc.estimate import estimate
 from devsort.llc.steps import chosen_steps
-from devsort.llc.trajectory import Job
+from devsort.llc.trajectory import Job, stacks
 from devsort.networks.restrictions import FULL
 from devsort.networks.sampler import NetworkSampler, Work, device_of
 from devsort.networks.sources import source_of
@@ -132,9 +132,9 @@ class _Trials:
         """The trace of each checkpoint."""
         with warnings.catch_warnings(action="ignore"):
             sampler = NetworkSampler(replace(self.work, config=point))
-            found: dict[int, Trace] = {}
-            for step in self.work.source.steps:
-                found |= sampler(Job((step,), FULL), advanced)
+            steps, found = self.work.source.steps, {}
+            for stack in stacks(len(steps), sampler.stack, 1):
+                found |= sampler.drawn(Job(tuple(steps[i] for i in stack), FULL), advanced)
         return found
 
 

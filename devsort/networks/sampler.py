@@ -113,11 +113,15 @@ class NetworkSampler:
             first = config == self.config  # what a chain takes beyond was not foreseen
             sampler = self if first else self._with(config)
             own = Job(tuple(steps), job.restriction)
-            found = [sampler._piece(own, p, advanced if first else unheard) for p in self._pieces()]
-            return {step: Trace.join([piece[step] for piece in found]) for step in own.steps}
+            return sampler.drawn(own, advanced if first else unheard)
 
+        return until_settled(draw, self.config, job.steps)
+
+    def drawn(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
+        """The trace of each checkpoint, with the burn-in of the settings."""
         with one_core(), generators_kept(self.device):
-            return until_settled(draw, self.config, job.steps)
+            found = [self._piece(job, piece, advanced) for piece in self._pieces()]
+        return {step: Trace.join([piece[step] for piece in found]) for step in job.steps}
 
     def _with(self, config: SamplerConfig) -> "NetworkSampler":
         """The same with other settings."""
