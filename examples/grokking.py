@@ -103,7 +103,8 @@ else:
     late = {step: OUT / "checkpoints" / f"step-{step}.pt" for step in saved if step >= 10}
     found = devsort.calibrate(loss, late, data, config, options=options)
     print(found)
-    config = found.config
+    # a chain that needs more burn-in goes on by itself
+    config = found.config.model_copy(update={"num_burnin_steps": config.num_burnin_steps})
 
 # %% [markdown]
 # ## The trajectory
