@@ -53,7 +53,9 @@ def each_loss(params, batch):
 
 
 params = {"W": 0.3 * torch.randn(DIMENSIONS, FEATURES, generator=rng), "b": torch.zeros(FEATURES)}
-saved = sorted({round(10**s) for s in np.linspace(0, np.log10(STEPS), 5 if SHORT else 24)})
+saved = sorted(
+    {round(10**s) for s in np.linspace(0 if SHORT else 2, np.log10(STEPS), 5 if SHORT else 14)}
+)
 checkpoints = {}
 for step in range(1, STEPS + 1):
     moving = {name: p.clone().requires_grad_() for name, p in params.items()}
@@ -76,9 +78,9 @@ config = devsort.SamplerConfig(
     lr=1e-4,
     localization=3,
     num_chains=8,
-    num_draws=10 if SHORT else 800,
-    num_burnin_steps=2 if SHORT else 400,
-    batch_size=256,
+    num_draws=10 if SHORT else 300,
+    num_burnin_steps=2 if SHORT else 200,
+    batch_size=128,
 )
 trajectory = devsort.llc_trajectory(
     each_loss, checkpoints, x, config, store=OUT / "llc.zarr", options=devsort.Options(device="cpu")
