@@ -159,7 +159,7 @@ def _network(chosen: Settings) -> Work:
 
     def settings(turn: int) -> SamplerConfig:
         drawn = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "seed": turn}
-        return SamplerConfig(geometry="absolute", **drawn)
+        return SamplerConfig(geometry="absolute", lr=networks.LR, **drawn)
 
     config = settings(0)
     return Work(
