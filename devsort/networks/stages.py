@@ -50,11 +50,9 @@ def find_stages(
     if own:
         found = _with_signals(found, own)
     told = [_event(name, at) for name, at in (events or {}).items()]
-    return {
-        **as_json(detect(found, config), events=told),
-        "summary": summary(trajectory),
-        "notes": [*trajectory.attrs.get("notes", []), *found.notes],
-    }
+    value = as_json(detect(found, config), events=told)
+    notes = [*trajectory.attrs.get("notes", []), *found.notes, *value.get("notes", [])]
+    return {**value, "summary": summary(trajectory), "notes": notes}
 
 
 def stage_chart(
