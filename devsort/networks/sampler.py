@@ -85,7 +85,8 @@ class NetworkSampler:
         self._held: dict[int, State] = {}
         self._losses: dict[tuple, list[Tensor] | None] = {}
         self.fewest = STACKS if on_cpu else 1
-        first = self.objective(work.source.steps[:1], FULL, range(1))
+        one_step = self.config.model_copy(update={"num_draws": 1, "num_burnin_steps": 0})
+        first = self._with(one_step).objective(work.source.steps[:1], FULL, range(1))
         self.probe = check_start(first)
         self.traits = first.traits
         fit = max(1, work.memory * 2**20 // first.lane_bytes)

@@ -104,3 +104,51 @@ def test_what_is_none_of_its_draws_is_refused(what):
     assert message.endswith(
         "give the DataTree of devinterp.slt.sampling.sample(), or the path of its output"
     )
+
+
+def test_draws_that_devinterp_itself_wrote(tmp_path):
+    """A table of bigrams, sampled by devinterp, read from its folder and paired."""
+    import torch
+    from datasets import Dataset
+    from devinterp.slt.sampling import sample
+    from torch.nn import functional as F
+
+    rows = stream(0, "bigrams").integers(0, 5, (64, 7))
+    counts = np.zeros((5, 5)) + 0.5
+    np.add.at(counts, (rows[:, :-1].ravel(), rows[:, 1:].ravel()), 1)
+    model = torch.nn.Embedding(5, 5)
+    with torch.no_grad():
+        model.weight.copy_(torch.from_numpy(np.log(counts)).float())
+
+    def losses(module, ids):
+        return F.cross_entropy(module(ids[:, :-1]).mT, ids[:, 1:], reduction="none")
+
+    def start(ids):
+        with torch.no_grad():
+            return losses(model, torch.from_numpy(ids)).numpy()
+
+    data = Dataset.from_dict({"input_ids": rows}).with_format("torch")
+    sample(
+        model,
+        data,
+        observables={"probe": (data, 2)},
+        lr=1e-3,
+        n_beta=200.0,
+        localization=1.0,
+        num_chains=2,
+        num_draws=20,
+        num_burnin_steps=5,
+        batch_size=8,
+        loss_fn=losses,
+        device="cpu",
+        output_path=tmp_path / "draws.zarr",
+    )
+    found = from_devinterp(tmp_path / "draws.zarr", start)
+    tree = xr.open_datatree(tmp_path / "draws.zarr", engine="zarr", consolidated=False)
+    ids = tree["sampling_input_ids_micro"].values[:, 5:]
+    loss = tree["sampling_loss_micro"].values[:, 5:].astype(float)
+    own = start(ids.reshape(-1, 7)).reshape(loss.shape)
+    assert found.estimates["sampling"].llc == pytest.approx(200 * (loss - own).mean(), rel=1e-5)
+    probe = tree["loss_probe"].values.mean() - start(tree["input_ids_probe"].values).mean()
+    assert found.estimates["probe"].llc == pytest.approx(200 * probe, rel=1e-4)
+    assert any("burn-in" in note for note in found.notes)
