@@ -1,7 +1,6 @@
 """Who samples the checkpoints of any network: lanes of chains and checkpoints side by side."""
 
 from collections.abc import Callable, Collection, Mapping
-from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -126,7 +125,8 @@ class NetworkSampler:
 
     def _with(self, config: SamplerConfig) -> "NetworkSampler":
         """The same with other settings."""
-        other = copy(self)
+        other = object.__new__(NetworkSampler)  # a copy would go the way of another process
+        other.__dict__.update(self.__dict__)
         other.config, other.work = config, replace(self.work, config=config)
         other._held, other._losses = {}, {}
         return other
