@@ -25,7 +25,7 @@ from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
 from devsort.sampling.objective import LossObjective
 
-STACKS = 8  # at least, where there are several cores: an interruption costs little
+STACKS = 2  # at least, on a CPU, so that two cores share them
 STACKED = 16  # lanes side by side on a CPU, at most; beyond it vmap gains nothing
 ALONE = 2_000  # chain-steps that one process does before others pay for their start
 Advanced = Callable[[int], None]
