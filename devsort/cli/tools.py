@@ -84,7 +84,7 @@ def trajectory(
 ) -> None:
     """Estimate the LLC of a network of your own over training, with stages and chart.
 
-    Example: devsort trajectory examples/spec.py
+    Example: devsort trajectory examples/spec/spec.py
     """
     from devsort.networks.spec import run_spec, table
 

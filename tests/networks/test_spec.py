@@ -7,6 +7,7 @@ from commands import devsort
 from gates import save
 
 import devsort as package
+from devsort.networks.spec import REQUIRED, _names
 
 SPEC = """
 import torch
@@ -37,6 +38,17 @@ def test_a_spec_gives_trajectory_stages_and_chart(tmp_path):
     again = devsort("trajectory", path)
     assert again.code == 0 and "nats/decade" in again.out
     assert again.out.count("\n") > len(value["trajectory"])
+
+
+def test_the_spec_of_the_help_is_a_spec(tmp_path):
+    """Its names are known ones; the page's test runs the same network."""
+    assert "devsort trajectory examples/spec/spec.py" in devsort("trajectory", "--help").out
+    path = Path(__file__).parents[2] / "examples" / "spec" / "spec.py"
+    before = sorted(path.parent.iterdir())
+    names = _names(path)
+    assert {*REQUIRED, "data", "config", "restrictions", "signals", "events"} <= names.keys()
+    assert sorted(names["checkpoints"]) == [1, 4, 16, 64, 128, 256]
+    assert [p for p in sorted(path.parent.iterdir()) if p.name != "__pycache__"] == before
 
 
 def test_a_spec_that_cannot_be_used_is_refused_in_one_line(tmp_path):
