@@ -1,7 +1,7 @@
 """A network of your own for `devsort trajectory examples/spec/spec.py`.
 
-The file names what `devsort.llc_trajectory` takes, and signals and events for what follows. Here the
-checkpoints are made on the way; yours lie in a folder.
+The file names what `devsort.llc_trajectory` takes, and signals and events for what follows. Here
+the checkpoints are made on the way; yours lie in a folder.
 """
 
 import torch
