@@ -54,7 +54,7 @@ def each_loss(params, batch):
 
 params = {"W": 0.3 * torch.randn(DIMENSIONS, FEATURES, generator=rng), "b": torch.zeros(FEATURES)}
 saved = sorted(
-    {round(10**s) for s in np.linspace(0 if SHORT else 2, np.log10(STEPS), 5 if SHORT else 14)}
+    {round(10**s) for s in np.linspace(0 if SHORT else 2, np.log10(STEPS), 5 if SHORT else 10)}
 )
 checkpoints = {}
 for step in range(1, STEPS + 1):
