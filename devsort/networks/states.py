@@ -16,7 +16,8 @@ from devsort.sampling.losses import Loss
 from devsort.sampling.modules import ModuleLoss
 
 State = dict[str, Tensor]
-WRAPPERS = ("module.", "_orig_mod.")  # of data parallelism and of torch.compile
+# of data parallelism, torch.compile, FSDP and activation checkpointing
+WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 MOST = 3  # names that a refusal tells
 
 
@@ -31,11 +32,13 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
     Raises:
         UserError: Names or shapes are not those of the module, or tied weights differ.
     """
-    state = _without(dict(state), WRAPPERS)
+    bare = _without(dict(state), WRAPPERS)
     if not isinstance(loss, ModuleLoss):
-        return state
+        return bare
     expected = {*loss.aliases, *loss.buffers}
-    state = _common_prefix_off(state, expected)
+    given = [_common_prefix_off(names, expected) for names in (dict(state), bare)]
+    # a network may have a part that is called `module` itself
+    state = max(given, key=lambda names: len(expected & names.keys()))
     _check_unknown(state, expected, loss.ignored, where)
     found = _parameters(state, loss, where)
     missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*found, *state}]

@@ -134,6 +134,14 @@ def test_wrappers_names_are_taken_off(prefix):
     assert all((t == 2).all() for name, t in found.items() if "tracked" not in name)
 
 
+def test_a_part_of_the_network_may_be_called_as_a_wrapper():
+    net = nn.ModuleDict({"module": nn.Linear(2, 1), "norm": nn.LayerNorm(1)})
+    loss = module_loss(net, lambda model, batch: model["norm"](model["module"](batch)))[0]
+    assert set(fitted(net.state_dict(), loss, "c")) == set(loss.params)
+    wrapped = {f"module.{name}": t for name, t in net.state_dict().items()}
+    assert set(fitted(wrapped, loss, "c")) == set(loss.params)
+
+
 @pytest.mark.parametrize("left_out", ["encode.weight", "decode.weight"])
 def test_a_tied_weight_may_come_under_either_name(left_out):
     state = {name: t for name, t in tied().items() if name != left_out}
