@@ -94,13 +94,14 @@ for step in range(1, STEPS + 1):
 
 # %%
 data = (pairs[seen], sums[seen])
+checkpoints = {step: OUT / "checkpoints" / f"step-{step}.pt" for step in saved}
 loss, _ = devsort.module_loss(network, each_loss)
 options = devsort.Options(device="cpu", chance_loss=float(np.log(P)))
 config = devsort.SamplerConfig(num_chains=4, num_draws=6 if SHORT else 100, num_burnin_steps=50)
 if SHORT:
     config = config.model_copy(update={"num_burnin_steps": 2})
 else:
-    late = {step: OUT / "checkpoints" / f"step-{step}.pt" for step in saved if step >= 10}
+    late = {step: path for step, path in checkpoints.items() if step >= 10}
     found = devsort.calibrate(loss, late, data, config, options=options)
     print(found)
     # a chain that needs more burn-in goes on by itself
@@ -115,7 +116,7 @@ else:
 # %%
 trajectory = devsort.llc_trajectory(
     loss,
-    OUT / "checkpoints",
+    checkpoints,
     data,
     config,
     restrictions={"embedding": "embed.*"},
@@ -135,7 +136,7 @@ print(devsort.to_dataframe(trajectory)[["step", "restriction", "llc", "se", "fla
 
 def effective_dimension(step):
     """(Σ s²)² / Σ s⁴ of the embedding at a checkpoint."""
-    state = torch.load(OUT / "checkpoints" / f"step-{step}.pt", weights_only=True)
+    state = torch.load(checkpoints[step], weights_only=True)
     power = torch.linalg.svdvals(state["embed.weight"]).square()
     return float(power.sum() ** 2 / power.square().sum())
 

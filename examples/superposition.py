@@ -74,6 +74,7 @@ for step in range(1, STEPS + 1):
 # %%
 config = devsort.SamplerConfig(
     geometry="absolute",
+    sampling_method="baoab",
     n_beta=3000,
     lr=1e-4,
     localization=3,

@@ -6,6 +6,7 @@ Stages and events above; below loss, LLC, per-head LLC and head-mode scores over
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Z95 = 1.96
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
+NARROW = 14  # characters of a label that a low panel holds
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
 
 
@@ -161,7 +163,7 @@ def _scores(ax: Axes, story: Story) -> None:
 
 def _signal(name: str, ax: Axes, story: Story) -> None:
     ax.plot(story.signals[name].step, story.signals[name].value, color=style.PALETTE[0], lw=1.2)
-    ax.set_ylabel(name)
+    ax.set_ylabel(fill(name, NARROW))
 
 
 PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}

@@ -1,6 +1,7 @@
 """Language models of Hugging Face and TransformerLens, as they come out of the box."""
 
 import warnings
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -42,8 +43,11 @@ def bridge():
 
     words = models.WordLevel({str(i): i for i in range(50)}, unk_token="0")
     special = {"unk_token": "0", "bos_token": "1", "eos_token": "1", "pad_token": "2"}
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **special)
-    with torch.random.fork_rng():
+    with TemporaryDirectory() as folder, torch.random.fork_rng():
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), **special).save_pretrained(
+            folder
+        )
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         return TransformerBridge.boot_transformers(
             "gpt2", hf_model=gpt2(), tokenizer=tokenizer, device="cpu"
         )
