@@ -16,7 +16,7 @@
 # others much later (grokking). What does the local learning coefficient (LLC) do meanwhile, and do
 # cheap measures say the same?
 #
-# Run it: `python examples/grokking.py`. It takes two to three minutes on two cores.
+# Run it: `python examples/grokking.py`. It takes one to two minutes on one core.
 
 # %%
 import os
@@ -161,3 +161,14 @@ full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]
     print(f"rank correlation of the LLC with {name}: {rank:+.2f}")
+
+# %% [markdown]
+# ## What was learned
+#
+# - The LLC is highest where the training pairs are known by heart (213 ± 46 at step 122, flagged)
+#   and falls while the held-out pairs are learned, to 91 ± 5 at the end; that of the embedding goes
+#   from 69 ± 5 to 36 ± 2. The network that generalises is the simpler one.
+# - The fall begins at step 124 (123 to 160), long before half of the held-out pairs are right, at
+#   602. The weight norm turns with the LLC, the effective dimension only after step 400.
+# - Between steps 25 and 81 the estimates are negative and flagged: the network is no minimum of
+#   anything there, and a chain goes on learning. An LLC at such a checkpoint says nothing.

@@ -137,3 +137,9 @@ stages = devsort.find_stages(trajectory)
 devsort.stage_chart(trajectory, stages, OUT / "stages.png")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}, loss {stage['loss']}")
+
+# %% [markdown]
+# ## What was learned
+#
+# Entries of a fused weight are restrictions like any other, so heads need no hooks. Look at the
+# flags before the curves: `chance_level` and `negative` mark the checkpoints of early training.

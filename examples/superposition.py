@@ -18,7 +18,8 @@
 # the number of curved directions, which the Hessian counts. A regular hexagon has 12 + 6 weights
 # and one rotation: (18 − 1) / 2 = 8.5.
 #
-# Run it: `python examples/superposition.py`. It takes about a minute on two cores.
+# Run it: `python examples/superposition.py`. It takes about a minute on one
+# core.
 
 # %%
 import os
@@ -74,7 +75,6 @@ for step in range(1, STEPS + 1):
 # %%
 config = devsort.SamplerConfig(
     geometry="absolute",
-    sampling_method="baoab",
     n_beta=3000,
     lr=1e-4,
     localization=3,
@@ -119,3 +119,11 @@ stages = devsort.find_stages(trajectory)
 devsort.stage_chart(trajectory, stages, OUT / "stages.png")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}")
+
+# %% [markdown]
+# ## What was learned
+#
+# - From step 840 on the network rests at the hexagon. The quadratic value there is 8.44 at these
+#   settings, and six checkpoints give 8.4 to 9.5 ± 0.4: a mean of 9.1, some 7 % high, as SGLD is
+#   with this step and these minibatches.
+# - Before it the estimates are negative and not converged, and say so.
