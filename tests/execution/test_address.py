@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 import pytest
 from folders import told
 
-from devsort.sweep import cluster
-from devsort.sweep.cluster import ask
+from devsort.execution import cluster
+from devsort.execution.cluster import ask
 
 START = "start one with `ray start --head`, or look at the host and port"
 SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # an empty frame of settings of HTTP/2
