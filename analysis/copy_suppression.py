@@ -17,7 +17,7 @@ from devsort.sorting.heads.function import head_function
 from devsort.sorting.model import infer_shape
 from devsort.sorting.run import open_run
 from devsort.sorting.task import eval_batch
-from devsort.storage.weights import load_weights
+from devsort.sorting.weight_files import read_network
 
 
 def main():
@@ -65,7 +65,7 @@ def network(arguments):
     if arguments.planted:
         return planted.draw_network("suppression", task, ModelConfig(), seed=0, index=0)[0], task
     if arguments.weights:
-        return load_weights(arguments.weights), task
+        return read_network(arguments.weights, task).params, task
     run = open_run(arguments.run)
     return load_checkpoint(run, trained_steps(run)[-1]), run.config.task
 

@@ -15,6 +15,15 @@ _PUBLIC = {
     "sample": "devsort.sampling",
     "estimate": "devsort.llc",
     "check_units": "devsort.llc.units",
+    "from_devinterp": "devsort.llc.devinterp",
+    "load_trajectory": "devsort.llc.describe",
+    "to_dataframe": "devsort.networks.frames",
+    "Options": "devsort.networks.trajectory",
+    "llc_trajectory": "devsort.networks.trajectory",
+    "calibrate": "devsort.networks.calibrate",
+    "find_stages": "devsort.networks.stages",
+    "stage_chart": "devsort.networks.stages",
+    "compare": "devsort.networks.stages",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -17,9 +17,7 @@ from runs import TINY, Smoke, smoke_run
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Smoke:
     """The finished run of the session, figures included."""
-    return smoke_run(
-        tmp_path_factory.mktemp("session"), ("train", "llc", "heads", "stages", "chart")
-    )
+    return smoke_run(tmp_path_factory.mktemp("session"))
 
 
 @pytest.fixture(autouse=True)

@@ -73,7 +73,7 @@ class Smoke(NamedTuple):
 
 
 def smoke_run(
-    folder: Path, commands: tuple[str, ...] = ("train", "llc", "heads", "stages")
+    folder: Path, commands: tuple[str, ...] = ("train", "llc", "heads", "stages", "chart")
 ) -> Smoke:
     """runs/smoke with few SGLD draws, taken through the pipeline by commands with --json."""
     path = folder / "smoke"

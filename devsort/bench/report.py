@@ -1,7 +1,6 @@
 """`devsort bench`: the contenders in turns, and a row for each kind of work and peer."""
 
 import platform
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from devsort.bench import floor, samplers, trainers
-from devsort.bench.timing import Timed
+from devsort.bench import floor, networks, samplers, trainers
+from devsort.bench.timing import Contender, Timed, Work
 from devsort.errors import UserError
 from devsort.execution import cores, progress, resolve_device, torch_threads
+from devsort.sampling import SamplerConfig
 from devsort.sorting.config import default_config
 from devsort.sorting.model import Params, Shape, model_shape
 from devsort.sorting.run import Run
@@ -24,7 +24,6 @@ SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
 # a GPU's memory over what its lanes may take; the rest is for what each checkpoint freezes, and the
 # noise
 FILL = 6
-Contender = Callable[[int], Timed]  # of the number of the turn
 
 
 @dataclass(frozen=True)
@@ -50,22 +49,6 @@ class Settings:
     warm_steps: int = 200
     device: str = "cpu"
     overrides: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Work:
-    """One kind of work.
-
-    Ours, the peers by name, the flops of a unit, and the test whether two answers agree.
-    """
-
-    what: str
-    batch: int
-    unit: str
-    flops: int
-    ours: Contender
-    peers: dict[str, Contender]
-    agreement: Callable[[list[np.ndarray], list[np.ndarray]], dict[str, Any]]
 
 
 def run_bench(chosen: Settings) -> dict[str, Any]:
@@ -102,21 +85,9 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
 def table(value: dict[str, Any]) -> str:
     """The result for a reader."""
     machine = value["machine"]
-    header = (
-        "what",
-        "batch",
-        "peer",
-        "devsort",
-        "peer's",
-        "ratio",
-        "ratio's spread",
-        "floor",
-        "of floor",
-        "unit",
-        "",
-    )
-    lines = [header] + [_cells(row) for row in value["rows"]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    head = "what,batch,peer,devsort,peer's,ratio,ratio's spread,floor,of floor,unit,"
+    lines = [tuple(head.split(","))] + [_cells(row) for row in value["rows"]]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
@@ -179,7 +150,31 @@ def _works(chosen: Settings) -> list[Work]:
         for batch in chosen.batches
         for name in chosen.restrictions
     ]
-    return [*sampled, _training(base, chosen.train_steps)]
+    return [*sampled, _network(chosen), _training(base, chosen.train_steps)]
+
+
+def _network(chosen: Settings) -> Work:
+    """The two-layer transformer of a user's, at the sampler's default batch."""
+    of = networks.subject(resolve_device(chosen.device))
+
+    def settings(turn: int) -> SamplerConfig:
+        drawn = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "seed": turn}
+        return SamplerConfig(geometry="absolute", lr=networks.LR, **drawn)
+
+    config = settings(0)
+    return Work(
+        what="sampler transformer",
+        batch=config.batch_size,
+        unit="chain-steps/s",
+        flops=networks.flops(of, config.batch_size),
+        ours=lambda turn: networks.ours(of, settings(turn), chosen.device),
+        peers={
+            f"devinterp {_version('devinterp')}": lambda turn: networks.devinterp(
+                of, settings(turn), chosen.device
+            )
+        },
+        agreement=same_means,
+    )
 
 
 def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:

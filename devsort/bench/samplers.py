@@ -33,14 +33,14 @@ def ours(run: Run, name: str, params: Params) -> Timed:
     on_gpu = sampler.device.type == "cuda"
     size, count = sampler.stack, 1 if on_gpu else cores()
     stacks = [range(i * size, (i + 1) * size) for i in range(count)]
-    turns = _side_by_side(partial(_ticked, sampler, name, params), stacks)
+    turns = side_by_side(partial(_ticked, sampler, name, params), stacks)
     lanes = min(sampler.lanes, size * sampler.config.num_chains)
     started = graphs.PLAIN if on_gpu else 0  # there the first replay, after the capture
     rate = rate_of([ticks[started:] for ticks, _ in turns], lanes)
     return Timed(rate, np.mean([rise for _, rises in turns for rise in rises], 0))
 
 
-def _side_by_side(work: Work, jobs: Sequence) -> list:
+def side_by_side(work: Work, jobs: Sequence) -> list:
     """Results of jobs that begin together, each in a process; of a single one in this process."""
     with crew(work, len(jobs) if len(jobs) > 1 else 0) as members:
         for member, job in zip(members, jobs, strict=False):

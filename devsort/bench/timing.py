@@ -1,8 +1,9 @@
-"""What one contender's turn gives."""
+"""What is timed, and what one contender's turn gives."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,25 @@ class Timed:
 
     rate: float
     values: np.ndarray
+
+
+Contender = Callable[[int], Timed]  # of the number of the turn
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of work.
+
+    Ours, the peers by name, the flops of a unit, and the test whether two answers agree.
+    """
+
+    what: str
+    batch: int
+    unit: str
+    flops: int
+    ours: Contender
+    peers: dict[str, Contender]
+    agreement: Callable[[list[np.ndarray], list[np.ndarray]], dict[str, Any]]
 
 
 def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:

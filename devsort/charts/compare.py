@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from devsort.charts import ribbon, style
-from devsort.charts.stage_chart import Story
+from devsort.charts.stage_chart import FLAG, Story, flag_handle
 
 ROW = 0.36  # inches of a ribbon: two lines of a name
 LINES = ("-", "--", "-.", ":")
@@ -40,7 +40,7 @@ def figure(stories: Mapping[str, Story]) -> Figure:
     axes[1].set_yscale("log")
     axes[1].yaxis.set_minor_locator(NullLocator())
     axes[2].set_ylim(bottom=min(0.0, *(1.1 * float(s.llc.value.min()) for s in stories.values())))
-    axes[2].legend(loc="best")
+    _legend(axes[2])
     axes[3].set_ylim(-0.04, 1.04)
     axes[3].set_xlabel("training step")
     fig.align_ylabels(list(axes[1:]))
@@ -53,9 +53,19 @@ def _curves(axes: Sequence[Axes], story: Story, look: Mapping[str, Any]) -> None
     llc = story.llc
     axes[1].plot(llc.step, llc.value, lw=1.2, **look)
     axes[1].fill_between(llc.step, *llc.ci95.T, color=look["color"], alpha=0.25, lw=0)
+    if llc.flagged is not None and llc.flagged.any():
+        axes[1].plot(llc.step[llc.flagged], llc.value[llc.flagged], **FLAG)
     split = story.scores.get("vocabulary_splitting")
     if split:
         axes[2].plot(split.step, split.value, lw=1.2, **look)
+
+
+def _legend(ax: Axes) -> None:
+    """The runs, and what a cross stands for where there is one."""
+    handles, labels = ax.get_legend_handles_labels()
+    if any(line.get_marker() == FLAG["marker"] for line in ax.lines):
+        handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
+    ax.legend(handles, labels, loc="best")
 
 
 def _ribbons(ax: Axes, stories: Mapping[str, Story]) -> None:

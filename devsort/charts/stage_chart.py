@@ -5,6 +5,8 @@ Stages and events above; below loss, LLC, per-head LLC and head-mode scores over
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 Z95 = 1.96
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
+NARROW = 14  # characters of a label that a low panel holds
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
 
 
@@ -42,15 +45,17 @@ class Story:
         stages: The JSON object of `devsort stages`.
         llc: LLC of the whole model, in nats.
         loss: Loss in nats, or None.
-        heads: LLC of each head, by head number.
+        heads: LLC of each head, or of another part of the weights, by its label.
         scores: Head-mode scores by name.
+        signals: Other measures by name, each with a panel of its own.
     """
 
     stages: Mapping[str, Any]
     llc: Curve
     loss: Curve | None = None
-    heads: dict[int, Curve] = field(default_factory=dict)
+    heads: dict[str, Curve] = field(default_factory=dict)
     scores: dict[str, Curve] = field(default_factory=dict)
+    signals: dict[str, Curve] = field(default_factory=dict)
 
 
 def from_datasets(
@@ -62,7 +67,9 @@ def from_datasets(
     """
     restrictions = [str(r) for r in llc.restriction.values]
     per_head = {
-        int(r[1:]): llc_curve(llc, r) for r in restrictions if r[0] == "h" and r[1:].isdigit()
+        f"head {int(r[1:])}": llc_curve(llc, r)
+        for r in restrictions
+        if r[0] == "h" and r[1:].isdigit()
     }
     step = heads.checkpoint.values.astype(float)
     scores = {
@@ -101,7 +108,8 @@ def figure(story: Story) -> Figure:
     """The finished figure; panels without data are left out."""
     panels = ["ribbon", *(["loss"] if story.loss else []), "llc"]
     panels += (["heads"] if story.heads else []) + (["scores"] if story.scores else [])
-    heights = [HEIGHT[p] for p in panels]
+    panels += list(story.signals)
+    heights = [HEIGHT.get(p, HEIGHT["scores"]) for p in panels]
     fig = Figure(figsize=(style.WIDTH, sum(heights)), layout="constrained")
     fig.get_layout_engine().set(hspace=0.02, h_pad=0.03)
     column = fig.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
@@ -110,7 +118,7 @@ def figure(story: Story) -> Figure:
     column[-1].set_xlabel("training step")
     for name, ax in zip(panels[1:], column[1:], strict=True):
         ribbon.shade(ax, story.stages)
-        PANELS[name](ax, story)
+        PANELS.get(name, partial(_signal, name))(ax, story)
     fig.align_ylabels(list(column))
     heights[0] = LINE_HEIGHT * ribbon.draw(column[0], story.stages)
     column[0].get_gridspec().set_height_ratios(heights)
@@ -129,16 +137,17 @@ def _llc(ax: Axes, story: Story) -> None:
     _band(ax, story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
     handles, labels = ax.get_legend_handles_labels()
     if story.llc.flagged is not None and story.llc.flagged.any():
-        handles, labels = [*handles, _flag_handle()], [*labels, "flagged estimate"]
+        handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
     ax.legend(handles, labels, loc="best", ncols=2)
     ax.set_ylabel("LLC (nats)")
 
 
 def _heads(ax: Axes, story: Story) -> None:
-    for head, curve in story.heads.items():
-        _band(ax, curve, style.head_colour(head), f"head {head}", "os^Dv<>p"[head % 8])
+    for i, (label, curve) in enumerate(story.heads.items()):
+        _band(ax, curve, style.head_colour(i), label, "os^Dv<>p"[i % 8])
     ax.legend(loc="best", ncols=min(len(story.heads), 4))
-    ax.set_ylabel("head LLC (nats)")
+    heads = all(label.startswith("head ") for label in story.heads)
+    ax.set_ylabel("head LLC (nats)" if heads else "LLC of parts (nats)")
 
 
 def _scores(ax: Axes, story: Story) -> None:
@@ -150,6 +159,11 @@ def _scores(ax: Axes, story: Story) -> None:
     ax.set_yticks([0, 0.5, 1])
     ax.legend(loc="best")
     ax.set_ylabel("head-mode score")
+
+
+def _signal(name: str, ax: Axes, story: Story) -> None:
+    ax.plot(story.signals[name].step, story.signals[name].value, color=style.PALETTE[0], lw=1.2)
+    ax.set_ylabel(fill(name, NARROW))
 
 
 PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
@@ -171,5 +185,6 @@ def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
 FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.FLAG}
 
 
-def _flag_handle() -> Line2D:
+def flag_handle() -> Line2D:
+    """What stands for a flagged estimate in a legend."""
     return Line2D([], [], **FLAG)

@@ -1,5 +1,6 @@
 """The entry point of the command line: exit codes, interruptions, and how results are printed."""
 
+import io
 import json
 import math
 import os
@@ -11,16 +12,11 @@ from typing import Annotated, Any
 
 import typer
 
+from devsort import __version__
 from devsort.cli.refusals import users_error
 from devsort.errors import Interrupted, UserError
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    help="Developmental interpretability on a transformer that sorts lists. "
-    "RUN is the path of a run folder.",
-)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # exit code 128 + signal: 130, 143
 INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -28,7 +24,31 @@ INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 JsonOpt = Annotated[
     bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
 ]
+SetOpt = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
+]
 ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"devsort {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def every(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="print the version and end"
+        ),
+    ] = False,
+) -> None:
+    """Developmental interpretability on a transformer that sorts lists.
+
+    RUN is the path of a run folder.
+    """
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -42,6 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     # a shell's background jobs ignore it
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
+    _accept_any_text()
     try:
         arguments = sys.argv[1:] if argv is None else argv
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
@@ -79,6 +100,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _accept_any_text() -> None:
+    """Has a console of another encoding show what it cannot write as \\u escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(signum: int, _: object) -> None:

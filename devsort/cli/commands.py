@@ -9,14 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, app, emit
+from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
 from devsort.errors import UserError
 
 RunArg = Annotated[
     Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
-]
-SetOpt = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
 ]
 
 
@@ -25,6 +22,15 @@ class Sampler(StrEnum):
 
     devsort = "devsort"
     devinterp = "devinterp"
+
+
+class Norm(StrEnum):
+    """Where the layer norms' gains and biases are."""
+
+    auto = "auto"
+    file = "file"
+    folded = "folded"
+    none = "none"
 
 
 @app.command()
@@ -124,9 +130,17 @@ def stages(
     trajectory: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.csv", help="a trajectory from anywhere: step, llc, se, optionally loss"
+            metavar="FILE.csv",
+            help="a trajectory from anywhere: step, llc, se, optionally loss and flag",
         ),
     ] = None,
+    columns: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ROLE=NAME",
+            help="column of --trajectory for step, llc, se, std, chains, loss or flag; repeatable",
+        ),
+    ] = [],  # noqa: B006  typer reads it, nobody changes it
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")
     ] = Path("stages"),
@@ -143,7 +157,7 @@ def stages(
     if (run is None) == (trajectory is None):
         raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
     if trajectory is not None:
-        value = _stages_of_csv(trajectory, out, tuple(set_))
+        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns))
     else:
         from devsort.sorting.run import open_run
         from devsort.sorting.stages import run_stages
@@ -153,19 +167,28 @@ def stages(
 
 
 @app.command()
-def heads(
+def heads(  # noqa: PLR0913  an argument is an option
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
     ] = None,
     weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="one state dict, .safetensors or .pt")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="state dict of a one-layer HookedTransformer without MLP: n_ctx 2L + 1 or more, "
+            "vocabulary N + 1, SEP last; .safetensors or torch.save",
+        ),
     ] = None,
     list_length: Annotated[
-        int, typer.Option(min=2, max=100, help="numbers in a list, for --weights")
+        int, typer.Option(min=2, max=100, help="L: numbers in a list, for --weights")
     ] = 10,
     numbers: Annotated[
-        int, typer.Option(min=2, max=1000, help="lists are drawn from 0 to this less 1")
+        int, typer.Option(min=2, max=1000, help="N: lists are drawn from 0 to N - 1, SEP is N")
     ] = 51,
+    norm: Annotated[
+        Norm,
+        typer.Option(help="layer norms of --weights: in the file, folded into the weights, none"),
+    ] = Norm.auto,
     hf: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")
     ] = None,
@@ -187,7 +210,7 @@ def heads(
         return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
     if weights is not None:
         return emit(
-            report.weights(weights, list_length, numbers, tuple(set_)),
+            report.weights(weights, list_length, numbers, norm.value, tuple(set_)),
             as_json,
             report.checkpoint_table,
         )
@@ -203,6 +226,7 @@ def compare(
         Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")
     ] = Path("comparison"),
     as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
     """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
     from devsort.sorting.charts.story import draw_comparison
@@ -212,7 +236,7 @@ def compare(
     from devsort.storage.files import write_atomic
     from devsort.storage.objects import refuse_foreign, write_json
 
-    opened = [open_run(run) for run in runs]
+    opened = [open_run(run, tuple(set_)) for run in runs]
     value = compare_runs(opened)
     refuse_foreign(out, "compare.json")
     write_json(out / "compare.json", value)
@@ -222,7 +246,9 @@ def compare(
     emit(value, as_json, lambda value: markdown(value) + _written(value))
 
 
-def _stages_of_csv(path: Path, out: Path, overrides: tuple[str, ...]) -> dict[str, Any]:
+def _stages_of_csv(
+    path: Path, out: Path, overrides: tuple[str, ...], columns: tuple[str, ...]
+) -> dict[str, Any]:
     """Stages of a table from anywhere, with their chart."""
     from devsort.charts.stage_chart import figure, of_trajectory
     from devsort.charts.style import save_figure
@@ -231,7 +257,7 @@ def _stages_of_csv(path: Path, out: Path, overrides: tuple[str, ...]) -> dict[st
     from devsort.stages.report import find_stages
     from devsort.storage.objects import refuse_foreign, write_json
 
-    trajectory = read_csv(path)
+    trajectory = read_csv(path, columns)
     value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
     refuse_foreign(out, "stages.json")
     write_json(out / "stages.json", value)

@@ -1,4 +1,4 @@
-"""The commands that belong to no single run: sweeps, known answers, speed."""
+"""The commands that belong to no run that is there: a new one, sweeps, known answers, speed."""
 
 import sys
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, app, emit
+from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
 
 
 class Device(StrEnum):
@@ -15,6 +15,26 @@ class Device(StrEnum):
 
     cpu = "cpu"
     cuda = "cuda"
+
+
+@app.command()
+def init(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="the new folder")],
+    like: Annotated[
+        Path | None, typer.Option("--like", metavar="RUN", help="a run folder to take settings of")
+    ] = None,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+    as_json: JsonOpt = False,
+) -> None:
+    """Make a run folder with a config.yaml: every setting with its range and meaning.
+
+    Example: devsort init runs/mine --set train.steps=3000
+    """
+    from devsort.sorting.run import init_run
+
+    made = init_run(run, like, tuple(set_))
+    value = {"run": str(run), "config": str(made.path / "config.yaml")}
+    emit(value, as_json, lambda value: f"{value['config']}: change what you like, then train")
 
 
 @app.command()
@@ -52,6 +72,23 @@ def sweep(
     if told := failure(value):
         print(f"devsort: error: {told}", file=sys.stderr)
     return 1 if value["defects"] else 2 if value["failed"] else 0
+
+
+@app.command()
+def trajectory(
+    spec: Annotated[
+        Path, typer.Argument(metavar="SPEC.py", help="Python file that names loss and checkpoints")
+    ],
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Estimate the LLC of a network of your own over training, with stages and chart.
+
+    Example: devsort trajectory examples/spec/spec.py
+    """
+    from devsort.networks.spec import run_spec, table
+
+    emit(run_spec(spec, force), as_json, table)
 
 
 @app.command()

@@ -11,11 +11,12 @@ of a job: a thread of it waits for just that. Its own processes end with it in t
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from multiprocessing import current_process, get_context, parent_process
 from multiprocessing.connection import Connection
 from typing import Any
@@ -111,13 +112,16 @@ def starter(work: Work, cores: int = 1) -> Iterator[Start]:
     """Yields a function that starts processes for this work; they end with the context.
 
     Args:
-        work: What is done with a job; it is pickled, as are jobs and results.
+        work: What is done with a job; it is pickled, as are jobs and results. With
+            `by_value = True` it brings along what the script that runs here defines, which is then
+            not run again.
         cores: Of each process.
     """
     members: list[Member] = []
 
     def start(count: int) -> list[Member]:
-        with _inherited(cores):
+        by_value = getattr(work, "by_value", False)
+        with _inherited(cores), _without_main() if by_value else nullcontext():
             members.extend(Member() for _ in range(count))
         started = members[len(members) - count :]
         for member in started:
@@ -198,6 +202,25 @@ class _Progress:
         if self.done:
             self.connection.send(("advanced", self.done))
         self.done, self.sent = 0, time.monotonic()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Has a process that is started here not run the script of this one.
+
+    So multiprocessing looks for a script: by the name in `__spec__`, then by `__file__`.
+    """
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    main.__spec__ = main.__file__ = None
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
+        if file is None:
+            del main.__file__
+        else:
+            main.__file__ = file
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Estimate:
         ci95: 95 % interval, λ̂ ± t se with Student's t of the standard error's degrees of freedom.
         llc_chain: (C,) λ̂ of each chain.
         heat: What was taken off λ̂ as the heat of minibatches; 0 for SGLD.
-        rhat: Rank-normalised split R-hat (Vehtari et al. 2021).
+        rhat: Rank-normalised split R-hat (Vehtari et al. 2021); of one chain, that of its halves.
         ess: Effective number of draws behind the mean.
         chains_failed: Chains that died.
         diagnostics: Numbers behind the flags.

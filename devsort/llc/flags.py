@@ -22,6 +22,8 @@ Thresholds are stated with their reasons.
 |                     | R-hat over 1.1, or growing, p < 0.01                                       |
 | out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² (baoab: d) is off by over     |
 |                     | 10 %, p < 0.01                                                             |
+| unknown             | R-hat or the standard error cannot be computed: too few draws, or losses   |
+|                     | that never change                                                          |
 
 Every p-value takes the autocorrelation of the draws and the scatter between chains into account,
 see `uncertainty`. R-hat passes 1.1 by chance in chains of some ten autocorrelation times only,
@@ -45,6 +47,7 @@ FLAGS = (
     "prior_dominated",
     "improper",
     "out_of_equilibrium",
+    "unknown",
 )
 RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.1, 1.2, 0.75, 0.8, 0.1, 0.01
 STANDS_OUT = 3  # times the fluctuations of the plateau that a starting peak must exceed
@@ -116,6 +119,7 @@ def diagnose(
         "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
         "improper": not confined and (_unsettled(seen) or grows),
         "out_of_equilibrium": abs(numbers.gap) > GAP and gap.p_zero() < P,
+        "unknown": not (trace.dead.any() or np.isfinite(rhat + mean.se)),
     }
     return numbers, tuple(name for name in FLAGS if raised[name])
 

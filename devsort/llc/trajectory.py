@@ -4,10 +4,10 @@ Every checkpoint and restriction is sampled, stored as it is done, and estimated
 `Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has those of a sorter.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from devsort.errors import saying
 from devsort.execution import progress, run_jobs
@@ -46,19 +46,24 @@ class Sampler(Protocol):
         ...
 
 
-def sample_trajectory(store: Store, sampler: Sampler, name: str) -> None:
+# has the face of `execution.run_jobs`, which is the one for this machine
+Engine = Callable[..., Iterator[tuple[Any, Any]]]
+
+
+def sample_trajectory(store: Store, sampler: Sampler, name: str, engine: Engine = run_jobs) -> None:
     """Samples what a store still lacks; each checkpoint is stored as soon as it is done.
 
     Args:
         store: Opened for writing.
         sampler: Samples.
         name: Of the trajectory, for the line of progress.
+        engine: Hands out the jobs.
     """
     if todo := store.todo():
         count = len(store.steps)
         left = set(todo)
         with saying(lambda: f"{count - len(left)} of {count} checkpoints are sampled and saved"):
-            _sample(store, sampler, left, name)
+            _sample(store, sampler, left, name, engine)
 
 
 def stacks(count: int, most: int, fewest: int) -> list[range]:
@@ -72,7 +77,7 @@ def stacks(count: int, most: int, fewest: int) -> list[range]:
     return [range(i, min(i + size, count)) for i in range(0, count, size)]
 
 
-def _sample(store: Store, sampler: Sampler, left: set[int], name: str) -> None:
+def _sample(store: Store, sampler: Sampler, left: set[int], name: str, engine: Engine) -> None:
     every = stacks(len(store.steps), sampler.stack, sampler.fewest)
     chosen = [stack for stack in every if set(stack) & left]
     jobs = [_job(store, stack, r) for stack in chosen for r in store.restrictions]
@@ -80,7 +85,7 @@ def _sample(store: Store, sampler: Sampler, left: set[int], name: str) -> None:
     total = sum(len(job.steps) for job in jobs) * c.num_chains * c.num_steps
     done: dict[tuple[int, ...], dict[str, dict[int, Trace]]] = {}
     with progress(total=total, desc=f"llc {name}", unit="chain-step", unit_scale=True) as bar:
-        work = run_jobs(sampler, jobs, sampler.processes(total), bar.update, together=_steps_of)
+        work = engine(sampler, jobs, sampler.processes(total), bar.update, together=_steps_of)
         with closing(work) as results:
             for job, traces in results:
                 done.setdefault(job.steps, {})[job.restriction] = traces

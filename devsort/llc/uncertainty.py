@@ -62,15 +62,21 @@ def mean_of(draws: np.ndarray) -> Mean:
 
 
 def split_rhat(draws: np.ndarray) -> float:
-    """Rank-normalised split R-hat of (C, T) draws; NaN for one chain or too few draws.
+    """Rank-normalised split R-hat of (C, T) draws (Vehtari et al. 2021).
 
-    Vehtari et al. 2021.
+    Of one chain, R-hat of its two halves (Gelman & Rubin 1992). NaN for too few draws.
     """
-    if len(draws) < 2 or not _varied(draws):
+    if not _varied(draws):
         return np.nan
     from arviz_stats.base import array_stats
 
-    return float(array_stats.rhat(draws, chain_axis=0, draw_axis=1))
+    method = "rank"
+    if len(draws) == 1:
+        half = draws.shape[1] // 2
+        draws, method = np.stack([draws[0, :half], draws[0, -half:]]), "identity"
+        if half < FEWEST_DRAWS:
+            return np.nan
+    return float(array_stats.rhat(draws, chain_axis=0, draw_axis=1, method=method))
 
 
 def _effective(draws: np.ndarray) -> float:

@@ -19,11 +19,13 @@ does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al
 from devsort.sampling.api import sample
 from devsort.sampling.chains import run_chains
 from devsort.sampling.config import SamplerConfig
-from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
+from devsort.sampling.modules import ModuleLoss, module_loss
+from devsort.sampling.objective import LossObjective, Objective, minibatches
 from devsort.sampling.trace import Trace
 
 __all__ = [
     "LossObjective",
+    "ModuleLoss",
     "Objective",
     "SamplerConfig",
     "Trace",

@@ -1,5 +1,7 @@
 """The public entry point: sample around any parameters of any loss."""
 
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -7,10 +9,14 @@ from torch import Tensor
 
 from devsort.errors import UserError
 from devsort.sampling.chains import run_chains
+from devsort.sampling.checks import generators_kept
 from devsort.sampling.config import SamplerConfig
+from devsort.sampling.data import as_data, data_size
 from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
+from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
-from devsort.sampling.objective import Loss, LossObjective, data_size, minibatches
+from devsort.sampling.modules import types_note
+from devsort.sampling.objective import LossObjective, Objective, minibatches
 from devsort.sampling.trace import Trace
 
 
@@ -23,6 +29,7 @@ def sample(
     mask: Mask | None = None,
     key: tuple[int, ...] = (),
     blocks: Blocks | None = None,
+    parts: Mapping[str, Any] | None = None,
 ) -> Trace:
     """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD.
 
@@ -30,11 +37,11 @@ def sample(
     prior are in units of each block's own scale, see `geometry`.
 
     Args:
-        loss: `loss(params, batch)`, mean over the batch; `loss(params)` if `data` is None. For
-            modules: `module_loss`.
-        params: w*, name → tensor.
-        data: Tensors (n, …), alone or nested in a tuple, list or dict; a step takes
-            `config.batch_size` of its rows.
+        loss: `loss(params, batch)`: the loss of each example (B,) or token (B, T), or their mean;
+            `loss(params)` if `data` is None. For modules: `module_loss`.
+        params: w*, name → tensor. Weights of 16 bits are sampled in float32.
+        data: Tensors or arrays (n, …), alone or nested in a tuple, list or dict, or a data set, see
+            `data.as_data`; a step takes `config.batch_size` of its rows.
         config: Sampler settings.
         mask: Free entries, name → bool tensor or None for a whole parameter; names that are left
             out are frozen.
@@ -42,41 +49,107 @@ def sample(
             depend on it.
         blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`;
             None: those of a tensor.
+        parts: Name → rows of the data, by index or as a bool mask (n,) or (n, T), whose loss is
+            followed at the same draws; needs the loss of each example.
 
     Returns:
         The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
 
     Raises:
-        UserError: Mask or blocks do not fit, the loss or its starting value is no finite scalar, or
+        UserError: Mask, blocks or parts do not fit, the loss cannot be sampled, see `checks`, or
             all weights are zero in relative geometry.
     """
     config = config or SamplerConfig()
+    refuse_unresolved(config)
+    for note in types_note(list(params.values())):
+        warnings.warn(note, stacklevel=2)
+    data = None if data is None else as_data(data)
+    index = minibatches_of(config, data)
+    with generators_kept(next(iter(params.values())).device):
+        chosen = row_masks(parts or {}, data)
+        objective = LossObjective(loss, params, data, index, mask, chosen, config.num_chains)
+        check_start(objective)
+        if objective.traits.refusal:
+            warnings.warn(one_by_one(objective.traits.refusal), stacklevel=2)
+        streams = [(*key, c) for c in range(config.num_chains)]
+        return run_chains(in_geometry(objective, config, blocks), config, streams)
+
+
+def refuse_unresolved(config: SamplerConfig) -> None:
+    """Raises UserError for a prior that only a run of the laboratory can resolve."""
     if config.prior == "weight_decay":
         raise UserError(
             "prior: weight_decay is for runs, which know their decay", "give nβ·λ_wd as a number"
         )
-    chains, index = range(config.num_chains), None
-    if data is not None:
-        index = minibatches(
-            config.seed, chains, config.num_steps, config.batch_size, data_size(data)
-        )
-    objective = LossObjective(loss, params, data, index, mask)
-    objective.center = objective.center[:1].expand(config.num_chains, -1)
-    _check_start(objective)
-    if config.geometry == "relative":
-        scale = flat_scale(objective.layout, block_scales(params, blocks), objective.free)
-        objective = Rescaled(objective, scale)
-    return run_chains(objective, config, [(*key, c) for c in chains])
 
 
-def _check_start(objective: LossObjective) -> None:
+def minibatches_of(
+    config: SamplerConfig, data: Any, chains: range | None = None
+) -> torch.Tensor | None:
+    """The rows of each chain and step; None where there is no data."""
+    if data is None:
+        return None
+    chains = range(config.num_chains) if chains is None else chains
+    size = data_size(data)
+    return minibatches(config.seed, chains, config.num_steps, config.batch_size, size)
+
+
+def in_geometry(
+    objective: LossObjective, config: SamplerConfig, blocks: Blocks | None = None
+) -> Objective:
+    """The objective in the variables that are sampled, see `geometry`."""
+    if config.geometry == "absolute":
+        return objective
+    rows = [
+        flat_scale(objective.layout, block_scales(params, blocks), objective.free)
+        for params in objective.params
+    ]
+    return Rescaled(objective, rows[0] if len(rows) == 1 else torch.stack(rows))
+
+
+def row_masks(parts: Mapping[str, Any], data: Any) -> dict[str, Tensor]:
+    """Each part of the data as a mask (n,) or (n, T) bool.
+
+    Args:
+        parts: Name → row numbers, or such a mask.
+        data: The data set.
+
+    Raises:
+        UserError: There is no data, a row does not exist, or a part is empty.
+    """
+    if parts and data is None:
+        raise UserError("parts are given without data", "give the data that they are parts of")
+    return {name: _row_mask(name, part, data_size(data)) for name, part in parts.items()}
+
+
+def one_by_one(refusal: str) -> str:
+    """What is said where chains cannot be mapped."""
+    return f"chains are computed one after the other, for vmap refuses the loss ({refusal})"
+
+
+def check_start(objective: LossObjective) -> float:
+    """The loss at the starting point, on the first minibatch.
+
+    Raises:
+        UserError: It or its gradient is not finite.
+    """
     value, _, grad, _ = objective(objective.center, 0)
-    if value.dim() != 1:
-        raise UserError(
-            f"the loss of one lane has shape {tuple(value.shape[1:])}, expected a scalar",
-            "take its mean",
-        )
     if not (torch.isfinite(value).all() and torch.isfinite(grad).all()):
         raise UserError(
             "the loss or its gradient at the starting point is not finite", "check params and data"
         )
+    return float(value[0])
+
+
+def _row_mask(name: str, part: Sequence[int] | Tensor, size: int) -> Tensor:
+    chosen = torch.as_tensor(part)
+    if chosen.dtype != torch.bool:
+        rows, chosen = chosen.long(), torch.zeros(size, dtype=torch.bool)
+        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < size):
+            raise UserError(
+                f"part {name!r} names row {int(rows.max())} of {size}", "count rows from 0"
+            )
+        chosen[rows] = True
+    if not chosen.any():
+        raise UserError(f"part {name!r} of the data is empty", "choose at least one row")
+    return chosen

@@ -10,11 +10,13 @@
 | LLC_DEVINTERP | … llc, sampled checkpoints | llc --sampler devinterp | draws and table      |
 | HEADS         | … heads, all checkpoints   | heads                   | data set             |
 | STAGES        | … stages, LLC, HEADS       | stages                  | JSON object          |
+| FIGURES       | LLC, HEADS, STAGES         | chart                   | names of the files   |
 | CALIBRATION   | … llc, checkpoints         | calibrate               | JSON object          |
 """
 
 from typing import TYPE_CHECKING, Any
 
+from devsort.errors import UserError
 from devsort.sorting.checkpoints import (
     CHECKPOINTS,
     TRAIN,
@@ -30,7 +32,19 @@ from devsort.storage.objects import read_object
 if TYPE_CHECKING:
     import xarray as xr
 
-__all__ = ["CALIBRATION", "CHECKPOINTS", "HEADS", "LLC", "LLC_DEVINTERP", "STAGES", "TRAIN"]
+__all__ = [
+    "CALIBRATION",
+    "CHECKPOINTS",
+    "FIGURES",
+    "HEADS",
+    "LLC",
+    "LLC_DEVINTERP",
+    "STAGES",
+    "TRAIN",
+]
+
+
+MADE_FROM = "made-from.json"  # in the folder of the figures: what they show
 
 
 def _all_weights(run: Run) -> str:
@@ -62,6 +76,14 @@ def _read_stages(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
     return {"run": str(run.path), **value}, checksum
 
 
+def _read_figures(run: Run, origin: Origin) -> tuple[list[str], str]:
+    value, checksum = read_object(run.figures / MADE_FROM, origin)
+    for name in value["files"]:
+        if not (run.figures / name).is_file():
+            raise UserError(f"{run.figures / name} is missing", origin.again)
+    return value["files"], checksum
+
+
 def _read_calibration(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
     return read_object(run.calibration, origin)
 
@@ -82,6 +104,14 @@ STAGES = Artifact(
     (*TRAIN, "llc", "heads", "stages"),
     lambda run: identity([run.checksum(LLC), run.checksum(HEADS)]),
     _read_stages,
-    format=2,
+    format=3,
+)
+FIGURES = Artifact(
+    "figures",
+    "chart",
+    (),
+    lambda run: identity([run.checksum(artifact) for artifact in (LLC, HEADS, STAGES)]),
+    _read_figures,
+    force=False,  # `chart` draws them again
 )
 CALIBRATION = Artifact("calibration", "calibrate", (*TRAIN, "llc"), _all_weights, _read_calibration)

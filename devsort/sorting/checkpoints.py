@@ -4,16 +4,15 @@ Which there should be, and whether they are whole.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 from torch import Tensor
 
 from devsort.errors import Stale, Unfinished, UserError
+from devsort.llc.steps import chosen_steps
 from devsort.sorting.config import ScheduleConfig, TrainConfig
 from devsort.sorting.run import Run
-from devsort.storage.artifact import Artifact, changes, identity
+from devsort.storage.artifact import Artifact, alternatives, changes, identity, undo
 from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
 
 # of a line of training.jsonl
@@ -81,23 +80,6 @@ def sampled_steps(run: Run) -> list[int]:
     config, saved = run.config.llc, trained_steps(run)
     late = [step for step in saved if step >= config.first_step]
     return chosen_steps(late or saved[-1:], config.max_checkpoints)
-
-
-def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the saved steps, spread evenly over log step.
-
-    The first and the last are among them.
-    """
-    if len(saved) <= count:
-        return list(saved)
-    targets = np.linspace(math.log10(saved[0]), math.log10(saved[-1]), count)
-    left, picked = list(saved), []
-    for i, target in enumerate(targets):
-        usable = left[: len(left) - (count - i - 1)]
-        best = min(range(len(usable)), key=lambda j: abs(math.log10(usable[j]) - target))
-        picked.append(left[best])
-        left = left[best + 1 :]
-    return picked
 
 
 def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
@@ -212,5 +194,6 @@ def _refuse_another_config(run: Run) -> None:
     for path in [run.resume_state, *map(run.checkpoint, run.steps())]:
         found = read_metadata(path).get("resolved")
         if found is not None and (changed := changes(found, origin.resolved)):
-            fix = f"undo the change, or run `devsort train {run.path} --force` to start again"
+            anew = f"run `devsort train {run.path} --force` to discard it and start again"
+            fix = alternatives(undo(found, origin.resolved), anew)
             raise Stale(f"{run.checkpoints} was trained from another config{changed}", fix)

@@ -32,7 +32,8 @@ def figures(run: Run) -> dict[str, Any]:
     """Name and summary of a run, with its final loss, split score and the onset of the split."""
     stages = run.read(STAGES)
     if stages["summary"]["peak_llc"] is None:
-        raise UserError(f"{run.path} has no finite LLC", f"run `devsort llc {run.path} --force`")
+        fix = f"see the flags that `devsort llc {run.path}` prints, and sample with other settings"
+        raise UserError(f"{run.path} has no finite LLC", fix)
     onset = next((e for e in stages["events"] if e["event"] == "split_onset"), None)
     split = run.read(HEADS).scores.sel(score="vocabulary_splitting").values
     return {

@@ -4,6 +4,7 @@ A run is defined by its config.yaml alone. All models are frozen and refuse unkn
 resolved config (defaults filled in) is stored with every artifact.
 """
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,13 +175,14 @@ class Config(Section):
     )
 
 
-def load_config(path: Path, overrides: tuple[str, ...] = ()) -> Config:
+def load_config(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Config:
     """Reads config.yaml and applies `key=value` overrides with dotted keys.
 
     Raises:
         UserError: The file is missing or no YAML mapping, or a key or value is refused (all
             problems at once).
     """
+    path = Path(path)
     data = read_yaml(path)
     for override in overrides:
         _apply(data, override)

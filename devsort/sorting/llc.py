@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from devsort.errors import UserError
-from devsort.llc.store import Plan, open_store, table_is_current, write_table
+from devsort.llc.store import Plan, Store, open_store, table_is_current, write_table
 from devsort.llc.table import geometry_of, make_table, rows
 from devsort.llc.trajectory import sample_trajectory
 from devsort.sampling.config import SamplerConfig
@@ -12,6 +12,7 @@ from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
 from devsort.sorting.checkpoints import load_checkpoint, sampled_steps
 from devsort.sorting.geometry import sorter_blocks
 from devsort.sorting.model import model_shape
+from devsort.sorting.parts import without_gaps
 from devsort.sorting.restrictions import expand, restriction_mask
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import DevinterpSampler, SortSampler, chance_loss, parts_of, settings
@@ -50,7 +51,7 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
         sample_trajectory(store, (SortSampler if ours else DevinterpSampler)(run), run.path.name)
         if not table_is_current(store):
             table = make_table(store, chance_loss(run))
-            write_table(store, table.assign_attrs(notes=notes(run, store.steps)))
+            write_table(store, table.assign_attrs(notes=notes(run, store)))
         run.forget(artifact)
     found = run.read(artifact)
     return {
@@ -61,11 +62,17 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
     }
 
 
-def notes(run: Run, steps: Sequence[int]) -> list[str]:
-    """What has to be said of a trajectory as a whole.
+def notes(run: Run, store: Store) -> list[str]:
+    """What has to be said of a trajectory as a whole."""
+    parts = without_gaps(run.config.llc.parts, store.parts)
+    return [*parts, *scale_notes(run, store.steps)]
 
-    In absolute geometry the LLC depends on the scale of the weights: where a block of weights
-    changes its scale by more than CHANGE between checkpoints, part of the curve is that change.
+
+def scale_notes(run: Run, steps: Sequence[int]) -> list[str]:
+    """In absolute geometry the LLC depends on the scale of the weights.
+
+    Where a block of weights changes its scale by more than CHANGE between checkpoints, part of the
+    curve is that change.
     """
     if run.config.llc.sampler.geometry == "relative":
         return []

@@ -4,6 +4,7 @@ Data-refined LLC, arXiv 2410.02984.
 """
 
 import re
+from collections.abc import Collection
 from itertools import pairwise
 
 import torch
@@ -19,7 +20,8 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
 
     Args:
         names: `gaps`, lists whose mean gap lies below the median or not: parts small-gaps and
-            large-gaps; `targets:K`, answers in K equal ranges of numbers: parts targets-LO-HI.
+            large-gaps, none where all lists have one mean gap, see `without_gaps`; `targets:K`,
+            answers in K equal ranges of numbers: parts targets-LO-HI.
         data: n lists.
         task: Number range.
 
@@ -48,12 +50,22 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
     return parts
 
 
+def without_gaps(names: tuple[str, ...], parts: Collection[str]) -> list[str]:
+    """A note if `gaps` is asked for and no part came of it, as with lists of all numbers."""
+    if "gaps" not in names or "small-gaps" in parts:
+        return []
+    return ["llc.parts: gaps was left out, because all lists of the data have the same mean gap"]
+
+
 def _by_gap(data: Batch) -> dict[str, Tensor]:
     L = data.targets.shape[1]
     ordered = data.tokens[:, L + 1 :]
     mean_gap = (ordered[:, -1] - ordered[:, 0]) / (L - 1)
-    small = (mean_gap < mean_gap.median())[:, None].expand(-1, L)
-    return {"small-gaps": small, "large-gaps": ~small}
+    small = mean_gap < mean_gap.median()
+    if not small.any():  # half of the lists or more have the smallest gap
+        small = mean_gap == mean_gap.min()
+    small = small[:, None].expand(-1, L)
+    return {} if small.all() else {"small-gaps": small, "large-gaps": ~small}
 
 
 def _by_target(data: Batch, task: TaskConfig, count: int) -> dict[str, Tensor]:

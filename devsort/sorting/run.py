@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from devsort.errors import UserError
-from devsort.sorting.config import Config, load_config
+from devsort.sorting.config import Config, default_config, load_config
 from devsort.storage.artifact import Artifact, Origin
-from devsort.storage.files import locked, refuse_links, remove_leftovers, writing
+from devsort.storage.files import locked, refuse_links, remove_leftovers, write_atomic, writing
+from devsort.storage.reference import reference
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,27 @@ class Run:
             yield
 
 
+def init_run(
+    path: str | os.PathLike, like: str | os.PathLike | None = None, overrides: tuple[str, ...] = ()
+) -> Run:
+    """Makes a run folder that holds a config.yaml with every setting.
+
+    Args:
+        path: The folder; a new one, or one that is empty.
+        like: A run folder whose settings are taken; the defaults, if None.
+        overrides: `key=value` settings that are written as well.
+
+    Raises:
+        UserError: There is something in the folder, or a setting is refused.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path} is there already", "name a new folder")
+    config = open_run(like, overrides).config if like else default_config(overrides)
+    write_atomic(path / "config.yaml", f"{reference(config)}\n".encode())
+    return open_run(path)
+
+
 def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
     """Opens a run folder by its path.
 
@@ -132,7 +154,7 @@ def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
     path = Path(path)
     # unlike Path.is_dir, false for a name too long or a parent closed to us
     if not os.path.isdir(path):
-        fix = "give a run folder that holds a config.yaml, such as runs/baseline"
+        fix = f"give a run folder, or make one with `devsort init {path}`"
         raise UserError(f"{path} is no folder", fix)
     refuse_links(path)
     return Run(path, load_config(path / "config.yaml", tuple(overrides)))

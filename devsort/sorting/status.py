@@ -1,7 +1,7 @@
 """What of a run is done, stale, broken or missing, with the command that mends it."""
 
 from devsort.errors import Stale, Unfinished, UserError
-from devsort.sorting.artifacts import CHECKPOINTS, HEADS, LLC, STAGES
+from devsort.sorting.artifacts import CHECKPOINTS, FIGURES, HEADS, LLC, STAGES
 from devsort.sorting.run import Run
 from devsort.storage.artifact import Artifact
 
@@ -11,6 +11,7 @@ SIZES = {
     LLC: lambda llc: f"{llc.sizes['checkpoint']} checkpoints",
     HEADS: lambda heads: f"{heads.sizes['checkpoint']} checkpoints",
     STAGES: lambda stages: f"{len(stages['stages'])} stages",
+    FIGURES: lambda files: f"{len(files)} files",
 }  # of each artifact that is verified
 
 

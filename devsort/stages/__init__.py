@@ -2,6 +2,7 @@
 
 from devsort.stages.config import StagesConfig
 from devsort.stages.detector import Result, detect
-from devsort.stages.trajectory import Trajectory, from_llc, read_csv
+from devsort.stages.tables import read_csv
+from devsort.stages.trajectory import Trajectory, from_llc
 
 __all__ = ["Result", "StagesConfig", "Trajectory", "detect", "from_llc", "read_csv"]

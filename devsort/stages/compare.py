@@ -67,8 +67,12 @@ def difference(
     Figures and, for stages that both have, their ends and the LLC there.
     """
     a, b = tables[0], tables[i]
-    figures = {key: _minus(_with_half(b, key), _with_half(a, key)) for key in FIGURES}
-    figures["peak_step"] = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
+    figures = {
+        key: _minus(_with_half(b, key), _with_half(a, key)) | {"flags": _flags(key, a, b)}
+        for key in FIGURES
+    }
+    steps = _minus(*(_log(t["peak_step"], t["peak_step_ci95"]) for t in (b, a)))
+    figures["peak_step"] = steps | {"flags": _flags("peak_llc", a, b)}
     shared = [r for r in rows if r["runs"][0] and r["runs"][i]]
     ends = [_ends(row, row["runs"][0], row["runs"][i]) for row in shared]
     return {"run": b["run"], "reference": a["run"], **figures, "stages": ends}
@@ -171,6 +175,11 @@ def _with_half(figures: Mapping[str, Any], key: str) -> tuple[float, float]:
     return figures[key], (high - low) / 2
 
 
+def _flags(key: str, *tables: Mapping[str, Any]) -> list[str]:
+    """The flags of a figure in any of the tables."""
+    return list(dict.fromkeys(flag for t in tables for flag in t[f"{key}_flags"]))
+
+
 def _minus(b: tuple[float, float], a: tuple[float, float]) -> dict[str, Any]:
     value, half = b[0] - a[0], float(np.hypot(a[1], b[1]))
     return {"difference": value, "ci95": [value - half, value + half]}
@@ -195,7 +204,12 @@ def _figures(tables: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _told(table: Mapping[str, Any], key: str) -> str:
-    return f"{table[key]:.4g}{_between(table[f'{key}_ci95'])}"
+    return f"{table[key]:.4g}{_between(table[f'{key}_ci95'])}{flag_mark(table[f'{key}_flags'])}"
+
+
+def flag_mark(flags: Sequence[str]) -> str:
+    """What follows a number that carries flags in a table: ` [not_converged]`."""
+    return f" [{', '.join(flags)}]" if flags else ""
 
 
 def _between(interval: Sequence[float] | None) -> str:
@@ -221,6 +235,7 @@ def _stages(value: Mapping[str, Any]) -> str:
             "–"
             if s is None
             else f"{s['from']:.4g} to {s['to']:.4g}, LLC {s['llc_from']:.4g} → {s['llc_to']:.4g}"
+            + f" [{s['flagged']} flagged]" * bool(s["flagged"])
         )
 
     header = ["stage", "LLC", *(t["run"] for t in value["runs"])]
@@ -229,7 +244,8 @@ def _stages(value: Mapping[str, Any]) -> str:
 
 def _differences(differences: Sequence[Mapping[str, Any]]) -> str:
     def cell(d: Mapping[str, Any]) -> str:
-        return f"{d['difference']:+.4g} ({d['ci95'][0]:+.4g} to {d['ci95'][1]:+.4g})"
+        told = f"{d['difference']:+.4g} ({d['ci95'][0]:+.4g} to {d['ci95'][1]:+.4g})"
+        return told + flag_mark(d.get("flags", ()))
 
     rows = []
     for d in differences:

@@ -57,7 +57,8 @@ def table(value: Mapping[str, Any]) -> str:
     for s in value["stages"]:
         low, high = s["rate_ci95"]
         head = f"{s['name']:22}{s['from']:9.5g}{s['to']:9.5g}  {s['llc']:8}{s['loss'] or '–':8}"
-        lines.append(f"{head}{s['rate']:12.1f}  {low:.1f} to {high:.1f}")
+        flagged = f"  [{s['flagged']} flagged]" if s["flagged"] else ""
+        lines.append(f"{head}{s['rate']:12.1f}  {low:.1f} to {high:.1f}{flagged}")
     lines += [
         f"boundary at step {b['step']:.5g} (95 %: {b['ci95'][0]:.5g} to {b['ci95'][1]:.5g})"
         for b in value["boundaries"]

@@ -24,22 +24,25 @@ def summary(llc: "xr.Dataset") -> dict[str, Any]:
         llc: The table of a trajectory, see `devsort.llc.table`.
 
     Returns:
-        peak_llc, final_llc and fall in nats, each with _se and _ci95, peak_step with _ci95, and
-        flagged, the share of estimates that carry a flag.
+        peak_llc, final_llc and fall in nats, each with _se, _ci95 and _flags, the names of the
+        flags of the estimates behind it; peak_step with _ci95; and flagged, the share of estimates
+        that carry a flag.
     """
     full = llc.isel(restriction=0)
     step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
     half = np.diff(full.ci95.transpose("checkpoint", "bound").values)[:, 0] / 2
     flagged = float(full.flags.any("flag").mean())
+    raised = full.flags.transpose("checkpoint", "flag").values.astype(bool)
     known = np.isfinite(value) & (step >= 1)
     if not known.any():
         names = ("peak_step", *FIGURES)
         return {**{key: None for name in names for key in _keys(name)}, "flagged": flagged}
-    step, value, se, half = (a[known] for a in (step, value, se, half))
+    step, value, se, half, raised = (a[known] for a in (step, value, se, half, raised))
     top, last = int(np.argmax(value)), len(value) - 1
     drawn = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal(
         (RESAMPLES, len(value))
     )
+    flags = {"peak_llc": raised[top], "final_llc": raised[last], "fall": raised[top] | raised[last]}
     apart = float(top < last)  # a trajectory that ends at its peak does not fall at all
     return {
         "peak_step": float(step[top]),
@@ -52,12 +55,14 @@ def summary(llc: "xr.Dataset") -> dict[str, Any]:
             apart * np.hypot(se[top], se[last]),
             apart * np.hypot(half[top], half[last]),
         ),
+        **{f"{name}_flags": full.flag.values[of].tolist() for name, of in flags.items()},
         "flagged": flagged,
     }
 
 
 def _keys(name: str) -> tuple[str, ...]:
-    return (name, f"{name}_ci95") if name == "peak_step" else (name, f"{name}_se", f"{name}_ci95")
+    known = ("", "_ci95") if name == "peak_step" else ("", "_se", "_ci95", "_flags")
+    return tuple(name + suffix for suffix in known)
 
 
 def _figure(name: str, value: float, se: float, half: float) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """A trajectory over training: what is segmented, wherever it came from.
 
-Positions are x = log10(step). A trajectory is read from a CSV (columns step, llc, se and optionally
-loss) or taken from the LLC table of a run.
+Positions are x = log10(step). A trajectory is read from a table of strangers (`tables`) or taken
+from the LLC table of a run.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +20,6 @@ MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the 
 # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as
 # well
 LARGEST = 1e12
-COLUMNS = ("step", "llc", "se")
 # of the largest value: a smaller standard error is below the digits that the values are stored with
 ROUNDING = 1e-12
 # standard error assumed for a trajectory that tells none, as a share of its range
@@ -76,26 +73,8 @@ class Trajectory:
         )
 
 
-def read_csv(path: Path) -> Trajectory:
-    """Reads a trajectory from a CSV with columns step, llc and optionally se and loss.
-
-    Other columns are ignored. Repaired, with a note: rows out of order (sorted), rows whose llc is
-    empty or NaN (left out), an se that is missing, zero or below the rounding of llc (the median of
-    the others).
-
-    Raises:
-        UserError: No such file, no such columns, text where a number belongs, an impossible step, a
-            step twice, or too few points.
-    """
-    rows = _rows(path)
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
-    trajectory, notes = _repaired(columns, path)
-    _check_steps(trajectory.step, path)
-    return replace(trajectory, notes=tuple(notes))
-
-
 def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = ()) -> Trajectory:
-    """The trajectory of the whole model from the table of `devsort.llc.load_llc`.
+    """The trajectory of the whole model from an LLC table, such as `open_run(path).read(LLC)`.
 
     Args:
         llc: Dataset with `llc`, `se`, `llc_chain`, `flags`, `checkpoint_loss`; see docs/stages.md.
@@ -118,7 +97,7 @@ def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = (
     trajectory = Trajectory(
         step=step,
         llc=full.llc.values.astype(float),
-        se=_positive(full.se.values.astype(float), full.llc.values),
+        se=positive_errors(full.se.values.astype(float), full.llc.values),
         loss=loss,
         chains=full.llc_chain.transpose("checkpoint", "chain").values.astype(float),
         flagged=full.flags.any("flag").values,
@@ -144,7 +123,9 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
             value = np.log10(llc.checkpoint_loss.values.astype(float))
             return value, np.full(len(value), rough_noise(value))
         one = llc.sel(restriction=name)
-        return one.llc.values.astype(float), _positive(one.se.values.astype(float), one.llc.values)
+        return one.llc.values.astype(float), positive_errors(
+            one.se.values.astype(float), one.llc.values
+        )
 
     return np.stack([np.stack(signal(name), -1) for name in also]) if also else None
 
@@ -159,94 +140,12 @@ def rough_noise(value: np.ndarray) -> float:
     return max(spread, 1e-6 * float(np.nanmax(np.abs(value)) or 1.0))
 
 
-def _rows(path: Path) -> list[dict[str, float]]:
-    if not path.is_file():
-        raise UserError(
-            f"{path} is missing", "give a CSV with the columns step, llc, se and optionally loss"
-        )
-    if path.stat().st_size > MAX_BYTES:
-        raise UserError(
-            f"{path} is larger than {MAX_BYTES:,} bytes",
-            "keep the columns step, llc, se and loss alone",
-        )
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as f:
-            reader = csv.DictReader(f)
-            names = [(n or "").strip().lower() for n in reader.fieldnames or []]
-            raw = list(csv.reader(f))
-    except (OSError, UnicodeDecodeError, csv.Error) as e:
-        raise UserError(
-            f"{path} is no readable CSV ({e})", "save it as UTF-8 text with commas"
-        ) from None
-    missing = [c for c in COLUMNS[:2] if c not in names]
-    if missing:
-        got = ", ".join(names) or "nothing"
-        raise UserError(
-            f"{path} has no column {' and no '.join(missing)} (got {got})",
-            "name them in the first line",
-        )
-    used = {c: names.index(c) for c in (*COLUMNS, "loss") if c in names}
-    lines = [
-        (number, row) for number, row in enumerate(raw, 2) if any(cell.strip() for cell in row)
-    ]
-    rows = [{c: _number(row, i, c, number, path) for c, i in used.items()} for number, row in lines]
-    if len(rows) < MIN_POINTS:
-        raise UserError(
-            f"{path} has {len(rows)} points, expected {MIN_POINTS} or more", "add points"
-        )
-    if len(rows) > MAX_POINTS:
-        raise UserError(
-            f"{path} has {len(rows)} points, expected {MAX_POINTS} or fewer",
-            "keep some, over log step",
-        )
-    return rows
-
-
-def _number(row: list[str], column: int, name: str, line: int, path: Path) -> float:
-    cell = row[column].strip() if column < len(row) else ""
-    try:
-        value = float(cell) if cell else np.nan
-    except ValueError:
-        raise UserError(
-            f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line"
-        ) from None
-    if LARGEST < abs(value) < np.inf:
-        raise UserError(
-            f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line"
-        )
-    return value
-
-
-def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, list[str]]:
-    notes = []
-    kept = np.isfinite(columns["llc"])
-    if not kept.all():
-        notes.append(f"{int((~kept).sum())} rows without a finite llc were left out")
-    if kept.sum() < MIN_POINTS:
-        raise UserError(
-            f"{path} has {int(kept.sum())} points with a finite llc, expected {MIN_POINTS} or more",
-            "add points",
-        )
-    columns = {k: v[kept] for k, v in columns.items()}
-    order = np.argsort(columns["step"], kind="stable")
-    if (np.diff(order) < 0).any():
-        notes.append("rows were sorted by step")
-    columns = {k: v[order] for k, v in columns.items()}
-    se = columns.get("se", np.full(len(order), np.nan))
-    without = int((~_known(se, columns["llc"])).sum())
-    if without:
-        notes.append(f"{without} points without a positive se were given one")
-    return Trajectory(
-        columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")
-    ), notes
-
-
-def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
+def positive_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors, with the median of the known ones where there is none.
 
     A share of the range, if none is known.
     """
-    known = _known(se, llc)
+    known = known_errors(se, llc)
     spare = (
         np.median(se[known])
         if known.any()
@@ -255,19 +154,7 @@ def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     return np.where(known, se, max(float(spare), 1e-12))
 
 
-def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
+def known_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """(n,) standard errors that are positive, and not below the rounding of the values."""
     largest = float(np.abs(llc[np.isfinite(llc)]).max(initial=0.0))
     return np.isfinite(se) & (se > max(ROUNDING * largest, 1 / LARGEST))
-
-
-def _check_steps(step: np.ndarray, path: Path) -> None:
-    bad = step[~(np.isfinite(step) & (step >= 1))]
-    if len(bad):
-        raise UserError(
-            f"{path}: step {bad[0]:g} has no logarithm to place it at",
-            "start at step 1, all steps finite",
-        )
-    twice = step[1:][np.diff(step) == 0]
-    if len(twice):
-        raise UserError(f"{path}: step {twice[0]:g} is there twice", "keep one row a step")

@@ -17,6 +17,7 @@ artifact again.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ class Origin:
         return f"run `{self.command}{' --force' if self.force else ''}` to make it again"
 
     @property
+    def anew(self) -> str:
+        """The same for an artifact that is whole, and that is lost with it."""
+        return self.again.replace("to make", "to discard it and make") if self.force else self.again
+
+    @property
     def attributes(self) -> dict[str, str]:
         """What the artifact says of itself, besides its checksum."""
         return {
@@ -68,14 +74,15 @@ class Origin:
             Stale: It has another format, or was made from another config or from other inputs.
         """
         if str(found.get("format", 1)) != str(self.format):
-            raise Stale(f"{path} was written in another format of devsort", self.again)
-        wrong = []
+            raise Stale(f"{path} was written in another format of devsort", self.anew)
+        wrong, fix = [], self.anew
         if changed := changes(found.get("resolved"), self.resolved):
             wrong.append(f"another config{changed}")
+            fix = alternatives(undo(found.get("resolved"), self.resolved), self.anew)
         if found.get("inputs", "") != self.inputs:
             wrong.append("other inputs")
         if wrong:
-            raise Stale(f"{path} was made from {' and '.join(wrong)}", self.again)
+            raise Stale(f"{path} was made from {' and '.join(wrong)}", fix)
 
 
 @dataclass(frozen=True)
@@ -126,11 +133,42 @@ def changes(found: Any, expected: str) -> str:
         old, new = (dict(_flat(json.loads(side))) for side in (found, expected))
     except (TypeError, ValueError, AttributeError):
         return " (it does not say which)"
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    keys = _different(old, new)
     told = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:MOST_CHANGES]]
     if len(keys) > MOST_CHANGES:
         told.append(f"and {len(keys) - MOST_CHANGES} more")
     return f" ({'; '.join(told)})" if told else ""
+
+
+def undo(found: Any, expected: str) -> str:
+    """How to have the settings that an artifact was made with: the `--set` to give again.
+
+    Empty where it does not say them all, as an older version or a damaged file.
+
+    Args:
+        found: See `changes`.
+        expected: See `changes`.
+    """
+    try:
+        old, new = (dict(_flat(json.loads(side))) for side in (found, expected))
+    except (TypeError, ValueError, AttributeError):
+        return ""
+    keys = _different(old, new)
+    if not old.keys() >= set(keys):
+        return ""
+    if len(keys) > MOST_CHANGES:
+        return "undo the change"
+    options = " ".join(f"--set {shlex.quote(f'{key}={json.dumps(old[key])}')}" for key in keys)
+    return f"undo the change, as with `{options}`"
+
+
+def alternatives(*fixes: str) -> str:
+    """Ways out of one error; what is empty is none."""
+    return ", or ".join(filter(None, fixes))
+
+
+def _different(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    return [key for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
 def _flat(sections: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

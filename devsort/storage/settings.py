@@ -15,8 +15,23 @@ Positive = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
-class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+class _OneLine(type(BaseModel)):
+    """Has a call of the class say all that is refused in one line, as the commands do."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as e:
+            fix = "`devsort config` prints every setting with its range"
+            raise UserError(f"{cls.__name__}: {problems(e)}", fix) from None
+
+
+class Section(BaseModel, metaclass=_OneLine):
+    """A frozen group of settings that refuses unknown keys.
+
+    Raises:
+        UserError: A value is refused; all of them are told in one line.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,11 +61,12 @@ def problems(error: ValidationError) -> str:
     """All that a validation refuses, in one line: key, what is wrong, what it got."""
 
     def told(e: Any) -> str:
-        key = ".".join(str(part) for part in e["loc"]) or "config"
+        key = ".".join(str(part) for part in e["loc"])
         if e["type"] == "extra_forbidden":
             return f"unknown key {key}"
         got = "" if isinstance(e["input"], dict) else f" (got {_shown(e['input'])})"
-        return f"{key}: {e['msg'].removeprefix('Value error, ')}{got}"
+        what = e["msg"].removeprefix("Value error, ") + got
+        return f"{key}: {what}" if key else what
 
     errors = error.errors()
     more = [f"and {len(errors) - 8} more"] if len(errors) > 8 else []

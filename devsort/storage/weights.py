@@ -1,11 +1,15 @@
 """Weights of strangers.
 
-Read without executing anything in the file, and in the memory that its tensors take.
+Read without executing anything in the file, and in the memory that its tensors take. What a file
+is, its first bytes say, not its name.
 """
 
+import json
 import os
 import pickle
 import pickletools
+import re
+import shlex
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -21,44 +25,96 @@ from devsort.storage.files import check_readable
 
 # times over which the bytes of a file may be shared between its tensors, such as tied embeddings
 SHARED = 4
-
+KINDS = "give a .safetensors file, or one of torch.save"
+SAVE = "save `model.state_dict()`"
 TUPLES = {"TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"}  # opcodes of pickle that make a tuple
+LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # what torch.save began files with before 1.6
+# names that torch puts between a module and its parameters when it wraps it
+WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """Reads a state dict from a stranger's .safetensors or .pt file; nothing in it is executed.
+def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+    """Reads a state dict from a stranger's file; nothing in it is executed.
+
+    The file is a safetensors file or an archive of torch.save. A checkpoint with one state dict
+    beside other things is taken for that state dict. Floats become float32.
 
     Raises:
-        UserError: The file is missing, of another kind, damaged, or holds anything but named
-            tensors.
+        UserError: The file is missing, of another kind, damaged, holds no state dict or several of
+            them, or a value that is not finite.
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise UserError(f"{path} is missing", "give a .safetensors or .pt file")
+        raise UserError(f"{path} is missing", KINDS)
     check_readable(path)
-    try:
-        state = _read_state(path)
-    except UserError:
-        raise
-    except pickle.UnpicklingError:
-        raise UserError(
-            f"{path} holds more than tensors, or is no weight file", "save `model.state_dict()`"
-        ) from None
-    except Exception as e:  # a mutated file can make the readers raise anything
-        reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
-        raise UserError(
-            f"{path} is not a weight file that can be read safely ({reason})",
-            "save a plain state dict",
-        ) from None
-    if not isinstance(state, Mapping) or not all(
-        isinstance(k, str) and _is_plain(v) for k, v in state.items()
-    ):
-        raise UserError(
-            f"{path} does not hold a plain mapping of names to tensors", "save `model.state_dict()`"
-        )
+    state = _state_dict(_read(path), path)
     if sum(v.numel() * v.element_size() for v in state.values()) > SHARED * path.stat().st_size:
-        raise UserError(f"{path} names the same bytes many times over", "save `model.state_dict()`")
+        raise UserError(f"{path} names the same bytes many times over", SAVE)
+    refuse_complex(state, path)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def refuse_complex(state: Mapping[str, Tensor], where: Path) -> None:
+    """Refuses complex weights, of which half would be lost."""
+    named = next((name for name, value in state.items() if value.is_complex()), None)
+    if named:
+        raise UserError(f"{where}: {named} is complex", "give real weights")
+
+
+def refuse_not_finite(state: Mapping[str, Tensor], where: Path) -> None:
+    """Refuses a state dict in which a weight is NaN or infinite.
+
+    Raises:
+        UserError: Names the first one.
+    """
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            what = f"{where}: {name} holds values that are not finite"
+            raise UserError(what, "give the weights of a step before training diverged")
+
+
+def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[str, Tensor]:
+    """A state dict without what wrappers put in front of its names.
+
+    Args:
+        state: Names to tensors, such as `module._orig_mod.embed.W_E`.
+        anchor: A name that the network has, such as `embed.W_E`. What stands in front of it is
+            taken off all names that begin with it.
+        where: The file, for errors.
+
+    Raises:
+        UserError: The network is there twice.
+    """
+    state = {WRAPPERS.sub("", name): value for name, value in state.items()}
+    found = [name for name in state if f".{name}".endswith(f".{anchor}")]
+    if len(found) > 1:
+        raise UserError(f"{where} holds two networks ({', '.join(found)})", "save one of them")
+    prefix = found[0].removesuffix(anchor) if found else ""
+    bare = {name.removeprefix(prefix): value for name, value in state.items()}
+    if len(bare) < len(state):
+        raise UserError(f"{where} holds names that differ in {prefix!r} alone", "save one of them")
+    return bare
+
+
+def _state_dict(value: Any, path: Path) -> Mapping[str, Tensor]:
+    """The state dict itself, or the one that a checkpoint holds beside other things."""
+    if _is_state_dict(value):
+        return value
+    inside = {k: v for k, v in value.items() if _is_state_dict(v)} if _is_mapping(value) else {}
+    if len(inside) > 1:
+        names = ", ".join(map(str, inside))
+        raise UserError(f"{path} holds several state dicts ({names})", "save the one that is meant")
+    if not inside:
+        raise UserError(f"{path} does not hold a plain mapping of names to tensors", SAVE)
+    return next(iter(inside.values()))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(k, str) for k in value)
+
+
+def _is_state_dict(value: Any) -> bool:
+    return _is_mapping(value) and len(value) > 0 and all(map(_is_plain, value.values()))
 
 
 def _is_plain(value: Any) -> bool:
@@ -76,17 +132,48 @@ def _is_plain(value: Any) -> bool:
     return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
 
 
-def _read_state(path: Path) -> Any:
-    if path.suffix == ".safetensors":
+def _read(path: Path) -> Any:
+    """What the file holds, whatever that is."""
+    try:
+        return _read_kind(path)
+    except UserError:
+        raise
+    except pickle.UnpicklingError:
+        raise UserError(f"{path} holds more than tensors, or is no weight file", SAVE) from None
+    except Exception as e:  # a mutated file can make the readers raise anything
+        reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
+        raise UserError(
+            f"{path} is not a weight file that can be read safely ({reason})",
+            "save a plain state dict",
+        ) from None
+
+
+def _read_kind(path: Path) -> Any:
+    with open(path, "rb") as f:
+        start = f.read(64)
+    if start[8:].startswith(b"{"):  # before it, the length of the header: any eight bytes
         with interruptible(), safe_open(path, "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
-    if path.suffix not in (".pt", ".pth"):
-        raise UserError(
-            f"{path} ends in {path.suffix or 'nothing'}", "give a .safetensors or .pt file"
-        )
+    if start.startswith(b"\x80"):
+        raise UserError(*_bare_pickle(path, LEGACY in start))
+    if not start.startswith(b"PK"):
+        raise UserError(f"{path} is no weight file", KINDS)
     _check_archive(path)
-    with warnings.catch_warnings(action="ignore"):  # a refusal is told in one line
-        return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251  the place
+    # of a path torch would believe the name; a refusal is told in one line
+    with open(path, "rb") as f, warnings.catch_warnings(action="ignore"):
+        return torch.load(f, map_location="cpu", weights_only=True)  # noqa: TID251  here
+
+
+def _bare_pickle(path: Path, legacy: bool) -> tuple[str, str]:
+    """What is wrong with a pickle outside of an archive, and how to save it anew."""
+    name, new = (json.dumps(str(p)) for p in (path, path.with_suffix(".new.pt")))
+    if legacy:
+        what = "was written by a torch.save before 1.6, or in its old form"
+        code = f"import torch; torch.save(torch.load({name}, weights_only=True), {new})"
+    else:
+        what = "is a pickle, which can run code"
+        code = f'import pickle, torch; torch.save(pickle.load(open({name}, "rb")), {new})'
+    return f"{path} {what}", f"if you trust it, save it anew: python -c {shlex.quote(code)}"
 
 
 def _check_archive(path: Path) -> None:

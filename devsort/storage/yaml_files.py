@@ -1,10 +1,13 @@
 """YAML as a person means it.
 
-Plain values alone, no key twice, and nothing that takes for ever to read.
+Plain values alone, numbers by the core schema of YAML 1.2, no key twice, and nothing that takes for
+ever to read. YAML 1.1, which PyYAML reads, takes 0512 for 330, 1:30 for 90, `no` for false, and 1e3
+for text.
 """
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -13,18 +16,32 @@ from devsort.errors import UserError
 # of a config.yaml, of a mapping in it; YAML can take for ever over more
 MAX_BYTES, MAX_KEYS = 100_000, 1000
 
+# what plain text stands for, in the order in which it is tried: tag, pattern, first characters
+CORE = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+    ("merge", r"<<", ["<"]),
+)
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
-                f"{path} is larger than {MAX_BYTES:,} bytes", "give a config as in runs/baseline"
+                f"{path} is larger than {MAX_BYTES:,} bytes",
+                "see `devsort config` for what it holds",
             )
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
-            f"{path} does not exist", "name a folder with a config.yaml, such as runs/baseline"
+            f"{path} does not exist", "name a run folder, or make one with `devsort init FOLDER`"
         ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path} cannot be read ({e})", "check the file") from None
@@ -32,14 +49,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         data = parse_yaml(text)
     except ValueError as e:
         raise UserError(
-            f"{path} is not valid YAML ({e})", "mend it, or start from runs/baseline/config.yaml"
+            f"{path} is not valid YAML ({e})", "mend it, or start from what `devsort config` prints"
         ) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
         raise UserError(
             f"{path} holds a {type(data).__name__}, expected a mapping of sections",
-            "see runs/baseline",
+            "see `devsort config`",
         )
     return data
 
@@ -64,10 +81,12 @@ def parse_yaml(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader.
+    """The safe loader with the core schema of YAML 1.2.
 
     It refuses two equal keys, of which the other takes the last, and merges without end.
     """
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node, seen = super().compose_mapping_node(anchor), set()
@@ -86,3 +105,20 @@ class _Loader(yaml.SafeLoader):
             raise yaml.constructor.ConstructorError(
                 None, None, "merges make too many keys", node.start_mark
             )
+
+    def construct_integer(self, node: yaml.ScalarNode) -> int:
+        """An integer, whose leading zeros say nothing: 0512 is 512."""
+        text = self.construct_scalar(node)
+        return int(text, 0 if text[:2] in ("0x", "0o") else 10)
+
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        """A float; .inf and .nan are written with a dot."""
+        return float(re.sub(r"\.(inf|nan)$", r"\1", self.construct_scalar(node).lower()))
+
+
+for _tag, _pattern, _first in CORE:
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_number)

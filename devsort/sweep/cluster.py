@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from devsort.errors import UserError, one_line
+from devsort.execution.cluster import connected
 from devsort.sweep.cell import Job, Outcome, run_cell
 from devsort.sweep.local import Watch
 
@@ -32,7 +33,7 @@ def run_cluster(
     Raises:
         UserError: Ray is not installed or the cluster does not answer.
     """
-    ray = _connected(address)
+    ray = connected(address, "--address")
     task = ray.remote(run_task).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
     left = {task.remote(job, os.getcwd()): job for job in jobs}
     try:
@@ -58,23 +59,6 @@ def run_task(job: Job, folder: str) -> Outcome:
         )
     os.chdir(folder)
     return run_cell(job)
-
-
-def _connected(address: str) -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError:
-        raise UserError(
-            "--address needs Ray, which is not installed", "run `pip install 'devsort[cluster]'`"
-        ) from None
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as e:
-        raise UserError(
-            f"no Ray cluster answers at {address} ({e})", "start one with `ray start --head`"
-        ) from None
-    return ray
 
 
 def _outcome(ray: Any, reference: Any, job: Job) -> Outcome:

@@ -10,7 +10,7 @@ from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log
 from devsort.sorting.heads.events import EVENTS
 from devsort.sorting.run import Run
-from devsort.stages.summary import summary
+from devsort.stages.summary import FIGURES, summary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,10 +43,10 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
 
     Returns:
         The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC
-        with standard errors, and the share of flagged estimates; with `heads` scores, labels and
-        regions at the last checkpoint; with `stages` the stages, boundaries and events (steps) and
-        the window that they lie in; lists are joined by
-        semicolons. The trajectory: step, llc, se, flagged, loss, and with `heads` accuracy, scores
+        with standard errors and flags, and the share of flagged estimates; with `heads` scores,
+        labels and regions at the last checkpoint; with `stages` the stages, boundaries and events
+        (steps) and the window that they lie in; lists are joined by semicolons. The trajectory:
+        step, llc, se, flagged, loss, and with `heads` accuracy, scores
         and labels of each sampled checkpoint.
     """
     llc = run.read(LLC) if "llc" in steps else None
@@ -88,11 +88,15 @@ def _trained(run: Run) -> dict[str, Any]:
 
 def _llc(table: "xr.Dataset") -> dict[str, Any]:
     """Peak, final value and fall of the first restriction; final values of all."""
-    found = {COLUMNS[key]: value for key, value in summary(table).items() if key in COLUMNS}
+    figures = summary(table)
+    found = {COLUMNS[key]: value for key, value in figures.items() if key in COLUMNS}
+    found |= {COLUMNS[key] + "_flags": joined(figures[f"{key}_flags"] or ()) for key in FIGURES}
     found["llc_geometry"] = geometry_of(table)
     for name in table.restriction.values[1:]:
-        last = table.isel(checkpoint=-1).sel(restriction=name)
-        found |= {f"llc_final_{name}": number(last.llc), f"llc_final_{name}_se": number(last.se)}
+        last, column = table.isel(checkpoint=-1).sel(restriction=name), f"llc_final_{name}"
+        flags = joined(last.flag.values[last.flags.values.astype(bool)])
+        values = {column: number(last.llc), f"{column}_se": number(last.se)}
+        found |= values | {f"{column}_flags": flags}
     return found
 
 

@@ -1,5 +1,6 @@
 """The command `devsort sweep`: which cells are left, an engine for them, the tables."""
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +40,10 @@ class Engine:
 
 
 def run_sweep(
-    path: Path, out: Path | None = None, engine: Engine | None = None, force: bool = False
+    path: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    engine: Engine | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Does what is left of a study and writes its tables.
 
@@ -57,8 +61,8 @@ def run_sweep(
         UserError: The study is refused, its folder is in use, or the cluster does not answer.
     """
     study, engine = read_study(path), engine or Engine()
-    out = out or Path("runs") / path.stem
-    write_atomic(out / "study.yaml", path.read_bytes())
+    out = Path(out) if out else Path("runs") / study.path.stem
+    write_atomic(out / "study.yaml", study.path.read_bytes())
     with locked(out):
         records = {} if force else _finished(study, out)
         jobs = [_job(study, out, cell, force) for cell in study.cells if cell.name not in records]

@@ -16,6 +16,7 @@ nothing by chance.
 """
 
 import copy
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -101,13 +102,14 @@ class Study:
     cells: tuple[Cell, ...]
 
 
-def read_study(path: Path) -> Study:
+def read_study(path: str | os.PathLike) -> Study:
     """Reads a study file and makes its cells.
 
     Raises:
         UserError: The file or its base cannot be read, a setting is refused, or two cells have one
             name or one config.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"{path} does not exist", "name a study file, such as studies/small.yaml")
     try:

@@ -4,6 +4,7 @@ One row a run, and one row a sampled checkpoint; Parquet and CSV hold the same.
 """
 
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,18 +84,18 @@ def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path
     return paths
 
 
-def load_table(out: Path) -> "pd.DataFrame":
+def load_table(out: str | os.PathLike) -> "pd.DataFrame":
     """One row a run.
 
     Raises:
         UserError: The sweep has written no table into the folder, or it is damaged.
     """
-    return _load(out / "table.parquet")
+    return _load(Path(out) / "table.parquet")
 
 
-def load_trajectories(out: Path) -> "pd.DataFrame":
+def load_trajectories(out: str | os.PathLike) -> "pd.DataFrame":
     """One row a sampled checkpoint; see `load_table`."""
-    return _load(out / "trajectories.parquet")
+    return _load(Path(out) / "trajectories.parquet")
 
 
 def text(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
@@ -102,7 +103,7 @@ def text(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
     done = [r for r in found if not r["error"]]
     columns = [c for c in (*keys, *SHOWN) if any(r.get(c) is not None for r in done)]
     grid = [["cell", *columns]]
-    grid += [[r["cell"], *(_told(r.get(c), SHOWN.get(c, "{}")) for c in columns)] for r in done]
+    grid += [[r["cell"], *(_told(r, c) for c in columns)] for r in done]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = [
         "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
@@ -130,5 +131,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _told(value: Any, form: str) -> str:
-    return "–" if value is None else form.format(value)
+def _told(row: Mapping[str, Any], column: str) -> str:
+    """A value, with the flags that it carries."""
+    value, flags = row.get(column), row.get(f"{column}_flags")
+    told = "–" if value is None else SHOWN.get(column, "{}").format(value)
+    return f"{told} [{flags}]" if flags else told

@@ -67,6 +67,7 @@ def test_a_row_for_each_kind_of_work_and_peer(value):
             for name in ("full", "h1")
             for peer in peers
         ),
+        ("sampler transformer", 32, "devinterp", "chain-steps/s"),
         ("trainer", 16, "plain autograd", "steps/s"),
         ("trainer", 16, "transformer-lens", "steps/s"),
     ]
@@ -78,7 +79,7 @@ def test_a_row_for_each_kind_of_work_and_peer(value):
 
 
 def test_the_trainers_have_the_same_losses(value):
-    for row in value["rows"][4:]:
+    for row in value["rows"][5:]:
         assert row["agreement"]["ok"] and row["agreement"]["off"] <= 1e-5
         assert row["agreement"]["devsort"] == pytest.approx(row["agreement"]["peer"], rel=1e-5)
 

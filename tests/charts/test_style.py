@@ -77,7 +77,7 @@ def test_red_is_for_flags_alone(figures):
         for artist in figure.findobj()
         if FLAG in map(str.lower, colours(artist))
     }
-    assert red == {("stages", "Line2D", "x")}
+    assert red == {("stages", "Line2D", "x"), ("overlay", "Line2D", "x")}
 
 
 def test_heads_differ_and_none_is_red():

@@ -80,7 +80,7 @@ def test_json_of_the_parts(smoke):
 
 def test_json_of_status_config_compare_and_validate(smoke, tmp_path):
     parts = [part["part"] for part in value_of("status", smoke.path)["parts"]]
-    assert parts == ["checkpoints", "llc", "heads", "stages"]
+    assert parts == ["checkpoints", "llc", "heads", "stages", "figures"]
     config = value_of("config", smoke.path, "--set", "train.lr=0.5")
     assert config["train"]["lr"] == 0.5 and config["train"]["steps"] == 300
     assert value_of("config")["train"]["steps"] == 6000
@@ -157,14 +157,14 @@ def test_help_imports_nothing_heavy():
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_missing_folder(tmp_path, command):
-    fix = "give a run folder that holds a config.yaml, such as runs/baseline"
+    fix = f"give a run folder, or make one with `devsort init {tmp_path}/none`"
     assert error(command, tmp_path / "none") == f"{tmp_path}/none is no folder; {fix}"
 
 
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_an_empty_or_foreign_folder(tmp_path, command):
     (tmp_path / "thesis.tex").touch()
-    fix = "name a folder with a config.yaml, such as runs/baseline"
+    fix = "name a run folder, or make one with `devsort init FOLDER`"
     assert error(command, tmp_path) == f"{tmp_path}/config.yaml does not exist; {fix}"
     assert os.listdir(tmp_path) == ["thesis.tex"]
 
@@ -438,7 +438,7 @@ def test_each_sampled_checkpoint_is_read_once(smoke, tmp_path, reads):
         ("chart", {"llc.zarr": 1, "heads.zarr": 1, "stages.json": 1}),
         ("stages", {"llc.zarr": 1, "heads.zarr": 1, "stages.json": 1}),
         ("heads", {"heads.zarr": 1}),
-        ("status", {"llc.zarr": 1, "heads.zarr": 1, "stages.json": 1}),
+        ("status", {"llc.zarr": 1, "heads.zarr": 1, "stages.json": 1, "made-from.json": 1}),
         ("compare", {"llc.zarr": 2, "heads.zarr": 2, "stages.json": 2}),  # one of each run
     ],
 )

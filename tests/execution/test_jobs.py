@@ -221,6 +221,31 @@ def test_a_script_that_every_process_would_run_is_an_error_with_the_remedy(tmp_p
     assert last_line(ended.stderr).endswith(f"{told}; {UNGUARDED}")
 
 
+BY_VALUE = """
+import cloudpickle
+from devsort.execution import run_jobs
+
+def double(job, _):
+    return 2 * job
+
+class Double:
+    by_value = True
+    __call__ = staticmethod(double)
+
+    def __reduce__(self):
+        return cloudpickle.loads, (cloudpickle.dumps(double),)
+
+print(sorted(run_jobs(Double(), [1, 2], 2)))
+"""
+
+
+def test_a_script_whose_work_comes_by_value_needs_no_guard(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(BY_VALUE)
+    ended = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=HANG)
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "[(1, 2), (2, 4)]\n")
+
+
 def within(work: Callable, names: list, _: int, __):
     """Does jobs in processes of a process."""
     return list(run_jobs(work, names, len(names)))

@@ -267,3 +267,29 @@ def test_what_a_reference_sampler_does_not_give_raises_no_flag():
     unknown = np.full_like(trace.work, np.nan)
     bare = dataclasses.replace(trace, work=unknown, force=unknown, distance=unknown)
     assert estimate(bare).flags == ()
+
+
+# ---- what cannot be known
+
+
+@pytest.mark.parametrize(
+    ("chains", "draws", "lr", "expected"),
+    [(1, 60, 1e-6, "not_converged"), (1, 1, 1e-4, "unknown"), (4, 3, 1e-4, "unknown")],
+)
+def test_a_chain_that_cannot_be_judged_is_flagged(chains, draws, lr, expected):
+    """Five quadratic directions, λ = 2.5: a chain that hardly moves, and too few draws."""
+    settings = {"n_beta": 500.0, "localization": 1.0, "num_burnin_steps": 0}
+    loss = lambda p: p["w"].square().sum()  # noqa: E731
+    found = run(loss, zeros(w=5), lr=lr, num_chains=chains, num_draws=draws, **settings)
+    assert expected in found.flags
+    assert np.isfinite(found.rhat) == (expected != "unknown")
+
+
+def test_losses_that_never_change_are_not_taken_for_converged():
+    found = run(lambda p: 0 * p["w"].sum(), zeros(w=5), n_beta=1.0, lr=1e-3, localization=1.0)
+    assert found.llc == 0 and "unknown" in found.flags
+
+
+def test_one_chain_that_has_settled_raises_nothing():
+    found = quadratic_case(1.0, lr=0.4 / 110, num_chains=1, num_draws=2000, **HEALTHY)
+    assert found.flags == () and found.rhat < 1.1

@@ -206,8 +206,9 @@ def test_another_config_is_refused_and_nothing_lost(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
     other = open_run(folder, ("llc.sampler.lr=0.00002",))
     changed = f"another config (llc.sampler.lr was {SMOKE_LLC['sampler']['lr']}, is 2e-05)"
-    again = f"run `devsort llc {folder} --force` to make it again"
-    message = f"{other.llc} was made from {changed}; {again}"
+    again = f"run `devsort llc {folder} --force` to discard it and make it again"
+    undo = f"undo the change, as with `--set llc.sampler.lr={SMOKE_LLC['sampler']['lr']}`"
+    message = f"{other.llc} was made from {changed}; {undo}, or {again}"
     assert told(read, other) == told(run_llc, other) == message
     assert hashes(other.llc) == hashes(smoke.path / "llc.zarr")
     read(open_run(folder, ("heads.lists=32",)))  # which the draws do not depend on
@@ -217,7 +218,7 @@ def test_other_checkpoints_are_refused(smoke, tmp_path):
     run = open_run(smoke.copy(tmp_path))
     params = load_checkpoint(run, 300)
     save_checkpoint(run, 300, {**params, "pos_embed.W_pos": params["pos_embed.W_pos"] + 1e-6})
-    again = f"run `devsort llc {run.path} --force` to make it again"
+    again = f"run `devsort llc {run.path} --force` to discard it and make it again"
     message = f"{run.llc} was made from other inputs; {again}"
     assert told(read, run) == told(run_llc, run) == message
 

@@ -3,6 +3,9 @@
 Values and gradients lane by lane, masks, minibatches, and what is refused.
 """
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 import torch
 from folders import told
@@ -20,6 +23,93 @@ SHORT = SamplerConfig(
 
 def loss(params, batch):
     return ((batch["x"] @ params["a"]).tanh() * params["s"] - batch["y"]).square().mean()
+
+
+def each(params, batch):
+    return ((batch["x"] @ params["a"]).tanh() * params["s"] - batch["y"]).square()
+
+
+FORMS = {  # the same loss in the forms that people have
+    "each example": each,
+    "each token": lambda p, b: each(p, b)[:, None].expand(-1, 3),
+    "tokens in a row": lambda p, b: each(p, b).repeat_interleave(3),
+    "one number of one entry": lambda p, b: loss(p, b)[None],
+    "a tuple": lambda p, b: (loss(p, b), {"accuracy": 1.0}),
+    "a dict": lambda p, b: {"loss": loss(p, b), "logits": b["x"]},
+    "an object": lambda p, b: SimpleNamespace(loss=loss(p, b), logits=b["x"]),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_all_forms_of_a_loss_give_the_same_draws(form):
+    expected = sample(loss, PARAMS, DATA, SHORT)
+    found = sample(FORMS[form], PARAMS, DATA, SHORT)
+    for name in ("loss", "init_loss", "force", "distance"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["each example", "each token", "tokens in a row"])
+def test_the_loss_of_the_checkpoint_is_computed_once_for_each_example(form):
+    seen = []
+
+    def counted(params, batch):
+        seen.append(len(batch["y"]))
+        return FORMS[form](params, batch)
+
+    sample(counted, PARAMS, DATA, SHORT)
+    tried = len(seen)
+    seen.clear()
+    sample(counted, PARAMS, DATA, SHORT.model_copy(update={"num_draws": 13}))
+    assert len(seen) == tried + 10  # a call a step, which vmap makes for all chains
+
+
+def test_an_example_whose_loss_depends_on_the_others_is_compared_on_its_own_minibatch():
+    def centred(params, batch):
+        found = each(params, batch)
+        return found - found.mean().detach() + found.max()
+
+    trace = sample(centred, PARAMS, DATA, SHORT)
+    index = minibatches(SHORT.seed, range(2), SHORT.num_steps, 2, 5)
+    for c, step in ((0, 1), (1, 3)):
+        batch = {name: t[index[c, step]] for name, t in DATA.items()}
+        expected = centred(PARAMS, batch).mean()
+        assert trace.init_loss[c, step - 1] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("rows", [[0, 3], torch.tensor([True, False, False, True, False])])
+def test_a_part_of_the_data_is_followed_at_the_same_draws(rows):
+    trace = sample(each, PARAMS, DATA, SHORT, parts={"ends": rows})
+    index = minibatches(SHORT.seed, range(2), SHORT.num_steps, 2, 5)[:, SHORT.num_burnin_steps :]
+    inside = torch.isin(index, torch.tensor([0, 3]))
+    assert (np.isnan(trace.parts["ends"]) == ~inside.any(2).numpy()).all()
+    whole = inside.all(2).numpy()
+    np.testing.assert_allclose(trace.parts["ends"][whole], trace.rise[whole], atol=1e-6)
+    assert sample(each, PARAMS, DATA, SHORT).loss.tolist() == trace.loss.tolist()
+
+
+def test_lanes_of_several_checkpoints_are_those_of_each():
+    index = minibatches(3, range(2), 4, 2, 5)
+    other = {name: value + 0.3 for name, value in PARAMS.items()}
+    mask = {"a": torch.tensor([False, True]), "s": None}
+    both = LossObjective(each, [PARAMS, other], DATA, index, mask, {"first": torch.arange(5) < 3})
+    w = both.center + 0.1
+    value, init, grad, parts = both(w, 2)
+    for k, params in enumerate((PARAMS, other)):
+        own = LossObjective(each, params, DATA, index, mask, {"first": torch.arange(5) < 3})
+        lanes = slice(2 * k, 2 * k + 2)
+        for found, expected in zip((value, init, grad), own(w[lanes], 2)[:3], strict=True):
+            torch.testing.assert_close(found[lanes], expected)
+        expected = own(w[lanes], 2)[3]["first"]
+        torch.testing.assert_close(parts["first"][lanes], expected, equal_nan=True)
+
+
+def test_integers_among_the_parameters_are_handed_to_the_loss_as_they_are():
+    def of(params, batch):
+        return each({"a": params["a"][params["order"]], "s": params["s"]}, batch)
+
+    trace = sample(of, {**PARAMS, "order": torch.tensor([0, 1])}, DATA, SHORT)
+    assert trace.dimension == 3
+    assert (trace.loss == sample(each, PARAMS, DATA, SHORT).loss).all()
 
 
 def test_value_and_gradient_of_each_lane_are_those_of_a_loop():
@@ -117,9 +207,52 @@ REFUSED = {
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.zeros(2, dtype=torch.bool)}),
         "the mask leaves no parameter free; free at least one entry",
     ),
-    "no mean": (
-        lambda: sample(lambda p, b: (b["x"] @ p["a"]) * p["s"], PARAMS, DATA, SHORT),
+    "another shape": (
+        lambda: sample(lambda p, b: p["s"].expand(5), PARAMS, DATA, SHORT),
+        "the loss of 2 examples has shape (5,); return the loss of each example, or their mean",
+    ),
+    "a vector without data": (
+        lambda: sample(lambda p: p["a"] * p["s"], PARAMS, config=SHORT),
         "the loss of one lane has shape (2,), expected a scalar; take its mean",
+    ),
+    "a sum": (
+        lambda: sample(lambda p, b: 2 * loss(p, b) * len(b["x"]), PARAMS, DATA, SHORT),
+        "the loss adds up over the batch: twice the examples give twice the loss; "
+        "return its mean, or the loss of each example",
+    ),
+    "a number": (
+        lambda: sample(lambda p, b: float(loss(p, b)), PARAMS, DATA, SHORT),
+        "the loss gives a float, expected a tensor; return the loss of each example, or their mean",
+    ),
+    "an output without a loss": (
+        lambda: sample(lambda p, b: {"loss": None, "logits": p["a"]}, PARAMS, DATA, SHORT),
+        "the output of the model holds no loss; add `labels` to the data",
+    ),
+    "an error of the user's": (
+        lambda: sample(lambda p, b: loss(p, b) + b["z"], PARAMS, DATA, SHORT),
+        "the loss fails (KeyError: 'z'); "
+        "call it on the parameters and a few rows of the data by hand",
+    ),
+    "complex": (
+        lambda: sample(loss, {**PARAMS, "c": torch.zeros(1, dtype=torch.complex64)}, DATA, SHORT),
+        "c is complex, and SGLD here samples real numbers; give `torch.view_as_real` of it",
+    ),
+    "no weights": (
+        lambda: sample(loss, {"n": torch.zeros(2, dtype=torch.int64)}, DATA, SHORT),
+        "params holds no floating tensor; give name → tensor of weights",
+    ),
+    "a part of a mean": (
+        lambda: sample(loss, PARAMS, DATA, SHORT, parts={"odd": [1, 3]}),
+        "part 'odd' of the data needs more than a mean loss; "
+        "return the loss of each example, such as with reduction='none'",
+    ),
+    "a row too many": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"odd": [1, 5]}),
+        "part 'odd' names row 5 of 5; count rows from 0",
+    ),
+    "an empty part": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"none": []}),
+        "part 'none' of the data is empty; choose at least one row",
     ),
     "not finite": (
         lambda: sample(lambda p: p["s"].log(), {"s": torch.tensor(-1.0)}, config=SHORT),

@@ -27,7 +27,7 @@ from devsort.rng import stream
 from runs import Smoke
 
 NAMED = re.compile(r"`devsort ([^`]+)`")
-ROUNDS = 8  # commands that mend a run, at most: four steps, each with --force or after another
+ROUNDS = 9  # commands that mend a run, at most: four steps, each with --force or after another
 Damage = Callable[[Path, np.random.Generator], None]
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from devsort.errors import UserError
 from devsort.sampling.config import SamplerConfig
-from devsort.sorting.config import Config, load_config, parse_config
+from devsort.sorting.config import Config, TaskConfig, load_config, parse_config
 from devsort.storage.settings import Section
 
 RUNS = Path(__file__).parents[2] / "runs"
@@ -99,6 +99,30 @@ def test_a_config_is_frozen():
     assert hash(config) == hash(Config())
 
 
+CONSTRUCTED = {
+    "a sampler": (
+        lambda: SamplerConfig(lr=-1, burnin=3),
+        "SamplerConfig: lr: Input should be greater than 0 (got '-1'); unknown key burnin",
+    ),
+    "a config": (
+        lambda: Config(train={"steps": 0}),
+        "Config: train.steps: Input should be greater than or equal to 1 (got '0')",
+    ),
+    "two settings that do not fit": (
+        lambda: TaskConfig(list_length=9, numbers=8),
+        "TaskConfig: list_length 9 is more than the 8 numbers to draw from",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CONSTRUCTED)
+def test_what_is_refused_from_python_is_one_line_too(case):
+    make, message = CONSTRUCTED[case]
+    with pytest.raises(UserError) as e:
+        make()
+    assert str(e.value) == f"{message}; `devsort config` prints every setting with its range"
+
+
 def test_steps_of_a_chain_are_burn_in_and_draws():
     assert (
         SamplerConfig(num_draws=7, num_burnin_steps=5, num_steps_bw_draws=3).num_steps == 5 + 7 * 3
@@ -122,7 +146,19 @@ REFUSED = {
     "nothing": ("train: {steps: }", "train.steps: Input should be a valid integer (got 'None')"),
     "boolean": (
         "model: {heads: yes}",
-        "model.heads: Input should not be true or false (got 'True')",
+        "model.heads: Input should be a valid integer, "
+        "unable to parse string as an integer (got 'yes')",
+    ),
+    "true": ("model: {heads: true}", "model.heads: Input should not be true or false (got 'True')"),
+    "minutes": (
+        "train: {steps: 1:30}",
+        "train.steps: Input should be a valid integer, "
+        "unable to parse string as an integer (got '1:30')",
+    ),
+    "a date": (
+        "train: {steps: 2020-01-01}",
+        "train.steps: Input should be a valid integer, "
+        "unable to parse string as an integer (got '2020-01-01')",
     ),
     "list": ("train: {steps: [1]}", "train.steps: Input should be a valid integer (got a list)"),
     "no section": (
@@ -188,11 +224,9 @@ NOT_YAML = {
     "two documents": "task: {}\n---\ntask: {}",
     "control character": "device: \x01",
     "unhashable key": "? [a]\n: 1",
-    "impossible date": "device: 2020-13-45",
     "no boolean": "device: !!bool x",
     "empty integer": "device: !!int ''",
     "no timestamp": "device: !!timestamp x",
-    "float overflow": "device: " + ":".join(["1"] + ["00"] * 200) + ".0",
     "too deep": "[" * 5000,
     "unknown anchor": "device: *a",
     "a key twice": "device: cpu\ntrain: {steps: 3}\ndevice: cuda",
@@ -208,7 +242,7 @@ NOT_YAML = {
 def test_text_that_is_no_yaml_is_named(path, case):
     message = refused(path, NOT_YAML[case])
     assert message.startswith(f"{path} is not valid YAML (")
-    assert message.endswith("); mend it, or start from runs/baseline/config.yaml")
+    assert message.endswith("); mend it, or start from what `devsort config` prints")
 
 
 def test_a_key_that_is_there_twice_is_told_with_its_place(path):
@@ -228,19 +262,19 @@ def test_a_merge_may_repeat_a_key(path):
 
 
 def test_a_config_that_cannot_be_one_is_not_parsed(path):
-    told = f"{path} is larger than 100,000 bytes; give a config as in runs/baseline"
+    told = f"{path} is larger than 100,000 bytes; see `devsort config` for what it holds"
     assert refused(path, "# " + "x" * 100_000) == told
 
 
 def test_a_file_that_is_no_mapping_is_named(path):
-    expected = f"{path} holds a list, expected a mapping of sections; see runs/baseline"
+    expected = f"{path} holds a list, expected a mapping of sections; see `devsort config`"
     assert refused(path, "[task, train]") == expected
 
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError) as e:
         load_config(tmp_path / "config.yaml")
-    fix = "name a folder with a config.yaml, such as runs/baseline"
+    fix = "name a run folder, or make one with `devsort init FOLDER`"
     assert str(e.value) == f"{tmp_path}/config.yaml does not exist; {fix}"
 
 
@@ -288,7 +322,12 @@ def test_a_mapping_that_holds_itself_is_refused(path):
     ("override", "read"),
     [
         ("train.steps=7", lambda c: c.train.steps == 7),
-        ("train.lr=1e-4", lambda c: c.train.lr == 1e-4),  # a string to YAML 1.1, a number to us
+        ("train.lr=1e-4", lambda c: c.train.lr == 1e-4),
+        ("train.steps=1e3", lambda c: c.train.steps == 1000),
+        ("train.steps=0512", lambda c: c.train.steps == 512),
+        ("train.steps=0x1F", lambda c: c.train.steps == 31),
+        ("train.steps=1_000", lambda c: c.train.steps == 1000),
+        ("model.layer_norm=no", lambda c: c.model.layer_norm is False),
         (" train.lr = 0.5 ", lambda c: c.train.lr == 0.5),
         ("model.layer_norm=false", lambda c: c.model.layer_norm is False),
         ("task.train_lists=null", lambda c: c.task.train_lists is None),

@@ -78,7 +78,9 @@ def test_checkpoints_are_read_and_training_is_done(old_run, smoke):
 )
 def test_an_old_llc_is_refused_by_who_reads_it(old_run, artifact, asked, again):
     result = devsort(asked[0], old_run.path, *asked[1:])
-    remedy = f"run `devsort {' '.join(again)} {old_run.path} --force` to make it again"
+    remedy = (
+        f"run `devsort {' '.join(again)} {old_run.path} --force` to discard it and make it again"
+    )
     file = old_run.file(artifact)
     told = f"devsort: error: {file} was written in another format of devsort; {remedy}\n"
     assert (result.code, result.err) == (2, told)
@@ -92,9 +94,12 @@ def test_the_status_names_what_makes_an_old_run_whole_again(old_run):
     assert parts()["checkpoints"] == ("done", "16 steps")
     for artifact in (LLC, HEADS, STAGES):
         state, detail = parts()[artifact.name]
-        remedy = f"run `devsort {artifact.command} {old_run.path} --force` to make it again"
+        again = f"devsort {artifact.command} {old_run.path} --force"
+        remedy = f"run `{again}` to discard it and make it again"
         file = old_run.file(artifact)
         expected = f"{file} was written in another format of devsort; {remedy}"
         assert (state, detail) == ("stale", expected)
         assert devsort(artifact.command, old_run.path, "--force").code == 0
+    assert parts()["figures"][0] == "missing"
+    assert devsort("chart", old_run.path).code == 0
     assert {state for state, _ in parts().values()} == {"done"}

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from folders import KEPT, names, told
+from folders import KEPT, hashes, names, told
 
 from devsort.sorting.artifacts import CHECKPOINTS, HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import load_checkpoint, save_checkpoint, trained_steps
-from devsort.sorting.run import Run, open_run
+from devsort.sorting.run import Run, init_run, open_run
 
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
 
@@ -32,13 +32,31 @@ def test_a_run_is_its_folder_and_its_config(tiny_run, tiny_config):
 def test_what_is_no_folder_is_named(tmp_path, name):
     (tmp_path / "a file").write_text("")
     shown = str(tmp_path / name).replace("\0", "\\x00")
-    fix = "give a run folder that holds a config.yaml, such as runs/baseline"
+    fix = f"give a run folder, or make one with `devsort init {shown}`"
     assert told(open_run, tmp_path / name) == f"{shown} is no folder; {fix}"
+
+
+def test_a_new_run_folder_holds_every_setting_and_is_a_run(tmp_path):
+    run = init_run(tmp_path / "a" / "new", overrides=("train.steps=7",))
+    assert run.config.train.steps == 7 and names(run.path) == ["config.yaml"]
+    assert "# from 1; optimiser steps" in (run.path / "config.yaml").read_text()
+    other = init_run(str(tmp_path / "b"), run.path, ("train.lr=0.5",))
+    assert (other.config.train.steps, other.config.train.lr) == (7, 0.5)
+
+
+@pytest.mark.parametrize("there", ["a file", "a folder with something in it"])
+def test_nothing_that_is_there_is_written_over(tmp_path, there):
+    path = tmp_path / "x"
+    (path if there == "a file" else path / "y").parent.mkdir(exist_ok=True)
+    (path if there == "a file" else path / "y").write_text("mine")
+    before = hashes(tmp_path)
+    assert told(init_run, path) == f"{path} is there already; name a new folder"
+    assert hashes(tmp_path) == before
 
 
 def test_a_foreign_folder_is_named(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"\xff\xd8")
-    fix = "name a folder with a config.yaml, such as runs/baseline"
+    fix = "name a run folder, or make one with `devsort init FOLDER`"
     assert told(open_run, tmp_path) == f"{tmp_path}/config.yaml does not exist; {fix}"
 
 

@@ -98,7 +98,7 @@ def test_done_work_is_kept_and_stale_work_redone(measured_run):
     assert run_stages(again(measured_run), force=True) == value
     assert measured_run.stages.stat().st_mtime_ns > written
     write_llc(measured_run, seed=1)
-    fix = f"run `devsort stages {measured_run.path} --force` to make it again"
+    fix = f"run `devsort stages {measured_run.path} --force` to discard it and make it again"
     stale = f"{measured_run.stages} was made from other inputs; {fix}"
     assert told(again(measured_run).read, STAGES) == stale
     assert run_stages(again(measured_run)) != value

@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from devsort.sorting.run import open_run
+from devsort.sorting.stages import run_stages
 from devsort.sorting.status import status, table
 from devsort.sorting.train import train
 
@@ -17,7 +18,7 @@ def detail(folder, part: str) -> str:
     return next(p["detail"] for p in status(open_run(folder))["parts"] if p["part"] == part)
 
 
-ALL = ("checkpoints", "llc", "heads", "stages")
+ALL = ("checkpoints", "llc", "heads", "stages", "figures")
 
 
 def test_a_finished_run_is_done(smoke):
@@ -28,7 +29,8 @@ def test_a_finished_run_is_done(smoke):
     details = [p["detail"] for p in value["parts"]]
     assert details[:3] == ["16 steps", "6 checkpoints", "16 checkpoints"]
     lines = table(value).splitlines()
-    assert len(lines) == 4 and lines[0].split() == ["checkpoints", "done", "16", "steps"]
+    assert details[4] == "8 files"
+    assert len(lines) == 5 and lines[0].split() == ["checkpoints", "done", "16", "steps"]
 
 
 def test_an_empty_run_misses_everything_and_says_what_to_do(tiny_run):
@@ -73,8 +75,25 @@ def test_what_another_config_made_is_stale(smoke, tmp_path):
     folder = smoke.copy(tmp_path)
     assert states(folder, "llc.sampler.lr=0.00002") == {
         "checkpoints": "done", "llc": "stale", "heads": "done", "stages": "stale",
+        "figures": "stale",
     }  # fmt: skip
     assert states(folder, "train.lr=0.5") == dict.fromkeys(ALL, "stale")
+
+
+def test_figures_of_other_results_are_stale_and_a_lost_one_is_missed(smoke, tmp_path):
+    run = open_run(smoke.copy(tmp_path))
+    fix = f"run `devsort chart {run.path}` to make it again"
+    run_stages(open_run(run.path, ("stages.bootstrap=30",)))
+    shown = run.figures / "made-from.json"
+    found = {p["part"]: p for p in status(open_run(run.path, ("stages.bootstrap=30",)))["parts"]}[
+        "figures"
+    ]
+    assert found["state"] == "stale"
+    assert found["detail"] == f"{shown} was made from other inputs; {fix}"
+    run_stages(open_run(run.path))
+    assert states(run.path)["figures"] == "done"
+    (run.figures / "stages.svg").unlink()
+    assert detail(run.path, "figures") == f"{run.figures / 'stages.svg'} is missing; {fix}"
 
 
 def test_a_half_trained_run_is_unfinished_and_nothing_is_written(tiny_run):

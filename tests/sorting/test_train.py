@@ -293,7 +293,8 @@ def test_another_config_is_refused_and_nothing_lost(tiny_run, lost):
     before = files(tiny_run.path)
     assert told(train, configured(tiny_run, "train.lr=0.5")) == (
         f"{tiny_run.checkpoints} was trained from another config (train.lr was 0.001, is 0.5); "
-        f"undo the change, or run `devsort train {tiny_run.path} --force` to start again"
+        "undo the change, as with `--set train.lr=0.001`, "
+        f"or run `devsort train {tiny_run.path} --force` to discard it and start again"
     )
     assert files(tiny_run.path) == before
     # which training does not depend on

@@ -75,6 +75,26 @@ def test_markdown_and_json_hold_the_same_runs(two):
     assert f" ({low:.4g} to {high:.4g}) |" in text and "700 (600 to 800)" in text
 
 
+def test_flags_stand_beside_the_numbers_that_carry_them(two):
+    a, b = two["runs"]
+    flagged = {**b, "peak_llc_flags": ["negative", "improper"], "fall_flags": ["negative"]}
+    stages = [{**s, "flagged": 2} for s in two["stages"][0]["runs"]]
+    tables = [{**a, "final_llc_flags": ["improper"]}, flagged]
+    values = {**two, "runs": tables, "stages": [{**two["stages"][0], "runs": stages}]}
+    lines = compare.markdown(values).splitlines()
+    row = next(line for line in lines if line.startswith("| b |"))
+    assert row.count("[negative, improper]") == 1 and row.count("[negative]") == 1
+    assert next(line for line in lines if line.startswith("| a |")).count("[improper]") == 1
+    assert sum(line.count("[2 flagged]") for line in lines) == 2
+    difference = compare.difference(tables, [], 1)
+    assert difference["final_llc"]["flags"] == ["improper"]
+    assert difference["peak_step"]["flags"] == ["negative", "improper"]
+    text = compare.markdown({**values, "differences": [difference]})
+    assert "peak LLC (nats)" in text and text.count("[negative, improper] |") == 3
+    unmarked = compare.markdown({**two, "runs": [a, b]})
+    assert "[negative" not in unmarked
+
+
 def test_what_no_sorter_has_is_left_open(two):
     bare = {key: value for key, value in two["runs"][0].items() if key not in SORTER}
     line = compare.markdown({**two, "runs": [bare]}).splitlines()[4]

@@ -45,6 +45,19 @@ def test_without_a_finite_estimate_nothing_is_known():
     assert set(found) > {"peak_step", *FIGURES} and set(found.values()) == {None}
 
 
+def test_a_figure_carries_the_flags_of_the_estimates_behind_it():
+    table = llc_table()
+    full = table.sel(restriction="full")
+    top = int(full.llc.values.argmax())
+    table.flags[top, 0] = [True, False]
+    table.flags[-1, 0] = [True, True]
+    table.flags[-1, 1] = True  # of a head, which the whole model's figures do not rest on
+    found = summary(table)
+    assert found["peak_llc_flags"] == ["diverged"]
+    assert found["final_llc_flags"] == found["fall_flags"] == ["diverged", "drift"]
+    assert summary(llc_table())["fall_flags"] == []
+
+
 def test_an_estimate_without_an_error_has_no_interval():
     table = llc_table()
     table["se"][:] = table["ci95"][:] = np.nan

@@ -12,6 +12,7 @@ from devsort.storage.artifact import Origin
 from devsort.storage.datasets import read_dataset, write_dataset
 
 ORIGIN = Origin("devsort heads x", "{}", "abc")
+ANEW = "; run `devsort heads x --force` to discard it and make it again"
 AGAIN = "; run `devsort heads x --force` to make it again"
 
 
@@ -77,6 +78,6 @@ def test_damage_is_told(path, damage, what):
 
 def test_what_is_missing_or_stale_names_the_command(path):
     other = Origin(ORIGIN.command, "{}", "of other inputs")
-    assert told(read_dataset, path, other) == f"{path} was made from other inputs{AGAIN}"
+    assert told(read_dataset, path, other) == f"{path} was made from other inputs{ANEW}"
     shutil.rmtree(path)
     assert told(read_dataset, path, ORIGIN) == f"{path} is missing; run `devsort heads x` first"

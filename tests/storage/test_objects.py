@@ -8,6 +8,7 @@ from devsort.storage.objects import read_json, read_object, refuse_foreign, writ
 
 ORIGIN = Origin("devsort stages x", "{}", "abc")
 VALUE = {"name": "δ̄", "steps": [1, 2], "llc": 0.1, "nothing": None}
+ANEW = "; run `devsort stages x --force` to discard it and make it again"
 AGAIN = "; run `devsort stages x --force` to make it again"
 
 
@@ -28,7 +29,7 @@ def test_an_object_that_is_missing_edited_or_foreign_is_named(tmp_path):
     assert told(read_object, path, ORIGIN) == missing
     write_object(path, VALUE, ORIGIN)
     other = Origin(ORIGIN.command, "{}", "of other inputs")
-    assert told(read_object, path, other) == f"{path} was made from other inputs{AGAIN}"
+    assert told(read_object, path, other) == f"{path} was made from other inputs{ANEW}"
     path.write_text(path.read_text().replace('"llc": 0.1', '"llc": 0.2'))
     assert told(read_object, path, ORIGIN) == f"{path} does not match its checksum{AGAIN}"
     write_json(path, VALUE)

@@ -124,7 +124,7 @@ def test_a_byte_flipped_anywhere_is_refused(saved, mask):
         saved.write_bytes(whole[:i] + bytes([whole[i] ^ mask]) + whole[i + 1 :])
         message = told(read, saved)
         assert message.startswith(str(saved))
-        assert message.endswith(AGAIN)
+        assert message.endswith((AGAIN, ", or" + AGAIN.removeprefix(";")))  # or undo the change
 
 
 def test_a_changed_weight_is_told_by_the_checksum(saved):
@@ -141,7 +141,8 @@ def test_missing_other_and_foreign_files_are_named(saved, tmp_path):
     assert told(read, saved, "2") == f"{saved} has step 1, expected 2{AGAIN}"
     other = replace(ORIGIN, resolved='{"train": {"lr": 0.2}}')
     changed = "another config (train.lr was 0.1, is 0.2)"
-    assert told(load_tensors, saved, other) == f"{saved} was made from {changed}{AGAIN}"
+    fix = f"undo the change, as with `--set train.lr=0.1`, or{AGAIN[1:]}"
+    assert told(load_tensors, saved, other) == f"{saved} was made from {changed}; {fix}"
     saved.write_bytes(b"PK\x03\x04 a zip file, or anything else")
     assert told(read, saved).startswith(f"{saved} is cut short or damaged (")
 

@@ -5,6 +5,7 @@ Nothing in the file is executed, and no claim in it costs memory or time.
 
 import os
 import pickle
+import shlex
 import warnings
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from folders import told
 from safetensors.torch import save_file
 
 from devsort.errors import UserError
-from devsort.storage.weights import load_weights
+from devsort.storage.weights import load_weights, under_names
 
 TENSORS = {"w": torch.arange(6.0).view(2, 3), "b": torch.zeros(2)}
 
@@ -37,9 +38,10 @@ class Exploit:
 def test_a_malicious_pickle_is_refused_and_does_not_run(tmp_path, suffix, write):
     path, canary = tmp_path / f"w{suffix}", tmp_path / "canary"
     write({"embed.W_E": torch.zeros(2), "x": Exploit(canary)}, path)
-    message = f"{path} holds more than tensors, or is no weight file; save `model.state_dict()`"
+    told_of = {torch.save: f"{path} holds more than tensors, or is no weight file; "}
+    message = told_of.get(write, f"{path} is a pickle, which can run code; ")
     with warnings.catch_warnings(action="error"):
-        assert told(load_weights, path) == message
+        assert told(load_weights, path).startswith(message)
     assert not canary.exists()
     pickle.loads(pickle.dumps(Exploit(canary)))  # noqa: S301  our own
     assert canary.exists()  # the exploit works where it is obeyed
@@ -69,7 +71,8 @@ def test_weights_of_both_kinds_come_back_as_float32(tmp_path, suffix):
 NOT_PLAIN = {
     "a list": [torch.zeros(1)],
     "a tensor": torch.zeros(1),
-    "nested": {"model": {"w": torch.zeros(1)}},
+    "nested twice": {"model": {"weights": {"w": torch.zeros(1)}}},
+    "nothing": {},
     "a number": {"w": torch.zeros(1), "step": 3},
     "sparse": {"w": torch.eye(3).to_sparse()},
     "no data": {"w": torch.zeros(3, device="meta")},
@@ -88,16 +91,121 @@ def test_what_is_no_plain_state_dict_is_refused(tmp_path, case):
     assert told(load_weights, path) == expected
 
 
+CHECKPOINTS = {
+    "beside numbers": {"model_state_dict": TENSORS, "epoch": 3, "loss": 0.5},
+    "beside an optimiser": {
+        "state_dict": TENSORS,
+        "optimizer": {"state": {0: {"step": torch.zeros(())}}, "param_groups": [{"lr": 0.1}]},
+    },
+    "alone": {"model": TENSORS},
+    "Lightning": {"pytorch-lightning_version": "2.0", "state_dict": TENSORS, "callbacks": {}},
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+def test_the_one_state_dict_of_a_checkpoint_is_taken(tmp_path, case):
+    path = tmp_path / "w.ckpt"
+    torch.save(CHECKPOINTS[case], path)
+    found = load_weights(path)
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[k], v) for k, v in TENSORS.items())
+
+
+def test_several_state_dicts_are_refused_by_name(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"model": TENSORS, "ema": TENSORS}, path)
+    fix = "save the one that is meant"
+    assert told(load_weights, path) == f"{path} holds several state dicts (model, ema); {fix}"
+
+
+@pytest.mark.parametrize("name", ["w.bin", "w.ckpt", "w.pth.tar", "weights", "w.safetensors"])
+def test_a_file_is_what_its_bytes_say(tmp_path, name):
+    torch.save(TENSORS, tmp_path / name)
+    assert load_weights(str(tmp_path / name)).keys() == TENSORS.keys()
+    save_file(TENSORS, tmp_path / "x")
+    (tmp_path / "x").replace(tmp_path / name)
+    assert load_weights(tmp_path / name).keys() == TENSORS.keys()
+
+
+@pytest.mark.parametrize("start", [b"\x80", b"PK"])
+def test_a_safetensors_file_is_one_whatever_the_length_of_its_header(tmp_path, start):
+    """It begins with that length, whose bytes can be those that a pickle or an archive has."""
+    path = tmp_path / "w"
+    save_file({"x": torch.ones(2)}, path)
+    short = int.from_bytes(path.read_bytes()[:8], "little")
+    longer = int.from_bytes(start, "little") - short
+    save_file({"x" * (1 + longer): torch.ones(2)}, path)
+    assert path.read_bytes().startswith(start)
+    assert [v.tolist() for v in load_weights(path).values()] == [[1, 1]]
+
+
+def legacy(value, path):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+def bare(value, path):
+    path.write_bytes(pickle.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("write", "what"),
+    [
+        (legacy, "was written by a torch.save before 1.6, or in its old form"),
+        (bare, "is a pickle, which can run code"),
+    ],
+)
+def test_old_files_name_the_command_that_saves_them_anew(tmp_path, write, what):
+    path = tmp_path / "it's old.pt"
+    write(TENSORS, path)
+    message = told(load_weights, path)
+    begin = f"{path} {what}; if you trust it, save it anew: python -c "
+    assert message.startswith(begin)
+    _, code = shlex.split("-c " + message.removeprefix(begin))
+    exec(code, {})  # noqa: S102  the very command that is named
+    assert load_weights(path.with_suffix(".new.pt")).keys() == TENSORS.keys()
+
+
+def test_complex_weights_are_refused(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save({"w": torch.zeros(2, dtype=torch.complex64)}, path)
+    assert told(load_weights, path) == f"{path}: w is complex; give real weights"
+
+
+NAMES = {
+    "plain": "{}",
+    "compiled": "_orig_mod.{}",
+    "parallel": "module.{}",
+    "both": "module._orig_mod.{}",
+    "a part of something": "model.net.{}",
+    "sharded": "_fsdp_wrapped_module.{}",
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_what_wrappers_put_before_names_is_taken_off(tmp_path, case):
+    state = {NAMES[case].format(name): torch.zeros(1) for name in ("a.w", "b")}
+    assert under_names(state, "a.w", tmp_path).keys() == {"a.w", "b"}
+
+
+def test_a_network_that_is_there_twice_is_refused(tmp_path):
+    state = {"net.a.w": torch.zeros(1), "ema.a.w": torch.zeros(1)}
+    message = f"{tmp_path} holds two networks (net.a.w, ema.a.w); save one of them"
+    assert told(under_names, state, "a.w", tmp_path) == message
+    state = {"net.a.w": torch.zeros(1), "net.b": torch.zeros(1), "b": torch.ones(1)}
+    message = f"{tmp_path} holds names that differ in 'net.' alone; save one of them"
+    assert told(under_names, state, "a.w", tmp_path) == message
+
+
 def test_files_that_are_no_weights_are_named(tmp_path):
-    fix = "give a .safetensors or .pt file"
+    fix = "give a .safetensors file, or one of torch.save"
     assert told(load_weights, tmp_path / "w.pt") == f"{tmp_path}/w.pt is missing; {fix}"
     assert (
         told(load_weights, tmp_path / ("x" * 5000))
         == f"{tmp_path / ('x' * 5000)} is missing; {fix}"
     )
-    for name, ending in (("w.ckpt", ".ckpt"), ("weights", "nothing")):
+    for name in ("w.ckpt", "weights"):
         (tmp_path / name).write_text("")
-        assert told(load_weights, tmp_path / name) == f"{tmp_path / name} ends in {ending}; {fix}"
+        assert told(load_weights, tmp_path / name) == f"{tmp_path / name} is no weight file; {fix}"
     for suffix in (".pt", ".safetensors"):
         for content in (b"", b"hello", bytes(1000)):
             (tmp_path / f"w{suffix}").write_bytes(content)

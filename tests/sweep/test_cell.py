@@ -44,6 +44,15 @@ def test_the_row_is_what_the_artifacts_say(done):
     assert row["labels"].split(";") == list(map(str, labels))
     assert row["stages"] == len(stages["stages"]) == len(stages["boundaries"]) + 1
     assert row["window_from"] == stages["stages"][0]["from"]
+    for column, figure in (
+        ("llc_peak", "peak_llc"),
+        ("llc_final", "final_llc"),
+        ("llc_fall", "fall"),
+    ):
+        assert row[f"{column}_flags"] == ";".join(stages["summary"][f"{figure}_flags"])
+    of_head = llc.sel(restriction="h1").isel(checkpoint=-1)
+    raised = of_head.flag.values[of_head.flags.values.astype(bool)]
+    assert row["llc_final_h1_flags"] == ";".join(raised)
 
 
 def test_the_trajectory_has_every_sampled_checkpoint(done):
@@ -113,7 +122,8 @@ def test_a_failed_cell_tells_one_line_and_leaves_no_record(done, tmp_path):
     outcome = run_cell(job)
     assert outcome.error == (
         f"{folder}/checkpoints was trained from another config (train.lr was 0.001, is 0.002); "
-        f"undo the change, or run `devsort train {folder} --force` to start again"
+        "undo the change, as with `--set train.lr=0.001`, "
+        f"or run `devsort train {folder} --force` to discard it and start again"
     )
     assert not outcome.defect and finished(study.cells[0], folder, study.steps) is None
     assert run_cell(replace(job, force=True)).error is None

@@ -101,9 +101,9 @@ def test_a_node_that_does_not_share_the_files_is_told(tmp_path):
 
 def test_no_cluster_is_a_users_error(tmp_path):
     path = write_study(tmp_path, steps=["train"])
-    result = devsort("sweep", path, "--out", tmp_path / "out", "--address", "nowhere")
+    result = devsort("sweep", path, "--out", tmp_path / "out", "--address", "127.0.0.1:1")
     assert result.code == 2
-    assert last_line(result.err).startswith("devsort: error: no Ray cluster answers at nowhere (")
+    assert last_line(result.err).startswith("devsort: error: no Ray cluster listens at 127.0.0.1:1")
 
 
 def test_no_ray_is_a_users_error(tmp_path, monkeypatch):

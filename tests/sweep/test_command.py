@@ -78,6 +78,15 @@ def test_the_text_has_a_line_a_cell_and_the_failures_below():
     ]
 
 
+def test_flags_stand_beside_the_numbers_that_carry_them():
+    row = {"cell": "a", "llc_peak": 12.3, "llc_final": 4.0, "labels": "", "error": None}
+    flags = {"llc_peak_flags": "negative;improper", "llc_final_flags": ""}
+    assert table.text([row | flags], []).splitlines() == [
+        "cell  llc_peak                llc_final  labels",
+        "a     12 [negative;improper]  4",
+    ]
+
+
 def test_a_second_sweep_opens_no_finished_cell(done):
     _, path, out = done
     begun = []

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from devsort.charts.style import save_figure
 from devsort.sorting.run import Run
+from devsort.storage.objects import write_object
 
 
 def draw_all(run: Run) -> list[Path]:
@@ -13,7 +14,7 @@ def draw_all(run: Run) -> list[Path]:
         UserError: An artifact is missing or stale; names the command that makes it.
     """
     from devsort.charts import stage_chart, traces
-    from devsort.sorting.artifacts import LLC
+    from devsort.sorting.artifacts import FIGURES, LLC, MADE_FROM
     from devsort.sorting.charts import circuits, ownership
     from devsort.sorting.charts.story import story_of
     from devsort.sorting.samplers import chance_loss
@@ -25,8 +26,11 @@ def draw_all(run: Run) -> list[Path]:
         "traces": lambda: traces.figure(run.read(LLC), chance_loss(run)),
     }
     with run.lock():
-        return [
+        paths = [
             path
             for name, figure in figures.items()
             for path in save_figure(figure(), run.figures, name)
         ]
+        files = {"files": [path.name for path in paths]}
+        write_object(run.figures / MADE_FROM, files, run.origin(FIGURES))
+    return paths

@@ -15,15 +15,14 @@ in for OV. Position is left out. A head's score is the geometric mean of the sha
 which OV and QK say yes. In GPT-2 small the published answer is head 10.7 (layer 10, head 7).
 """
 
-import json
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from devsort.errors import UserError
+from devsort.sorting.heads.gpt2_files import load_gpt2
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -33,7 +32,7 @@ CHUNK = 512  # tokens whose logits are held at once: 100 MB with GPT-2's vocabul
 TOKENS = 5000
 
 
-def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
+def rank_heads(folder: str | os.PathLike, tokens: int = TOKENS) -> dict[str, Any]:
     """Ranks all heads of a GPT-2 in a local folder by how much they suppress what they look at.
 
     Returns:
@@ -41,7 +40,7 @@ def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
         "attended_share"}]}, best first.
 
     Raises:
-        UserError: The folder holds no GPT-2 that can be read safely.
+        UserError: The folder holds no GPT-2 that can be read safely, see `gpt2_files`.
     """
     model = load_gpt2(folder)
     found = [
@@ -49,43 +48,6 @@ def rank_heads(folder: Path, tokens: int = TOKENS) -> dict[str, Any]:
     ]
     heads = sorted(found, key=lambda row: -row["score"])
     return {"model": str(folder), "tokens": min(tokens, model.config.vocab_size), "heads": heads}
-
-
-def load_gpt2(folder: Path) -> "GPT2LMHeadModel":
-    """Reads config.json and safetensors (or a weights-only .bin) from a local folder.
-
-    Nothing is downloaded or run.
-
-    Raises:
-        UserError: The folder is missing, is no GPT-2, or its weights are missing or damaged.
-    """
-    fix = "give a folder with config.json and model.safetensors of a GPT-2"
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{folder} holds no config.json with a model_type", fix) from None
-    if kind != "gpt2":
-        raise UserError(f"{folder} holds a model of type {kind}, expected gpt2", fix)
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(f"{folder / 'model.safetensors'} is missing", fix)
-    from transformers import GPT2LMHeadModel
-
-    try:
-        model, told = GPT2LMHeadModel.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            dtype=torch.float32,
-        )
-    except Exception as e:  # a mutated file can make the reader raise anything
-        raise UserError(f"{folder} cannot be read as a GPT-2 ({type(e).__name__})", fix) from None
-    missing = sorted(set(told["missing_keys"]) - {"lm_head.weight"})
-    if missing or told.get("mismatched_keys"):
-        raise UserError(
-            f"{folder} lacks weights that its config asks for ({len(missing)} missing)", fix
-        )
-    return model.eval()
 
 
 @torch.inference_mode()

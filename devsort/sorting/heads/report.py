@@ -8,6 +8,7 @@ from devsort.errors import UserError
 from devsort.sorting.config import default_config
 from devsort.sorting.heads.step import analyse_weights, run_heads
 from devsort.sorting.run import open_run
+from devsort.sorting.weight_files import Norm
 
 ROWS = 12  # checkpoints in the table of a run; --json has all
 
@@ -18,7 +19,7 @@ def run(path: Path, overrides: tuple[str, ...], force: bool) -> dict[str, Any]:
 
 
 def weights(
-    path: Path, list_length: int, numbers: int, overrides: tuple[str, ...]
+    path: Path, list_length: int, numbers: int, norm: Norm, overrides: tuple[str, ...]
 ) -> dict[str, Any]:
     """`devsort heads --weights FILE`.
 
@@ -30,7 +31,7 @@ def weights(
             f"--list-length {list_length} is more than --numbers {numbers}",
             "lists have no repetition",
         )
-    return analyse_weights(path, list_length, numbers, default_config(overrides))
+    return analyse_weights(path, list_length, numbers, default_config(overrides), norm)
 
 
 def gpt2(folder: Path) -> dict[str, Any]:
@@ -63,7 +64,8 @@ def run_table(value: Mapping[str, Any]) -> str:
 def checkpoint_table(value: Mapping[str, Any]) -> str:
     """Scores with their intervals, labels, and each head's ranges."""
     where = value.get("weights") or f"step {value['step']}"
-    lines = [f"{where}: loss {value['loss']:.4f}, accuracy {value['accuracy']:.4f}"]
+    norm = f", norm {value['norm']}" if "norm" in value else ""
+    lines = [f"{where}: loss {value['loss']:.4f}, accuracy {value['accuracy']:.4f}{norm}"]
     for name, score in value["scores"].items():
         low, high = value["score_ci95"][name]
         lines.append(f"  {name.replace('_', ' '):22}{score:.2f} (95 %: {low:.2f} to {high:.2f})")
@@ -74,7 +76,7 @@ def checkpoint_table(value: Mapping[str, Any]) -> str:
             f"  head {head['head']} {what:11}{_ranges(head[what])}"
             for what in ("copies", "suppresses", "needed")
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {note}" for note in value.get("notes", ()))])
 
 
 def gpt2_table(value: Mapping[str, Any]) -> str:

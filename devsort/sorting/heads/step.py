@@ -1,10 +1,10 @@
 """The `heads` command: checkpoints in, heads.zarr out; and the same for a single weight file."""
 
 import json
+import os
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devsort.errors import saying
@@ -15,12 +15,12 @@ from devsort.sorting.config import Config, TaskConfig
 from devsort.sorting.heads import parts
 from devsort.sorting.heads.analysis import Analysis, analyse, dataset, describe
 from devsort.sorting.heads.events import events
-from devsort.sorting.model import infer_shape, model_shape
+from devsort.sorting.model import model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.task import eval_batch
+from devsort.sorting.weight_files import Norm, near_chance, read_network
 from devsort.storage.datasets import write_dataset
 from devsort.storage.files import remove
-from devsort.storage.weights import load_weights
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -59,21 +59,25 @@ def stored_events(heads: "xr.Dataset") -> list[dict[str, Any]]:
 
 
 def analyse_weights(
-    path: Path, list_length: int, numbers: int, config: Config | None = None
+    path: str | os.PathLike,
+    list_length: int,
+    numbers: int,
+    config: Config | None = None,
+    norm: Norm = "auto",
 ) -> dict[str, Any]:
     """Measures the heads of a weight file with HookedTransformer's names.
 
     Nothing in the file is executed.
 
     Args:
-        path: A .safetensors or .pt file.
+        path: A safetensors file, or one of torch.save.
         list_length: L, numbers in a list.
         numbers: N, lists are drawn from 0…N−1.
         config: Its heads section and evaluation lists are used.
+        norm: Where the layer norms are, see `devsort.sorting.weight_files`.
 
     Raises:
-        UserError: The file cannot be read safely, or its parameters do not fit together or to L and
-            N.
+        UserError: See `devsort.sorting.weight_files.read_network`.
     """
     config = config or Config()
     task = TaskConfig(
@@ -82,11 +86,12 @@ def analyse_weights(
         eval_lists=config.heads.lists,
         seed=config.task.seed,
     )
-    params = load_weights(path)
-    shape = infer_shape(params, list_length, numbers, str(path))
-    result = analyse(params, shape, eval_batch(task), config.heads)
+    network = read_network(path, task, norm)
+    result = analyse(network.params, network.shape, eval_batch(task), config.heads)
     value = describe(dataset([result], [0], config.heads).isel(checkpoint=0))
-    return {**value, "step": None, "weights": str(path)}
+    notes = [*network.notes, *near_chance(result.loss, task)]
+    read = {"step": None, "weights": str(path), "norm": network.norm, "notes": notes}
+    return {**value, **read}
 
 
 def _measured(run: Run) -> "xr.Dataset":

@@ -68,9 +68,10 @@ def test_finished_work_is_not_redone_unless_it_is_forced(saved_run):
 def test_other_thresholds_are_other_work(saved_run):
     heads.run_heads(saved_run)
     changed = open_run(saved_run.path, ("heads.need=0.3",))
-    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    fix = f"run `devsort heads {saved_run.path} --force` to discard it and make it again"
     assert told(changed.read, HEADS) == (
-        f"{saved_run.heads} was made from another config (heads.need was 0.7, is 0.3); {fix}"
+        f"{saved_run.heads} was made from another config (heads.need was 0.7, is 0.3); "
+        f"undo the change, as with `--set heads.need=0.7`, or {fix}"
     )
     heads.run_heads(changed)
     changed.read(HEADS)
@@ -80,7 +81,7 @@ def test_other_weights_are_other_inputs(saved_run):
     heads.run_heads(saved_run)
     shape = model_shape(saved_run.config.task, saved_run.config.model)
     save_checkpoint(saved_run, 5, init_params(shape, 1.0, 99))
-    fix = f"run `devsort heads {saved_run.path} --force` to make it again"
+    fix = f"run `devsort heads {saved_run.path} --force` to discard it and make it again"
     other = f"{saved_run.heads} was made from other inputs; {fix}"
     assert told(again(saved_run).read, HEADS) == other
 
@@ -192,8 +193,9 @@ class Malice:
 def test_a_pickle_with_code_in_it_is_not_run(tmp_path):
     path, mark = tmp_path / "w.pt", tmp_path / "mark"
     path.write_bytes(pickle.dumps({"embed.W_E": Malice(mark)}))
+    bare = f"{path} is a pickle, which can run code; if you trust it, save it anew: "
+    assert told(heads.analyse_weights, path, 10, 51).startswith(bare)
     message = f"{path} holds more than tensors, or is no weight file; save `model.state_dict()`"
-    assert told(heads.analyse_weights, path, 10, 51) == message
     torch.save({"embed.W_E": Malice(mark)}, path)
     assert told(heads.analyse_weights, path, 10, 51) == message
     assert not mark.exists()
@@ -232,11 +234,14 @@ def test_the_command_on_a_weight_file(tmp_path):
             ("--weights", "w.pt", "--list-length", "9", "--numbers", "8"),
             "--list-length 9 is more than --numbers 8; lists have no repetition",
         ),
-        (("--weights", "nowhere.pt"), "nowhere.pt is missing; give a .safetensors or .pt file"),
+        (
+            ("--weights", "nowhere.pt"),
+            "nowhere.pt is missing; give a .safetensors file, or one of torch.save",
+        ),
         (
             ("--hf", "nowhere"),
             "nowhere holds no config.json with a model_type; "
-            "give a folder with config.json and model.safetensors of a GPT-2",
+            "give a folder with config.json and model.safetensors or pytorch_model.bin of a GPT-2",
         ),
     ],
 )

@@ -1,0 +1,185 @@
+"""A network of a user's: a two-layer transformer, sampled by us and by devinterp.
+
+Ours goes the way of `llc_trajectory`: a process a core, each with the chains of a checkpoint.
+devinterp works on one chain at a time with all of torch's threads. Both draw their own minibatches
+from the same data set; what is compared is each chain's mean loss above the checkpoint's on the
+same minibatches.
+"""
+
+import tempfile
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from devsort.bench.samplers import side_by_side
+from devsort.bench.timing import Timed, now, rate_of
+from devsort.execution import Advanced, cores
+from devsort.llc.trajectory import Job
+from devsort.networks.restrictions import FULL
+from devsort.networks.sampler import NetworkSampler, Work
+from devsort.networks.sources import source_of
+from devsort.rng import short_torch_stream
+from devsort.sampling import ModuleLoss, SamplerConfig, module_loss
+
+VOCABULARY, WIDTH, LENGTH, HEADS, LAYERS = 64, 64, 32, 4, 2  # 110,400 parameters
+SEQUENCES = 1024
+WARM, RATE = 40, 3e-3  # training steps before the checkpoint, and Adam's rate
+LR = 3e-5  # ε: within 60 steps the loss rises by twenty times the scatter of its mean
+
+
+class Layer(nn.Module):
+    """Causal attention and an MLP, each after a layer norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(WIDTH) for _ in range(2))
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) to (B, T, D)."""
+        heads = self.qkv(self.norms[0](x)).unflatten(-1, (3, HEADS, -1))  # (B, T, 3, H, d)
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # (B, H, T, d)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.norms[1](x))))
+
+
+class Transformer(nn.Module):
+    """Logits (B, T, V) of token ids (B, T)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(LENGTH, WIDTH)
+        self.layers = nn.Sequential(*(Layer() for _ in range(LAYERS)))
+        self.norm, self.unembed = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, VOCABULARY)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """See the class."""
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return self.unembed(self.norm(self.layers(self.embed(ids) + self.place(places))))
+
+
+def token_losses(model: nn.Module, ids: Tensor) -> Tensor:
+    """(B, T) losses of the next token, of ids (B, T + 1)."""
+    return F.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:], reduction="none")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What both sample.
+
+    Attributes:
+        model: The trained transformer.
+        ids: (n, T + 1) sequences.
+    """
+
+    model: Transformer
+    ids: Tensor
+
+    @property
+    def loss(self) -> ModuleLoss:
+        """Its loss, for our sampler."""
+        return module_loss(self.model, token_losses)[0]
+
+
+def subject(device: torch.device) -> Subject:
+    """A transformer after some steps on sequences that count up by a step of their own."""
+    rng = short_torch_stream(0, "bench transformer")
+    starts, strides = (torch.randint(1, VOCABULARY, (SEQUENCES, 1), generator=rng) for _ in "ab")
+    ids = (starts + strides * torch.arange(LENGTH + 1)) % VOCABULARY
+    with torch.random.fork_rng(devices=[]):
+        model = Transformer().to(device)
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() > 1:
+                p.copy_(0.1 * torch.randn(p.shape, generator=rng))
+    optimizer = torch.optim.Adam(model.parameters(), RATE)
+    for step in range(WARM):
+        loss = token_losses(model, ids[step * 16 : step * 16 + 32].to(device)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return Subject(model.requires_grad_(True), ids)
+
+
+def flops(of: Subject, batch: int) -> int:
+    """Floating-point operations of the matrix products of a lane's step."""
+    with FlopCounterMode(display=False) as counter:
+        token_losses(
+            of.model, of.ids[:batch].to(next(of.model.parameters()).device)
+        ).mean().backward()
+    of.model.zero_grad()
+    return counter.get_total_flops()
+
+
+def ours(of: Subject, config: SamplerConfig, device: str) -> Timed:
+    """Our sampler; chain-steps per second of all processes together."""
+    count = 1 if device == "cuda" else cores()
+    states = {step: of.model.state_dict() for step in range(count)}
+    work = Work(of.loss, source_of(states), of.ids, config, {FULL: None}, device=device)
+    sampler = NetworkSampler(work)
+    jobs = [Job((step,), FULL) for step in states]
+    turns = side_by_side(partial(_ticked, sampler), jobs)
+    rate = rate_of([ticks for ticks, _ in turns], config.num_chains)
+    return Timed(rate, np.mean([rises for _, rises in turns], 0))
+
+
+def _ticked(sampler: NetworkSampler, job: Job, _: Advanced) -> tuple[list[float], np.ndarray]:
+    ticks: list[float] = []
+    (trace,) = sampler.drawn(job, lambda _: ticks.append(now(sampler.device))).values()
+    return ticks, trace.rise.mean(1)
+
+
+def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
+    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains."""
+    from datasets import Dataset
+    from devinterp.slt.sampling import sample
+
+    ticks: list[float] = []
+
+    def loss(model: nn.Module, ids: Tensor) -> Tensor:
+        ticks.append(now(ids.device))
+        return token_losses(model, ids)
+
+    names = ("lr", "n_beta", "localization", "num_chains", "num_draws", "batch_size")
+    given = {name: getattr(config, name) for name in names}
+    data = Dataset.from_dict({"input_ids": of.ids.numpy()}).with_format("torch")
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
+        tree = sample(
+            of.model,
+            data,
+            observables={},
+            **given,
+            init_seed=config.seed,
+            num_init_loss_batches=1,
+            match_sampling_input_ids_across_chains=False,
+            loss_fn=loss,
+            device=device,
+            output_path=Path(folder) / "draws.zarr",
+        )
+        drawn = tree.dataset.load()
+    begun = np.reshape(ticks[-config.num_chains * config.num_draws :], (config.num_chains, -1))
+    seconds = begun[:, -1] - begun[:, 1]
+    rate = float(len(begun) * (config.num_draws - 2) / seconds.sum())
+    return Timed(rate, _rises(of, drawn))
+
+
+def _rises(of: Subject, drawn) -> np.ndarray:
+    """(C,) each chain's mean loss above the checkpoint's, on the minibatches that it saw."""
+    loss = drawn["sampling_loss_micro"].values.mean((2, 3))
+    seen = torch.from_numpy(drawn["sampling_input_ids_micro"].values)
+    device = next(of.model.parameters()).device
+    with torch.no_grad():
+        start = [
+            [float(token_losses(of.model, ids.to(device)).mean()) for ids in chain]
+            for chain in seen
+        ]
+    return (loss - np.array(start)).mean(1)

@@ -1,0 +1,92 @@
+"""Restrictions: which weights of any network move while the rest is frozen.
+
+| given as                      | what moves                                                       |
+|-------------------------------|------------------------------------------------------------------|
+| `"blocks.*.attn.*"`           | all parameters whose names match                                 |
+| a list of these               | all that match any of them                                       |
+| `{"attn.W_QKV": index}`       | the entries `W_QKV[index]`: a slice, numbers, or a tuple of them |
+| `{"attn.W_QKV": bool tensor}` | the entries where it is true                                     |
+| `{"attn.W_QKV": None}`        | all of it                                                        |
+
+A pattern passes over parameters with `requires_grad=False`; a full name frees them.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from devsort.errors import UserError
+from devsort.sampling.losses import Loss
+from devsort.sampling.masks import Mask
+from devsort.sampling.modules import ModuleLoss, Params
+
+FULL = "full"  # the whole model, which every trajectory has
+
+
+def masks_of(
+    restrictions: Mapping[str, Any] | None, params: Params, loss: Loss
+) -> dict[str, Mask | None]:
+    """Name → mask of every restriction, the whole model first.
+
+    Args:
+        restrictions: Name → patterns, or parameter → entries; see the module.
+        params: Of one checkpoint.
+        loss: Says what is frozen.
+
+    Raises:
+        UserError: Nothing matches, an index does not fit, or the name `full` is taken.
+    """
+    given = dict(restrictions or {})
+    if FULL in given:
+        raise UserError(
+            "a restriction is named 'full', which is the whole model", "give it another name"
+        )
+    free = loss.free if isinstance(loss, ModuleLoss) else tuple(params)
+    found: dict[str, Mask | None] = {FULL: None}
+    for name, chosen in given.items():
+        by_entry = isinstance(chosen, Mapping)
+        found[name] = (
+            _entries(name, chosen, params) if by_entry else _matching(name, chosen, params, free)
+        )
+    return found
+
+
+def _matching(
+    name: str, patterns: str | Sequence[str], params: Params, free: Sequence[str]
+) -> Mask:
+    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    chosen = dict.fromkeys(
+        p
+        for pattern in patterns
+        for p in params
+        if p == pattern or (p in free and fnmatch.fnmatchcase(p, pattern))
+    )
+    if not chosen:
+        what = f"restriction {name!r}: no parameter matches {', '.join(patterns)}"
+        raise UserError(what, f"use names or patterns of {list(params)[:8]}")
+    return dict.fromkeys(chosen)
+
+
+def _entries(name: str, chosen: Mapping[str, Any], params: Params) -> Mask:
+    unknown = [p for p in chosen if p not in params]
+    if unknown:
+        what = f"restriction {name!r} names {unknown[0]!r}, which is no parameter"
+        raise UserError(what, f"use {list(params)[:8]}")
+    return {p: _mask(name, p, index, params[p]) for p, index in chosen.items()}
+
+
+def _mask(name: str, parameter: str, index: Any, value: Tensor) -> Tensor | None:
+    if index is None:
+        return None
+    if isinstance(index, Tensor) and index.dtype == torch.bool and index.shape == value.shape:
+        return index
+    mask = torch.zeros(value.shape, dtype=torch.bool)
+    try:
+        mask[index] = True
+    except (IndexError, TypeError) as e:
+        what = f"restriction {name!r}: {parameter} has no entries {index!r} ({e})"
+        raise UserError(what, f"its shape is {tuple(value.shape)}") from None
+    return mask

@@ -1,0 +1,145 @@
+"""Where checkpoints come from: a folder, a mapping, or steps with a function that loads one.
+
+Of a folder, every weight file and every folder of Hugging Face in it is a checkpoint if its name
+says at which step it was saved: the number after `step` (`step-100`, `epoch=1-step=100`), else
+after `checkpoint` (`checkpoint-100`), else the only number of the name (`ckpt_100`, `000100`). A
+name with several numbers and neither word is refused; files without a number, such as `last.ckpt`,
+are left out.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from devsort.errors import UserError
+from devsort.storage.artifact import identity
+from devsort.storage.shards import ends_of, folder_files, load_checkpoint
+from devsort.storage.tensors import checksum
+
+State = dict[str, Tensor]
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weight files
+LABELLED = (r"step[-_=]?(\d+)", r"checkpoint[-_=]?(\d+)")
+FIX = "give a mapping of steps to files, {100: 'a.pt', …}"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Checkpoints.
+
+    Attributes:
+        steps: Training steps, ascending.
+        load: Step → state dict.
+        identify: Step → what tells these weights from others.
+        notes: What was left out, one sentence each.
+    """
+
+    steps: tuple[int, ...]
+    load: Callable[[int], State]
+    identify: Callable[[int], str]
+    notes: tuple[str, ...] = ()
+
+    def identity(self) -> str:
+        """Identity of all checkpoints."""
+        return identity({str(step): self.identify(step) for step in self.steps})
+
+
+def source_of(checkpoints: Any) -> Source:
+    """The checkpoints of a folder, of a mapping, or of steps and a function.
+
+    Args:
+        checkpoints: A folder; a mapping of steps to state dicts, modules or paths; or a pair of
+            steps and a function of a step that gives a state dict.
+
+    Raises:
+        UserError: There are none, a name says no step or several, or two say the same.
+    """
+    if isinstance(checkpoints, Source):
+        return checkpoints
+    if isinstance(checkpoints, str | Path):
+        return _of_folder(Path(checkpoints))
+    if isinstance(checkpoints, Mapping):
+        return _of_mapping(checkpoints)
+    if isinstance(checkpoints, tuple) and len(checkpoints) == 2 and callable(checkpoints[1]):
+        steps, load = checkpoints
+        return _checked(steps, load, lambda step: checksum(load(step)))
+    kind = type(checkpoints).__name__
+    fix = "give a folder, {step: state dict}, or (steps, function)"
+    raise UserError(f"checkpoints are given as a {kind}", fix)
+
+
+def step_of(name: str) -> int | None:
+    """The training step that a name says, by the rule of the module; None if it has no number.
+
+    Raises:
+        UserError: It has several numbers and says of none that it is the step.
+    """
+    for pattern in LABELLED:
+        found = set(re.findall(pattern, name, re.IGNORECASE))
+        if len(found) == 1:
+            return int(found.pop())
+    numbers = re.findall(r"\d+", name)
+    if len(numbers) > 1:
+        raise UserError(f"{name} names several numbers, and which is the step is not said", FIX)
+    return int(numbers[0]) if numbers else None
+
+
+def _of_folder(folder: Path) -> Source:
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder of checkpoints", "give the folder that holds them")
+    found = [p for p in sorted(folder.iterdir()) if _is_checkpoint(p)]
+    steps = {path: step_of(path.name if path.is_dir() else path.stem) for path in found}
+    named = {path: step for path, step in steps.items() if step is not None}
+    without = [path.name for path, step in steps.items() if step is None]
+    if not named:
+        what = f"{folder} holds no weight file whose name says a step"
+        raise UserError(what, f"name them as in step-100.safetensors, or {FIX}")
+    paths: dict[int, Path] = {}
+    for path, step in named.items():
+        if step in paths:
+            raise UserError(f"{paths[step].name} and {path.name} are both step {step}", FIX)
+        paths[step] = path
+    notes = (f"left out, for their names say no step: {', '.join(without)}",) if without else ()
+    return _of_paths(paths, notes)
+
+
+def _of_paths(paths: Mapping[int, Path], notes: tuple[str, ...] = ()) -> Source:
+    return Source(
+        _steps(paths),
+        lambda step: load_checkpoint(paths[step]),
+        lambda step: ends_of(paths[step]),
+        notes,
+    )
+
+
+def _of_mapping(given: Mapping[int, Any]) -> Source:
+    if given and all(isinstance(value, str | Path) for value in given.values()):
+        return _of_paths({int(step): Path(path) for step, path in given.items()})
+
+    def load(step: int) -> State:
+        value = given[step]
+        return dict(value.state_dict() if hasattr(value, "state_dict") else value)
+
+    return _checked(list(given), load, lambda step: checksum(load(step)))
+
+
+def _checked(
+    steps: Sequence[int], load: Callable[[int], State], identify: Callable[[int], str]
+) -> Source:
+    return Source(_steps(steps), load, identify)
+
+
+def _steps(steps: Sequence[int] | Mapping[int, Any]) -> tuple[int, ...]:
+    if not len(steps):
+        raise UserError("there are no checkpoints", "give at least one")
+    strange = [s for s in steps if isinstance(s, bool) or int(s) != s or s < 0]
+    if strange or len(set(steps)) != len(steps):
+        raise UserError(f"steps {list(steps)[:5]} … are no steps", "give distinct whole numbers")
+    return tuple(sorted(int(s) for s in steps))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return bool(folder_files(path)) if path.is_dir() else path.suffix in SUFFIXES

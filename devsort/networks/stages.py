@@ -1,0 +1,160 @@
+"""Stages of a user's trajectory, with signals and events of their own, and their chart."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from devsort.errors import UserError
+from devsort.stages.compare import side_by_side
+from devsort.stages.config import StagesConfig
+from devsort.stages.detector import detect
+from devsort.stages.report import as_json
+from devsort.stages.summary import summary
+from devsort.stages.trajectory import Trajectory, from_llc, rough_noise
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MEASURED = ("geometry", "n_beta", "localization", "prior")  # settings that the LLC depends on
+Series = tuple[Sequence[float], Sequence[float]]  # steps and values
+
+
+def find_stages(
+    trajectory: "xr.Dataset",
+    config: StagesConfig | None = None,
+    *,
+    signals: Mapping[str, Series] | Sequence[str] = (),
+    events: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Boundaries and stages of a trajectory; see docs/stages.md.
+
+    Args:
+        trajectory: Of `llc_trajectory` or `load_trajectory`.
+        config: Penalties, resamples, seed.
+        signals: What shares the boundaries with the LLC: name → (steps, values), or names of
+            restrictions, or `loss`. Values are interpolated over log step.
+        events: Name → step, or (step, (low, high)) with its 95 % interval: each is told with its
+            stage and its distance to the nearest boundary.
+
+    Returns:
+        The JSON object of docs/stages.md: boundaries, stages, events, summary and notes.
+
+    Raises:
+        UserError: A signal does not cover the checkpoints, or too few of these have an estimate.
+    """
+    own = dict(signals) if isinstance(signals, Mapping) else {}
+    found = from_llc(trajectory, "the trajectory", () if own else tuple(signals))
+    if own:
+        found = _with_signals(found, own)
+    told = [_event(name, at) for name, at in (events or {}).items()]
+    value = as_json(detect(found, config), events=told)
+    notes = [*trajectory.attrs.get("notes", []), *found.notes, *value.get("notes", [])]
+    return {**value, "summary": summary(trajectory), "notes": notes}
+
+
+def stage_chart(
+    trajectory: "xr.Dataset",
+    stages: Mapping[str, Any],
+    path: str | Path,
+    *,
+    loss: Series | None = None,
+    signals: Mapping[str, Series] | None = None,
+) -> list[Path]:
+    """Draws stages and events over loss, LLC, restricted LLCs and signals, as PNG and SVG.
+
+    Args:
+        trajectory: Of `llc_trajectory`.
+        stages: Of `find_stages`.
+        path: Of the figure; both endings are written.
+        loss: Steps and losses in nats; None: the checkpoints' own.
+        signals: Name → (steps, values), each with a panel of its own.
+
+    Returns:
+        Both paths.
+    """
+    from devsort.charts.stage_chart import Curve, Story, figure, llc_curve, positive
+    from devsort.charts.style import save_figure
+
+    names = [str(r) for r in trajectory.restriction.values]
+    step = trajectory.checkpoint.values.astype(float)
+    own = loss or (step, trajectory.checkpoint_loss.values)
+    story = Story(
+        stages,
+        llc_curve(trajectory, "full"),
+        positive(Curve(*map(_floats, own))),
+        {name: llc_curve(trajectory, name) for name in names if name != "full"},
+        signals={n: positive(Curve(*map(_floats, s))) for n, s in (signals or {}).items()},
+    )
+    path = Path(path)
+    return save_figure(figure(story), path.parent, path.stem)
+
+
+def compare(found: Mapping[str, tuple["xr.Dataset", Mapping[str, Any]]]) -> dict[str, Any]:
+    """Trajectories side by side, with the intervals of their differences.
+
+    Args:
+        found: Name → trajectory and its stages, two or more; the first is the reference.
+
+    Returns:
+        runs, stages, differences and link, see `devsort.stages.compare.side_by_side`.
+
+    Raises:
+        UserError: There are fewer than two, or they were sampled with other settings, on which the
+            LLC depends.
+    """
+    if len(found) < 2:
+        raise UserError(
+            "compare needs two or more trajectories", "give name → (trajectory, stages)"
+        )
+    first, *_ = (trajectory for trajectory, _ in found.values())
+    for name, (trajectory, _) in found.items():
+        wrong = [k for k in MEASURED if _setting(trajectory, k) != _setting(first, k)]
+        if wrong:
+            what = f"{name} was sampled with another {', '.join(wrong)} than {next(iter(found))}"
+            raise UserError(what, "sample all with the same settings")
+    tables = [{"run": name, **stages["summary"]} for name, (_, stages) in found.items()]
+    return side_by_side(tables, [stages for _, stages in found.values()])
+
+
+def _setting(trajectory: "xr.Dataset", name: str) -> Any:
+    return trajectory.attrs.get("sampler", {}).get(name)
+
+
+def _with_signals(trajectory: Trajectory, signals: Mapping[str, Series]) -> Trajectory:
+    rows = [_signal(name, *signals[name], trajectory) for name in signals]
+    return replace(trajectory, others=np.stack(rows))
+
+
+def _signal(
+    name: str, steps: Sequence[float], values: Sequence[float], trajectory: Trajectory
+) -> np.ndarray:
+    """(n, 2) values at the checkpoints with their noise."""
+    step, value = _floats(steps), _floats(values)
+    if step.shape != value.shape or step.ndim != 1:
+        what = f"signal {name!r} has {step.size} steps and {value.size} values"
+        raise UserError(what, "give a value for each step")
+    kept = (step >= 1) & np.isfinite(value)
+    order = np.argsort(step[kept])
+    x, value = np.log10(step[kept][order]), value[kept][order]
+    if len(x) < 2 or x[0] > trajectory.x[0] + 1e-9 or x[-1] < trajectory.x[-1] - 1e-9:
+        low, high = trajectory.step[0], trajectory.step[-1]
+        what = f"signal {name!r} does not reach from step {low:.0f} to {high:.0f}"
+        raise UserError(what, "give it over all of the trajectory")
+    at = np.interp(trajectory.x, x, value)
+    return np.stack([at, np.full(len(at), rough_noise(at))], -1)
+
+
+def _event(name: str, at: Any) -> dict[str, Any]:
+    step, interval = at if isinstance(at, tuple | list) else (at, None)
+    ends = None if interval is None else [float(end) for end in interval]
+    if not step >= 1 or (ends and not ends[0] <= step <= ends[1]):
+        what = f"event {name!r} is at step {step} with the interval {ends}"
+        raise UserError(what, "give a step of at least 1, within its interval")
+    return {"event": name, "step": float(step), "ci95": ends}
+
+
+def _floats(values: Sequence[float]) -> np.ndarray:
+    return np.asarray(values, dtype=float)

@@ -1,0 +1,207 @@
+"""The LLC of any network over training: checkpoints in, a documented data set out."""
+
+import json
+import math
+import tempfile
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch.utils._pytree import tree_leaves
+
+from devsort.errors import Stale
+from devsort.execution import run_jobs
+from devsort.llc.describe import described
+from devsort.llc.store import Plan, Store, open_store, read_store, table_is_current, write_table
+from devsort.llc.table import make_table
+from devsort.llc.trajectory import Engine, sample_trajectory
+from devsort.networks.restrictions import masks_of
+from devsort.networks.sampler import NetworkSampler, Work, device_of
+from devsort.networks.sources import source_of
+from devsort.sampling import SamplerConfig
+from devsort.sampling.api import one_by_one, refuse_unresolved, row_masks
+from devsort.sampling.data import as_data
+from devsort.sampling.geometry import Blocks, scale_change
+from devsort.sampling.losses import Loss
+from devsort.sampling.masks import Mask
+from devsort.sampling.modules import ModuleLoss
+from devsort.sampling.objective import sampled, weights_of
+from devsort.storage.artifact import Origin, identity
+from devsort.storage.files import locked, remove
+from devsort.storage.tensors import checksum
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+AGAIN = "llc_trajectory(…, options=Options(force=True))"
+CHANGE = 1.5  # factor by which a block's scale may change without a note, in absolute geometry
+SAME_LOSS = 1e-3  # relative difference of a loss at the same weights that rounding explains
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a trajectory is computed, and what more is known of the loss.
+
+    Attributes:
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing.
+        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`.
+        device: A device of torch's, such as `cuda:1`, or `auto` for the GPU where there is one.
+        memory: MiB that lanes side by side may take.
+        processes: On a CPU; None: one a core.
+        engine: `local`, or `ray` for a Ray cluster whose nodes see the checkpoints.
+        address: Of the cluster; None starts or finds one on this machine.
+        gpus: Share of a GPU of each task of the cluster.
+        force: Sample again what a store has.
+    """
+
+    chance_loss: float | None = None
+    blocks: Blocks | None = None
+    device: str = "auto"
+    memory: int = 1024
+    processes: int | None = None
+    engine: Literal["local", "ray"] = "local"
+    address: str | None = None
+    gpus: float = 0.0
+    force: bool = False
+
+
+def llc_trajectory(
+    loss: Loss,
+    checkpoints: Any,
+    data: Any = None,
+    config: SamplerConfig | None = None,
+    *,
+    restrictions: Mapping[str, Any] | None = None,
+    parts: Mapping[str, Any] | None = None,
+    store: str | Path | None = None,
+    options: Options | None = None,
+) -> "xr.Dataset":
+    """Samples every checkpoint, the whole model and each restriction, and estimates the LLC.
+
+    Args:
+        loss: As for `sample`; of a module: `module_loss(module, …)[0]`.
+        checkpoints: A folder, step → state dict, or (steps, function), see `sources`.
+        data: As for `sample`.
+        config: Sampler settings.
+        restrictions: Name → what moves, besides the whole model, see `restrictions`.
+        parts: Name → rows of the data whose loss is followed, by number or bool mask.
+        store: Folder of the draws, such as llc.zarr. Checkpoints are written as they are done; the
+            same call goes on where it stopped. None: the draws are kept in memory alone.
+        options: Device, memory, processes, and more.
+
+    Returns:
+        One estimate for each checkpoint and restriction with the draws behind it; the variables
+        carry their meaning and unit. `to_dataframe` makes a table of it.
+
+    Raises:
+        UserError: Checkpoints, restrictions or parts do not fit, or the loss cannot be sampled.
+        Stale: The store was made from something else.
+    """
+    o = options or Options()
+    work = _work(loss, checkpoints, data, config or SamplerConfig(), restrictions, parts, o)
+    with tempfile.TemporaryDirectory() if store is None else nullcontext() as folder:
+        path = Path(folder, "llc.zarr") if store is None else Path(store)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent):
+            found = _made(path, work, o)
+        return described(found.load() if store is None else found)
+
+
+def _work(
+    loss: Loss,
+    checkpoints: Any,
+    data: Any,
+    config: SamplerConfig,
+    restrictions: Mapping[str, Any] | None,
+    parts: Mapping[str, Any] | None,
+    o: Options,
+) -> Work:
+    refuse_unresolved(config)
+    device = device_of(o.device)
+    data = None if data is None else as_data(data)
+    work = Work(loss, source_of(checkpoints), data, config, {}, {}, o.blocks, device, o.memory)
+    first = sampled(work.state(work.source.steps[0]))
+    params = {name: first[name] for name in weights_of(loss, first)}
+    return work.with_choices(masks_of(restrictions, params, loss), row_masks(parts or {}, data))
+
+
+def _made(path: Path, work: Work, o: Options) -> "xr.Dataset":
+    if o.force:
+        remove(path)
+    plan = Plan(work.source.steps, tuple(work.masks), tuple(work.parts), work.config)
+    origin = _origin(work)
+    store = open_store(path, origin, plan)
+    sampler = NetworkSampler(work, o.processes)
+    _check_same_loss(store, sampler.probe)
+    sample_trajectory(store, sampler, path.parent.name, _engine(o))
+    if not table_is_current(store):
+        table = make_table(store, o.chance_loss)
+        write_table(store, table.assign_attrs(notes=_notes(work, sampler)))
+    return read_store(path, origin)[0]
+
+
+def _origin(work: Work) -> Origin:
+    """What a store is made from; the loss itself is known by its value alone."""
+    resolved = {
+        "sampler": work.config.model_dump(mode="json"),
+        "restrictions": {name: _told(mask) for name, mask in work.masks.items()},
+        "parts": {name: checksum({"rows": rows}) for name, rows in work.parts.items()},
+        "blocks": str(work.blocks),
+    }
+    leaves = [] if work.data is None else tree_leaves(work.data)
+    data = checksum({str(i): leaf for i, leaf in enumerate(leaves)})
+    inputs = identity([work.source.identity(), data])
+    return Origin(AGAIN, json.dumps(resolved, sort_keys=True), inputs, force=False)
+
+
+def _told(mask: Mask | None) -> Any:
+    if mask is None:
+        return "all"
+    return {n: "all" if m is None else checksum({n: m}) for n, m in mask.items()}
+
+
+def _check_same_loss(store: Store, value: float) -> None:
+    """A function has no checksum: the loss of the first checkpoint stands for it."""
+    before = store.group.attrs.get("first_loss")
+    if before is None:
+        store.group.update_attributes({"first_loss": value})
+    elif not math.isclose(before, value, rel_tol=SAME_LOSS, abs_tol=SAME_LOSS**2):
+        what = (
+            f"{store.path} was made from another loss: {before:.6g} at its start, now {value:.6g}"
+        )
+        raise Stale(what, f"give another store, or {AGAIN}")
+
+
+def _engine(o: Options) -> Engine:
+    if o.engine == "local":
+        return run_jobs
+    from devsort.execution.cluster import ray_jobs
+
+    return ray_jobs(o.address, o.gpus)
+
+
+def _notes(work: Work, sampler: NetworkSampler) -> list[str]:
+    """What has to be said of a trajectory as a whole."""
+    notes = list(work.source.notes)
+    if isinstance(work.loss, ModuleLoss):
+        notes += work.loss.notes
+    if sampler.traits.refusal:
+        notes.append(one_by_one(sampler.traits.refusal))
+    if work.config.geometry == "absolute" and len(work.source.steps) > 1:
+        notes += _scale_note(work)
+    return notes
+
+
+def _scale_note(work: Work) -> list[str]:
+    """In absolute geometry part of the curve is the change of the weights' scale."""
+    ends = [sampled(work.state(step)) for step in (work.source.steps[0], work.source.steps[-1])]
+    names = weights_of(work.loss, ends[0])
+    factor, name = scale_change([{n: end[n] for n in names} for end in ends], work.blocks)
+    if factor < CHANGE:
+        return []
+    return [
+        f"scale_changes: {name} changes its scale by a factor of {factor:.3g} over these "
+        "checkpoints, and in absolute geometry the LLC depends on it: see docs/units.md"
+    ]

@@ -1,0 +1,184 @@
+"""What a loss does, tried before it is sampled: refused in one sentence, or followed.
+
+A loss must give the same twice, must not change with the order of examples, and must not add up
+where a mean belongs. Whether vmap can map it, and whether a row's loss depends on that row alone,
+decides how it is computed.
+"""
+
+import random  # noqa: TID251  its state is kept, nothing is drawn
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from devsort.errors import UserError
+from devsort.rng import torch_stream
+from devsort.sampling.lanes import plain_attention
+from devsort.sampling.losses import Loss, adds_up, losses_of, value_at
+from devsort.sampling.modules import Params
+
+NUDGE = 0.01  # share by which weights are moved where a loss of zero would tell nothing
+TOLERANCE = {"rtol": 1e-3, "atol": 1e-5}  # of two computations of the same losses
+
+
+@dataclass(frozen=True)
+class Traits:
+    """How a loss can be computed.
+
+    Attributes:
+        by_example: It gives a loss for each example.
+        own_rows: The loss of an example depends on that example alone.
+        refusal: Why vmap cannot map it; empty if it can.
+    """
+
+    by_example: bool
+    own_rows: bool
+    refusal: str
+
+
+@contextmanager
+def generators_kept(device: torch.device) -> Iterator[None]:
+    """Leaves the shared random generators as they were, whatever a loss draws from them."""
+    plain, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(legacy)  # noqa: NPY002
+
+
+@contextmanager
+def gradient_told() -> Iterator[None]:
+    """Turns what torch raises for a gradient that it cannot compute into one line."""
+    try:
+        yield
+    except (RuntimeError, TypeError, NotImplementedError) as e:
+        fix = "use operations that torch.autograd.grad can differentiate"
+        if "checkpoint" in str(e):
+            fix = "turn activation checkpointing off"
+        raise UserError(f"the gradient of the loss fails ({_reason(e)})", fix) from e
+
+
+def traits_of(
+    loss: Loss, state: Params, free: tuple[str, ...], batch: Any, rows: int | None
+) -> Traits:
+    """Tries a loss at a checkpoint.
+
+    Args:
+        loss: The user's.
+        state: All tensors of the checkpoint.
+        free: Names of the parameters that are sampled.
+        batch: Some examples; None where there is no data.
+        rows: How many.
+
+    Raises:
+        UserError: It fails, is random, adds up over the examples, or gives no losses.
+    """
+    with torch.no_grad():
+        first = _called(loss, state, batch, rows)
+        _check_repeats(first, loss, state, batch, rows)
+        if rows is not None and _sums(loss, _nudged(state, free), batch, rows):
+            what = "the loss adds up over the batch: twice the examples give twice the loss"
+            raise UserError(what, "return its mean, or the loss of each example")
+        by_example = rows is not None and first.dim() > 0
+        own_rows = by_example and _rows_are_alone(first, loss, state, batch, rows)
+        return Traits(by_example, own_rows, _refusal(first, loss, state, free, batch, rows))
+
+
+def _called(loss: Loss, state: Params, batch: Any, rows: int | None) -> Tensor:
+    """The losses; an exception of the user's code is told in one line, with its traceback."""
+    try:
+        given = loss(state) if rows is None else loss(state, batch)
+    except Exception as e:
+        raise UserError(f"the loss fails ({_reason(e)})", _remedy(e)) from e
+    return losses_of(given, rows)
+
+
+def _check_repeats(first: Tensor, loss: Loss, state: Params, batch: Any, rows: int | None) -> None:
+    again = value_at(loss, state, batch, rows)
+    if not torch.allclose(first, again, equal_nan=True, **TOLERANCE):
+        what = (
+            "the loss is random: at the same weights and examples it gave "
+            f"{float(first.mean()):.6g} and {float(again.mean()):.6g}"
+        )
+        raise UserError(what, "turn off what draws random numbers, such as dropout")
+
+
+def _sums(loss: Loss, state: Params, batch: Any, rows: int) -> bool:
+    try:
+        return adds_up(loss, state, batch, tree_map(lambda t: torch.cat([t, t]), batch), rows)
+    except UserError:
+        raise
+    except Exception:  # a loss of a fixed number of examples
+        return False
+
+
+def _rows_are_alone(first: Tensor, loss: Loss, state: Params, batch: Any, rows: int) -> bool:
+    """Whether half of the examples, in reverse, have the losses that they had among all."""
+    half = torch.arange((rows + 1) // 2 - 1, -1, -1)
+    try:
+        part = tree_map(lambda t: t[half.to(t.device)], batch)
+        found = value_at(loss, state, part, len(half))
+    except Exception:
+        return False
+    expected = first[half.to(first.device)]
+    return found.shape == expected.shape and torch.allclose(
+        found, expected, equal_nan=True, **TOLERANCE
+    )
+
+
+def _refusal(
+    first: Tensor, loss: Loss, state: Params, free: Sequence[str], batch: Any, rows: int | None
+) -> str:
+    """Why vmap cannot map the loss or its gradient, or gives something else than a plain call."""
+    lanes = {name: torch.stack([state[name]] * 2).requires_grad_() for name in free}
+    rest = {name: t for name, t in state.items() if name not in lanes}
+    own = None if rows is None else tree_map(lambda t: torch.stack([t, t]), batch)
+    mapped = torch.func.vmap(
+        lambda lane, own: value_at(loss, {**rest, **lane}, own, rows),
+        in_dims=(0, None if rows is None else 0),
+    )
+    try:
+        # vmap warns of operations that it maps one by one
+        with torch.enable_grad(), plain_attention(), warnings.catch_warnings(action="ignore"):
+            found = mapped(lanes, own)
+            if found.requires_grad:
+                torch.autograd.grad(found.sum(), list(lanes.values()), allow_unused=True)
+    except Exception as e:  # the many ways in which vmap has no rule for a module
+        return _reason(e)
+    same = torch.allclose(found[1].detach(), first, equal_nan=True, **TOLERANCE)
+    return "" if same else "its results differ from those of a plain call"
+
+
+def _nudged(state: Params, free: tuple[str, ...]) -> Params:
+    """The checkpoint with its free parameters moved a little."""
+    moved = dict(state)
+    for i, name in enumerate(free):
+        value = state[name]
+        noise = torch.randn(value.shape, generator=torch_stream(0, "nudge", i), dtype=value.dtype)
+        scale = float(value.abs().mean()) or 1.0
+        moved[name] = value + NUDGE * scale * noise.to(value.device)
+    return moved
+
+
+def _reason(e: Exception) -> str:
+    text = str(e).strip()
+    line = text.splitlines()[0][:160] if text else ""
+    return f"{type(e).__name__}: {line}" if line else type(e).__name__
+
+
+def _remedy(e: Exception) -> str:
+    if "dtype" in str(e) or "same type" in str(e) or "scalar type" in str(e):
+        return (
+            "take casts out of the forward pass: weights and floating data have one type, "
+            "float32 where weights are of 16 bits"
+        )
+    return "call it on the parameters and a few rows of the data by hand"

@@ -1,0 +1,151 @@
+"""A one-layer network from a stranger's file: what it is taken for, and what was assumed.
+
+The names are those of TransformerLens's `HookedTransformer`, for lists of L numbers out of N:
+
+    embed.W_E (N+1, D)          pos_embed.W_pos (2L+1 or more, D)    unembed.W_U (D, N+1), b_U
+    blocks.0.attn.W_Q, W_K, W_V (H, D, d), b_Q, b_K, b_V (H, d)      W_O (H, d, D), b_O (D,)
+    blocks.0.ln1.w, .b, ln_final.w, .b (D,), or none of these four
+
+Token N is SEP. Scores are divided by sqrt(d). Names before these, as wrappers put there, are taken
+off. Without the four, the file does not say whether the network has no layer norm, or one whose
+gain and bias were folded into the weights (TransformerLens's LNPre).
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from devsort.errors import UserError
+from devsort.sorting.config import TaskConfig
+from devsort.sorting.model import ATTN, Params, Shape, infer_shape, losses, param_shapes
+from devsort.sorting.task import eval_batch
+from devsort.storage.weights import load_weights, under_names
+
+NORMS = ("blocks.0.ln1", "ln_final")
+Norm = Literal["auto", "file", "folded", "none"]  # where the layer norms' gains and biases are
+NEAR_CHANCE = 0.75  # share of the way to a uniform guess, from which a loss is near chance
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was read, and what has to be said of the reading.
+
+    Attributes:
+        params: Parameters, see `devsort.sorting.model.param_shapes`.
+        shape: Their dimensions.
+        norm: How layer norm was taken: file, folded or none.
+        notes: What was assumed or left out, one sentence each.
+    """
+
+    params: Params
+    shape: Shape
+    norm: Norm
+    notes: tuple[str, ...]
+
+
+def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto") -> Network:
+    """Reads a one-layer network that sorts the lists of a task; nothing in the file is executed.
+
+    Args:
+        path: See `load_weights`.
+        task: Its lists; they decide, where the file does not say whether there is layer norm: the
+            reading with the lower loss is taken.
+        norm: Says it instead.
+
+    Raises:
+        UserError: The file cannot be read safely, its parameters do not fit together or to L and N,
+            it holds some that are not understood, or it contradicts `norm`.
+    """
+    path = Path(path)
+    params = _without_buffers(under_names(load_weights(path), f"{ATTN}W_Q", path))
+    _refuse_gains_alone(params, path)
+    params, cut = _in_context(params, 2 * task.list_length + 1)
+    shape = infer_shape(params, task.list_length, task.numbers, str(path))
+    _refuse_unknown(params, shape, path)
+    params, norm, assumed = _normed(params, task, norm, path)
+    return Network(params, replace(shape, layer_norm=norm != "none"), norm, (*cut, *assumed))
+
+
+def near_chance(loss: float, task: TaskConfig) -> tuple[str, ...]:
+    """A note if a loss in nats is near that of a uniform guess over the N + 1 tokens."""
+    chance = math.log(task.numbers + 1)
+    if loss < NEAR_CHANCE * chance:  # false for NaN
+        return ()
+    return (
+        f"the loss, {loss:.3g} nats, is near or above that of a uniform guess, {chance:.3g}: is the"
+        " file what it is taken for? Check --norm, --list-length, --numbers, and that SEP is the"
+        f" last token, {task.numbers}",
+    )
+
+
+def _in_context(params: Params, context: int) -> tuple[Params, tuple[str, ...]]:
+    """The first positions of a network with more of them: the later ones are never looked at."""
+    table = params.get("pos_embed.W_pos", torch.empty(0))
+    if table.dim() == 0 or len(table) <= context:
+        return params, ()
+    note = f"the file has {len(table)} positions, of which the first {context} are used"
+    return {**params, "pos_embed.W_pos": table[:context]}, (note,)
+
+
+def _without_buffers(params: Mapping[str, Tensor]) -> Params:
+    """Leaves out what HookedTransformer saves with a causal network and does not learn."""
+    mask = params.get(f"{ATTN}mask", torch.empty(0, 0))
+    causal = mask.dim() == 2 and torch.equal(mask, torch.ones_like(mask).tril())
+    buffers = (f"{ATTN}IGNORE", f"{ATTN}mask") if causal else (f"{ATTN}IGNORE",)
+    return {name: value for name, value in params.items() if name not in buffers}
+
+
+def _refuse_unknown(params: Params, shape: Shape, path: Path) -> None:
+    """Refuses parameters that we do not use: they could change what the network does."""
+    unknown = sorted(params.keys() - param_shapes(shape).keys())
+    if unknown:
+        more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
+        what = f"{path} holds weights that are not understood: {', '.join(unknown[:4])}{more}"
+        raise UserError(what, "fold them into the others, or leave them out if they do nothing")
+
+
+def _refuse_gains_alone(params: Params, path: Path) -> None:
+    """Refuses norms that are no layer norms with a gain and a bias."""
+    alone = [n for n in NORMS if f"{n}.w" in params and f"{n}.b" not in params]
+    if alone:
+        what = f"{path}: {' and '.join(alone)}: a gain without a bias, as RMS norm has"
+        raise UserError(what, "RMS norm is not known; to a layer norm add a bias of zeros")
+
+
+def _normed(
+    params: Params, task: TaskConfig, norm: Norm, path: Path
+) -> tuple[Params, Norm, tuple[str, ...]]:
+    """The parameters with gains and biases where there is layer norm, and what was assumed."""
+    written = any(name.startswith(NORMS) for name in params)
+    if norm != "auto" and written != (norm == "file"):
+        what = f"{path} has {'' if written else 'no '}gains and biases of layer norms"
+        raise UserError(f"{what}, against --norm {norm}", "leave --norm out, or check the file")
+    if written:
+        return params, "file", ()
+    readings = {"folded": _with_unit_norms(params), "none": params}
+    if norm != "auto":
+        return readings[norm], norm, ()
+    loss = {name: _loss(reading, task) for name, reading in readings.items()}
+    best = min(loss, key=loss.__getitem__)
+    told = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
+    note = f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})"
+    return readings[best], best, (note,)
+
+
+def _with_unit_norms(params: Params) -> Params:
+    width = params["embed.W_E"].shape[1]
+    gains = {f"{name}.w": torch.ones(width) for name in NORMS}
+    return {**params, **gains, **{f"{name}.b": torch.zeros(width) for name in NORMS}}
+
+
+def _loss(params: Params, task: TaskConfig) -> float:
+    batch = eval_batch(task)
+    with torch.inference_mode():
+        value = losses(params, batch.tokens, batch.targets).mean().item()
+    return value if math.isfinite(value) else math.inf

@@ -1,0 +1,44 @@
+"""Results as tables."""
+
+import numpy as np
+import xarray as xr
+from folders import told
+
+from devsort.networks.frames import to_dataframe
+
+
+def test_stages_are_a_row_each_with_their_intervals_in_two_columns():
+    stages = [
+        {"name": "a", "from": 1.0, "from_ci95": [1, 1], "to": 9.0, "to_ci95": [8, 10], "loss": None}
+    ]
+    table = to_dataframe({"stages": stages, "boundaries": []})
+    assert table.to_dict("records") == [
+        {
+            "name": "a",
+            "from": 1.0,
+            "from_low": 1,
+            "from_high": 1,
+            "to": 9.0,
+            "to_low": 8,
+            "to_high": 10,
+            "loss": None,
+        }
+    ]
+
+
+def test_heads_are_a_row_a_checkpoint():
+    data = {
+        "loss": ("checkpoint", [2.0, 1.0]),
+        "scores": (("checkpoint", "score"), [[0.1, 0.2], [0.3, 0.4]]),
+        "labels": (("checkpoint", "label"), [[True], [False]]),
+        "draws": (("checkpoint", "draw"), np.zeros((2, 5))),
+    }
+    names = {"checkpoint": [1, 10], "score": ["split", "overlap"], "label": ["unformed"]}
+    table = to_dataframe(xr.Dataset(data, names))
+    assert list(table.columns) == ["step", "loss", "split", "overlap", "unformed"]
+    assert table.iloc[1].tolist() == [10, 1.0, 0.3, 0.4, False]
+
+
+def test_what_is_no_result_is_refused():
+    message = "no table can be made of this list; give a trajectory, heads or stages"
+    assert told(to_dataframe, []) == message

@@ -1,0 +1,80 @@
+"""Restrictions by pattern, by entries and by mask."""
+
+import pytest
+import torch
+from folders import told
+from torch import nn
+
+from devsort.networks.restrictions import masks_of
+from devsort.sampling import module_loss
+
+PARAMS = {
+    "blocks.0.attn.qkv": torch.zeros(4, 12),
+    "blocks.0.mlp.up": torch.zeros(4, 8),
+    "blocks.1.attn.qkv": torch.zeros(4, 12),
+    "head": torch.zeros(4),
+}
+
+
+def plain(params, batch):
+    """A loss that is no module's."""
+
+
+def test_patterns_entries_and_masks_say_the_same():
+    half = torch.zeros(4, 12, dtype=torch.bool)
+    half[:, 4:8] = True
+    masks = masks_of(
+        {
+            "attention": ["blocks.*.attn.*"],
+            "one": "head",
+            "slice": {"blocks.0.attn.qkv": (slice(None), slice(4, 8))},
+            "mask": {"blocks.0.attn.qkv": half},
+            "whole": {"head": None},
+        },
+        PARAMS,
+        plain,
+    )
+    assert list(masks) == ["full", "attention", "one", "slice", "mask", "whole"]
+    assert masks["full"] is None
+    assert masks["attention"] == {"blocks.0.attn.qkv": None, "blocks.1.attn.qkv": None}
+    assert masks["one"] == masks["whole"] == {"head": None}
+    assert torch.equal(masks["slice"]["blocks.0.attn.qkv"], half)
+    assert torch.equal(masks["mask"]["blocks.0.attn.qkv"], half)
+
+
+def test_a_pattern_passes_over_what_is_frozen_and_a_name_frees_it():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    net[0].weight.requires_grad_(False)
+    loss, params = module_loss(net, lambda m, b: m(b))
+    masks = masks_of({"first": "0.*", "named": ["0.weight", "0.bias"]}, params, loss)
+    assert list(masks["first"]) == ["0.bias"]
+    assert list(masks["named"]) == ["0.weight", "0.bias"]
+
+
+NAMES = list(PARAMS)
+REFUSED = {
+    "no match": (
+        {"a": "layers.*"},
+        f"restriction 'a': no parameter matches layers.*; use names or patterns of {NAMES}",
+    ),
+    "no parameter": (
+        {"a": {"tail": 0}},
+        f"restriction 'a' names 'tail', which is no parameter; use {NAMES}",
+    ),
+    "the whole model's name": (
+        {"full": "head"},
+        "a restriction is named 'full', which is the whole model; give it another name",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused(case):
+    given, message = REFUSED[case]
+    assert told(masks_of, given, PARAMS, plain) == message
+
+
+def test_an_index_outside_of_a_parameter_is_refused():
+    message = told(masks_of, {"a": {"head": 7}}, PARAMS, plain)
+    assert message.startswith("restriction 'a': head has no entries 7 (")
+    assert message.endswith("its shape is (4,)")
