@@ -83,7 +83,8 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
     One JSON object, where a number that is not finite is null, or the text of `table`.
     """
     try:
-        typer.echo(json.dumps(_finite(value), allow_nan=False) if as_json else table(value))
+        text = json.dumps(_finite(value), allow_nan=False) if as_json else table(value)
+        print(text, flush=True)  # typer.echo writes UTF-8 to a console that is ASCII
     except OSError as e:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
         if isinstance(e, BrokenPipeError):  # the reader has seen enough

@@ -100,7 +100,8 @@ def test_a_checkpoint_comes_back_for_its_own_config_alone(tiny_run):
     path, fix = tiny_run.checkpoint(5), f"run `devsort train {tiny_run.path}` to make it again"
     other = open_run(tiny_run.path, ("train.lr=0.5",))
     changed = "another config (train.lr was 0.001, is 0.5)"
-    assert told(load_checkpoint, other, 5) == f"{path} was made from {changed}; {fix}"
+    undo = "undo the change, as with `--set train.lr=0.001`"
+    assert told(load_checkpoint, other, 5) == f"{path} was made from {changed}; {undo}, or {fix}"
     renamed = path.rename(tiny_run.checkpoint(6))
     assert told(load_checkpoint, tiny_run, 6) == f"{renamed} has step 5, expected 6; {fix}"
     assert told(load_checkpoint, tiny_run, 5) == f"{path} is missing; {fix}"
