@@ -15,6 +15,7 @@ _PUBLIC = {
     "sample": "devsort.sampling",
     "estimate": "devsort.llc",
     "check_units": "devsort.llc.units",
+    "explore": "devsort.explorer",
 }
 __all__ = ["__version__", *_PUBLIC]
 

@@ -1,0 +1,87 @@
+// OV and QK of each head from the weights, as devsort/sorting/circuits.py defines them.
+
+/** {OV: [H](N, N) in logits, QK: [H](N + 1, N) in nats}, row by row; kept with the network. */
+function circuitsOf(run, frame) {
+  const network = networkOf(run, frame);
+  if (!network.circuits) {
+    const queries = run.sorter.query_positions;
+    const asked = run.sorter.asked = run.sorter.asked || unpack(queries).values;
+    const y = normedTokens(network);
+    const heads = Array.from({ length: network.heads }, (_, head) => head);
+    network.circuits = {
+      OV: heads.map((head) => ovOf(network, head, y)),
+      QK: heads.map((head) => qkOf(network, head, y, asked)),
+    };
+  }
+  return network.circuits;
+}
+
+/** LN_1 of each token at each position: [V][2L](D). */
+function normedTokens(network) {
+  return Array.from({ length: network.vocab }, (_, token) =>
+    Array.from({ length: 2 * network.length }, (_, at) => normed(network, token, at)));
+}
+
+/** Σ_i weight_i row_i. */
+function weighted(rows, weights) {
+  const out = new Float64Array(rows[0].length);
+  rows.forEach((row, i) => {
+    if (weights[i]) for (let k = 0; k < out.length; k++) out[k] += weights[i] * row[k];
+  });
+  return out;
+}
+
+/** Mean over the list positions of each number: [N](D). */
+function meanInList({ length, vocab }, y) {
+  const equal = new Float64Array(length).fill(1 / length);
+  return y.slice(0, vocab - 1).map((rows) => weighted(rows.slice(0, length), equal));
+}
+
+/** ȳ_s W_V W_O U_t / σ, centred over s and t. */
+function ovOf(network, head, y) {
+  const { head: size, width, vocab, sigma } = network;
+  const numbers = vocab - 1;
+  const U = foldedUnembedding(network);
+  const rows = meanInList(network, y).map((mean) => {
+    const value = affine(mean, ofHead(network, "W_V", head), null, size);
+    return affine(affine(value, ofHead(network, "W_O", head), null, width), U, null, numbers);
+  });
+  const middle = weighted(rows, new Float64Array(numbers).fill(1 / numbers));
+  return joined(rows.map((row) => row.map((v, t) => (v - middle[t]) / sigma)));
+}
+
+/** Score of the current token q for number k in the list, centred over k. */
+function qkOf(network, head, y, asked) {
+  const { length, vocab, head: size } = network;
+  const keys = meanInList(network, y).map((mean) => project(network, "K", head, mean));
+  return joined(Array.from({ length: vocab }, (_, token) => {
+    const at = asked.subarray(token * length, (token + 1) * length);
+    const q = project(network, "Q", head, weighted(y[token].slice(length), at));
+    const scores = Float64Array.from(keys, (k) => dot(q, k) / Math.sqrt(size));
+    const mean = sum(scores) / scores.length;
+    return scores.map((s) => s - mean);
+  }));
+}
+
+/** W_U of the numbers, LN_f's gain and centring folded in, centred over the numbers: (D, N). */
+function foldedUnembedding({ weights, width, vocab }) {
+  const numbers = vocab - 1;
+  const W = weights["unembed.W_U"].values;
+  const gain = weights["ln_final.w"];
+  const rows = Array.from({ length: width }, (_, k) => Float64Array.from({ length: numbers },
+    (_, t) => W[k * vocab + t] * (gain ? gain.values[k] : 1)));
+  const middle = gain ? weighted(rows, new Float64Array(width).fill(1 / width)) : null;
+  return joined(rows.map((row) => {
+    const folded = middle ? row.map((v, t) => v - middle[t]) : row;
+    const mean = sum(folded) / numbers;
+    return folded.map((v) => v - mean);
+  }));
+}
+
+function joined(rows) {
+  const out = new Float64Array(rows.length * rows[0].length);
+  rows.forEach((row, i) => out.set(row, i * row.length));
+  return out;
+}
+
+forTests.circuitsOf = circuitsOf;

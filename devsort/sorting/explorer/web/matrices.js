@@ -1,0 +1,46 @@
+// OV and QK of each head at the step of the slider.
+
+/** Where the colours of a kind end: the same at all steps and for all runs. */
+function limitOf(kind) {
+  return largest(RUNS.map((run) => run.sorter.limits[kind]));
+}
+
+function drawMatrix(canvas, values, kind, numbers) {
+  const apart = Math.ceil(numbers / 5);
+  const colour = diverging(limitOf(kind));
+  const rows = values.length / numbers;
+  heatmap(canvas, {
+    shape: [rows, numbers],
+    size: [Math.max(1, Math.floor(200 / numbers)), Math.max(1, Math.floor(200 / numbers))],
+    colour: (i) => colour(values[i]),
+    rows: [...spaced(numbers, apart), ...(rows > numbers ? [[numbers, "SEP"]] : [])],
+    columns: spaced(numbers, apart),
+  });
+}
+
+const MEANING = {
+  OV: "attended number (row) to logit (column), logits",
+  QK: "current token (row) for number in the list (column), nats",
+};
+
+function matrixColumn(run, place) {
+  const heads = Array.from({ length: networkOf(run, 0).heads }, (_, head) => head);
+  for (const kind of ["OV", "QK"]) {
+    const canvases = heads.map(() => html("canvas"));
+    const row = html("div", { class: "matrices" }, canvases.map((canvas, head) =>
+      figure(`${kind} of head ${head}`, canvas, `${kind} of head ${head}: ${MEANING[kind]}`)));
+    place.append(html("p", { class: "quiet" },
+      `${kind}: ${MEANING[kind]}; blue −${told(limitOf(kind))} to red +${told(limitOf(kind))}`), row);
+    onView(row, () => {
+      const found = circuitsOf(run, frameOf(run))[kind];
+      canvases.forEach((canvas, head) => drawMatrix(canvas, found[head], kind, run.sorter.numbers));
+    });
+  }
+}
+
+sections.push({
+  title: "What the heads move and where they look",
+  text: "OV and QK from the weights of this step; colours mean the same at all steps and in all runs.",
+  needs: "sorter",
+  column: matrixColumn,
+});
