@@ -3,14 +3,8 @@
 from devsort.llc.flags import CHANCE, DRIFT, GAP, PEAK, RHAT, SLOPE
 
 ADVICE = {
-    "diverged": (
-        "a loss is not finite, or rose beyond what a stable chain reaches",
-        "lower lr",
-    ),
-    "dead_chains": (
-        "a chain is no longer finite, so the estimate is withheld",
-        "lower lr",
-    ),
+    "diverged": ("a loss is not finite, or rose beyond what a stable chain reaches", "lower lr"),
+    "dead_chains": ("a chain is no longer finite, so the estimate is withheld", "lower lr"),
     "negative": (
         "the whole 95 % interval lies below zero: the chain goes on training from here",
         "take the checkpoint for no minimum, or sample more locally: raise localization",

@@ -63,7 +63,7 @@ def write_page(
 def page(data: Mapping[str, Any], scripts: Sequence[str] = ()) -> str:
     """The text of the page."""
     parts = [*map(web, SCRIPTS), *scripts, web("main.js")]
-    script = "\n(() => {\n\"use strict\";\n" + "\n".join(parts) + "\n})();\n"
+    script = '\n(() => {\n"use strict";\n' + "\n".join(parts) + "\n})();\n"
     css = "\n" + web("style.css")
     return Template(web("page.html")).substitute(
         script=script,

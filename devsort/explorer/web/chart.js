@@ -73,7 +73,8 @@ function axes(x, y, width, height) {
   const grid = { stroke: "currentColor", "stroke-opacity": 0.15 };
   const below = x.ticks((width - BOX.left) / 75).flatMap((t) => [
     svg("line", { x1: x(t), x2: x(t), y1: floor, y2: floor + 3, stroke: "currentColor" }),
-    svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle", ...TEXT }, t.toLocaleString("en")),
+    svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle", ...TEXT },
+      t.toLocaleString("en")),
   ]);
   const left = y.ticks(4).flatMap((t) => [
     svg("line", { x1: BOX.left, x2: width - BOX.right, y1: y(t), y2: y(t), ...grid }),

@@ -30,7 +30,8 @@ function renderTraces(area, run, { shape, values }, restriction) {
     values.subarray(start + c * length, start + (c + 1) * length));
   const seen = every.flatMap((chain) => Array.from(chain).filter(Number.isFinite));
   const x = scale([0, length], [BOX.left, width - BOX.right], false);
-  const y = scale([Math.min(smallest(seen), 0), Math.max(largest(seen), 1e-6)], [170, BOX.top], false);
+  const ends = [Math.min(smallest(seen), 0), Math.max(largest(seen), 1e-6)];
+  const y = scale(ends, [170, BOX.top], false);
   area.append(svg("rect", { x: x(0), width: x(run.traces.burnin) - x(0), y: BOX.top,
     height: 170 - BOX.top, fill: "currentColor", "fill-opacity": 0.08 }));
   area.append(...axes(x, y, width, 190));

@@ -48,7 +48,8 @@ function svgOfView() {
 function placed(found, x, y, { width, height }) {
   if (found instanceof SVGElement) {
     const copy = found.cloneNode(true);
-    for (const [key, value] of Object.entries({ x, y, width, height })) copy.setAttribute(key, value);
+    const box = Object.entries({ x, y, width, height });
+    for (const [key, value] of box) copy.setAttribute(key, value);
     return copy;
   }
   if (found instanceof HTMLCanvasElement) {
@@ -61,8 +62,8 @@ function placed(found, x, y, { width, height }) {
 
 /** Buttons that save the view. */
 function buildExport() {
-  return [
-    button("Save SVG", () => save(fileName("svg"), "image/svg+xml", svgOfView()), { id: "save-svg" }),
-    button("Save CSV", () => save(fileName("csv"), "text/csv", csv()), { id: "save-csv" }),
-  ];
+  const saveSvg = () => save(fileName("svg"), "image/svg+xml", svgOfView());
+  const saveCsv = () => save(fileName("csv"), "text/csv", csv());
+  return [button("Save SVG", saveSvg, { id: "save-svg" }),
+    button("Save CSV", saveCsv, { id: "save-csv" })];
 }

@@ -7,7 +7,8 @@ function buildHeader() {
   }, { id: "theme" });
   $("header").append(
     html("h1", {}, `Development of ${RUNS.map((run) => run.name).join(" and ")}`),
-    html("p", { class: "quiet" }, "Move the slider, or press the arrow keys, Home, End and space. " +
+    html("p", { class: "quiet" },
+      "Move the slider, or press the arrow keys, Home, End and space. " +
       "Hover over a point for its numbers; click a chart to go to a step."),
     html("div", { class: "bar" }, dark, ...buildExport(),
       html("span", { class: "quiet" }, `devsort ${DATA.version}`)));
@@ -24,7 +25,8 @@ function build() {
   buildControls();
   addSection({
     title: "Time line",
-    text: "Lines with 95 % bands; a red cross marks a flagged estimate; dotted and pale: the other run.",
+    text: "Lines with 95 % bands; a red cross marks a flagged estimate" +
+      (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),
       ...run.panels.map((panel) => chart(run, panel, others(run, panel.title)))),
   });

@@ -23,8 +23,8 @@ function ribbon(run) {
   area.addEventListener("click", (event) => goTo(area, shared, event));
   const names = run.stages.stages.map((s, i) =>
     `stage ${i + 1}, ${stageTitle(s)}, steps ${told(s.from)} to ${told(s.to)}`);
-  return figure("stages (LLC rising: orange, falling: blue, flat: grey), boundaries with their 95 % intervals, events",
-    area, names.join("; "));
+  return figure("stages (LLC rising: orange, falling: blue, flat: grey), " +
+    "boundaries with their 95 % intervals, events", area, names.join("; "));
 }
 
 function renderRibbon(area, run, shared) {

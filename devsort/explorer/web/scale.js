@@ -21,7 +21,8 @@ function linearTicks([low, high], count) {
   const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999);
   const first = Math.ceil(low / step - 1e-9);
   const last = Math.floor(high / step + 1e-9);
-  return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return Array.from({ length: last - first + 1 },
+    (_, i) => Number(((first + i) * step).toPrecision(12)));
 }
 
 function logTicks([low, high], count) {

@@ -56,5 +56,6 @@ function differences(one) {
   const rows = keys.map(([label, key]) => [
     key === "peak_step" ? "step of peak (log10)" : label,
     told(one[key].difference) + between(...one[key].ci95)]);
-  return html("div", { class: "scroll" }, table([`${one.run} − ${one.reference}`, "difference"], rows));
+  const head = [`${one.run} − ${one.reference}`, "difference"];
+  return html("div", { class: "scroll" }, table(head, rows));
 }

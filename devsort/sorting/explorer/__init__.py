@@ -10,14 +10,7 @@ from devsort.sorting.compare import compare_runs
 from devsort.sorting.explorer.pack import pack_run
 from devsort.sorting.run import Run, short_names
 
-SCRIPTS = (
-    "network.js",
-    "circuits.js",
-    "list.js",
-    "live.js",
-    "matrices.js",
-    "ownership.js",
-)
+SCRIPTS = ("network.js", "circuits.js", "list.js", "live.js", "matrices.js", "ownership.js")
 
 
 def explore_runs(runs: Sequence[Run], out: Path) -> dict[str, Any]:

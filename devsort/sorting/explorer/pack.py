@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Any
 from devsort import __version__
 from devsort.charts.style import head_colour
 from devsort.explorer.packing import BYTE, HALF, numbers, packed
-from devsort.explorer.panels import (
-    curve,
-    llc_curve,
-    llc_traces,
-    loss_panel,
-    panel,
-    scores_panel,
-)
+from devsort.explorer.panels import curve, llc_curve, llc_traces, loss_panel, panel, scores_panel
 from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log, sampled_steps
 from devsort.sorting.explorer.networks import pack_networks

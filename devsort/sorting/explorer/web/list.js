@@ -17,7 +17,9 @@ function parseList(text, { list_length: length, numbers }) {
   const wrong = words.find((w, i) => !/^\d+$/.test(w) || list[i] >= numbers);
   if (wrong !== undefined) return { error: `${wrong} is no whole number from 0 to ${numbers - 1}` };
   const twice = list.find((n, i) => list.indexOf(n) < i);
-  if (twice !== undefined) return { error: `${twice} is there twice: the network learned lists without repetition` };
+  if (twice !== undefined) {
+    return { error: `${twice} is there twice: the network learned lists without repetition` };
+  }
   if (list.length !== length) return { error: `${list.length} numbers, expected ${length}` };
   return { list };
 }
@@ -78,8 +80,9 @@ function drawList(show) {
 
 function freeNumber(wanted, at) {
   const taken = state.list.filter((_, i) => i !== at);
-  const numbers = Array.from({ length: TASK.numbers }, (_, n) => n).filter((n) => !taken.includes(n));
-  return numbers.reduce((best, n) => (Math.abs(n - wanted) < Math.abs(best - wanted) ? n : best));
+  const every = Array.from({ length: TASK.numbers }, (_, n) => n);
+  return every.filter((n) => !taken.includes(n)).reduce(
+    (best, n) => (Math.abs(n - wanted) < Math.abs(best - wanted) ? n : best));
 }
 
 function bars() {

@@ -11,7 +11,9 @@ function liveAnswers(run) {
   return { network, ablated, whole, cut };
 }
 
-const fits = (run) => run.sorter.list_length === TASK.list_length && run.sorter.numbers === TASK.numbers;
+/** Whether a run sorts lists like those that are typed. */
+const fits = ({ sorter }) =>
+  sorter && sorter.list_length === TASK.list_length && sorter.numbers === TASK.numbers;
 
 function liveColumn(run, place) {
   if (!fits(run)) {
@@ -20,8 +22,7 @@ function liveColumn(run, place) {
   }
   const switches = ablationSwitches(run);
   const answers = html("div", { class: "scroll", "data-live": "answers" });
-  const attention = networkOf(run, 0).heads;
-  const canvases = Array.from({ length: attention }, () => html("canvas"));
+  const canvases = headsOf(run).map(() => html("canvas"));
   const chances = html("canvas");
   const whole = html("div", {}, switches, answers,
     html("div", { class: "matrices" }, canvases.map((canvas, head) =>
@@ -41,13 +42,12 @@ function liveColumn(run, place) {
 /** A switch for each head: pressed, its output is replaced by its mean. */
 function ablationSwitches(run) {
   const index = RUNS.indexOf(run);
-  const heads = Array.from({ length: networkOf(run, 0).heads }, (_, head) => head);
   const toggle = (head) => () => {
     const now = state.ablated[index];
     const next = now.includes(head) ? now.filter((h) => h !== head) : [...now, head].sort();
     setState({ ablated: state.ablated.map((a, i) => (i === index ? next : a)) });
   };
-  const made = heads.map((head) => button(`ablate head ${head}`, toggle(head),
+  const made = headsOf(run).map((head) => button(`ablate head ${head}`, toggle(head),
     { "aria-pressed": "false", "data-head": head }));
   onChange(() => made.forEach((one, head) =>
     one.setAttribute("aria-pressed", state.ablated[index].includes(head))));
@@ -60,15 +60,17 @@ function answerTable({ whole, cut, ablated }) {
   if (cut) {
     const names = ablated.map((head) => `head ${head}`).join(" and ");
     rows.push(...answerRows(cut, ` without ${names}`));
-    rows.push(["rise of loss (nats)", ...cut.losses.map((v, i) => (v - whole.losses[i]).toFixed(2))]);
+    const rise = cut.losses.map((v, i) => (v - whole.losses[i]).toFixed(2));
+    rows.push(["rise of loss (nats)", ...rise]);
   }
   const made = table(["answer", ...whole.targets.map((_, i) => i + 1)], rows);
   for (const row of made.tBodies[0].rows) {
     if (row.cells[0].textContent.startsWith("network")) markWrong(row, whole.targets);
   }
   const missed = (found) => found.answers.filter((a, i) => a !== found.targets[i]).length;
-  const say = `loss ${told(sum(whole.losses) / whole.losses.length)} nats, ${missed(whole)} wrong` +
-    (cut ? `; ablated: loss ${told(sum(cut.losses) / cut.losses.length)} nats, ${missed(cut)} wrong` : "");
+  const mean = (found) => told(sum(found.losses) / found.losses.length);
+  const line = (found) => `loss ${mean(found)} nats, ${missed(found)} wrong`;
+  const say = line(whole) + (cut ? `; ablated: ${line(cut)}` : "");
   return html("div", {}, html("p", { "data-live": "say" }, say), made);
 }
 
@@ -125,13 +127,14 @@ moreRows.push(() => RUNS.filter(fits).flatMap((run) => {
     [run.name, name, `answer ${i + 1} (right: ${found.targets[i]})`, step(), found.answers[i]],
     [run.name, name, `loss of answer ${i + 1}`, step(), loss],
   ]);
-  return [...rows(whole, "network"), ...(cut ? rows(cut, `without heads ${ablated.join(" ")}`) : [])];
+  const without = cut ? rows(cut, `without heads ${ablated.join(" ")}`) : [];
+  return [...rows(whole, "network"), ...without];
 }));
 
 sections.push({
   title: "The network alive",
-  text: "The network of this step sorts your list here. Answers are predicted from the right prefix, " +
-    "as in training, or from its own answers. An ablated head gives its mean over lists and answers.",
+  text: "The network of this step sorts your list here. Answers are predicted from the right " +
+    "prefix, as in training, or from its own answers. An ablated head gives its mean over lists.",
   needs: "sorter",
   head: listInput,
   column: liveColumn,

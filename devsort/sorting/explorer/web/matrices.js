@@ -24,7 +24,7 @@ const MEANING = {
 };
 
 function matrixColumn(run, place) {
-  const heads = Array.from({ length: networkOf(run, 0).heads }, (_, head) => head);
+  const heads = headsOf(run);
   for (const kind of ["OV", "QK"]) {
     const canvases = heads.map(() => html("canvas"));
     const row = html("div", { class: "matrices" }, canvases.map((canvas, head) =>
@@ -33,14 +33,16 @@ function matrixColumn(run, place) {
       `${kind}: ${MEANING[kind]}; blue −${told(limitOf(kind))} to red +${told(limitOf(kind))}`), row);
     onView(row, () => {
       const found = circuitsOf(run, frameOf(run))[kind];
-      canvases.forEach((canvas, head) => drawMatrix(canvas, found[head], kind, run.sorter.numbers));
+      const { numbers } = run.sorter;
+      canvases.forEach((canvas, head) => drawMatrix(canvas, found[head], kind, numbers));
     });
   }
 }
 
 sections.push({
   title: "What the heads move and where they look",
-  text: "OV and QK from the weights of this step; colours mean the same at all steps and in all runs.",
+  text: "OV and QK from the weights of this step; colours mean the same at all steps and in all " +
+    "runs.",
   needs: "sorter",
   column: matrixColumn,
 });

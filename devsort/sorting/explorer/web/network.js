@@ -25,6 +25,11 @@ function networkOf(run, frame) {
   return sorter.opened[frame];
 }
 
+/** 0 … H − 1. */
+function headsOf(run) {
+  return Array.from({ length: networkOf(run, 0).heads }, (_, head) => head);
+}
+
 /** x W + b of one row x (n), W (n, m). */
 function affine(x, W, bias, columns) {
   const out = bias ? Float64Array.from(bias) : new Float64Array(columns);

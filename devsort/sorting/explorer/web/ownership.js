@@ -23,14 +23,14 @@ function ownershipColumn(run, place) {
   const shared = {};
   onSteps(map, () => renderMap(map, run, shared), () => moveCursor(shared));
   map.addEventListener("click", (event) => goTo(map, shared, event));
-  const heads = measuresOf(run).loss_increase.shape[1];
-  const keys = Array.from({ length: heads }, (_, head) =>
+  const keys = headsOf(run).map((head) =>
     ({ name: `head ${head}`, colour: headColour(head), dash: "" }));
   const made = figure("which head each number needs, over training (pale: little is lost) ", map,
     `ownership of numbers by heads of ${run.name} over training`);
   made.firstChild.append(legend(keys));
   place.append(made,
-    byNumber(run, "loss_increase", "needed", "loss without the head (nats) at this step; bar: needed"),
+    byNumber(run, "loss_increase", "needed",
+      "loss without the head (nats) at this step; bar: needed"),
     byNumber(run, "copy_effect", "suppresses",
       "copy effect (logits) at this step, below zero: suppression; bar: suppresses"));
 }
@@ -64,8 +64,8 @@ function mapColumn(run, checkpoint, edges, x, y) {
   const canvas = html("canvas", { width: 1, height: numbers });
   canvas.getContext("2d").drawImage(small, 0, 0);
   const [left, right] = [x(edges[checkpoint]), x(edges[checkpoint + 1])];
-  return svg("image", { x: left, width: right - left + 0.5, y: y(numbers), height: y(0) - y(numbers),
-    preserveAspectRatio: "none", href: canvas.toDataURL(), style: null,
+  return svg("image", { x: left, width: right - left + 0.5, y: y(numbers),
+    height: y(0) - y(numbers), preserveAspectRatio: "none", href: canvas.toDataURL(),
     "image-rendering": "pixelated" });
 }
 
@@ -97,7 +97,7 @@ function measureDomain(measure) {
 /** A measure of each head by number at the step of the slider; a bar below where a mask holds. */
 function byNumber(run, measure, mask, caption) {
   const area = drawing(110);
-  const heads = Array.from({ length: measuresOf(run)[measure].shape[1] }, (_, head) => head);
+  const heads = headsOf(run);
   const domain = measureDomain(measure);
   const lines = heads.map((head) => svg("path", { fill: "none", stroke: headColour(head),
     "stroke-width": 1.6, "stroke-dasharray": head % 2 ? "5 2" : null }));
@@ -131,8 +131,11 @@ function stairs(values, { x, y }) {
 /** Bars above the axes where a mask holds. */
 function maskPath(mask, head, { x }) {
   const top = 2 + 4 * head;
-  return Array.from(mask, (holds, n) => (holds
-    ? `M${x(n).toFixed(1)} ${top}H${x(n + 1).toFixed(1)}V${top + 3}H${x(n).toFixed(1)}Z` : "")).join("");
+  const bar = (n) => {
+    const [left, right] = [x(n).toFixed(1), x(n + 1).toFixed(1)];
+    return `M${left} ${top}H${right}V${top + 3}H${left}Z`;
+  };
+  return Array.from(mask, (holds, n) => (holds ? bar(n) : "")).join("");
 }
 
 sections.push({
