@@ -7,10 +7,13 @@ function circuitsOf(run, frame) {
     const queries = run.sorter.query_positions;
     const asked = run.sorter.asked = run.sorter.asked || unpack(queries).values;
     const y = normedTokens(network);
-    const heads = Array.from({ length: network.heads }, (_, head) => head);
+    const mean = meanInList(network, y);
+    const current = y.map((rows, token) => weighted(rows.slice(network.length),
+      asked.subarray(token * network.length, (token + 1) * network.length)));
+    const U = foldedUnembedding(network);
     network.circuits = {
-      OV: heads.map((head) => ovOf(network, head, y)),
-      QK: heads.map((head) => qkOf(network, head, y, asked)),
+      OV: headsOf(run).map((head) => ovOf(network, head, mean, U)),
+      QK: headsOf(run).map((head) => qkOf(network, head, mean, current)),
     };
   }
   return network.circuits;
@@ -25,9 +28,10 @@ function normedTokens(network) {
 /** Σ_i weight_i row_i. */
 function weighted(rows, weights) {
   const out = new Float64Array(rows[0].length);
-  rows.forEach((row, i) => {
-    if (weights[i]) for (let k = 0; k < out.length; k++) out[k] += weights[i] * row[k];
-  });
+  for (let i = 0; i < rows.length; i++) {
+    const [row, weight] = [rows[i], weights[i]];
+    for (let k = 0; k < out.length; k++) out[k] += weight * row[k];
+  }
   return out;
 }
 
@@ -38,11 +42,10 @@ function meanInList({ length, vocab }, y) {
 }
 
 /** ȳ_s W_V W_O U_t / σ, centred over s and t. */
-function ovOf(network, head, y) {
+function ovOf(network, head, means, U) {
   const { head: size, width, vocab, sigma } = network;
   const numbers = vocab - 1;
-  const U = foldedUnembedding(network);
-  const rows = meanInList(network, y).map((mean) => {
+  const rows = means.map((mean) => {
     const value = affine(mean, ofHead(network, "W_V", head), null, size);
     return affine(affine(value, ofHead(network, "W_O", head), null, width), U, null, numbers);
   });
@@ -51,13 +54,11 @@ function ovOf(network, head, y) {
 }
 
 /** Score of the current token q for number k in the list, centred over k. */
-function qkOf(network, head, y, asked) {
-  const { length, vocab, head: size } = network;
-  const keys = meanInList(network, y).map((mean) => project(network, "K", head, mean));
-  return joined(Array.from({ length: vocab }, (_, token) => {
-    const at = asked.subarray(token * length, (token + 1) * length);
-    const q = project(network, "Q", head, weighted(y[token].slice(length), at));
-    const scores = Float64Array.from(keys, (k) => dot(q, k) / Math.sqrt(size));
+function qkOf(network, head, means, current) {
+  const keys = means.map((mean) => project(network, "K", head, mean));
+  return joined(current.map((row) => {
+    const q = project(network, "Q", head, row);
+    const scores = Float64Array.from(keys, (k) => dot(q, k) / Math.sqrt(network.head));
     const mean = sum(scores) / scores.length;
     return scores.map((s) => s - mean);
   }));
@@ -84,4 +85,12 @@ function joined(rows) {
   return out;
 }
 
+/** Computes the circuits of all steps while the reader does nothing, so that the slider flows. */
+function warmUp(todo) {
+  const [run, frame] = todo.pop();
+  circuitsOf(run, frame);
+  if (todo.length) requestIdleCallback(() => warmUp(todo));
+}
+
+requestIdleCallback(() => warmUp(RUNS.flatMap((run) => run.frames.map((_, frame) => [run, frame]))));
 forTests.circuitsOf = circuitsOf;

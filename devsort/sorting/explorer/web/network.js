@@ -44,10 +44,15 @@ function affine(x, W, bias, columns) {
 /** (x − mean) / sqrt(var + 1e-5) · w + b; without w, x itself. */
 function layerNorm(x, w, b) {
   if (!w) return x;
-  const mean = sum(x) / x.length;
-  const variance = x.reduce((total, v) => total + (v - mean) ** 2, 0) / x.length;
+  const n = x.length;
+  let mean = 0;
+  for (let i = 0; i < n; i++) mean += x[i] / n;
+  let variance = 0;
+  for (let i = 0; i < n; i++) variance += (x[i] - mean) ** 2 / n;
   const factor = 1 / Math.sqrt(variance + LN_EPS);
-  return x.map((v, i) => (v - mean) * factor * w.values[i] + b.values[i]);
+  const out = new Float64Array(n);
+  for (let i = 0; i < n; i++) out[i] = (x[i] - mean) * factor * w.values[i] + b.values[i];
+  return out;
 }
 
 function softmax(scores) {
@@ -73,9 +78,13 @@ function ofHead({ weights, heads }, name, head) {
 /** Token plus position before attention, (D). */
 function residual(network, token, position) {
   const { weights, width } = network;
-  const tokenRow = weights["embed.W_E"].values.subarray(token * width, (token + 1) * width);
+  const tokens = weights["embed.W_E"].values;
   const positions = weights["pos_embed.W_pos"].values;
-  return Float64Array.from(tokenRow, (v, i) => v + positions[position * width + i]);
+  const out = new Float64Array(width);
+  for (let i = 0; i < width; i++) {
+    out[i] = tokens[token * width + i] + positions[position * width + i];
+  }
+  return out;
 }
 
 /** LN_1 of token plus position. */
