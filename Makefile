@@ -10,7 +10,7 @@ JOBS := $(shell n=$(words $(RUN)); echo $$((n < $(CORES) ? n : $(CORES))))
 
 STEPS := train llc heads stages chart
 
-.PHONY: all help setup $(STEPS) compare explore study paper validate bench browser test soak lint clean
+.PHONY: all help setup $(STEPS) compare explore study paper validate bench browser test soak lint lint-page clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -89,6 +89,11 @@ lint: $(BIN)/.test  ## check style, format and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+# The files share one scope, so they are checked as the page joins them.
+lint-page:  ## check the script of the explorer, with the Node and ESLint of npx
+	sed -s '$$G' devsort/explorer/web/*.js devsort/sorting/explorer/web/*.js | sed '1i (() => {' | sed '$$a })();' | \
+	npx --yes eslint@10 --config devsort/explorer/eslint.config.mjs --stdin
 
 clean:  ## remove what the runs, compare and bench computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done

@@ -14,6 +14,7 @@ import pytest
 import torch
 from commands import devsort
 
+import devsort as package
 from devsort.explorer.packing import unpacked
 from devsort.sorting import circuits
 from devsort.sorting.checkpoints import load_checkpoint
@@ -22,6 +23,7 @@ from devsort.sorting.heads.measures import ablated, residual
 from devsort.sorting.model import activations, model_shape, unembed
 from devsort.sorting.run import Run, open_run
 from devsort.sorting.task import eval_batch, make_batch
+from devsort.stages import Trajectory
 
 CHROMIUM = shutil.which("chromium")
 WITHOUT = "no Chromium on the path: `apt-get install chromium`, or go on without these tests"
@@ -325,6 +327,21 @@ def test_weights_come_back_as_they_were_packed(explored):
     )
     packed = explored.page.evaluate("explorer.RUNS[0].sorter.networks[0].weights['unembed.W_U']")
     np.testing.assert_array_equal(np.float32(found), unpacked(packed).astype(np.float32).ravel())
+
+
+def test_any_network_has_the_page_without_the_sorters_sections(browser, tmp_path):
+    step = np.geomspace(10, 1000, 12)
+    trajectory = Trajectory(step, np.linspace(5, 50, 12), np.ones(12), loss=1 / step)
+    out = package.explore(trajectory, out=tmp_path / "any.html", signals={HOSTILE: (step, step)})
+    page, complaints = browser.new_page(), []
+    page.on("console", lambda m: complaints.append(m.text))
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto(out.as_uri())
+    page.keyboard.press("Home")
+    titles = page.locator("main h2").all_text_contents()
+    assert titles == ["Time line", "Evidence"] and complaints == []
+    assert HOSTILE in page.locator("figcaption").all_text_contents()
+    page.close()
 
 
 def said(run: Run, answer: int, target: int) -> str:

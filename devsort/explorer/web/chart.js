@@ -139,10 +139,10 @@ function marks(curve, { x, y }, colour) {
   return curve.value.flatMap((value, i) => {
     if (value === null) return [];
     const [cx, cy] = [x(curve.step[i]), y(value)];
-    const dot = svg("circle", { cx, cy, r: 2, fill: colour });
-    if (!curve.flags[i].length) return [dot];
+    const point = svg("circle", { cx, cy, r: 2, fill: colour });
+    if (!curve.flags[i].length) return [point];
     const cross = `M${cx - 4} ${cy - 4}l8 8m0 -8l-8 8`;
-    return [dot, svg("path", { d: cross, stroke: DATA.style.flag, "stroke-width": 1.6 })];
+    return [point, svg("path", { d: cross, stroke: DATA.style.flag, "stroke-width": 1.6 })];
   });
 }
 

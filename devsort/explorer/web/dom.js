@@ -43,15 +43,15 @@ function between(low, high) {
 }
 
 /** A figure with its caption, for a drawing. */
-function figure(caption, drawing, label = caption) {
-  drawing.setAttribute("role", "img");
-  drawing.setAttribute("aria-label", label);
-  return html("figure", {}, html("figcaption", {}, caption), drawing);
+function figure(caption, area, label = caption) {
+  area.setAttribute("role", "img");
+  area.setAttribute("aria-label", label);
+  return html("figure", {}, html("figcaption", {}, caption), area);
 }
 
 /** A table of text; the first row is its head, the first column names the rows. */
 function table(head, rows, attributes = {}) {
-  const line = (cells) => html("tr", {}, cells.map(
+  const line = (row) => html("tr", {}, row.map(
     (cell, i) => (i ? html("td", {}, cell) : html("th", { scope: "row" }, cell))));
   return html("table", attributes,
     html("thead", {}, html("tr", {}, head.map((cell) => html("th", { scope: "col" }, cell)))),

@@ -15,7 +15,7 @@ function buildHeader() {
 }
 
 /** The same panel of the other runs. */
-function others(run, title) {
+function samePanel(run, title) {
   return RUNS.filter((other) => other !== run).flatMap(
     (other) => other.panels.filter((panel) => panel.title === title));
 }
@@ -28,7 +28,7 @@ function build() {
     text: "Lines with 95 % bands; a red cross marks a flagged estimate" +
       (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),
-      ...run.panels.map((panel) => chart(run, panel, others(run, panel.title)))),
+      ...run.panels.map((panel) => chart(run, panel, samePanel(run, panel.title)))),
   });
   sections.forEach(addSection);
   if (DATA.comparison) $("main").append(comparison(DATA.comparison));

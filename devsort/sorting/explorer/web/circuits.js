@@ -21,8 +21,9 @@ function circuitsOf(run, frame) {
 
 /** LN_1 of each token at each position: [V][2L](D). */
 function normedTokens(network) {
+  const positions = Array.from({ length: 2 * network.length }, (_, at) => at);
   return Array.from({ length: network.vocab }, (_, token) =>
-    Array.from({ length: 2 * network.length }, (_, at) => normed(network, token, at)));
+    positions.map((at) => normed(network, token, at)));
 }
 
 /** Σ_i weight_i row_i. */
@@ -69,8 +70,9 @@ function foldedUnembedding({ weights, width, vocab }) {
   const numbers = vocab - 1;
   const W = weights["unembed.W_U"].values;
   const gain = weights["ln_final.w"];
-  const rows = Array.from({ length: width }, (_, k) => Float64Array.from({ length: numbers },
-    (_, t) => W[k * vocab + t] * (gain ? gain.values[k] : 1)));
+  const rows = Array.from({ length: width }, (_, k) =>
+    Float64Array.from(W.subarray(k * vocab, k * vocab + numbers),
+      (value) => value * (gain ? gain.values[k] : 1)));
   const middle = gain ? weighted(rows, new Float64Array(width).fill(1 / width)) : null;
   return joined(rows.map((row) => {
     const folded = middle ? row.map((v, t) => v - middle[t]) : row;
@@ -92,5 +94,6 @@ function warmUp(todo) {
   if (todo.length) requestIdleCallback(() => warmUp(todo));
 }
 
-requestIdleCallback(() => warmUp(RUNS.flatMap((run) => run.frames.map((_, frame) => [run, frame]))));
+const everyNetwork = RUNS.flatMap((run) => run.frames.map((_, frame) => [run, frame]));
+requestIdleCallback(() => warmUp(everyNetwork));
 forTests.circuitsOf = circuitsOf;

@@ -71,11 +71,11 @@ function mapColumn(run, checkpoint, edges, x, y) {
 
 /** [r, g, b] of each number, as in the ownership figure. */
 function ownerColours(run, checkpoint) {
-  const table = measuresOf(run).loss_increase;
-  const [, heads, numbers] = table.shape;
+  const measure = measuresOf(run).loss_increase;
+  const [, heads, numbers] = measure.shape;
   const page = rgb(PAGE[theme()]);
   const palette = Array.from({ length: heads }, (_, head) => rgb(headColour(head)));
-  const rows = palette.map((_, head) => rowOf(table, checkpoint, head));
+  const rows = palette.map((_, head) => rowOf(measure, checkpoint, head));
   return Array.from({ length: numbers }, (_, n) => {
     const need = rows.map((row) => Math.max(row[n], 0));
     const total = Math.max(sum(need), 1e-9);
@@ -101,19 +101,19 @@ function byNumber(run, measure, mask, caption) {
   const domain = measureDomain(measure);
   const lines = heads.map((head) => svg("path", { fill: "none", stroke: headColour(head),
     "stroke-width": 1.6, "stroke-dasharray": head % 2 ? "5 2" : null }));
-  const bars = heads.map((head) => svg("path", { fill: headColour(head) }));
+  const masks = heads.map((head) => svg("path", { fill: headColour(head) }));
   const shared = {};
   onSteps(area, () => {
     const width = cleared(area);
     shared.x = scale([0, run.sorter.numbers], [BOX.left, width - BOX.right], false);
     shared.y = scale(domain, [110 - BOX.bottom, BOX.top + 8], false);
-    area.append(...axes(shared.x, shared.y, width, 110), ...lines, ...bars);
+    area.append(...axes(shared.x, shared.y, width, 110), ...lines, ...masks);
   }, () => {
     const c = nearest(run.sorter.heads.step, step());
     const found = measuresOf(run);
     heads.forEach((head) => {
       lines[head].setAttribute("d", stairs(rowOf(found[measure], c, head), shared));
-      bars[head].setAttribute("d", maskPath(rowOf(found[mask], c, head), head, shared));
+      masks[head].setAttribute("d", maskPath(rowOf(found[mask], c, head), head, shared));
     });
   });
   return figure(caption, area, `${caption}, ${run.name}`);
@@ -140,7 +140,7 @@ function maskPath(mask, head, { x }) {
 
 sections.push({
   title: "Who owns which number",
-  text: "From ablation and attention on evaluation lists, at every saved checkpoint (devsort heads).",
+  text: "From ablation and attention on evaluation lists, at every saved checkpoint.",
   needs: "sorter",
   column: ownershipColumn,
 });
