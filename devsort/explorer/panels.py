@@ -1,8 +1,9 @@
 """What the page shows of one run over its training: curves in panels, as JSON objects.
 
 A curve has a name, a colour (null: the colour of text), a dash, and over its steps value and,
-where there are any, low and high of the 95 % interval, rhat, ess, flags and the numbers behind
-the flags. A panel has a title, a unit, its curves, and whether its axis is logarithmic.
+where there are any, low and high of the 95 % interval, rhat, ess, heat (what was taken off the
+LLC), flags and the numbers behind the flags. A panel has a title, a unit, its curves, and whether
+its axis is logarithmic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Object = dict[str, Any]
+SHOWN = ("rhat", "ess", "heat")  # beside an estimate
 DASH = {"-": "", "--": "5 3", "-.": "6 3 2 3", ":": "2 3"}  # matplotlib's lines in SVG
 
 
@@ -53,15 +55,12 @@ def llc_curve(llc: "xr.Dataset", restriction: str, name: str, colour: str | None
 
     The numbers are those of `devsort llc --json`.
     """
-    one = llc[["llc", "se", "ci95", "rhat", "ess", "chains_failed", "flags", "checkpoint_loss"]]
-    one = one.sel(restriction=[restriction])
-    found = list(rows(one))
+    found = list(rows(llc.sel(restriction=[restriction])))
     interval = np.array([row["ci95"] or [np.nan] * 2 for row in found], float)
     behind = llc.sel(restriction=restriction)
     return {
         **curve(name, *(_column(found, key) for key in ("step", "llc")), interval, colour),
-        "rhat": numbers(_column(found, "rhat")),
-        "ess": numbers(_column(found, "ess")),
+        **{key: numbers(behind[key].values) for key in SHOWN if key in behind},
         "flags": [row["flags"] for row in found],
         "behind": {key: numbers(behind[key].values) for key in NUMBERS},
     }
@@ -74,8 +73,11 @@ def llc_traces(llc: "xr.Dataset") -> Object:
     axes = ("checkpoint", "restriction", "chain", ...)
     values = [one.transpose(*axes).values for one in rise]
     names = [str(name) for name in llc.restriction.values]
-    steps = llc.checkpoint.values
-    return _traces(steps, names, np.concatenate(values, -1), values[0].shape[-1])
+    kept = values[0].shape[-1]
+    steps = np.full(values[0].shape[:2], kept)
+    if "burnin_steps" in llc:  # a chain that was let go on had more burn-in than is kept of it
+        steps = llc["burnin_steps"].transpose(*axes[:2]).values
+    return _traces(llc.checkpoint.values, names, np.concatenate(values, -1), kept, steps)
 
 
 def of_trajectory(
@@ -100,9 +102,13 @@ def of_trajectory(
 
 def traces_of(step: ArrayLike, traces: Sequence[Trace]) -> Object:
     """L(w) − L(w*) along the chains of one trace a step."""
-    chains = [np.concatenate([t.burnin_rise, t.rise], axis=1) for t in traces]
-    burnin = traces[0].burnin_rise.shape[1]
-    return _traces(np.asarray(step), ["LLC"], np.stack(chains)[:, None], burnin)
+    steps = np.array([[t.config.num_burnin_steps] for t in traces])
+    kept = min(t.burnin_rise.shape[1] for t in traces)
+    chains = [
+        np.concatenate([t.burnin_rise[:, t.burnin_rise.shape[1] - kept :], t.rise], axis=1)
+        for t in traces
+    ]
+    return _traces(np.asarray(step), ["LLC"], np.stack(chains)[:, None], kept, steps)
 
 
 def loss_panel(step: ArrayLike, loss: ArrayLike) -> Object:
@@ -124,13 +130,19 @@ def scores_panel(step: ArrayLike, scores: Mapping[str, tuple[ArrayLike, np.ndarr
     )
 
 
-def _traces(step: np.ndarray, names: list[str], values: np.ndarray, burnin: int) -> Object:
-    """`values` is (checkpoint, restriction, chain, time)."""
+def _traces(
+    step: np.ndarray, names: list[str], values: np.ndarray, burnin: int, burnin_steps: np.ndarray
+) -> Object:
+    """Of `values` (checkpoint, restriction, chain, time) the first `burnin` are burn-in.
+
+    `burnin_steps` (checkpoint, restriction) is how long burn-in was.
+    """
     kept = np.where(np.abs(values) < 6e4, values, np.nan)  # a diverged chain ends there
     return {
         "step": numbers(step),
         "restrictions": names,
         "burnin": burnin,
+        "burnin_steps": burnin_steps.tolist(),
         "values": packed(kept, HALF),
     }
 
@@ -139,8 +151,11 @@ def _diagnosed(traces: Sequence[Trace]) -> Object:
     found = [estimate(trace) for trace in traces]
     behind = {key: numbers([getattr(e.diagnostics, key) for e in found]) for key in NUMBERS}
     return {
-        "rhat": numbers([e.rhat for e in found]),
-        "ess": numbers([e.ess for e in found]),
+        **{
+            key: numbers([getattr(e, key) for e in found])
+            for key in SHOWN
+            if hasattr(found[0], key)
+        },
         "flags": [list(e.flags) for e in found],
         "behind": behind,
     }

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import devsort
 from devsort.errors import UserError
 from devsort.explorer.advice import ADVICE
 from devsort.explorer.page import harmless
-from devsort.llc.flags import FLAGS
+from devsort.llc.flags import FLAGS, Diagnostics
 from devsort.stages import Trajectory
 
 WEB = sorted(Path(devsort.__file__).parent.rglob("web/*"))
@@ -107,7 +108,8 @@ def test_each_step_needs_its_trace(tmp_path):
 
 def test_every_flag_has_a_reason_and_a_remedy():
     assert tuple(ADVICE) == FLAGS
-    assert all(why and fix for why, fix in ADVICE.values())
+    assert all(why and fix for why, fix, _ in ADVICE.values())
+    assert {key for *_, key in ADVICE.values() if key} == {f.name for f in fields(Diagnostics)}
 
 
 def test_files_of_the_page_are_short_and_narrow():

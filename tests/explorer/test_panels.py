@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 
 from devsort.explorer.packing import unpacked
 from devsort.explorer.panels import llc_curve, llc_traces, of_trajectory, traces_of
 from devsort.llc.estimate import estimate
 from devsort.llc.flags import FLAGS
-from devsort.sampling import SamplerConfig, Trace
+from devsort.sampling import SamplerConfig, Trace, sample
 from devsort.stages import Trajectory
 
 
@@ -40,11 +41,11 @@ def test_traces_are_the_stored_draws(llc):
     np.testing.assert_allclose(values[2, 1, 0, burnin:], drawn, rtol=2**-11, atol=1e-7)
 
 
-def a_trace(seed: int) -> Trace:
-    rng = np.random.default_rng(seed)
-    draws, burnin = rng.random((3, 40)), rng.random((3, 10))
-    config = SamplerConfig(num_chains=3, num_draws=40, num_burnin_steps=10, n_beta=100)
-    return Trace(draws, 0 * draws, draws, draws, draws, burnin, 0 * burnin, {}, 5, config)
+def a_trace(seed: int, burnin: int = 10) -> Trace:
+    config = SamplerConfig(
+        num_chains=3, num_draws=40, num_burnin_steps=burnin, n_beta=100, seed=seed
+    )
+    return sample(lambda p: p["w"].square().sum(), {"w": torch.ones(5)}, config=config)
 
 
 def test_any_trajectory_has_its_signals_and_the_diagnostics_of_its_traces():
@@ -58,7 +59,31 @@ def test_any_trajectory_has_its_signals_and_the_diagnostics_of_its_traces():
     assert curve["rhat"] == pytest.approx([e.rhat for e in truth], rel=1e-5)
     assert curve["flags"] == [list(e.flags) for e in truth]
     assert {flag for flags in curve["flags"] for flag in flags} <= set(FLAGS)
-    assert unpacked(traces_of(step, traces)["values"]).shape == (3, 1, 3, 50)
+
+
+def test_chains_with_more_burnin_than_others_show_the_last_of_it():
+    traces = [a_trace(0), a_trace(0, burnin=16)]
+    found = traces_of([1, 10], traces)
+    values = unpacked(found["values"])
+    assert values.shape == (2, 1, 3, 50)
+    assert (found["burnin"], found["burnin_steps"]) == (10, [[10], [16]])
+    for one, trace in zip(values[:, 0], traces, strict=True):
+        rise = np.concatenate([trace.burnin_rise, trace.rise], 1)[:, -50:]
+        np.testing.assert_allclose(one, rise, rtol=2**-11, atol=1e-7)
+
+
+def test_a_store_tells_how_long_burnin_was(llc):
+    cells = llc.sizes["checkpoint"], llc.sizes["restriction"]
+    longer = xr.DataArray(np.full(cells, 24), dims=("checkpoint", "restriction"))
+    assert (
+        llc_traces(llc.assign(burnin_steps=longer))["burnin_steps"] == [[24] * cells[1]] * cells[0]
+    )
+
+
+def test_heat_that_was_taken_off_is_shown(llc):
+    heat = 0.01 * llc["llc"]
+    found = llc_curve(llc.assign(heat=heat), "full", "whole model")
+    assert found["heat"] == pytest.approx(heat.sel(restriction="full").values, rel=1e-5)
 
 
 def test_a_loss_that_is_not_positive_has_a_linear_axis():

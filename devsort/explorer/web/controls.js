@@ -96,14 +96,18 @@ function pointText(curve, i, panel) {
   const lines = [`${curve.name} at step ${told(curve.step[i], 5)}: ` +
     `${told(curve.value[i])}${unit}${interval}`];
   if (curve.rhat) lines.push(`R-hat ${told(curve.rhat[i])}, ESS ${told(curve.ess[i])}`);
-  for (const flag of (curve.flags ? curve.flags[i] : [])) lines.push(flagText(flag));
+  if (curve.heat && curve.heat[i]) {
+    lines.push(`${told(curve.heat[i])}${unit} of heat from minibatches taken off`);
+  }
+  for (const flag of (curve.flags ? curve.flags[i] : [])) lines.push(flagText(flag, curve, i));
   return lines.join("\n");
 }
 
-/** What a flag says and what to do. */
-function flagText(flag) {
-  const [why, fix] = DATA.advice[flag] || ["a diagnostic of this estimate failed", ""];
-  return `✗ ${underscored(flag)}: ${why}${fix ? `. To do: ${fix}` : ""}`;
+/** What a flag of an estimate says, the diagnostic behind it, and what to do. */
+function flagText(flag, curve, i) {
+  const [why, fix, key] = DATA.advice[flag] || ["a diagnostic of this estimate failed"];
+  const behind = key && curve.behind ? ` (${key} ${told(curve.behind[key][i])})` : "";
+  return `✗ ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
 }
 
 function showTip(event, texts) {

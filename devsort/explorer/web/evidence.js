@@ -15,10 +15,19 @@ function traces(run) {
   };
   choice.addEventListener("change", () => setState({}));
   onView(area, draw);
-  const made = figure("L(w) − L(w*) in nats along each SGLD chain; burn-in shaded ", area,
-    `SGLD chains of ${run.name} at the step of the slider`);
-  made.firstChild.append(choice);
+  const made = figure("L(w) − L(w*) in nats along each chain, by step of the sampler ", area,
+    `chains of the sampler of ${run.name} at the step of the slider`);
+  const burnin = html("span", { class: "quiet" });
+  onView(burnin, () => { burnin.textContent = burninText(found, Number(choice.value)); });
+  made.firstChild.append(choice, burnin);
   return made;
+}
+
+/** How long burn-in was, and how much of it is drawn. */
+function burninText({ step: steps, burnin, burnin_steps: all }, restriction) {
+  const length = all[nearest(steps, step())][restriction];
+  const drawn = length > burnin ? `, the last ${burnin} drawn` : "";
+  return ` shaded: burn-in of ${length} steps${drawn}`;
 }
 
 function renderTraces(area, run, { shape, values }, restriction) {

@@ -12,13 +12,19 @@ function numbersAtStep(run) {
       const flags = (curve.flags ? curve.flags[i] : []).map(underscored).join(", ");
       return [name, told(curve.step[i], 5), told(curve.value[i]) + interval, ...extra, flags];
     }));
-    const raised = run.panels.flatMap((panel) => panel.curves.flatMap((curve) =>
-      (curve.flags ? curve.flags[nearest(curve.step, step())] : [])));
-    place.replaceChildren(
-      table(["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows),
-      html("ul", {}, [...new Set(raised)].map((flag) => html("li", {}, flagText(flag)))));
+    place.replaceChildren(table(["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows),
+      html("ul", {}, raisedFlags(run)));
   });
   return place;
+}
+
+/** What the flags at the step of the slider say, estimate by estimate. */
+function raisedFlags(run) {
+  return run.panels.flatMap((panel) => panel.curves.filter((c) => c.flags)).flatMap((curve) => {
+    const i = nearest(curve.step, step());
+    return curve.flags[i].map(
+      (flag) => html("li", {}, `${curve.name}: ${flagText(flag, curve, i)}`));
+  });
 }
 
 const COMPARED = [
