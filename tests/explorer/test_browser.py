@@ -88,6 +88,11 @@ def at_step(explored: Explored, frame: int) -> int:
     return explored.page.evaluate("explorer.STEPS[explorer.state.frame]")
 
 
+def first_number(text: str) -> float:
+    """The number that a cell of a table begins with."""
+    return float(text.split(" ")[0].replace("−", "-"))
+
+
 def settle(explored: Explored) -> None:
     """Waits until what was asked for is drawn."""
     explored.page.evaluate(
@@ -157,7 +162,7 @@ def test_keys_move_the_slider_and_everything_with_it(explored, smoke):
     cells = page.locator("section[aria-label=Evidence] tr", has_text="LLC: whole model").first
     told = cells.locator("td").all_text_contents()
     assert told[0] == str(steps[-2])
-    assert float(told[1].split(" ")[0]) == pytest.approx(row["llc"], rel=0.01)
+    assert first_number(told[1]) == pytest.approx(row["llc"], rel=0.01)
     assert told[4] == ", ".join(flag.replace("_", " ") for flag in row["flags"])
 
 
@@ -165,7 +170,7 @@ def test_play_runs_to_the_end_and_stops(explored):
     page, last = explored.page, explored.page.evaluate("explorer.STEPS.length - 1")
     at_step(explored, last - 1)
     page.click("#play")
-    page.wait_for_function("document.getElementById('play').textContent === 'Play'")
+    page.locator("#play", has_text="Play").wait_for()
     assert page.evaluate("explorer.state.frame") == last
 
 
@@ -285,7 +290,7 @@ def test_the_comparison_is_that_of_the_command(explored):
     told = {row.locator("th").text_content(): row.locator("td").all_text_contents() for row in rows}
     for label, key in (("peak LLC (nats)", "peak_llc"), ("final loss (nats)", "loss")):
         values = [run[key] for run in explored.comparison["runs"]]
-        found = [float(cell.split(" ")[0]) for cell in told[label]]
+        found = [first_number(cell) for cell in told[label]]
         assert found == pytest.approx(values, rel=0.01)
 
 
@@ -319,6 +324,7 @@ def test_the_svg_of_the_view_is_whole(explored):
     inner = root.findall("{http://www.w3.org/2000/svg}svg")
     charts = explored.page.locator("main figure > svg").count()
     assert len(inner) == charts and charts >= 12
+    assert all(len(drawing) > 2 for drawing in inner)
 
 
 def test_weights_come_back_as_they_were_packed(explored):

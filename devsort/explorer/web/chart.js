@@ -54,7 +54,7 @@ function renderChart(area, run, panel, others, shared) {
   const inside = svg("g", { "clip-path": `url(#${id})` });
   if (panel.curves.length === 1) inside.append(...others.map((o) => ghost(o.curves[0], shared)));
   inside.append(...panel.curves.flatMap((curve) => drawCurve(curve, shared)));
-  shared.cursor = svg("line", { y1: BOX.top, y2: height - BOX.bottom, stroke: "currentColor" });
+  shared.cursor = cursorLine(BOX.top, height - BOX.bottom);
   area.append(inside, shared.cursor);
 }
 
@@ -152,17 +152,22 @@ function ghost(curve, shared) {
     "stroke-opacity": 0.35, "stroke-dasharray": "2 3" });
 }
 
+/** The line at the step of the slider. */
+function cursorLine(y1, y2) {
+  return svg("line", { y1, y2, stroke: "currentColor", "stroke-width": 2 });
+}
+
 function moveCursor({ x, cursor }) {
   cursor.setAttribute("transform", `translate(${x(step()).toFixed(1)} 0)`);
 }
 
 /** Names of curves with a piece of their line. */
 function legend(curves) {
-  return html("span", {}, curves.map((curve) => {
+  return html("span", { class: "legend" }, curves.map((curve) => {
     const colour = curve.colour || "currentColor";
     const piece = svg("svg", { width: 26, height: 8, "aria-hidden": "true", class: "key" },
       svg("line", { x1: 6, x2: 24, y1: 4, y2: 4, stroke: colour, "stroke-width": 2,
         "stroke-dasharray": curve.dash || null }));
-    return html("span", {}, piece, ` ${curve.name} `);
+    return html("span", {}, piece, ` ${curve.name}`);
   }));
 }

@@ -106,7 +106,7 @@ function pointText(curve, i, panel) {
 /** What a flag of an estimate says, the diagnostic behind it, and what to do. */
 function flagText(flag, curve, i) {
   const [why, fix, key] = DATA.advice[flag] || ["a diagnostic of this estimate failed"];
-  const behind = key && curve.behind ? ` (${key} ${told(curve.behind[key][i])})` : "";
+  const behind = key && curve.behind ? `; here ${key} ${told(curve.behind[key][i])}` : "";
   return `✗ ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
 }
 

@@ -31,10 +31,12 @@ function button(label, act, attributes = {}) {
 /** A number to some digits; an en dash where there is none. */
 function told(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
-  if (Math.abs(value) >= 1e6 || (value !== 0 && Math.abs(value) < 1e-3)) {
-    return value.toExponential(1);
+  const size = Math.abs(value);
+  const sign = value < 0 ? "−" : "";
+  if (size >= 1e6 || (size !== 0 && size < 1e-3)) {
+    return sign + size.toExponential(1).replace(".0e", "e").replace("e-", "e−");
   }
-  return Number(value.toPrecision(Math.max(digits, String(Math.trunc(value)).length))).toString();
+  return sign + Number(size.toPrecision(Math.max(digits, String(Math.trunc(size)).length)));
 }
 
 /** An interval in brackets; nothing where there is none. */

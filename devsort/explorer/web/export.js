@@ -33,6 +33,7 @@ function csvCell(value) {
 
 /** All drawings of the page where they stand, with headings and captions. */
 function svgOfView() {
+  drawAll();
   const frame = $("main").getBoundingClientRect();
   const style = getComputedStyle(document.body);
   const root = svg("svg", { xmlns: SVG, width: frame.width, height: frame.height,

@@ -24,7 +24,7 @@ function prepared(canvas, width, height) {
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.clearRect(0, 0, width, height);
   context.imageSmoothingEnabled = false;
-  context.font = "9px DejaVu Sans, Verdana, sans-serif";
+  context.font = "10px DejaVu Sans, Verdana, sans-serif";
   context.fillStyle = getComputedStyle(document.body).color;
   context.strokeStyle = context.fillStyle;
   return context;

@@ -1,7 +1,7 @@
 // The page, top to bottom.
 
 function buildHeader() {
-  const dark = button("dark or light", () => {
+  const dark = button("Dark or light", () => {
     document.documentElement.dataset.theme = theme() === "dark" ? "light" : "dark";
     setState({});
   }, { id: "theme" });
@@ -25,7 +25,7 @@ function build() {
   buildControls();
   addSection({
     title: "Time line",
-    text: "Lines with 95 % bands; a red cross marks a flagged estimate" +
+    text: "Over training steps, with 95 % bands; a red cross marks a flagged estimate" +
       (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),
       ...run.panels.map((panel) => chart(run, panel, samePanel(run, panel.title)))),
@@ -39,6 +39,7 @@ function build() {
       numbersAtStep(run), about(run)),
   });
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setState({}));
+  window.addEventListener("beforeprint", drawAll);
   setState({});
 }
 

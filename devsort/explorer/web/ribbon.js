@@ -15,9 +15,8 @@ function stageAt(run, at) {
 
 /** The ribbon of a run as a figure. */
 function ribbon(run) {
-  const events = run.stages.events;
-  const below = RIBBON.top + RIBBON.height;
-  const area = drawing(below + 8 + RIBBON.line * events.length);
+  const lines = largest(RUNS.map((one) => one.stages.events.length));
+  const area = drawing(RIBBON.top + RIBBON.height + 8 + RIBBON.line * lines);
   const shared = {};
   onSteps(area, () => renderRibbon(area, run, shared), () => moveCursor(shared));
   area.addEventListener("click", (event) => goTo(area, shared, event));
@@ -36,7 +35,7 @@ function renderRibbon(area, run, shared) {
   const sorted = [...run.stages.events].sort((a, b) => a.step - b.step);
   area.append(...sorted.flatMap((e, row) => ribbonEvent(e, row, x, width)));
   shared.x = x;
-  shared.cursor = svg("line", { y1: 0, y2: area.getAttribute("height"), stroke: "currentColor" });
+  shared.cursor = cursorLine(0, area.getAttribute("height"));
   area.append(shared.cursor);
 }
 

@@ -44,6 +44,17 @@ function redraw() {
   for (const view of views.values()) if (view.seen && view.stale) refresh(view);
 }
 
+/** Draws all that is old, in view or not: for paper and files. */
+function drawAll() {
+  for (const view of views.values()) if (view.stale) refresh(view);
+}
+
+/** Has `act` called when the browser has nothing else to do. */
+function whenIdle(act) {
+  if (window.requestIdleCallback) requestIdleCallback(act);
+  else setTimeout(act, 20); // Safari
+}
+
 function refresh(view) {
   view.stale = false;
   view.draw();

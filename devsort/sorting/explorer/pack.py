@@ -31,7 +31,7 @@ def pack_run(run: Run, name: str) -> Object:
         "frames": steps,
         "stages": {key: stages[key] for key in ("boundaries", "stages", "events")},
         "panels": [*_panels(run, llc), *_head_panels(llc, heads)],
-        "traces": llc_traces(llc),
+        "traces": {**llc_traces(llc), "restrictions": [_label(r) for r in _restrictions(llc)]},
         "about": _about(run),
         "sorter": {
             "list_length": task.list_length,
@@ -46,13 +46,13 @@ def _panels(run: Run, llc: "xr.Dataset") -> list[Object]:
     log = read_log(run)
     step, loss = ([line[key] for line in log] for key in ("step", "val_loss"))
     whole = [r for r in _restrictions(llc) if not _is_head(r)]
-    curves = [llc_curve(llc, r, "whole model" if r == "full" else r) for r in whole]
+    curves = [llc_curve(llc, r, _label(r)) for r in whole]
     return [loss_panel(step, loss), panel("LLC", "nats", curves)]
 
 
 def _head_panels(llc: "xr.Dataset", heads: "xr.Dataset") -> list[Object]:
     alone = [r for r in _restrictions(llc) if _is_head(r)]
-    curves = [llc_curve(llc, r, f"head {r[1:]}", head_colour(int(r[1:]))) for r in alone]
+    curves = [llc_curve(llc, r, _label(r), head_colour(int(r[1:]))) for r in alone]
     scores = {
         str(name): (
             heads.scores.sel(score=name).values,
@@ -89,6 +89,12 @@ def _about(run: Run) -> Object:
 
 def _restrictions(llc: "xr.Dataset") -> list[str]:
     return [str(r) for r in llc.restriction.values]
+
+
+def _label(restriction: str) -> str:
+    if restriction == "full":
+        return "whole model"
+    return f"head {restriction[1:]}" if _is_head(restriction) else restriction
 
 
 def _is_head(restriction: str) -> bool:

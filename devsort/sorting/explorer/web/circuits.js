@@ -91,9 +91,9 @@ function joined(rows) {
 function warmUp(todo) {
   const [run, frame] = todo.pop();
   circuitsOf(run, frame);
-  if (todo.length) requestIdleCallback(() => warmUp(todo));
+  if (todo.length) whenIdle(() => warmUp(todo));
 }
 
 const everyNetwork = RUNS.flatMap((run) => run.frames.map((_, frame) => [run, frame]));
-requestIdleCallback(() => warmUp(everyNetwork));
+whenIdle(() => warmUp(everyNetwork));
 forTests.circuitsOf = circuitsOf;

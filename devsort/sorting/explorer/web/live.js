@@ -25,10 +25,12 @@ function liveColumn(run, place) {
   const canvases = headsOf(run).map(() => html("canvas"));
   const chances = html("canvas");
   const whole = html("div", {}, switches, answers,
+    html("p", { class: "quiet" }, "Rows: answers, by the right number. Columns of attention: " +
+      "the list, the separator S, the prefix. Framed: the right number."),
     html("div", { class: "matrices" }, canvases.map((canvas, head) =>
-      figure(`attention of head ${head}: answer position by token`, canvas))),
+      figure(`attention of head ${head}`, canvas))),
     html("div", { class: "scroll" },
-      figure("probability of each number; the right answer is framed", chances)));
+      figure("probability of each number (columns) at each answer (rows)", chances)));
   place.append(whole);
   onView(whole, () => {
     const live = liveAnswers(run);
@@ -99,7 +101,7 @@ function drawAttention(canvas, { pattern, tokens, targets }, head) {
   const colour = shade(headColour(head));
   heatmap(canvas, {
     shape: [rows, columns],
-    size: [16, 13],
+    size: [15, 13],
     colour: (i) => colour(pattern[head][Math.floor(i / columns)][i % columns] || 0),
     rows: targets.map((t, i) => [i, t]),
     columns: tokens.map((token, i) => [i, tokenLabel(token)]),

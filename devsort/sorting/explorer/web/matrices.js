@@ -11,7 +11,7 @@ function drawMatrix(canvas, values, kind, numbers) {
   const rows = values.length / numbers;
   heatmap(canvas, {
     shape: [rows, numbers],
-    size: [Math.max(1, Math.floor(200 / numbers)), Math.max(1, Math.floor(200 / numbers))],
+    size: [Math.max(1, Math.floor(280 / numbers)), Math.max(1, Math.floor(280 / numbers))],
     colour: (i) => colour(values[i]),
     rows: [...spaced(numbers, apart), ...(rows > numbers ? [[numbers, "SEP"]] : [])],
     columns: spaced(numbers, apart),

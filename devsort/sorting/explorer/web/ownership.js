@@ -25,14 +25,15 @@ function ownershipColumn(run, place) {
   map.addEventListener("click", (event) => goTo(map, shared, event));
   const keys = headsOf(run).map((head) =>
     ({ name: `head ${head}`, colour: headColour(head), dash: "" }));
-  const made = figure("which head each number needs, over training (pale: little is lost) ", map,
+  const made = figure(
+    "which head each number (upwards) needs, over training steps; pale: little is lost ", map,
     `ownership of numbers by heads of ${run.name} over training`);
   made.firstChild.append(legend(keys));
   place.append(made,
     byNumber(run, "loss_increase", "needed",
-      "loss without the head (nats) at this step; bar: needed"),
+      "rise of loss without the head (nats), by number; bar above: the head is needed"),
     byNumber(run, "copy_effect", "suppresses",
-      "copy effect (logits) at this step, below zero: suppression; bar: suppresses"));
+      "copy effect of the head (logits), by number; below zero and bar above: it suppresses"));
 }
 
 /** Number by step, each head's colour in its share of the need. */
@@ -46,7 +47,7 @@ function renderMap(area, run, shared) {
   const inside = svg("g", { "clip-path": `url(#${id})` });
   const edges = stepEdges(run.sorter.heads.step);
   run.sorter.heads.step.forEach((_, c) => inside.append(mapColumn(run, c, edges, shared.x, y)));
-  shared.cursor = svg("line", { y1: BOX.top, y2: height - BOX.bottom, stroke: "currentColor" });
+  shared.cursor = cursorLine(BOX.top, height - BOX.bottom);
   area.append(inside, ...axes(shared.x, y, width, height), shared.cursor);
 }
 
