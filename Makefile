@@ -5,20 +5,21 @@ BIN := .venv/bin
 RUN ?= runs/baseline runs/no-decay
 DEVSORT := $(BIN)/devsort
 CORES := $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN)
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo -n)
 JOBS := $(shell n=$(words $(RUN)); echo $$((n < $(CORES) ? n : $(CORES))))
 
 STEPS := train llc heads stages chart
 
-.PHONY: all help setup $(STEPS) compare study paper validate bench test soak lint clean
+.PHONY: all help setup $(STEPS) compare explore study paper validate bench browser test soak lint lint-page clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
 	@start=$$SECONDS; \
-	for step in train llc heads stages chart compare; do \
+	for step in train llc heads stages chart compare explore; do \
 	  begun=$$SECONDS; $(MAKE) --no-print-directory $$step || exit; \
 	  times="$$times$$(printf '  %-8s %4d s' $$step $$((SECONDS - begun)))\n"; \
 	done; \
-	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: $(RUN:%=%/figures) comparison\n" total $$((SECONDS - start))
+	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: $(RUN:%=%/figures) comparison; in a browser: explorer.html\n" total $$((SECONDS - start))
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -55,6 +56,9 @@ $(foreach step,$(STEPS),$(eval $(call step_of_each_run,$(step))))
 compare: setup  ## put the runs side by side; a single one beside runs/no-decay
 	@$(DEVSORT) compare $(RUN) $(if $(filter 1,$(words $(RUN))),$(firstword $(filter-out $(RUN),runs/no-decay runs/baseline)))
 
+explore: setup  ## make explorer.html: the runs over training, their networks alive in one page
+	@$(DEVSORT) explore $(RUN)
+
 study: setup  ## a small sweep and its table of claims, in six to seven minutes
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
@@ -69,7 +73,13 @@ validate: setup  ## check the estimator against known answers
 bench: $(BIN)/.test  ## measure speed beside the peers
 	$(DEVSORT) bench
 
-test: $(BIN)/.test  ## run the tests
+# The browser that tests of the explorer drive. `make test BROWSER=no` does without it.
+browser:
+	@command -v chromium > /dev/null || [ "$(BROWSER)" = no ] || \
+	{ $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
+	echo "no Chromium: tests of the explorer in a browser are skipped; make test BROWSER=no does without"
+
+test: $(BIN)/.test browser  ## run the tests; BROWSER=no leaves out those in Chromium
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, in about half an hour
@@ -80,6 +90,11 @@ lint: $(BIN)/.test  ## check style, format and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
+# The files share one scope, so they are checked as the page joins them.
+lint-page:  ## check the script of the explorer, with the Node and ESLint of npx
+	sed -s '$$G' devsort/explorer/web/*.js devsort/sorting/explorer/web/*.js | sed '1i (() => {' | sed '$$a })();' | \
+	npx --yes eslint@10 --config devsort/explorer/eslint.config.mjs --stdin
+
 clean:  ## remove what the runs, compare and bench computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done
-	rm -rf comparison benchmark
+	rm -rf comparison benchmark explorer.html

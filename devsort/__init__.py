@@ -24,6 +24,7 @@ _PUBLIC = {
     "find_stages": "devsort.networks.stages",
     "stage_chart": "devsort.networks.stages",
     "compare": "devsort.networks.stages",
+    "explore": "devsort.explorer",
 }
 __all__ = ["__version__", *_PUBLIC]
 

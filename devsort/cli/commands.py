@@ -246,6 +246,26 @@ def compare(
     emit(value, as_json, lambda value: markdown(value) + _written(value))
 
 
+@app.command()
+def explore(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="run folders that have their stages")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="the page; it needs no other file and no network")
+    ] = Path("explorer.html"),
+    as_json: JsonOpt = False,
+) -> None:
+    """Make one HTML file to watch runs develop, with their networks alive in it.
+
+    Example: devsort explore runs/baseline runs/no-decay
+    """
+    from devsort.sorting.explorer import explore_runs, table
+    from devsort.sorting.run import open_run
+
+    emit(explore_runs([open_run(run) for run in runs], out), as_json, table)
+
+
 def _stages_of_csv(
     path: Path, out: Path, overrides: tuple[str, ...], columns: tuple[str, ...]
 ) -> dict[str, Any]:

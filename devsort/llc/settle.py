@@ -6,8 +6,8 @@
   chains are drawn without momentum: Leimkuhler–Matthews, with a ninth of the heat at c = 0.8. Such
   chains forget quickly.
 
-This goes on up to ROUNDS times; what is not stationary then keeps its flag. What one lane needs does
-not depend on the lanes that are sampled beside it.
+This goes on up to ROUNDS times; what is not stationary then keeps its flag. What one lane needs
+does not depend on the lanes that are sampled beside it.
 """
 
 from collections.abc import Callable, Collection

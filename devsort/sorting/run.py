@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,3 +158,9 @@ def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
         raise UserError(f"{path} is no folder", fix)
     refuse_links(path)
     return Run(path, load_config(path / "config.yaml", tuple(overrides)))
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """Folder names, or whole paths where two folders share a name."""
+    names = [p.resolve().name for p in paths]
+    return names if len(set(names)) == len(names) else [str(p) for p in paths]

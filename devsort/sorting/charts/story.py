@@ -10,7 +10,7 @@ from devsort.charts.stage_chart import Curve, Story, from_datasets, positive
 from devsort.charts.style import save_figure
 from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log
-from devsort.sorting.run import Run
+from devsort.sorting.run import Run, short_names
 
 
 def story_of(run: Run) -> Story:
@@ -28,12 +28,6 @@ def story_of(run: Run) -> Story:
 
 def draw_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
     """Draws the overlay of runs into a folder; returns the paths."""
-    names = _short_names([run.path for run in runs])
+    names = short_names([run.path for run in runs])
     stories = dict(zip(names, map(story_of, runs), strict=True))
     return save_figure(figure(stories), folder, "compare")
-
-
-def _short_names(paths: Sequence[Path]) -> list[str]:
-    """Folder names, or whole paths where two folders share a name."""
-    names = [p.resolve().name for p in paths]
-    return names if len(set(names)) == len(names) else [str(p) for p in paths]

@@ -1,0 +1,89 @@
+"""Pictures of the explorer in Chromium, and how fast it is.
+
+    python analysis/explorer_pictures.py explorer.html docs/figures
+
+Prints the size of the file, what it asked for and complained about, the time until the page has
+drawn and answers, and the frames a second while the slider moves with a section in view.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+WIDTHS = {"": (1440, 1000), "-narrow": (390, 844)}
+SHOWN = {
+    "explorer": None,
+    "explorer-network": "The network alive",
+    "explorer-heads": "What the heads move and where they look",
+    "explorer-owners": "Who owns which number",
+    "explorer-comparison": "comparison",
+    "explorer-evidence": "Evidence",
+}  # picture: the section at its top
+FRAMES = """
+async () => {
+  const { STEPS, setState, state } = explorer;
+  const { frame } = state;
+  const begun = performance.now();
+  for (let i = 0; i < 4 * STEPS.length; i++) {
+    setState({ frame: i % STEPS.length });
+    await new Promise((drawn) => requestAnimationFrame(drawn));
+  }
+  const taken = performance.now() - begun;
+  setState({ frame });
+  return (4000 * STEPS.length) / taken;
+}
+"""
+DRAWN = """
+async () => {
+  for (let i = 0; i < 2; i++) await new Promise((drawn) => requestAnimationFrame(drawn));
+  return performance.now();
+}
+"""
+FRAME = 12  # position on the slider that is pictured
+
+
+def main(file: Path, folder: Path) -> None:
+    print(f"{file.stat().st_size / 1e6:.1f} MB")
+    with sync_playwright() as driver:
+        chromium = shutil.which("chromium")
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for suffix, size in WIDTHS.items():
+            for scheme in ("light", "dark"):
+                shown(browser, file, folder, scheme, suffix, size)
+        browser.close()
+
+
+def shown(
+    browser: Browser, file: Path, folder: Path, scheme: str, suffix: str, size: tuple[int, int]
+) -> None:
+    """Opens the page at a size and in a colour scheme; speed is measured in light alone."""
+    viewport = {"width": size[0], "height": size[1]}
+    page = browser.new_page(viewport=viewport, color_scheme=scheme)
+    requests, complaints = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto(file.resolve().as_uri())
+    print(f"{size[0]} px, {scheme}: drawn and answers after {page.evaluate(DRAWN):.0f} ms")
+    pictures(page, folder, suffix if scheme == "light" else f"-dark{suffix}", scheme == "light")
+    print(f"  {len(requests) - 1} requests besides the file, complaints: {complaints}")
+    page.close()
+
+
+def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
+    """A picture of each section, and its frames a second."""
+    page.evaluate("frame => explorer.setState({ frame })", FRAME)
+    for name, section in SHOWN.items():
+        if section:
+            page.locator(f"section[aria-label='{section}']").evaluate("e => e.scrollIntoView()")
+            page.evaluate("scrollBy(0, -document.getElementById('controls').offsetHeight)")
+        page.wait_for_timeout(400)
+        page.screenshot(path=folder / f"{name}{suffix}.png")
+        if timed:
+            print(f"  {section or 'top'}: {page.evaluate(FRAMES):.0f} frames a second")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

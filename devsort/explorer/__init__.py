@@ -1,0 +1,55 @@
+"""The explorer: the development of a network as one HTML file, for any browser, offline."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from devsort.explorer.page import write_page
+from devsort.explorer.panels import of_trajectory, traces_of
+from devsort.sampling.trace import Trace
+from devsort.stages.report import find_stages
+from devsort.stages.trajectory import Trajectory
+
+__all__ = ["explore", "write_page"]
+
+
+def explore(
+    trajectory: Trajectory,
+    stages: Mapping[str, Any] | None = None,
+    out: str | PathLike = "explorer.html",
+    *,
+    name: str = "trajectory",
+    traces: Sequence[Trace] | None = None,
+    signals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Makes the page of any network's trajectory and returns its path.
+
+    Args:
+        trajectory: Steps, LLC and standard errors in nats, and the loss; `devsort.stages.read_csv`
+            reads one.
+        stages: The JSON object of `devsort stages`; found anew if None.
+        out: The HTML file.
+        name: Of the run.
+        traces: One trace of `devsort.sample` for each step: the chains, R-hat, ESS and flags.
+        signals: Further (steps, values) by name; each has a panel of its own.
+        about: Settings to keep with the page, such as the sampler's.
+
+    Raises:
+        UserError: `out` is a file that is no page of ours.
+        ValueError: There are not as many traces as steps.
+    """
+    if traces is not None and len(traces) != len(trajectory):
+        raise ValueError(f"{len(traces)} traces for {len(trajectory)} steps")
+    run = {
+        "name": name,
+        "frames": trajectory.step.tolist(),
+        "stages": find_stages(trajectory) if stages is None else dict(stages),
+        "panels": of_trajectory(trajectory, traces, signals),
+        "traces": traces_of(trajectory.step, traces) if traces else None,
+        "about": dict(about or {}),
+    }
+    return write_page(Path(out), [run])

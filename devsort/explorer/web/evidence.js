@@ -1,0 +1,67 @@
+// Evidence: the chains behind each LLC, and what made the page.
+
+const SMOOTH = 10; // steps of the running mean drawn over the raw draws
+
+/** The chains of a run at the step of the slider, for one restriction at a time. */
+function traces(run) {
+  const found = run.traces;
+  const choice = html("select", { "aria-label": `chains of ${run.name}` },
+    found.restrictions.map((name, i) => html("option", { value: i }, name)));
+  const area = drawing(190);
+  let values = null;
+  const draw = () => {
+    values = values || unpack(found.values);
+    renderTraces(area, run, values, Number(choice.value));
+  };
+  choice.addEventListener("change", () => setState({}));
+  onView(area, draw);
+  const made = figure("L(w) − L(w*) in nats along each chain, by step of the sampler ", area,
+    `chains of the sampler of ${run.name} at the step of the slider`);
+  const burnin = html("span", { class: "quiet" });
+  onView(burnin, () => { burnin.textContent = burninText(found, Number(choice.value)); });
+  made.firstChild.append(choice, burnin);
+  return made;
+}
+
+/** How long burn-in was, and how much of it is drawn. */
+function burninText({ step: steps, burnin, burnin_steps: all }, restriction) {
+  const length = all[nearest(steps, step())][restriction];
+  const drawn = length > burnin ? `, the last ${burnin} drawn` : "";
+  return ` shaded: burn-in of ${length} steps${drawn}`;
+}
+
+function renderTraces(area, run, { shape, values }, restriction) {
+  const width = cleared(area);
+  const [, restrictions, chains, length] = shape;
+  const frame = nearest(run.traces.step, step());
+  const start = (frame * restrictions + restriction) * chains * length;
+  const every = Array.from({ length: chains }, (_, c) =>
+    values.subarray(start + c * length, start + (c + 1) * length));
+  const seen = every.flatMap((chain) => Array.from(chain).filter(Number.isFinite));
+  const x = scale([0, length], [BOX.left, width - BOX.right], false);
+  const ends = [Math.min(smallest(seen), 0), Math.max(largest(seen), 1e-6)];
+  const y = scale(ends, [170, BOX.top], false);
+  area.append(svg("rect", { x: x(0), width: x(run.traces.burnin) - x(0), y: BOX.top,
+    height: 170 - BOX.top, fill: "currentColor", "fill-opacity": 0.08 }));
+  area.append(...axes(x, y, width, 190));
+  for (const chain of every) area.append(...drawChain(chain, x, y));
+}
+
+function drawChain(chain, x, y) {
+  const line = (points) => points.map(([t, v], i) =>
+    `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join("");
+  const raw = Array.from(chain, (v, t) => [t, v]).filter(([, v]) => Number.isFinite(v));
+  const smooth = raw.slice(SMOOTH - 1).map(([t], i) =>
+    [t, sum(raw.slice(i, i + SMOOTH).map(([, v]) => v)) / SMOOTH]);
+  const look = { fill: "none", stroke: "currentColor" };
+  return [
+    svg("path", { d: line(raw), ...look, "stroke-opacity": 0.18, "stroke-width": 0.6 }),
+    svg("path", { d: line(smooth), ...look, "stroke-opacity": 0.75 }),
+  ];
+}
+
+/** Config, checksums and version. */
+function about(run) {
+  return html("details", {}, html("summary", {}, "config and version that made this"),
+    html("pre", {}, JSON.stringify(run.about, null, 1)));
+}

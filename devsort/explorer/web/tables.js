@@ -1,0 +1,67 @@
+// Tables: all numbers at the step of the slider, and the comparison of runs.
+
+/** The numbers of every curve of a run at the step of the slider, flags explained. */
+function numbersAtStep(run) {
+  const place = html("div", { class: "scroll" });
+  onView(place, () => {
+    const rows = run.panels.flatMap((panel) => panel.curves.map((curve) => {
+      const i = nearest(curve.step, step());
+      const interval = curve.low ? between(curve.low[i], curve.high[i]) : "";
+      const extra = curve.rhat ? [told(curve.rhat[i]), told(curve.ess[i])] : ["", ""];
+      const name = panel.title === curve.name ? curve.name : `${panel.title}: ${curve.name}`;
+      const flags = (curve.flags ? curve.flags[i] : []).map(underscored).join(", ");
+      return [name, told(curve.step[i], 5), told(curve.value[i]) + interval, ...extra, flags];
+    }));
+    place.replaceChildren(table(["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows),
+      html("ul", {}, raisedFlags(run)));
+  });
+  return place;
+}
+
+/** What the flags at the step of the slider say, estimate by estimate. */
+function raisedFlags(run) {
+  return run.panels.flatMap((panel) => panel.curves.filter((c) => c.flags)).flatMap((curve) => {
+    const i = nearest(curve.step, step());
+    return curve.flags[i].map(
+      (flag) => html("li", {}, `${curve.name}: ${flagText(flag, curve, i)}`));
+  });
+}
+
+const COMPARED = [
+  ["peak LLC (nats)", "peak_llc"],
+  ["step of peak", "peak_step"],
+  ["final LLC (nats)", "final_llc"],
+  ["fall (nats)", "fall"],
+  ["final loss (nats)", "loss"],
+  ["split score", "split_score"],
+  ["split onset (step)", "split_onset"],
+];
+
+/** The table of `devsort compare`. */
+function comparison(value) {
+  const cell = (run, key) => {
+    const ends = run[`${key}_ci95`];
+    return told(run[key]) + (ends ? between(...ends) : "");
+  };
+  const figures = COMPARED.filter(([, key]) => key in value.runs[0]).map(
+    ([label, key]) => [label, ...value.runs.map((run) => cell(run, key))]);
+  const stages = value.stages.map((row) => [`${row.name}, LLC ${row.llc}`,
+    ...row.runs.map((s) => (s ? `${told(s.from)} to ${told(s.to)}, LLC ${told(s.llc_from)} → ` +
+      told(s.llc_to) : "–"))]);
+  const names = value.runs.map((run) => run.run);
+  return html("section", { "aria-label": "comparison", id: "comparison" },
+    html("h2", {}, "Comparison"),
+    html("p", { class: "quiet" }, "The table of devsort compare; in brackets 95 % intervals."),
+    html("div", { class: "scroll" }, table(["", ...names], figures)),
+    html("div", { class: "scroll" }, table(["stage", ...names], stages)),
+    ...value.differences.map(differences));
+}
+
+function differences(one) {
+  const keys = COMPARED.slice(0, 4).filter(([, key]) => one[key]);
+  const rows = keys.map(([label, key]) => [
+    key === "peak_step" ? "step of peak (log10)" : label,
+    told(one[key].difference) + between(...one[key].ci95)]);
+  const head = [`${one.run} − ${one.reference}`, "difference"];
+  return html("div", { class: "scroll" }, table(head, rows));
+}

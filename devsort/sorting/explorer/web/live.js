@@ -1,0 +1,144 @@
+// The network alive: answers, attention and probabilities for the list, with heads ablated at will.
+
+const headColour = (head) => DATA.style.heads[head % DATA.style.heads.length];
+
+/** What a run's network answers now, whole and with its ablated heads replaced. */
+function liveAnswers(run) {
+  const network = networkOf(run, frameOf(run));
+  const ablated = state.ablated[RUNS.indexOf(run)];
+  const whole = answer(network, state.list, { free: state.free });
+  const cut = ablated.length ? answer(network, state.list, { ablated, free: state.free }) : null;
+  return { network, ablated, whole, cut };
+}
+
+/** Whether a run sorts lists like those that are typed. */
+const fits = ({ sorter }) =>
+  sorter && sorter.list_length === TASK.list_length && sorter.numbers === TASK.numbers;
+
+function liveColumn(run, place) {
+  if (!fits(run)) {
+    place.append(html("p", {}, "This run sorts other lists than the first."));
+    return;
+  }
+  const switches = ablationSwitches(run);
+  const answers = html("div", { class: "scroll", "data-live": "answers" });
+  const canvases = headsOf(run).map(() => html("canvas"));
+  const chances = html("canvas");
+  const whole = html("div", {}, switches, answers,
+    html("p", { class: "quiet" }, "Rows: answers, by the right number. Columns of attention: " +
+      "the list, the separator S, the prefix. Framed: the right number."),
+    html("div", { class: "matrices" }, canvases.map((canvas, head) =>
+      figure(`attention of head ${head}`, canvas))),
+    html("div", { class: "scroll" },
+      figure("probability of each number (columns) at each answer (rows)", chances)));
+  place.append(whole);
+  onView(whole, () => {
+    const live = liveAnswers(run);
+    const shown = live.cut || live.whole;
+    answers.replaceChildren(answerTable(live));
+    canvases.forEach((canvas, head) => drawAttention(canvas, shown, head));
+    drawChances(chances, shown, run.sorter.numbers);
+  });
+}
+
+/** A switch for each head: pressed, its output is replaced by its mean. */
+function ablationSwitches(run) {
+  const index = RUNS.indexOf(run);
+  const toggle = (head) => () => {
+    const now = state.ablated[index];
+    const next = now.includes(head) ? now.filter((h) => h !== head) : [...now, head].sort();
+    setState({ ablated: state.ablated.map((a, i) => (i === index ? next : a)) });
+  };
+  const made = headsOf(run).map((head) => button(`ablate head ${head}`, toggle(head),
+    { "aria-pressed": "false", "data-head": head }));
+  onChange(() => made.forEach((one, head) =>
+    one.setAttribute("aria-pressed", state.ablated[index].includes(head))));
+  return html("div", { class: "bar" }, made);
+}
+
+/** The right answers, the network's, and what ablation costs, a column for each answer. */
+function answerTable({ whole, cut, ablated }) {
+  const rows = [["right answer", ...whole.targets], ...answerRows(whole, "")];
+  if (cut) {
+    const names = ablated.map((head) => `head ${head}`).join(" and ");
+    rows.push(...answerRows(cut, ` without ${names}`));
+    const rise = cut.losses.map((v, i) => (v - whole.losses[i]).toFixed(2));
+    rows.push(["rise of loss (nats)", ...rise]);
+  }
+  const made = table(["answer", ...whole.targets.map((_, i) => i + 1)], rows);
+  for (const row of made.tBodies[0].rows) {
+    if (row.cells[0].textContent.startsWith("network")) markWrong(row, whole.targets);
+  }
+  const missed = (found) => found.answers.filter((a, i) => a !== found.targets[i]).length;
+  const mean = (found) => told(sum(found.losses) / found.losses.length);
+  const line = (found) => `loss ${mean(found)} nats, ${missed(found)} wrong`;
+  const say = line(whole) + (cut ? `; ablated: ${line(cut)}` : "");
+  return html("div", {}, html("p", { "data-live": "say" }, say), made);
+}
+
+function answerRows(found, suffix) {
+  return [
+    [`network${suffix}`, ...found.answers.map((a) => (a === TASK.numbers ? "SEP" : a))],
+    [`p of the right one (%)${suffix}`, ...found.targets.map(
+      (t, i) => (100 * found.probabilities[i][t]).toFixed(1))],
+    [`loss (nats)${suffix}`, ...found.losses.map((v) => v.toFixed(3))],
+  ];
+}
+
+/** Wrong answers are bold, in another colour, and carry a cross. */
+function markWrong(row, targets) {
+  Array.from(row.cells).slice(1).forEach((cell, i) => {
+    if (cell.textContent === String(targets[i])) return;
+    cell.className = "wrong";
+    cell.textContent = `✗${cell.textContent}`;
+  });
+}
+
+const tokenLabel = (token) => (token === TASK.numbers ? "S" : String(token));
+
+function drawAttention(canvas, { pattern, tokens, targets }, head) {
+  const [rows, columns] = [pattern[head].length, tokens.length];
+  const colour = shade(headColour(head));
+  heatmap(canvas, {
+    shape: [rows, columns],
+    size: [15, 13],
+    colour: (i) => colour(pattern[head][Math.floor(i / columns)][i % columns] || 0),
+    rows: targets.map((t, i) => [i, t]),
+    columns: tokens.map((token, i) => [i, tokenLabel(token)]),
+    marked: targets.map((t, i) => i * columns + tokens.indexOf(t)),
+  });
+}
+
+function drawChances(canvas, { probabilities, targets }, numbers) {
+  const colour = shade(DATA.style.palette[0]);
+  const columns = numbers + 1;
+  heatmap(canvas, {
+    shape: [targets.length, columns],
+    size: [Math.max(4, Math.min(8, 420 / columns)), 13],
+    colour: (i) => colour(probabilities[Math.floor(i / columns)][i % columns]),
+    rows: targets.map((t, i) => [i, t]),
+    columns: spaced(numbers, Math.ceil(numbers / 10)),
+    marked: targets.map((t, i) => i * columns + t),
+  });
+}
+
+/** Answers at the step of the slider, for the CSV. */
+moreRows.push(() => RUNS.filter(fits).flatMap((run) => {
+  const { whole, cut, ablated } = liveAnswers(run);
+  const rows = (found, name) => found.losses.flatMap((loss, i) => [
+    [run.name, name, `answer ${i + 1} (right: ${found.targets[i]})`, step(), found.answers[i]],
+    [run.name, name, `loss of answer ${i + 1}`, step(), loss],
+  ]);
+  const without = cut ? rows(cut, `without heads ${ablated.join(" ")}`) : [];
+  return [...rows(whole, "network"), ...without];
+}));
+
+sections.push({
+  title: "The network alive",
+  text: "The network of this step sorts your list here. Answers are predicted from the right " +
+    "prefix, as in training, or from its own answers. An ablated head gives its mean over lists.",
+  needs: "sorter",
+  head: listInput,
+  column: liveColumn,
+});
+forTests.liveAnswers = liveAnswers;
