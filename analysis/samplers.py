@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from devsort.execution import one_core
-from devsort.llc import estimate
+from devsort.llc import estimate, settle
 from devsort.sampling.config import SamplerConfig
 from devsort.sorting.config import Config
 from devsort.sorting.run import Run
@@ -28,11 +28,11 @@ from devsort.sorting.trained import Point, known, weights
 
 RELATIVE = {
     "sgld-32": {"sampling_method": "sgld", "batch_size": 32},
-    "sgld-128": {"sampling_method": "sgld", "batch_size": 128},
-    "leimkuhler-matthews-32": {"momentum": 0.0, "batch_size": 32},
-    "baoab-32": {"momentum": 0.8, "batch_size": 32},
-    "baoab-64": {"momentum": 0.8, "batch_size": 64},
-    "baoab-128": {"momentum": 0.8, "batch_size": 128},
+    "sgld-64": {"sampling_method": "sgld", "batch_size": 64},
+    "leimkuhler-matthews-64": {"momentum": 0.0, "batch_size": 64},
+    "baoab-32": {"batch_size": 32},
+    "baoab-64": {"batch_size": 64},
+    "baoab-128": {"batch_size": 128},
 }
 POINTS = (
     "baseline-91-full-relative",
@@ -40,7 +40,7 @@ POINTS = (
     "baseline-6000-full-relative",
     "no-decay-6000-full-relative",
 )
-CHAINS, BURNIN, DRAWS = 16, 200, 400
+CHAINS, BURNIN, DRAWS = 8, 100, 300
 
 
 def run_with(point: Point, **changes: object) -> Run:
@@ -84,6 +84,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="JSON")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    settle.ROUNDS = 0  # samplers as they are
     chosen = {name: RELATIVE[name] for name in args.sampler or RELATIVE}
     chosen |= {text: json.loads(text) for text in args.set}
     rows = []

@@ -10,8 +10,8 @@ circuit and both norms by factors from 0.2 to 5 of their own, permutes the heads
 bases. Its LLC, with noise and minibatches of its own, is compared with the lifted network's.
 
 The rule, fixed before the first of these chains was run: 20 moves a network, an estimate from 8
-chains, that of the lifted network from 32, at the default settings of relative geometry (nβ = 1000,
-batch 32) with 60 steps of burn-in, from where on a pilot with other seeds (steps 68, 383, 825)
+chains, that of the lifted network from 32, at the default settings of relative geometry (nβ = 1000)
+with 60 steps of burn-in, from where on a pilot with other seeds (steps 68, 383, 825)
 showed no trend, and 80 draws, all that 20 minutes allow. (The random network still climbs by 5 %
 after that, before and after a move alike.) With d the difference and s the combined standard error,
 
@@ -43,7 +43,7 @@ from devsort.sorting.task import Batch, sampling_set
 
 STEPS = {"baseline": (68, 91, 215, 383, 825, 6000), "no-decay": (215, 825, 6000)}
 CHAINS, AT_HOME = 8, 32
-LENGTH = {"n_beta": 1000.0, "batch_size": 32, "num_burnin_steps": 60, "num_draws": 80}
+LENGTH = {"n_beta": 1000.0, "num_burnin_steps": 60, "num_draws": 80}
 ROTATED = ("baseline 91", "no-decay 825")
 CHUNK = 256  # lists per forward pass
 
