@@ -61,6 +61,13 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.step)
 
+    def signals(self) -> tuple[np.ndarray, np.ndarray]:
+        """(S, n) values and (S, n) standard errors of the LLC and the further signals."""
+        llc = np.stack([self.llc, self.se])[:, None]  # (2, 1, n)
+        others = np.empty((0, len(self), 2)) if self.others is None else self.others
+        values, errors = np.concatenate([llc, np.moveaxis(others, -1, 0)], 1)
+        return values, errors
+
     def select(self, index: np.ndarray) -> "Trajectory":
         """The points of an index or mask."""
         rows = {"loss": self.loss, "chains": self.chains, "flagged": self.flagged}
