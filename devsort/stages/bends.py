@@ -5,20 +5,17 @@ line. Curves and joints pay log n for each parameter beyond a line's (the Bayesi
 criterion); a joint has two.
 """
 
-from collections.abc import Iterator
-from itertools import product
-
 import numpy as np
 
 from devsort.stages.config import StagesConfig
 from devsort.stages.fit import Fit, design
 from devsort.stages.noise import whiten
 
-DEGREES = (2, 3)  # of polynomials
 # of logistic rises, in windows
-CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 31), (0.2, 0.23, 0.26, 0.3, 0.35, 0.4)
-RATES = (*np.arange(-3, 0, 0.2), *np.arange(0.2, 3.2, 0.2))  # of exponential rises, per window
+CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 61), np.geomspace(0.2, 0.4, 9)
+RATES = np.concatenate([np.linspace(-3, -0.1, 30), np.linspace(0.1, 3, 30)])  # of exponentials
 FEWEST = 5  # points that a smooth curve needs
+TINY = 1e-300
 
 
 def smooth_is_as_good(
@@ -37,37 +34,39 @@ def smooth_is_as_good(
     if inside.sum() < FEWEST:
         return True
     x = model.x[inside]
+    t = (x - low) / (high - low)
     cost = np.log(len(x)) * len(model.y)
-    lines = design(x, model.position[joints], model.jump[joints])
-    kinked = _chi2(lines, model, inside) + 2 * cost * len(joints)
-    curves = _smooth_curves((x - low) / (high - low))
-    smooth = min(_chi2(columns, model, inside) + cost * more for columns, more in curves)
+    one, line, parabola = (np.vander(t, degree + 1) for degree in (0, 1, 2))
+    exponentials, logistics = np.exp(RATES * t[:, None]), _logistics(t)
+    smooth = min(
+        _chi2(model, inside, one, exponentials) + cost,
+        _chi2(model, inside, line, t[:, None] ** 2) + cost,
+        _chi2(model, inside, line, exponentials) + 2 * cost,
+        _chi2(model, inside, one, logistics) + 2 * cost,
+        _chi2(model, inside, parabola, t[:, None] ** 3) + 2 * cost,
+        _chi2(model, inside, line, logistics) + 3 * cost,
+    )
+    first, *rest = np.split(design(x, model.position[joints], model.jump[joints]), [-1], 1)
+    kinked = _chi2(model, inside, first, rest[0]) + 2 * cost * len(joints)
     return smooth < kinked + config.bend_margin
 
 
-def _smooth_curves(t: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Columns of curves without a joint on 0…1, and their number of parameters beyond a line's."""
-    one = np.ones_like(t)
-    for degree in DEGREES:
-        yield np.vander(t, degree + 1), degree - 1
-    for rate in RATES:
-        curve = np.exp(rate * t)
-        yield np.stack([one, curve, t * curve], 1), 1
-        yield np.stack([one, t, curve, t * curve], 1), 2
-    for centre, width in product(CENTRES, WIDTHS):
-        u = (t - centre) / width
-        rise = 1 / (1 + np.exp(-u))
-        slope = rise * (1 - rise)
-        yield np.stack([one, rise, slope, u * slope], 1), 2
-        yield np.stack([one, t, rise, slope, u * slope], 1), 3
+def _logistics(t: np.ndarray) -> np.ndarray:
+    """(n, m) logistic rises at t (n,)."""
+    off = t[:, None, None] - CENTRES[:, None]
+    return (1 / (1 + np.exp(-off / WIDTHS))).reshape(len(t), -1)
 
 
-def _chi2(columns: np.ndarray, model: Fit, inside: np.ndarray) -> float:
-    """Residual sum of squares of all signals, in units of the scatter."""
-    total = 0.0
+def _chi2(model: Fit, inside: np.ndarray, base: np.ndarray, curves: np.ndarray) -> float:
+    """Residual sum of squares with the best of the curves (n, m) beside all of the base (n, k).
+
+    Summed over signals, each in units of its scatter.
+    """
     a = model.noise.a[np.flatnonzero(inside)[1:] - 1]
+    total = np.zeros(curves.shape[1])
     for y, s in zip(model.y[:, inside], model.scatter[:, inside], strict=True):
-        white, z = whiten(columns, s, a), whiten(y, s, a)
-        residual = z - white @ np.linalg.lstsq(white, z, rcond=None)[0]
-        total += float(residual @ residual)
-    return total
+        q = np.linalg.qr(whiten(base, s, a))[0]
+        white, z = whiten(curves, s, a), whiten(y, s, a)
+        white, z = white - q @ (q.T @ white), z - q @ (q.T @ z)
+        total += z @ z - (z @ white) ** 2 / np.maximum((white**2).sum(0), TINY)
+    return float(total.min())

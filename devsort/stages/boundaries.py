@@ -13,6 +13,7 @@ from devsort.stages.segments import INTERVAL, Boundary, Corner, Segment, Stretch
 
 ROUND = 0.25  # of its neighbours' widths, below which a stretch may be part of a round corner
 NORMAL95 = 1.96
+NEAR = 0.05  # decades about its interval within which a joint is taken for the same one
 
 
 def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[Corner]:
@@ -88,7 +89,7 @@ def _boundary(
     low, high = float(min(low, first)), float(max(high, last))
     cost = model.joints.cost[model.chosen][members]
     present = float((draws.worth[:, members] >= cost).any(1).mean())
-    gone = vanishing(model, low, high, config)
+    gone = vanishing(model, low - NEAR, high + NEAR, config)
     return Boundary(float(x), low, high, present, gone, float(leap) if jump else None)
 
 

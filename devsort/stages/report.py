@@ -81,7 +81,7 @@ def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
         scatter, the typical standard deviation of the points about the line, in nats; reported,
         the median reported standard error, or None; common, the standard error of the level that
         all checkpoints share; profile; correlation; chains, whether they were told; outliers, the
-        steps that were left out.
+        steps that were left out; scatter_at, [step, nats] of each other point.
     """
     known = np.isfinite(t.se).all()
     return {
@@ -92,6 +92,7 @@ def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
         "correlation": str(model.noise.correlation),
         "chains": chain_departures(t) is not None,
         "outliers": t.step[~model.used].tolist(),
+        "scatter_at": np.stack([t.step[model.used], model.scatter[0]], 1).tolist(),
     }
 
 
