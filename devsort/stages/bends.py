@@ -7,7 +7,6 @@ criterion); a joint has two.
 
 import numpy as np
 
-from devsort.stages.config import StagesConfig
 from devsort.stages.fit import Fit, design
 from devsort.stages.noise import whiten
 
@@ -19,7 +18,7 @@ TINY = 1e-300
 
 
 def smooth_is_as_good(
-    model: Fit, joints: list[int], low: float, high: float, config: StagesConfig
+    model: Fit, joints: list[int], low: float, high: float, margin: float
 ) -> bool:
     """Whether a smooth curve describes a stretch as well as some joints do, to a margin.
 
@@ -28,7 +27,7 @@ def smooth_is_as_good(
         joints: Ranks of the joints within the stretch.
         low: Start of the stretch in decades.
         high: Its end.
-        config: `bend_margin`, by which the joints must be better.
+        margin: Log-likelihood units by which the joints must be better.
     """
     inside = (model.x >= low - 1e-12) & (model.x <= high + 1e-12)
     if inside.sum() < FEWEST:
@@ -48,7 +47,7 @@ def smooth_is_as_good(
     )
     first, *rest = np.split(design(x, model.position[joints], model.jump[joints]), [-1], 1)
     kinked = _chi2(model, inside, first, rest[0]) + 2 * cost * len(joints)
-    return smooth < kinked + config.bend_margin
+    return smooth < kinked + margin
 
 
 def _logistics(t: np.ndarray) -> np.ndarray:

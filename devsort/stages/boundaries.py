@@ -167,7 +167,7 @@ def _without_one_bend(
     if not corners or not one_way or model.jump.any():
         return corners
     joints = [j for corner in corners for j in corner]
-    smooth = smooth_is_as_good(model, joints, model.x[0], model.x[-1], config)
+    smooth = smooth_is_as_good(model, joints, model.x[0], model.x[-1], config.bend_margin)
     return [] if smooth else corners
 
 
@@ -180,7 +180,7 @@ def _without_bends(
     for first, last in _one_way_runs(model, run.directions()[0], corners):
         inner = corners[first:last]
         joints = [j for corner in inner for j in corner]
-        if smooth_is_as_good(model, joints, run.edges[first], run.edges[last + 1], config):
+        if smooth_is_as_good(model, joints, run.edges[first], run.edges[last + 1], 0.0):
             kept = [corner for corner in kept if corner not in inner]
     return kept
 

@@ -19,6 +19,7 @@ LENGTHS = (0.05, 0.12, 0.25)  # ℓ in decades
 NEIGHBOURS = (0.4, 0.7, 0.9, 0.97)  # a, whatever the distance
 REACH = 40  # a correlation of neighbours may reach over one point in so many
 FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # points from which the scatter may change along the way
+FLOOR_SHARE = 0.1  # of the largest value: scatter near zero, beside a proportional one
 FINEST = 1e-6  # of the range of the values: no scatter is taken to be smaller
 
 
@@ -51,7 +52,8 @@ class Noise:
     """One description of the noise.
 
     Attributes:
-        profile: reported (the errors, smoothed), even (the same everywhere) or local (of the data).
+        profile: reported (the errors, smoothed), even (the same everywhere), proportional (to the
+            values) or local (of the data).
         s: (S, n) profile of the scatter of each signal, in nats.
         reported: (S,) true where s may be taken at its word: φ is then likely near 1.
         correlation: How neighbours agree.
@@ -120,6 +122,7 @@ def profiles(trajectory: Trajectory) -> Iterator[tuple[str, np.ndarray, np.ndarr
         yield "reported", s, known, 0.0
     s = np.where(known[:, None], np.median(se, 1)[:, None], spare)
     yield "even", s, np.zeros(len(y), bool), 0.0
+    yield "proportional", np.stack([levels(v) for v in y]), np.zeros(len(y), bool), 0.0
     if len(trajectory) >= FEWEST_LOCAL:
         s = np.stack([local_scatter(trajectory.x, v) for v in y])
         cost = LOCAL_WINDOWS * len(y) * np.log(len(trajectory))
@@ -173,6 +176,13 @@ def local_scatter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     half = len(x) // (2 * LOCAL_WINDOWS)
     windows = sliding_window_view(np.pad(off, half + 1, mode="reflect"), 2 * half + 1)
     return np.maximum(1.4826 * np.median(windows, -1), finest(y))
+
+
+def levels(y: np.ndarray) -> np.ndarray:
+    """(n,) running median of the size of values y, and a floor: what a relative error goes with."""
+    windows = sliding_window_view(np.pad(np.abs(y), 3, mode="reflect"), 7)
+    size = np.median(windows, -1)
+    return size + FLOOR_SHARE * max(float(size.max()), finest(y))
 
 
 def typical_scatter(y: np.ndarray) -> float:
