@@ -195,8 +195,12 @@ def _curves(ax: Axes, curves: Sequence[tuple[Curve, str, str, str]]) -> None:
     """Curves with colour, label and marker, in limits that hold all of them."""
     for curve, colour, label, marker in curves:
         _band(ax, curve, colour, label, marker)
-    whiskers = [c.value + side * Z95 * c.scatter for c, *_ in curves if c.scatter is not None
-                for side in (-1, 1)]
+    whiskers = [
+        c.value + side * Z95 * c.scatter
+        for c, *_ in curves
+        if c.scatter is not None
+        for side in (-1, 1)
+    ]
     bands = [c.ci95 for c, *_ in curves if c.ci95 is not None]
     axes.over_values(ax, [*(c.value for c, *_ in curves), *whiskers], bands)
 

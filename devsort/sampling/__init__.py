@@ -16,11 +16,15 @@ does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al
 2308.12108 (LLC).
 """
 
-from devsort.sampling.api import sample
-from devsort.sampling.config import SamplerConfig
-from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
-from devsort.sampling.sgld import run_chains
-from devsort.sampling.trace import Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from devsort.sampling.api import sample
+    from devsort.sampling.config import SamplerConfig
+    from devsort.sampling.objective import LossObjective, Objective, minibatches, module_loss
+    from devsort.sampling.sgld import run_chains
+    from devsort.sampling.trace import Trace
 
 __all__ = [
     "LossObjective",
@@ -32,3 +36,12 @@ __all__ = [
     "run_chains",
     "sample",
 ]
+_HOMES = {"SamplerConfig": "config", "Trace": "trace", "run_chains": "sgld", "sample": "api"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used: settings are read without torch."""
+    if name in __all__:
+        home = _HOMES.get(name, "objective")
+        return getattr(import_module(f"devsort.sampling.{home}"), name)
+    raise AttributeError(f"module 'devsort.sampling' has no attribute {name!r}")

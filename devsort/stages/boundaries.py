@@ -19,7 +19,13 @@ NEAR = 0.05  # decades about its interval within which a joint is taken for the 
 def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[Corner]:
     """The corners that are boundaries."""
     corners = [(j,) for j in range(len(model.chosen))]
-    steps: list[Callable] = [_without_one_bend, _contrasting, _rounded, _without_bends, _contrasting]
+    steps: list[Callable] = [
+        _without_one_bend,
+        _contrasting,
+        _rounded,
+        _without_bends,
+        _contrasting,
+    ]
     for step in steps:
         corners = step(model, draws, corners, config)
     return corners
@@ -138,9 +144,7 @@ def _contrasts(
     return np.where((turns | slows | jumps).any(0), 0.0, -1e9) + distance.max(0)
 
 
-def _rounded(
-    model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig
-) -> list[Corner]:
+def _rounded(model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig) -> list[Corner]:
     """Takes two corners as one round corner where a short stretch between them turns gradually.
 
     The stretch is shorter than `ROUND` of both neighbours, and its rate lies between theirs.
@@ -185,9 +189,7 @@ def _without_bends(
     return kept
 
 
-def _one_way_runs(
-    model: Fit, sign: np.ndarray, corners: list[Corner]
-) -> Iterator[tuple[int, int]]:
+def _one_way_runs(model: Fit, sign: np.ndarray, corners: list[Corner]) -> Iterator[tuple[int, int]]:
     """First and last stretch of each run of two or more that rise or fall without a jump."""
     first = 0
     for i in range(1, len(sign) + 1):

@@ -136,8 +136,10 @@ def fit_with(
 
 
 def common_error(se: np.ndarray, scatter: np.ndarray) -> float:
-    """What of reported standard errors (n,) is not scatter (n,), in nats; 0 if none are reported."""
-    return float(np.sqrt(max(np.median(se**2 - scatter**2), 0.0))) if np.isfinite(se).all() else 0.0
+    """What of reported standard errors (n,) is no scatter (n,), in nats; 0 if they are unknown."""
+    if not np.isfinite(se).all():
+        return 0.0
+    return float(np.sqrt(max(np.median(se**2 - scatter**2), 0.0)))
 
 
 def outliers(model: Fit) -> np.ndarray:

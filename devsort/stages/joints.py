@@ -18,13 +18,14 @@ from devsort.stages.noise import Noise
 GRID = 400  # candidate hinges over the whole window: 0.01 decades in a window of four
 # one point in 20 may be a spike, and two in any case: what is more frequent is no outlier
 SPARSE, FEWEST = 20, 2
+MOST = 20  # hinges and jumps
 RIDGE = 1e-11  # of its squared length, added to it, so that no inner products are singular
 CALIBRATED = 40  # checkpoints at which the penalties hold
 
 
 @dataclass(frozen=True)
 class Joints:
-    """Candidates for joints: hinges, then jumps, then spikes, each by position; S signals, n points.
+    """Candidates for joints of S signals of n points: hinges, jumps, spikes, each by position.
 
     Attributes:
         position: (M,) ψ in decades.
@@ -129,10 +130,16 @@ def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
     return config.penalty + hinge, config.jump_penalty + places, config.outlier**2 + places
 
 
+def most_joints(points: int) -> int:
+    """How many hinges and jumps so many points may have: four of them for each, and four more."""
+    return min(MOST, max(0, (points - 4) // 4))
+
+
 def allowed(joints: Joints, chosen: list[int]) -> np.ndarray:
     """Candidates with enough points between joints; spikes only where there may be more of them."""
     spikes = int(joints.spike[chosen].sum())
-    ok = ~joints.spike | (spikes < max(FEWEST, joints.points // SPARSE))
+    most = min(max(FEWEST, joints.points // SPARSE), most_joints(joints.points))
+    ok = ~joints.spike | (spikes < most)
     near = np.zeros(joints.points + 1, bool)
     for rank in joints.rank[[j for j in chosen if not joints.spike[j]]]:
         near[max(rank - joints.min_points + 1, 0) : rank + joints.min_points] = True

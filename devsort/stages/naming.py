@@ -117,18 +117,14 @@ RULES = {
         Rule("it comes after a stage in which the LLC does not rise", "paused", lambda f: f.paused),
         Rule("the LLC rises", "llc", lambda f: f.llc > 0),
         Rule(
-            "the loss does not rise",
-            "loss",
-            lambda f: f.loss is not None and f.loss < FLAT_SHARE,
+            "the loss does not rise", "loss", lambda f: f.loss is not None and f.loss < FLAT_SHARE
         ),
     ),
     "head specialization": (
         AFTER,
         Rule("the LLC falls", "llc", lambda f: f.llc < 0),
         Rule(
-            "the loss does not rise",
-            "loss",
-            lambda f: f.loss is not None and f.loss < FLAT_SHARE,
+            "the loss does not rise", "loss", lambda f: f.loss is not None and f.loss < FLAT_SHARE
         ),
         Rule(
             "the split or the suppression score gains 0.1",
@@ -240,7 +236,9 @@ def _drawn(segments: Sequence[Segment], signals: Signals) -> list[list[str]]:
 
 def _in_a_row(llc: np.ndarray, shares: Sequence[float | None]) -> list[float | None]:
     """Change of the loss over the neighbours in a row where the LLC rises and the loss falls."""
-    learns = [w > 0 and s is not None and s <= -FLAT_SHARE for w, s in zip(llc, shares, strict=True)]
+    learns = [
+        w > 0 and s is not None and s <= -FLAT_SHARE for w, s in zip(llc, shares, strict=True)
+    ]
     out = list(shares)
     for learning, run in groupby(range(len(llc)), key=learns.__getitem__):
         if learning:

@@ -15,9 +15,7 @@ from devsort.stages.segments import Boundary, Segment
 from devsort.stages.trajectory import Trajectory
 
 
-def find(
-    trajectory: Trajectory, config: StagesConfig
-) -> tuple[list[Boundary], list[Segment], Fit]:
+def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], list[Segment], Fit]:
     """Boundaries with intervals, the segments between them, and the fit behind both.
 
     Args:

@@ -15,6 +15,7 @@ from devsort.stages.trajectory import Trajectory
 
 CONTRAST = 2.0  # factor between reported errors and scatter that is told
 
+
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
     """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md.
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from devsort.stages.evidence import Evidence
-from devsort.stages.joints import Joints, allowed
+from devsort.stages.joints import Joints, allowed, most_joints
 
 PATIENCE = 4  # joints in a row that may cost more than they earn before the search ends
 SWEEPS = 2  # times that each joint is placed anew while the others stay
-MOST = 20  # hinges and jumps
 TINY = 1e-300
 DEPENDENT = 1e-7  # of its squared length that a column must have beside those chosen
 
@@ -79,10 +78,13 @@ def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
     norm = joints.norm[:, index]
     free = norm - (along * solved).sum(1)
     left = target.products[:, index] - (own @ solved)[:, 0]
-    fall = np.where(free > DEPENDENT * norm, left**2 / np.maximum(free, TINY), 0.0)
+    dependent = free <= DEPENDENT * norm
+    fall = np.where(dependent, 0.0, left**2 / np.maximum(free, TINY))
     before = target.total - (own @ solver @ np.swapaxes(own, 1, 2))[:, 0, 0]
     after = target.evidence(np.maximum(before - fall.T, 0.0)) + joints.cost[index]
-    return int(index[np.argmin(after)])
+    after[dependent.any(0)] = np.inf
+    best = int(np.argmin(after))
+    return int(index[best]) if np.isfinite(after[best]) else -1
 
 
 def worths(target: Target, chosen: list[int]) -> np.ndarray:
@@ -125,7 +127,7 @@ def tried(target: Target) -> list[list[int]]:
 def _forward(target: Target) -> list[list[int]]:
     """Sets of 0, 1, … joints, each the last with the best candidate added."""
     joints, sets, scores = target.joints, [[]], [target.score([])]
-    most = min(MOST, max(0, (joints.points - 4) // 4))
+    most = most_joints(joints.points)
     while True:
         free = allowed(joints, sets[-1])
         if (~joints.spike[sets[-1]]).sum() >= most:

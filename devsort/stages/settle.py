@@ -24,9 +24,7 @@ class Resamples:
 
     def inverse(self, chosen: np.ndarray) -> np.ndarray:
         """(S, B, k, k) inverse of the inner products of the chosen joints (B, k)."""
-        return np.linalg.inv(
-            self.model.joints.products[:, chosen[:, :, None], chosen[:, None, :]]
-        )
+        return np.linalg.inv(self.model.joints.products[:, chosen[:, :, None], chosen[:, None, :]])
 
     def own(self, chosen: np.ndarray) -> np.ndarray:
         """(S, B, k) products of the values with the chosen joints."""
@@ -71,12 +69,14 @@ def _placed(many: Resamples, chosen: np.ndarray, k: int) -> np.ndarray:
 
 
 def _between(many: Resamples, chosen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates (m,) of the kind of joint k, and (B, m) whether they lie between its neighbours."""
+    """Candidates (m,) of the kind of joint k, and (B, m) which lie between its neighbours."""
     joints = many.model.joints
     kind = np.flatnonzero((joints.jump == joints.jump[chosen[0, k]]) & ~joints.spike)
     low = joints.rank[chosen[:, k - 1]] + joints.min_points if k else np.zeros(len(chosen))
     last = k + 1 == chosen.shape[1]
-    high = np.inf * np.ones(len(chosen)) if last else joints.rank[chosen[:, k + 1]] - joints.min_points
+    high = (
+        np.inf * np.ones(len(chosen)) if last else joints.rank[chosen[:, k + 1]] - joints.min_points
+    )
     ranks = joints.rank[kind]
     kind = kind[(ranks >= low.min()) & (ranks <= high.max())]
     ranks = joints.rank[kind]

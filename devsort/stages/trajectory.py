@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_POINTS = 3  # a line and one point to judge it by
-MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
+MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: so many are searched in seconds
 # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as
 # well
 LARGEST = 1e12
+LARGEST_STEP = 1e18  # a step may count tokens
 COLUMNS = ("step", "llc", "se")
 # of the largest value: a smaller standard error is below the digits that the values are stored with
 ROUNDING = 1e-12
-# standard error assumed for a trajectory that tells none, as a share of its range
-SHARE_WITHOUT_SE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Trajectory:
     Attributes:
         step: (n,) training steps, at least 1, strictly increasing.
         llc: (n,) values in nats.
-        se: (n,) standard errors in nats, positive.
+        se: (n,) standard errors in nats, positive; all NaN if none is known.
         loss: (n,) loss in nats, or None.
         chains: (n, C) value of each chain in nats, or None; NaN marks a chain that failed.
         flagged: (n,) true where a diagnostic of the estimate failed.
@@ -217,9 +216,10 @@ def _number(row: list[str], column: int, name: str, line: int, path: Path) -> fl
         raise UserError(
             f"{path} line {line}: {name} is {cell[:40]!r}, expected a number", "mend the line"
         ) from None
-    if LARGEST < abs(value) < np.inf:
+    largest = LARGEST_STEP if name == "step" else LARGEST
+    if largest < abs(value) < np.inf:
         raise UserError(
-            f"{path} line {line}: {name} is {value:g}, beyond {LARGEST:g}", "mend the line"
+            f"{path} line {line}: {name} is {value:g}, beyond {largest:g}", "mend the line"
         )
     return value
 
@@ -241,7 +241,7 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
     columns = {k: v[order] for k, v in columns.items()}
     se = columns.get("se", np.full(len(order), np.nan))
     without = int((~_known(se, columns["llc"])).sum())
-    if without:
+    if 0 < without < len(se):
         notes.append(f"{without} points without a positive se were given one")
     return Trajectory(
         columns["step"], columns["llc"], _positive(se, columns["llc"]), columns.get("loss")
@@ -251,15 +251,10 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
 def _positive(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors, with the median of the known ones where there is none.
 
-    A share of the range, if none is known.
+    All NaN if none is known: the detector takes the scatter from neighbours.
     """
     known = _known(se, llc)
-    spare = (
-        np.median(se[known])
-        if known.any()
-        else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
-    )
-    return np.where(known, se, max(float(spare), 1e-12))
+    return np.where(known, se, np.median(se[known]) if known.any() else np.nan)
 
 
 def _known(se: np.ndarray, llc: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pytest
 
 from devsort.stages import Trajectory, detect
 from devsort.stages.config import StagesConfig
-from devsort.stages.piecewise import costs, fit, smoothed_errors
+from devsort.stages.fit import fit
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, Noise, plant, strengths
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "analysis"))
@@ -150,21 +150,6 @@ def test_outliers_on_dense_checkpoints_make_no_stage():
     noise[off] += np.array([7, -8, 9, 7])
     model = fit(Trajectory(10**x, 100 + 5 * x + noise, np.ones(200)), CONFIG)
     assert np.flatnonzero(~model.used).tolist() == off.tolist() and len(model.position) == 0
-
-
-def test_the_errors_at_the_ends_are_drawn_towards_their_neighbours():
-    se = np.full(20, 4.0)
-    se[[0, -1]] = 1.0
-    assert smoothed_errors(se)[[0, -1]] == pytest.approx(np.exp((np.log(1) + 3 * np.log(4)) / 4))
-    assert smoothed_errors(np.full(3, 2.0)) == pytest.approx(2.0)
-
-
-def test_penalties_hold_at_40_points_and_grow_as_the_largest_of_many_chances():
-    few, many = costs(40, CONFIG), costs(200, CONFIG)
-    assert few == pytest.approx((CONFIG.penalty, CONFIG.jump_penalty, CONFIG.outlier**2))
-    assert costs(20, CONFIG) == few
-    grown = [2 * np.log(np.log(200) / np.log(40)), 2 * np.log(5), 2 * np.log(5)]
-    assert np.subtract(many, few) == pytest.approx(grown)
 
 
 @pytest.mark.parametrize("seed", range(3))

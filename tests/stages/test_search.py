@@ -77,9 +77,7 @@ def test_what_a_joint_is_worth_is_what_is_lost_without_it():
     target, *_ = problem(2)
     chosen = [30, 120, 260]
     whole = target.evidence(target.chi2(chosen))
-    lost = [
-        target.evidence(target.chi2([j for j in chosen if j != i])) - whole for i in chosen
-    ]
+    lost = [target.evidence(target.chi2([j for j in chosen if j != i])) - whole for i in chosen]
     assert search.worths(target, chosen) == pytest.approx(lost, rel=1e-6)
 
 
@@ -102,7 +100,7 @@ def test_joints_keep_their_distance_in_points_and_order():
 
 
 def test_a_spike_takes_its_point_out_and_spikes_are_few():
-    target, noise, y = problem(spikes=True)
+    target, _, y = problem(spikes=True)
     joints = target.joints
     spikes = np.flatnonzero(joints.spike)
     assert joints.rank[spikes].tolist() == list(range(25))
