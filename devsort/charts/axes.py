@@ -33,12 +33,12 @@ def over_values(ax: Axes, values: Sequence[np.ndarray], intervals: Sequence[np.n
         intervals: Their bands, which are held as well unless they dwarf the values.
     """
     low, high = _range(values)
+    flattened = low >= FLATTENED * high
     wide_low, wide_high = _range([*values, *intervals])
     if wide_high - wide_low <= WIDE * (high - low):
         low, high = wide_low, wide_high
     margin = MARGIN * ((high - low) or abs(high) or 1.0)
-    from_zero = 0.0 <= low < FLATTENED * high
-    ax.set_ylim(0.0 if from_zero else low - margin, high + margin)
+    ax.set_ylim(0.0 if low >= 0 and not flattened else low - margin, high + margin)
     _label(ax.yaxis, "linear", low, high)
 
 

@@ -150,9 +150,11 @@ def _loss(ax: Axes, story: Story) -> None:
 
 
 def _llc(ax: Axes, story: Story) -> None:
-    _curves(ax, [(story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")])
-    if story.stages.get("line"):
-        ax.plot(*_line(story.stages["line"]), color=LINE, lw=1.0, zorder=2.5, label="fitted line")
+    lines = [_line(story.stages["line"])] if story.stages.get("line") else []
+    curve = (story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
+    _curves(ax, [curve], [value for _, value in lines])
+    for line in lines:
+        ax.plot(*line, color=LINE, lw=1.0, zorder=2.5, label="fitted line")
     handles, labels = ax.get_legend_handles_labels()
     if story.llc.flagged is not None and story.llc.flagged.any():
         handles, labels = [*handles, _flag_handle()], [*labels, "flagged estimate"]
@@ -191,8 +193,10 @@ def _scores(ax: Axes, story: Story) -> None:
 PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 
 
-def _curves(ax: Axes, curves: Sequence[tuple[Curve, str, str, str]]) -> None:
-    """Curves with colour, label and marker, in limits that hold all of them."""
+def _curves(
+    ax: Axes, curves: Sequence[tuple[Curve, str, str, str]], lines: Sequence[np.ndarray] = ()
+) -> None:
+    """Curves with colour, label and marker, in limits that hold all of them, and values of lines."""
     for curve, colour, label, marker in curves:
         _band(ax, curve, colour, label, marker)
     whiskers = [
@@ -202,7 +206,7 @@ def _curves(ax: Axes, curves: Sequence[tuple[Curve, str, str, str]]) -> None:
         for side in (-1, 1)
     ]
     bands = [c.ci95 for c, *_ in curves if c.ci95 is not None]
-    axes.over_values(ax, [*(c.value for c, *_ in curves), *whiskers], bands)
+    axes.over_values(ax, [*(c.value for c, *_ in curves), *lines, *whiskers], bands)
 
 
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:

@@ -130,15 +130,15 @@ def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
     return config.penalty + hinge, config.jump_penalty + places, config.outlier**2 + places
 
 
-def most_joints(points: int) -> int:
-    """How many hinges and jumps so many points may have: four of them for each, and four more."""
-    return min(MOST, max(0, (points - 4) // 4))
+def most_joints(points: int, most: int = MOST) -> int:
+    """How many joints so many points may have: four of them for each, and four more."""
+    return min(most, max(0, (points - 4) // 4))
 
 
 def allowed(joints: Joints, chosen: list[int]) -> np.ndarray:
     """Candidates with enough points between joints; spikes only where there may be more of them."""
     spikes = int(joints.spike[chosen].sum())
-    most = min(max(FEWEST, joints.points // SPARSE), most_joints(joints.points))
+    most = min(max(FEWEST, joints.points // SPARSE), most_joints(joints.points, joints.points))
     ok = ~joints.spike | (spikes < most)
     near = np.zeros(joints.points + 1, bool)
     for rank in joints.rank[[j for j in chosen if not joints.spike[j]]]:
