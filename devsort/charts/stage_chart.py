@@ -196,7 +196,7 @@ PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 def _curves(
     ax: Axes, curves: Sequence[tuple[Curve, str, str, str]], lines: Sequence[np.ndarray] = ()
 ) -> None:
-    """Curves with colour, label and marker, in limits that hold all of them, and values of lines."""
+    """Curves with colour, label and marker, in limits that hold them and the values of lines."""
     for curve, colour, label, marker in curves:
         _band(ax, curve, colour, label, marker)
     whiskers = [

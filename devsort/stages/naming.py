@@ -4,15 +4,15 @@ Names are those of arXiv 2501.18666, and one of ours. A name is given where all 
 
 - initial learning: stages in a row in which the LLC rises and the loss falls, which together make
   at least half of the loss's whole range;
-- head overlapping, after initial learning: the loss is flat, the LLC does not fall, and the mean
-  overlap score reaches `heads.overlap`;
-- second rise, after initial learning and after a stage in which the LLC does not rise: the LLC
-  rises and the loss does not;
+- head overlapping, after initial learning: the loss is flat, or falls at most a fifth as fast as in
+  initial learning, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
+- second rise, after initial learning: the LLC rises, the loss is flat, heads do not overlap;
 - head specialization, after initial learning: the LLC falls, the loss does not rise, and the split
   or the suppression score gains at least 0.1.
 
 The loss counts as flat if it changes by less than `FLAT_SHARE` of its whole range, in nats: the
-paper calls a stage flat in which the loss goes from 0.1 to 0.04 after a fall from 4. The LLC rises
+paper calls a stage flat in which the loss goes from 0.1 to 0.04 after a fall from 4. Stages end
+where the LLC turns, a little before the loss has come down, hence the fifth. The LLC rises
 or falls if the 95 % interval of its rate excludes zero; in a resample, if it changes by more than
 `FLAT_SHARE` of its range. The probability of a name is the share of resamples in which it is given.
 """
@@ -29,6 +29,7 @@ from devsort.stages.segments import Direction, Segment
 
 FLAT_SHARE = 0.05  # of a range
 LEARNING_SHARE = 0.5  # of the loss's range that initial learning makes
+SLOW = 0.2  # of the loss's rate in initial learning, which counts as flat for heads that overlap
 ROLE_GAIN = 0.1  # gain of a score that counts as taking over a role
 UNNAMED = "unnamed"
 LEARNING = "initial learning"
@@ -62,7 +63,7 @@ class Facts:
         loss: Change of the loss, as a share of its range.
         learning: The same over the stages in a row in which the LLC rises and the loss falls.
         learned: Whether initial learning came before.
-        paused: Whether a stage in which the LLC does not rise came between.
+        slowed: Rate of the loss, as a share of that in initial learning.
         overlap: Mean overlap score.
         overlapping: What it must reach.
         gain: Gain of the split or the suppression score, the larger one.
@@ -72,7 +73,7 @@ class Facts:
     loss: float | None
     learning: float | None
     learned: bool = False
-    paused: bool = False
+    slowed: float | None = None
     overlap: float | None = None
     overlapping: float | None = None
     gain: float | None = None
@@ -91,6 +92,18 @@ def _flat(f: Facts) -> bool:
     return f.loss is not None and abs(f.loss) < FLAT_SHARE
 
 
+def _slow(f: Facts) -> bool:
+    return _flat(f) or (f.slowed is not None and 0 <= f.slowed <= SLOW)
+
+
+def _overlap(f: Facts) -> bool:
+    return f.overlap is not None and f.overlap >= f.overlapping
+
+
+def _apart(f: Facts) -> bool:
+    return f.overlap is not None and f.overlap < f.overlapping
+
+
 AFTER = Rule("it comes after initial learning", "learned", lambda f: f.learned)
 RULES = {
     LEARNING: (
@@ -104,21 +117,15 @@ RULES = {
     ),
     "head overlapping": (
         AFTER,
-        Rule("the loss is flat", "loss", _flat),
+        Rule("the loss is flat, or a fifth as fast as in initial learning", "slowed", _slow),
         Rule("the LLC does not fall", "llc", lambda f: f.llc >= 0),
-        Rule(
-            "heads overlap",
-            "overlap",
-            lambda f: f.overlap is not None and f.overlap >= f.overlapping,
-        ),
+        Rule("heads overlap", "overlap", _overlap),
     ),
     "second rise": (
         AFTER,
-        Rule("it comes after a stage in which the LLC does not rise", "paused", lambda f: f.paused),
         Rule("the LLC rises", "llc", lambda f: f.llc > 0),
-        Rule(
-            "the loss does not rise", "loss", lambda f: f.loss is not None and f.loss < FLAT_SHARE
-        ),
+        Rule("the loss is flat", "loss", _flat),
+        Rule("heads do not overlap", "overlap", _apart),
     ),
     "head specialization": (
         AFTER,
@@ -193,16 +200,25 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
     shares = loss_shares(edges, signals)
     together = _in_a_row(llc, shares)
     learning = [i for i, share in enumerate(together) if (share or 0.0) <= -LEARNING_SHARE]
-    start, end = (min(learning), max(learning)) if learning else (len(llc), len(llc))
+    start = min(learning, default=len(llc))
+    slowed = _slowed(edges, shares, learning)
     overlap, gain = _head_facts(edges, signals.scores)
     level = None if signals.scores is None else signals.scores.overlapping
     return [
-        Facts(
-            int(way), shares[i], together[i], i > start, bool((llc[end + 1 : i] <= 0).any()),
-            overlap[i], level, gain[i],
-        )
-        for i, way in enumerate(llc)
-    ]  # fmt: skip
+        Facts(int(w), shares[i], together[i], i > start, slowed[i], overlap[i], level, gain[i])
+        for i, w in enumerate(llc)
+    ]
+
+
+def _slowed(
+    edges: np.ndarray, shares: Sequence[float | None], learning: Sequence[int]
+) -> list[float | None]:
+    """Rate of the loss in each stage, as a share of its rate in the stages of initial learning."""
+    if not learning:
+        return [None] * len(shares)
+    width = np.diff(edges)
+    rate = sum(shares[i] for i in learning) / sum(width[i] for i in learning)
+    return [float(s / w / rate) for s, w in zip(shares, width, strict=True)]
 
 
 def name_of(f: Facts) -> str:
