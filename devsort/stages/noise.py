@@ -15,8 +15,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from devsort.stages.trajectory import Trajectory
 
-LENGTHS = (0.05, 0.12, 0.25)  # ℓ in decades
-NEIGHBOURS = (0.4, 0.7, 0.9, 0.97)  # a, whatever the distance
+# what noise may be, and log-likelihood units it must earn: plain noise is the likelier one, and
+# noise that swings far and slowly can pass for stages
+LENGTHS = {0.05: 0.0, 0.12: 3.0, 0.25: 6.0}  # ℓ in decades
+NEIGHBOURS = {0.4: 2.0, 0.7: 4.0, 0.9: 6.0, 0.97: 6.0}  # a, whatever the distance
+OTHER_PROFILE = 4.0  # the scatter does not go with the reported errors
 REACH = 40  # a correlation of neighbours may reach over one point in so many
 FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # points from which the scatter may change along the way
 FLOOR_SHARE = 0.1  # of the largest value: scatter near zero, beside a proportional one
@@ -58,7 +61,7 @@ class Noise:
         reported: (S,) true where s may be taken at its word: φ is then likely near 1.
         correlation: How neighbours agree.
         a: (n − 1,) the same as numbers.
-        cost: What the profile must earn, in log-likelihood units.
+        profile_cost: What the profile must earn, in log-likelihood units.
     """
 
     profile: str
@@ -66,11 +69,17 @@ class Noise:
     reported: np.ndarray
     correlation: Correlation
     a: np.ndarray
-    cost: float = 0.0
+    profile_cost: float = 0.0
 
     def whiten(self, values: np.ndarray) -> np.ndarray:
         """(S, n) or (S, n, m) values with white noise of size φ."""
         return np.stack([whiten(v, s, self.a) for v, s in zip(values, self.s, strict=True)])
+
+    @property
+    def cost(self) -> float:
+        """What this description must earn, in log-likelihood units."""
+        c = self.correlation
+        return self.profile_cost + LENGTHS.get(c.decades, 0.0) + NEIGHBOURS.get(c.neighbours, 0.0)
 
     @property
     def log_determinant(self) -> float:
@@ -121,12 +130,13 @@ def profiles(trajectory: Trajectory) -> Iterator[tuple[str, np.ndarray, np.ndarr
         s[0] *= shape_share(trajectory) if known[0] else 1.0
         yield "reported", s, known, 0.0
     s = np.where(known[:, None], np.median(se, 1)[:, None], spare)
-    yield "even", s, np.zeros(len(y), bool), 0.0
-    yield "proportional", np.stack([levels(v) for v in y]), np.zeros(len(y), bool), 0.0
+    unknown = np.zeros(len(y), bool)
+    yield "even", s, unknown, OTHER_PROFILE
+    yield "proportional", np.stack([levels(v) for v in y]), unknown, OTHER_PROFILE
     if len(trajectory) >= FEWEST_LOCAL:
         s = np.stack([local_scatter(trajectory.x, v) for v in y])
         cost = LOCAL_WINDOWS * len(y) * np.log(len(trajectory))
-        yield "local", s, np.zeros(len(y), bool), float(cost)
+        yield "local", s, unknown, float(cost)
 
 
 def smoothed_errors(se: np.ndarray) -> np.ndarray:
