@@ -11,7 +11,7 @@ from devsort.stages.joints import GRID
 from devsort.stages.resample import Draws
 from devsort.stages.segments import INTERVAL, Boundary, Corner, Segment, Stretches, stretches
 
-ROUND = 0.25  # of its neighbours' widths, below which a stretch may be part of a round corner
+ROUND = 0.5  # of its neighbours' widths, below which a stretch may be part of a round corner
 NORMAL95 = 1.96
 NEAR = 0.05  # decades about its interval within which a joint is taken for the same one
 
