@@ -127,13 +127,13 @@ def line(model: Fit) -> list[list[float]]:
 
 def table(value: Mapping[str, Any]) -> str:
     """The stages as text, one line each, and the boundaries and events below."""
-    heads = f"{'stage':22}{'from':>10}{'to':>10}  {'LLC':8}{'from':>9}{'to':>9}  {'loss':8}"
+    heads = f"{'stage':20} {'from':>10} {'to':>10}  {'LLC':8}{'from':>8} {'to':>8}  {'loss':8}"
     lines = [f"{heads}{'nats/decade':>12}  95 %"]
     for s in value["stages"]:
         low, high = s["rate_ci95"]
-        llc = f"{s['llc']:8}{s['llc_from']:9.4g}{s['llc_to']:9.4g}  {s['loss'] or '–':8}"
+        llc = f"{s['llc']:8}{s['llc_from']:8.4g} {s['llc_to']:8.4g}  {s['loss'] or '–':8}"
         lines.append(
-            f"{s['name']:22}{s['from']:10.5g}{s['to']:10.5g}  {llc}"
+            f"{s['name']:20} {s['from']:10.5g} {s['to']:10.5g}  {llc}"
             f"{s['rate']:12.1f}  {low:.1f} to {high:.1f}"
         )
     lines += [_boundary_line(b) for b in value["boundaries"]]
