@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from devsort.charts import style
+from devsort.stages.naming import title
 
 # by direction of the LLC; light in print
 TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}
@@ -77,11 +78,6 @@ def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
             if text.get_window_extent().width <= high - low:
                 break
             text.remove()
-
-
-def title(stage: Mapping[str, Any]) -> str:
-    """The stage's name, or the direction of its LLC where no name is earned."""
-    return stage["name"] if stage["name"] != "unnamed" else f"LLC {stage['llc']}"
 
 
 def _middle(ax: Axes, stage: Mapping[str, Any]) -> float:

@@ -18,7 +18,7 @@ or falls if the 95 % interval of its rate excludes zero; in a resample, if it ch
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -169,6 +169,11 @@ def named(segments: Sequence[Segment], signals: Signals) -> list[dict[str, Any]]
     found = facts(np.array([WAYS[s.direction] for s in segments]), edges, signals)
     drawn = _drawn(segments, signals)
     return [_told(f, Counter(names[i] for names in drawn)) for i, f in enumerate(found)]
+
+
+def title(stage: Mapping[str, Any]) -> str:
+    """What a stage is called in text and charts: its name, or the direction of its LLC."""
+    return stage["name"] if stage["name"] != UNNAMED else f"LLC {stage['llc']}"
 
 
 def loss_directions(edges: np.ndarray, signals: Signals) -> list[Direction | None]:

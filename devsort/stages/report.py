@@ -133,14 +133,15 @@ def table(value: Mapping[str, Any]) -> str:
         low, high = s["rate_ci95"]
         llc = f"{s['llc']:8}{s['llc_from']:8.4g} {s['llc_to']:8.4g}  {s['loss'] or '–':8}"
         lines.append(
-            f"{s['name']:20} {s['from']:10.5g} {s['to']:10.5g}  {llc}"
+            f"{naming.title(s):20} {s['from']:10.5g} {s['to']:10.5g}  {llc}"
             f"{s['rate']:12.1f}  {low:.1f} to {high:.1f}"
         )
     lines += [_boundary_line(b) for b in value["boundaries"]]
     for e in value["events"]:
         far = e["boundary_distance_log10"]
         distance = "no boundary" if far is None else f"{far:.2f} decades from the nearest boundary"
-        stage = f"in stage {e['stage_index'] + 1} ({e['stage']})"
+        title = naming.title(value["stages"][e["stage_index"]])
+        stage = f"in stage {e['stage_index'] + 1} ({title})"
         lines.append(f"{e['event']} at step {e['step']:.5g}: {stage}, {distance}")
     return "\n".join([*lines, *(f"note: {n}" for n in value.get("notes", []))])
 

@@ -102,5 +102,5 @@ def test_the_text_tells_jump_and_sensitivity(found):
 def test_large_steps_do_not_run_together():
     t = plant("peak", 2, noise=Noise(outliers=0)).trajectory
     value = find_stages(dataclasses.replace(t, step=1.234567e9 * t.step), CONFIG)
-    first = table(value).splitlines()[1].split()
-    assert [float(v) for v in first[1:3]] == [value["stages"][0]["from"], value["stages"][0]["to"]]
+    first = table(value).splitlines()[1].removeprefix("LLC rising").split()
+    assert [float(v) for v in first[:2]] == [value["stages"][0]["from"], value["stages"][0]["to"]]
