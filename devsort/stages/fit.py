@@ -124,7 +124,7 @@ def fit_with(
     least = len(x) * np.array([_noise.finest(v) for v in y]) ** 2 / np.median(noise.s, 1) ** 2
     evidence = Evidence(len(x), noise.reported, least)
     z = noise.whiten(y)
-    candidates = _joints.candidates(x, noise, config, spikes)
+    candidates = _joints.candidates(x, y, noise, config, spikes)
     target = target_of(candidates, z, evidence)
     sets = tried(target)
     chosen = min(sets, key=target.score)

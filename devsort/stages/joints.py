@@ -76,18 +76,22 @@ def raw_base(x: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x], 1)
 
 
-def candidates(x: np.ndarray, noise: Noise, config: StagesConfig, spikes: bool = False) -> Joints:
-    """Hinges on a fine grid, jumps in the gaps that the grid meets, a spike at each point.
+def candidates(
+    x: np.ndarray, y: np.ndarray, noise: Noise, config: StagesConfig, spikes: bool = False
+) -> Joints:
+    """Hinges on a fine grid, a jump in each of its cells, a spike at each point.
+
+    The jump of a cell lies in the middle of the gap over which the values leap most.
 
     Args:
         x: (n,) positions in decades.
+        y: (S, n) values.
         noise: Of the values.
         config: Penalties, and the least number of points between joints.
         spikes: Whether points may be outliers.
     """
     grid = np.linspace(x[0], x[-1], GRID)
-    gaps = np.unique(np.searchsorted(x, grid[1:-1]))
-    position = np.concatenate([grid, (x[gaps] + x[gaps - 1]) / 2])
+    position = np.concatenate([grid, _jumps(x, y / noise.s, grid)])
     jump = np.arange(len(position)) >= GRID
     rank = np.searchsorted(x, position)
     inside = (rank > config.min_points) & (rank < len(x) - config.min_points)
@@ -108,6 +112,15 @@ def candidates(x: np.ndarray, noise: Noise, config: StagesConfig, spikes: bool =
         columns=columns,
         products=np.swapaxes(columns, 1, 2) @ columns * (1 + RIDGE * np.eye(raw.shape[1])),
     )
+
+
+def _jumps(x: np.ndarray, y: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Middles of gaps between points, one in each cell of the grid that has any."""
+    middle, leap = (x[1:] + x[:-1]) / 2, np.abs(np.diff(y)).max(0)
+    cell = np.searchsorted(grid, middle)
+    order = np.lexsort((leap, cell))  # by cell, the largest leap last
+    last = np.append(np.diff(cell[order]) > 0, True)
+    return middle[order[last]]
 
 
 def _white(x: np.ndarray, raw: np.ndarray, noise: Noise) -> tuple[np.ndarray, np.ndarray]:

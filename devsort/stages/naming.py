@@ -234,7 +234,8 @@ def name_of(f: Facts) -> str:
 def _told(f: Facts, drawn: Counter) -> dict[str, Any]:
     name, total = name_of(f), max(drawn.total(), 1)
     held = {n: sum(r.holds(f) for r in rules) / len(rules) for n, rules in RULES.items()}
-    nearest = max(RULES, key=lambda n: (n == name, drawn[n], held[n]))
+    right_way = {n: all(r.holds(f) for r in rules if r.fact == "llc") for n, rules in RULES.items()}
+    nearest = max(RULES, key=lambda n: (n == name, drawn[n], held[n], right_way[n]))
     evidence = [
         {"of": nearest, "rule": r.says, "value": getattr(f, r.fact), "holds": bool(r.holds(f))}
         for r in RULES[nearest]

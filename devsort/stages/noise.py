@@ -18,7 +18,7 @@ from devsort.stages.trajectory import Trajectory
 # what noise may be, and log-likelihood units it must earn: plain noise is the likelier one, and
 # noise that swings far and slowly can pass for stages
 LENGTHS = {0.05: 0.0, 0.12: 3.0, 0.25: 6.0}  # ℓ in decades
-NEIGHBOURS = {0.4: 2.0, 0.7: 4.0, 0.9: 6.0, 0.97: 6.0}  # a, whatever the distance
+NEIGHBOURS = {0.4: 2.0, 0.6: 3.0, 0.8: 4.0, 0.9: 6.0, 0.97: 6.0}  # a, whatever the distance
 OTHER_PROFILE = 4.0  # the scatter does not go with the reported errors
 REACH = 40  # a correlation of neighbours may reach over one point in so many
 FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # points from which the scatter may change along the way
@@ -189,9 +189,10 @@ def local_scatter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def levels(y: np.ndarray) -> np.ndarray:
-    """(n,) running median of the size of values y, and a floor: what a relative error goes with."""
-    windows = sliding_window_view(np.pad(np.abs(y), 3, mode="reflect"), 7)
-    size = np.median(windows, -1)
+    """(n,) running mean of the size of values y, and a floor: what a relative error goes with."""
+    half = max(3, len(y) // (2 * LOCAL_WINDOWS))
+    windows = sliding_window_view(np.pad(np.abs(y), half, mode="reflect"), 2 * half + 1)
+    size = windows.mean(-1)
     return size + FLOOR_SHARE * max(float(size.max()), finest(y))
 
 

@@ -23,8 +23,8 @@ def problem(signals=1, length=0.1, config=FREE, spikes=False, y=None):
     correlation = Correlation(decades=length)
     s = np.stack([S] * signals)
     noise = Noise("even", s, np.zeros(signals, bool), correlation, correlation.between(X))
-    joints = candidates(X, noise, config, spikes)
     y = np.random.default_rng(4).standard_normal((signals, 25)) if y is None else y
+    joints = candidates(X, y, noise, config, spikes)
     evidence = Evidence(25, noise.reported, np.full(signals, 1e-9))
     return search.target_of(joints, noise.whiten(y), evidence), noise, y
 
@@ -147,3 +147,22 @@ def test_penalties_hold_at_40_points_and_grow_as_the_largest_of_many_chances():
     assert costs(20, CONFIG) == few
     grown = [2 * np.log(np.log(200) / np.log(40)), 2 * np.log(5), 2 * np.log(5)]
     assert np.subtract(many, few) == pytest.approx(grown)
+
+
+def test_the_jump_of_a_cell_is_where_the_values_leap_most():
+    x = np.linspace(0, 1, 2001)  # five points in a cell
+    y = np.where(np.arange(2001) > 1002, 50.0, 0.0) + 0.1 * np.sin(np.arange(2001))
+    correlation = Correlation()
+    a = correlation.between(x)
+    noise = Noise("even", np.ones((1, 2001)), np.array([False]), correlation, a)
+    joints = candidates(x, y[None], noise, CONFIG)
+    jumps = joints.position[joints.jump]
+    assert 380 < len(jumps) < 400 and (np.diff(jumps) > 0).all()
+    assert np.abs(jumps - (x[1002] + x[1003]) / 2).min() == 0
+
+
+def test_with_few_points_every_gap_may_hold_a_jump():
+    target, *_ = problem()
+    gaps = (X[1:] + X[:-1]) / 2
+    inside = gaps[3:-3]  # four points on each side
+    assert target.joints.position[target.joints.jump] == pytest.approx(inside)
