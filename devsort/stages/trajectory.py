@@ -148,21 +148,11 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
     def signal(name: str) -> tuple[np.ndarray, np.ndarray]:
         if name == "loss":
             value = np.log10(llc.checkpoint_loss.values.astype(float))
-            return value, np.full(len(value), rough_noise(value))
+            return value, np.full(len(value), np.nan)  # of its neighbours
         one = llc.sel(restriction=name)
         return one.llc.values.astype(float), _positive(one.se.values.astype(float), one.llc.values)
 
     return np.stack([np.stack(signal(name), -1) for name in also]) if also else None
-
-
-def rough_noise(value: np.ndarray) -> float:
-    """Standard deviation of the noise of a signal, from its second differences.
-
-    1.4826 · MAD / sqrt(6).
-    """
-    second = np.diff(value[np.isfinite(value)], 2)
-    spread = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6) if len(second) else 0.0
-    return max(spread, 1e-6 * float(np.nanmax(np.abs(value)) or 1.0))
 
 
 def _rows(path: Path) -> list[dict[str, float]]:

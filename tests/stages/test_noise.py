@@ -83,3 +83,9 @@ def test_the_errors_at_the_ends_are_drawn_towards_their_neighbours():
     expected = np.exp((np.log(1) + 3 * np.log(4)) / 4)
     assert noise.smoothed_errors(se)[[0, -1]] == pytest.approx(expected)
     assert noise.smoothed_errors(np.full(3, 2.0)) == pytest.approx(2.0)
+
+
+def test_typical_scatter_is_the_standard_deviation_of_white_noise_on_a_line():
+    x = np.arange(20_000.0)
+    y = 3 * x + 5 * np.random.default_rng(0).standard_normal(len(x))
+    assert noise.typical_scatter(y) == pytest.approx(5, rel=0.03)
