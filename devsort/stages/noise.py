@@ -23,6 +23,8 @@ OTHER_PROFILE = 4.0  # the scatter does not go with the reported errors
 REACH = 40  # a correlation of neighbours may reach over one point in so many
 FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # points from which the scatter may change along the way
 FLOOR_SHARE = 0.1  # of the largest value: scatter near zero, beside a proportional one
+CLOSEST = 1 - 1e-9  # correlation of steps so near that their logarithms are the same
+LEAST = 1e-12  # nats
 FINEST = 1e-6  # of the range of the values: no scatter is taken to be smaller
 
 
@@ -41,7 +43,7 @@ class Correlation:
     def between(self, x: np.ndarray) -> np.ndarray:
         """(n − 1,) a_i."""
         if self.decades:
-            return np.exp(-np.diff(x) / self.decades)
+            return np.minimum(np.exp(-np.diff(x) / self.decades), CLOSEST)
         return np.full(len(x) - 1, self.neighbours)
 
     def __str__(self) -> str:
@@ -204,4 +206,4 @@ def typical_scatter(y: np.ndarray) -> float:
 
 def finest(y: np.ndarray) -> float:
     """The least scatter that is believed of values y."""
-    return max(FINEST * float(np.ptp(y)), 1e-9 * float(np.abs(y).max()), 1e-300)
+    return max(FINEST * float(np.ptp(y)), 1e-9 * float(np.abs(y).max()), LEAST)

@@ -260,6 +260,6 @@ def _check_steps(step: np.ndarray, path: Path) -> None:
             f"{path}: step {bad[0]:g} has no logarithm to place it at",
             "start at step 1, all steps finite",
         )
-    twice = step[1:][np.diff(step) == 0]
+    twice = step[1:][np.diff(np.log10(step)) == 0]
     if len(twice):
         raise UserError(f"{path}: step {twice[0]:g} is there twice", "keep one row a step")

@@ -259,3 +259,21 @@ def test_a_trajectory_without_errors_takes_them_from_its_neighbours():
     found, told = (detect(one, CONFIG) for one in (unknown, t))
     assert len(found.boundaries) == 1 and found.fit.level == 0.0
     assert found.boundaries[0].x == pytest.approx(told.boundaries[0].x, abs=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("points", [3, 8, 30])
+def test_values_at_the_edge_of_numbers_give_finite_figures(points):
+    step, rng = np.arange(1.0, points + 1), np.random.default_rng(0)
+    apart = np.where(step > points // 2, 1e12, -1e12)
+    cases = [
+        (step, np.zeros(points), np.ones(points)),
+        (step, 1e-300 * rng.standard_normal(points), np.full(points, np.nan)),
+        (step, np.r_[1e12, np.zeros(points - 1)], np.ones(points)),
+        (step, apart, 10 ** rng.uniform(-12, 12, points)),
+        (1e15 + 1280 * step, rng.standard_normal(points), np.ones(points)),
+    ]
+    for case in cases:
+        result = detect(Trajectory(*case), StagesConfig(bootstrap=10))
+        told = [v for s in result.segments for v in (s.rate, *s.rate_ci, *s.start, *s.end)]
+        assert np.isfinite(told).all() and np.isfinite(result.fit.scatter).all()
