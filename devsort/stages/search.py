@@ -12,7 +12,6 @@ from devsort.stages.joints import Joints, allowed, most_joints
 
 PATIENCE = 4  # joints in a row that may cost more than they earn before the search ends
 SWEEPS = 2  # times that each joint is placed anew while the others stay
-TINY = 1e-300
 DEPENDENT = 1e-7  # of its squared length that a column must have beside those chosen
 
 
@@ -79,7 +78,7 @@ def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
     free = norm - (along * solved).sum(1)
     left = target.products[:, index] - (own @ solved)[:, 0]
     dependent = free <= DEPENDENT * norm
-    fall = np.where(dependent, 0.0, left**2 / np.maximum(free, TINY))
+    fall = np.where(dependent, 0.0, left**2 / np.where(dependent, 1.0, free))
     before = target.total - (own @ solver @ np.swapaxes(own, 1, 2))[:, 0, 0]
     after = target.evidence(np.maximum(before - fall.T, 0.0)) + joints.cost[index]
     after[dependent.any(0)] = np.inf

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from devsort.stages.fit import Fit
-from devsort.stages.search import DEPENDENT, SWEEPS, TINY
+from devsort.stages.search import DEPENDENT, SWEEPS
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ def _placed(many: Resamples, chosen: np.ndarray, k: int) -> np.ndarray:
     norm = joints.norm[:, None, index]
     open_ = norm - (along * solved).sum(2)
     left = many.products[:, :, index] - (own @ solved)[:, :, 0]
-    fall = np.where(open_ > DEPENDENT * norm, left**2 / np.maximum(open_, TINY), 0.0)
+    dependent = open_ <= DEPENDENT * norm
+    fall = np.where(dependent, 0.0, left**2 / np.where(dependent, 1.0, open_))
     before = many.total - (own @ solver @ np.swapaxes(own, 2, 3))[..., 0, 0]
     after = evidence(np.moveaxis(np.maximum(before[..., None] - fall, 0.0), 0, -1))
     return index[np.argmin(np.where(free, after, np.inf), 1)]
