@@ -13,7 +13,7 @@ from scipy.signal import find_peaks
 from devsort.rng import stream
 from devsort.stages import Trajectory
 from devsort.stages.config import StagesConfig
-from devsort.stages.piecewise import smoothed_errors
+from devsort.stages.noise import smoothed_errors
 from devsort.stages.segments import INTERVAL, Boundary
 
 GRID = 300  # positions at which the derivative is judged

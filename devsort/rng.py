@@ -4,9 +4,12 @@ A stream is named by (seed, purpose, indices), never by what was drawn before.
 """
 
 import zlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # torch takes seconds, and numpy's streams do without
+    import torch
 
 # where the 64-bit words of a CPU generator's state hold those of its Mersenne Twister
 MT_START, MT_WORDS = 3, 624
@@ -18,8 +21,8 @@ def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
 
 
 def torch_stream(
-    seed: int, purpose: str, *index: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+    seed: int, purpose: str, *index: int, device: "torch.device | str" = "cpu"
+) -> "torch.Generator":
     """The torch generator of one named stream; the global generator is never touched.
 
     On the CPU all 624 words of its Mersenne Twister are set. Seeding alone keeps 32 bits: of n
@@ -35,12 +38,14 @@ def torch_stream(
 
 
 def short_torch_stream(
-    seed: int, purpose: str, *index: int, device: torch.device | str = "cpu"
-) -> torch.Generator:
+    seed: int, purpose: str, *index: int, device: "torch.device | str" = "cpu"
+) -> "torch.Generator":
     """As `torch_stream`, but told apart by 32 bits alone.
 
     For streams that are few, as those of initial weights.
     """
+    import torch
+
     state = int(_sequence(seed, purpose, index).generate_state(1, np.uint64)[0])
     return torch.Generator(device).manual_seed(state >> 1)
 

@@ -6,11 +6,12 @@ Loss, LLC and split score over log step, and the stages of each run as ribbons.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from devsort.charts import ribbon, style
+from devsort.charts.axes import over_loss, over_steps, over_values
 from devsort.charts.stage_chart import FLAG, Story, flag_handle
 
 ROW = 0.36  # inches of a ribbon: two lines of a name
@@ -24,9 +25,8 @@ def figure(stories: Mapping[str, Story]) -> Figure:
     strips = ROW * len(stories) + 0.1
     fig = Figure(figsize=(style.WIDTH, 4.6 + strips), layout="constrained")
     axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
-    axes[-1].set_xscale("log")
     ends = [s.stages["stages"] for s in stories.values()]
-    axes[-1].set_xlim(min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
+    over_steps(axes[-1], "log", min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
     _ribbons(axes[0], stories)
     for i, (name, story) in enumerate(stories.items()):
         look = {
@@ -37,9 +37,10 @@ def figure(stories: Mapping[str, Story]) -> Figure:
         _curves(axes[1:], story, look)
     for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
         ax.set_ylabel(label)
-    axes[1].set_yscale("log")
-    axes[1].yaxis.set_minor_locator(NullLocator())
-    axes[2].set_ylim(bottom=min(0.0, *(1.1 * float(s.llc.value.min()) for s in stories.values())))
+    if losses := [s.loss.value for s in stories.values() if s.loss]:
+        over_loss(axes[1], np.concatenate(losses))
+    llcs = [s.llc for s in stories.values()]
+    over_values(axes[2], [c.value for c in llcs], [c.ci95 for c in llcs])
     _legend(axes[2])
     axes[3].set_ylim(-0.04, 1.04)
     axes[3].set_xlabel("training step")

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from devsort.charts import style
+from devsort.stages.naming import title
 
 # by direction of the LLC; light in print
 TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}
@@ -23,12 +25,25 @@ MOST_LINES = 4  # of names
 
 
 def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
-    """Tints the stages, and draws each boundary as a line with a bar for its 95 % interval."""
+    """Tints the stages, and draws each boundary as a line with a bar for its 95 % interval.
+
+    The line of a weak boundary is dashed.
+    """
     for stage in stages["stages"]:
         ax.axvspan(stage["from"], stage["to"], color=TINT[stage["llc"]], lw=0, zorder=0)
     for boundary in stages["boundaries"]:
         ax.axvspan(*boundary["ci95"], color=BOUNDARY, alpha=0.18, lw=0, zorder=0.5)
-        ax.axvline(boundary["step"], color=BOUNDARY, lw=0.7, zorder=0.6)
+        ax.axvline(boundary["step"], lw=0.7, zorder=0.6, **_look(boundary))
+
+
+def weak_handle() -> Line2D:
+    """What stands for a weak boundary in a legend."""
+    return Line2D([], [], lw=0.7, **_look({"strength": "weak"}))
+
+
+def _look(boundary: Mapping[str, Any]) -> dict[str, Any]:
+    weak = boundary.get("strength") == "weak"
+    return {"color": BOUNDARY, "ls": (0, (4, 3)) if weak else "-"}
 
 
 def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
@@ -41,10 +56,10 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
         ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
     for number, stage in enumerate(stages["stages"], 1):
         look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center", "weight": "bold"}
-        ax.text(_middle(stage), 0.55, str(number), fontsize=7, **look)
+        ax.text(_middle(ax, stage), 0.55, str(number), fontsize=7, **look)
     for boundary in stages["boundaries"]:
         ax.plot(boundary["ci95"], [0.12, 0.12], color=BOUNDARY, lw=1.2, solid_capstyle="butt")
-        ax.plot([boundary["step"]] * 2, RIBBON, color=BOUNDARY, lw=1.0)
+        ax.plot([boundary["step"]] * 2, RIBBON, lw=1.0, **_look(boundary))
     _events(ax, stages)
     low = -LINE * (len(stages["events"]) + 0.3)
     high = RIBBON[1] + LINE * (_names(ax, stages["stages"]) + 0.3)
@@ -59,19 +74,17 @@ def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
         look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center_baseline"}
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
         for words, size in ((title(stage), 6.5), (title(stage).replace(" ", "\n", 1), 6)):
-            text = ax.text(_middle(stage), y, words, fontsize=size, linespacing=1.0, **look)
+            text = ax.text(_middle(ax, stage), y, words, fontsize=size, linespacing=1.0, **look)
             if text.get_window_extent().width <= high - low:
                 break
             text.remove()
 
 
-def title(stage: Mapping[str, Any]) -> str:
-    """The stage's name, or the direction of its LLC where no name is earned."""
-    return stage["name"] if stage["name"] != "unnamed" else f"LLC {stage['llc']}"
-
-
-def _middle(stage: Mapping[str, Any]) -> float:
-    return float(np.sqrt(stage["from"] * stage["to"]))
+def _middle(ax: Axes, stage: Mapping[str, Any]) -> float:
+    """The step halfway on the axis between the ends of a stage."""
+    scale = ax.xaxis.get_transform()
+    ends = scale.transform(np.array([stage["from"], stage["to"]]))
+    return float(scale.inverted().transform(ends.mean()))
 
 
 def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
@@ -83,7 +96,7 @@ def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
     ends = [-np.inf] * MOST_LINES
     used = 1
     for stage in stages:
-        colour, middle = EDGE[stage["llc"]], _middle(stage)
+        colour, middle = EDGE[stage["llc"]], _middle(ax, stage)
         text = ax.text(middle, 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour)
         _keep_inside(ax, text)
         box = text.get_window_extent()
@@ -114,7 +127,8 @@ def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
         ax.plot([event["step"]] * 2, [y, 0.0], color=colour, lw=0.7)
         ax.plot(ci, [y, y], color=colour, lw=1.4, solid_capstyle="butt")
         ax.plot(event["step"], y, "D", ms=3.2, color=colour, mew=0)
-        left = np.log10(ci[0] / low) > LABEL_SHARE * np.log10(high / low)
+        start, at, end = ax.xaxis.get_transform().transform(np.array([low, ci[0], high]))
+        left = at - start > LABEL_SHARE * (end - start)
         text = f"{event_title(event['event'])} (stage {event['stage_index'] + 1})"
         look = {"fontsize": 7, "color": style.INK, "va": "center", "textcoords": "offset points"}
         if left:

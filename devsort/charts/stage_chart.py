@@ -3,8 +3,8 @@
 Stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -13,15 +13,16 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullLocator
 
-from devsort.charts import ribbon, style
+from devsort.charts import axes, ribbon, style
 from devsort.stages.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Z95 = 1.96
+MANY = 100  # points from which markers are small
+LINE = style.PALETTE[1]  # of the fit
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
 NARROW = 14  # characters of a label that a low panel holds
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
@@ -29,12 +30,13 @@ HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps, with 95 % intervals (n, 2) and flags where there are any."""
+    """Values over steps, with 95 % intervals (n, 2), flags and scatter of the shape, if known."""
 
     step: np.ndarray
     value: np.ndarray
     ci95: np.ndarray | None = None
     flagged: np.ndarray | None = None
+    scatter: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Story:
         heads: LLC of each head, or of another part of the weights, by its label.
         scores: Head-mode scores by name.
         signals: Other measures by name, each with a panel of its own.
+        scale: Of the steps.
     """
 
     stages: Mapping[str, Any]
@@ -56,6 +59,7 @@ class Story:
     heads: dict[str, Curve] = field(default_factory=dict)
     scores: dict[str, Curve] = field(default_factory=dict)
     signals: dict[str, Curve] = field(default_factory=dict)
+    scale: axes.Scale = "log"
 
 
 def from_datasets(
@@ -76,15 +80,31 @@ def from_datasets(
         str(n): positive(Curve(step, heads.scores.sel(score=n).values)) for n in heads.score.values
     }
     loss = loss or positive(Curve(llc.checkpoint.values.astype(float), llc.checkpoint_loss.values))
-    return Story(stages, llc_curve(llc, "full"), loss, per_head, scores)
+    whole = _with_scatter(llc_curve(llc, "full"), stages)
+    return Story(stages, whole, loss, per_head, scores)
 
 
-def of_trajectory(trajectory: Trajectory, stages: Mapping[str, Any]) -> Story:
-    """What is known of a trajectory from anywhere; its intervals are ± 1.96 standard errors."""
+def of_trajectory(
+    trajectory: Trajectory, stages: Mapping[str, Any], scale: axes.Scale = "log"
+) -> Story:
+    """What is known of a trajectory from anywhere.
+
+    Its band is ± 1.96 reported standard errors, its whiskers ± 1.96 times the scatter of the shape.
+    """
     t = trajectory
     loss = positive(Curve(t.step, t.loss)) if t.loss is not None and (t.loss > 0).any() else None
-    ends = np.stack([t.llc - Z95 * t.se, t.llc + Z95 * t.se], 1)
-    return Story(stages, Curve(t.step, t.llc, ends, t.flagged), loss)
+    known = np.isfinite(t.se).all()
+    ends = np.stack([t.llc - Z95 * t.se, t.llc + Z95 * t.se], 1) if known else None
+    llc = Curve(t.step, t.llc, ends, t.flagged)
+    return Story(stages, _with_scatter(llc, stages), loss, scale=scale)
+
+
+def _with_scatter(curve: Curve, stages: Mapping[str, Any]) -> Curve:
+    """The curve with the scatter of its points about the line, by step, where it was inferred."""
+    told = stages.get("noise", {}).get("scatter_at", [])
+    known = dict(map(tuple, told))
+    scatter = np.array([known.get(float(step), np.nan) for step in curve.step])
+    return replace(curve, scatter=scatter if np.isfinite(scatter).any() else None)
 
 
 def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
@@ -113,8 +133,7 @@ def figure(story: Story) -> Figure:
     fig = Figure(figsize=(style.WIDTH, sum(heights)), layout="constrained")
     fig.get_layout_engine().set(hspace=0.02, h_pad=0.03)
     column = fig.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    column[-1].set_xscale("log")
-    column[-1].set_xlim(story.stages["stages"][0]["from"], story.stages["stages"][-1]["to"])
+    axes.over_steps(column[-1], story.scale, *_window(story))
     column[-1].set_xlabel("training step")
     for name, ax in zip(panels[1:], column[1:], strict=True):
         ribbon.shade(ax, story.stages)
@@ -126,25 +145,45 @@ def figure(story: Story) -> Figure:
     return fig
 
 
+def _window(story: Story) -> tuple[float, float]:
+    """First and last step of the stages and of the LLC."""
+    stages, step = story.stages["stages"], story.llc.step
+    return min(stages[0]["from"], step[0]), max(stages[-1]["to"], step[-1])
+
+
 def _loss(ax: Axes, story: Story) -> None:
     ax.plot(story.loss.step, story.loss.value, color=style.FULL, lw=1.1)
-    ax.set_yscale("log")
-    ax.yaxis.set_minor_locator(NullLocator())
+    axes.over_loss(ax, story.loss.value)
     ax.set_ylabel("loss (nats)")
 
 
 def _llc(ax: Axes, story: Story) -> None:
-    _band(ax, story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
+    lines = [_line(story.stages["line"])] if story.stages.get("line") else []
+    curve = (story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
+    _curves(ax, [curve], [value for _, value in lines])
+    for line in lines:
+        ax.plot(*line, color=LINE, lw=1.0, zorder=2.5, label="fitted line")
     handles, labels = ax.get_legend_handles_labels()
     if story.llc.flagged is not None and story.llc.flagged.any():
         handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
+    if any(b.get("strength") == "weak" for b in story.stages["boundaries"]):
+        handles, labels = [*handles, ribbon.weak_handle()], [*labels, "weak boundary"]
     ax.legend(handles, labels, loc="best", ncols=2)
     ax.set_ylabel("LLC (nats)")
 
 
+def _line(corners: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values of the fitted line, straight over log step whatever the axis is."""
+    step, value = np.array(corners).T
+    share = np.linspace(0, len(step) - 1, 100 * (len(step) - 1) + 1)
+    corner = np.arange(len(step))
+    return 10 ** np.interp(share, corner, np.log10(step)), np.interp(share, corner, value)
+
+
 def _heads(ax: Axes, story: Story) -> None:
-    for i, (label, curve) in enumerate(story.heads.items()):
-        _band(ax, curve, style.head_colour(i), label, "os^Dv<>p"[i % 8])
+    heads = enumerate(story.heads.items())
+    marks = "os^Dv<>p"
+    _curves(ax, [(c, style.head_colour(i), label, marks[i % 8]) for i, (label, c) in heads])
     ax.legend(loc="best", ncols=min(len(story.heads), 4))
     heads = all(label.startswith("head ") for label in story.heads)
     ax.set_ylabel("head LLC (nats)" if heads else "LLC of parts (nats)")
@@ -169,17 +208,40 @@ def _signal(name: str, ax: Axes, story: Story) -> None:
 PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 
 
+def _curves(
+    ax: Axes, curves: Sequence[tuple[Curve, str, str, str]], lines: Sequence[np.ndarray] = ()
+) -> None:
+    """Curves with colour, label and marker, in limits that hold them and the values of lines."""
+    for curve, colour, label, marker in curves:
+        _band(ax, curve, colour, label, marker)
+    whiskers = [
+        c.value + side * Z95 * c.scatter
+        for c, *_ in curves
+        if c.scatter is not None
+        for side in (-1, 1)
+    ]
+    bands = [c.ci95 for c, *_ in curves if c.ci95 is not None]
+    axes.over_values(ax, [*(c.value for c, *_ in curves), *lines, *whiskers], bands)
+
+
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
-    """A curve with its 95 % band; flagged points are open circles in red with a cross."""
-    ax.plot(
-        curve.step, curve.value, marker=marker, ms=2.4, lw=1.0, color=colour, mew=0, label=label
-    )
+    """A curve with its 95 % band; flagged points have a cross in red.
+
+    Of many points some have whiskers alone, and no line joins them.
+    """
+    many = len(curve.step) > MANY
+    look = {"ms": 1.4, "lw": 0.0} if many else {"ms": 2.4, "lw": 1.0}
+    ax.plot(curve.step, curve.value, marker=marker, color=colour, mew=0, label=label, **look)
     if curve.ci95 is not None:
-        ax.fill_between(curve.step, *curve.ci95.T, color=colour, alpha=0.25, lw=0)
+        ax.fill_between(curve.step, *curve.ci95.T, color=colour, alpha=0.2, lw=0)
+    if curve.scatter is not None:
+        some = slice(None, None, 1 + len(curve.step) // MANY)
+        whisker = Z95 * curve.scatter[some]
+        bars = {"ecolor": colour, "elinewidth": 0.6, "alpha": 0.8}
+        ax.errorbar(curve.step[some], curve.value[some], whisker, fmt="none", **bars)
     if curve.flagged is not None and curve.flagged.any():
         at = curve.flagged
         ax.plot(curve.step[at], curve.value[at], **FLAG)
-    ax.set_ylim(bottom=min(0.0, float(np.nanmin(curve.value)) * 1.1))
 
 
 FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.FLAG}

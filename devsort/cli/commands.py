@@ -17,6 +17,13 @@ RunArg = Annotated[
 ]
 
 
+class AxisOfSteps(StrEnum):
+    """How steps are spread over a chart."""
+
+    log = "log"
+    linear = "linear"
+
+
 class Sampler(StrEnum):
     """Whose SGLD runs the chains."""
 
@@ -144,6 +151,9 @@ def stages(
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")
     ] = Path("stages"),
+    axis: Annotated[
+        AxisOfSteps, typer.Option(help="axis of steps in the chart of --trajectory")
+    ] = AxisOfSteps.log,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
     as_json: JsonOpt = False,
     force: ForceOpt = False,
@@ -157,7 +167,7 @@ def stages(
     if (run is None) == (trajectory is None):
         raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
     if trajectory is not None:
-        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns))
+        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns), axis.value)
     else:
         from devsort.sorting.run import open_run
         from devsort.sorting.stages import run_stages
@@ -267,7 +277,7 @@ def explore(
 
 
 def _stages_of_csv(
-    path: Path, out: Path, overrides: tuple[str, ...], columns: tuple[str, ...]
+    path: Path, out: Path, overrides: tuple[str, ...], columns: tuple[str, ...], scale: str
 ) -> dict[str, Any]:
     """Stages of a table from anywhere, with their chart."""
     from devsort.charts.stage_chart import figure, of_trajectory
@@ -281,7 +291,7 @@ def _stages_of_csv(
     value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
     refuse_foreign(out, "stages.json")
     write_json(out / "stages.json", value)
-    files = save_figure(figure(of_trajectory(trajectory, value)), out, "stages")
+    files = save_figure(figure(of_trajectory(trajectory, value, scale)), out, "stages")
     return {**value, "files": [str(p) for p in (out / "stages.json", *files)]}
 
 

@@ -13,7 +13,7 @@ from devsort.stages.config import StagesConfig
 from devsort.stages.detector import detect
 from devsort.stages.report import as_json
 from devsort.stages.summary import summary
-from devsort.stages.trajectory import Trajectory, from_llc, rough_noise
+from devsort.stages.trajectory import Trajectory, from_llc
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -131,7 +131,7 @@ def _with_signals(trajectory: Trajectory, signals: Mapping[str, Series]) -> Traj
 def _signal(
     name: str, steps: Sequence[float], values: Sequence[float], trajectory: Trajectory
 ) -> np.ndarray:
-    """(n, 2) values at the checkpoints with their noise."""
+    """(n, 2) values at the checkpoints; their errors are not known, so NaN."""
     step, value = _floats(steps), _floats(values)
     if step.shape != value.shape or step.ndim != 1:
         what = f"signal {name!r} has {step.size} steps and {value.size} values"
@@ -144,7 +144,7 @@ def _signal(
         what = f"signal {name!r} does not reach from step {low:.0f} to {high:.0f}"
         raise UserError(what, "give it over all of the trajectory")
     at = np.interp(trajectory.x, x, value)
-    return np.stack([at, np.full(len(at), rough_noise(at))], -1)
+    return np.stack([at, np.full(len(at), np.nan)], -1)
 
 
 def _event(name: str, at: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""SGLD over many lanes at once, for any loss; it keeps draws and evidence of their quality.
+"""Langevin chains over many lanes at once, for any loss, with evidence of their quality.
+
+The samplers are in `methods`: BAOAB (underdamped Langevin) and devinterp's SGLD,
 
     w ← w − (ε/2) (nβ ∇L_batch(w) + γ (w − w*) + ρ w) + sqrt(ε) N(0, I)
 
@@ -16,12 +18,16 @@ does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al
 2308.12108 (LLC).
 """
 
-from devsort.sampling.api import sample
-from devsort.sampling.chains import run_chains
-from devsort.sampling.config import SamplerConfig
-from devsort.sampling.modules import ModuleLoss, module_loss
-from devsort.sampling.objective import LossObjective, Objective, minibatches
-from devsort.sampling.trace import Trace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from devsort.sampling.api import sample
+    from devsort.sampling.chains import run_chains
+    from devsort.sampling.config import SamplerConfig
+    from devsort.sampling.modules import ModuleLoss, module_loss
+    from devsort.sampling.objective import LossObjective, Objective, minibatches
+    from devsort.sampling.trace import Trace
 
 __all__ = [
     "LossObjective",
@@ -34,3 +40,19 @@ __all__ = [
     "run_chains",
     "sample",
 ]
+_HOMES = {
+    "ModuleLoss": "modules",
+    "SamplerConfig": "config",
+    "Trace": "trace",
+    "module_loss": "modules",
+    "run_chains": "chains",
+    "sample": "api",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a public name when it is first used: settings are read without torch."""
+    if name in __all__:
+        home = _HOMES.get(name, "objective")
+        return getattr(import_module(f"devsort.sampling.{home}"), name)
+    raise AttributeError(f"module 'devsort.sampling' has no attribute {name!r}")

@@ -42,11 +42,9 @@ def _found(run: Run) -> dict[str, Any]:
     llc, heads = run.read(LLC), run.read(HEADS)
     trajectory = from_llc(llc, str(run.llc), run.config.stages.signals)
     result = detect(trajectory, run.config.stages)
-    return {
-        **as_json(result, scores(heads, run.config.heads), stored_events(heads)),
-        "summary": summary(llc),
-        "notes": list(trajectory.notes),
-    }
+    found = as_json(result, scores(heads, run.config.heads), stored_events(heads))
+    notes = [*trajectory.notes, *found["notes"]]
+    return {**found, "summary": summary(llc), "notes": notes}
 
 
 def scores(heads: "xr.Dataset", config: HeadsConfig | None = None) -> Scores:

@@ -14,7 +14,7 @@ class StagesConfig(Section):
     bootstrap: PositiveInt = Field(200, description="resamples behind the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
     widen: Positive = Field(
-        1.5, description="factor on the bootstrap intervals of boundaries; set by simulation"
+        1.7, description="factor on the bootstrap intervals of boundaries; set by simulation"
     )
     penalty: Positive = Field(
         11.0, description="log-likelihood units a joint must earn; set by simulation"

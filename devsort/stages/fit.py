@@ -1,10 +1,20 @@
-"""A fit of a trajectory: a continuous piecewise-linear curve with jumps, under correlated noise."""
+"""A fit of a trajectory: a broken line with jumps, its noise, and the points left out of it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-from devsort.stages import hinges
+from devsort.stages import joints as _joints
+from devsort.stages import noise as _noise
+from devsort.stages.config import StagesConfig
+from devsort.stages.evidence import Evidence
+from devsort.stages.joints import Joints
+from devsort.stages.noise import Correlation, Noise
+from devsort.stages.search import Target, target_of, tried
+from devsort.stages.trajectory import Trajectory
+
+CONTENDERS = 2  # descriptions of the noise under which outliers are looked for
 
 
 @dataclass(frozen=True)
@@ -13,54 +23,152 @@ class Fit:
 
     Attributes:
         x: (n,) positions of the points that were used, in decades.
-        s: (S, n) standard errors used, smoothed.
         y: (S, n) values.
-        z: (S, n) whitened values.
-        candidates: The joints that could be chosen.
-        chosen: Indices of the joints, in order of position.
-        length: ℓ in decades.
-        scale: φ, factor on the standard errors.
-        score: The objective with its penalties; the least is best.
+        z: (S, n) white values.
+        target: The white values as the search sees them, with the candidates.
+        sets: Sets of joints that were tried.
+        chosen: The best of them: indices of the joints, in order of position.
+        scale: (S,) φ, factor on the profile of the scatter.
+        score: −2 log p plus the cost of the joints; the least is best.
+        level: Standard error that is common to all checkpoints, in nats.
         used: (N,) which points of the trajectory were used; the others are outliers.
     """
 
     x: np.ndarray
-    s: np.ndarray
     y: np.ndarray
     z: np.ndarray
-    candidates: hinges.Dictionary
+    target: Target
+    sets: list[list[int]]
     chosen: list[int]
-    length: float
-    scale: float
+    scale: np.ndarray
     score: float
+    level: float
     used: np.ndarray
+
+    @property
+    def joints(self) -> Joints:
+        """The candidates."""
+        return self.target.joints
+
+    @property
+    def noise(self) -> Noise:
+        """How the values scatter."""
+        return self.joints.noise
 
     @property
     def position(self) -> np.ndarray:
         """(k,) ψ in decades."""
-        return self.candidates.position[self.chosen]
+        return self.joints.position[self.chosen]
 
     @property
     def jump(self) -> np.ndarray:
         """(k,) true for a jump."""
-        return self.candidates.jump[self.chosen]
+        return self.joints.jump[self.chosen]
+
+    @property
+    def scatter(self) -> np.ndarray:
+        """(S, n) standard deviation of the points about the curve, in nats."""
+        return self.scale[:, None] * self.noise.s
+
+
+def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
+    """Chooses joints and noise.
+
+    Points that are better explained as outliers than by joints are left out.
+    """
+    every = np.ones(len(trajectory), bool)
+    plain = fits(trajectory, every, config)
+    spiked = min(
+        (fit_with(trajectory, every, config, one.noise, True) for one in plain[:CONTENDERS]),
+        key=lambda one: one.score,
+    )
+    if spiked.score >= plain[0].score or not (off := outliers(spiked)).any():
+        return plain[0]
+    return fits(trajectory, ~off, config)[0]
+
+
+def fits(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> list[Fit]:
+    """Fits under several descriptions of the noise, the best first.
+
+    All correlations are tried with the first profile of the scatter, the other profiles with the
+    best correlation, and all correlations with the best profile.
+    """
+    part = trajectory.select(used)
+    x, known = part.x, list(_noise.profiles(part))
+
+    def under(profile: tuple, tried: Iterable[Correlation]) -> list[Fit]:
+        made = [Noise(*profile[:3], c, c.between(x), profile[3]) for c in tried]
+        found = [fit_with(trajectory, used, config, noise) for noise in made]
+        return sorted(found, key=lambda one: one.score)
+
+    first = under(known[0], _noise.correlations(x))
+    agreed = [first[0].noise.correlation]
+    others = {profile[0]: (profile, under(profile, agreed)[0]) for profile in known[1:]}
+    name = min(others, key=lambda name: others[name][1].score)
+    if others[name][1].score >= first[0].score:
+        return first
+    second = under(others[name][0], _noise.correlations(x))
+    return sorted([*first, *second], key=lambda one: one.score)
+
+
+def fit_with(
+    trajectory: Trajectory,
+    used: np.ndarray,
+    config: StagesConfig,
+    noise: Noise,
+    spikes: bool = False,
+) -> Fit:
+    """The best joints under one description of the noise."""
+    part = trajectory.select(used)
+    x, (y, _) = part.x, part.signals()
+    least = len(x) * np.array([_noise.finest(v) for v in y]) ** 2 / np.median(noise.s, 1) ** 2
+    evidence = Evidence(len(x), noise.reported, least)
+    z = noise.whiten(y)
+    candidates = _joints.candidates(x, y, noise, config, spikes)
+    target = target_of(candidates, z, evidence)
+    sets = tried(target)
+    chosen = min(sets, key=target.score)
+    score = target.score(chosen) + noise.log_determinant + noise.cost
+    parameters = 2 + 2 * len(chosen)
+    scale = evidence.scale(target.chi2(chosen), parameters)
+    level = common_error(part.se, scale[0] * noise.s[0])
+    return Fit(x, y, z, target, sets, chosen, scale, score, level, used)
+
+
+def common_error(se: np.ndarray, scatter: np.ndarray) -> float:
+    """What of reported standard errors (n,) is no scatter (n,), in nats; 0 if they are unknown."""
+    if not np.isfinite(se).all():
+        return 0.0
+    return float(np.sqrt(max(np.median(se**2 - scatter**2), 0.0)))
+
+
+def outliers(model: Fit) -> np.ndarray:
+    """(n,) points that the fit takes out as spikes."""
+    j = model.joints
+    return np.isin(np.arange(len(model.x)), j.rank[[i for i in model.chosen if j.spike[i]]])
 
 
 def curve(model: Fit) -> np.ndarray:
     """(S, n) fitted values at the points."""
-    raw = design(model.x, model.position, model.jump)
-    return coefficients(model, model.z, model.chosen) @ raw.T
+    own = coefficients(model, model.z[None], model.position[None])[0]
+    return own @ design(model.x, model.position, model.jump).T
 
 
 def design(x: np.ndarray, position: np.ndarray, jump: np.ndarray) -> np.ndarray:
-    """(n, 2+k) columns 1, x, φ_1, …"""
-    return np.concatenate([hinges.raw_base(x), hinges.raw_columns(x, position, jump)], 1)
+    """(…, n, 2+k) columns 1, x, φ_1, … at x (…, n), for ψ (…, k)."""
+    off = x[..., None] - position[..., None, :]
+    raw = np.where(jump, off > 0, np.maximum(off, 0.0))
+    return np.concatenate([np.stack([np.ones_like(x), x], -1), raw], -1)
 
 
-def coefficients(model: Fit, z: np.ndarray, chosen: list[int]) -> np.ndarray:
-    """(S, 2+k) least-squares coefficients of whitened values z (S, n)."""
-    d = model.candidates
-    white = np.concatenate([d.base, d.columns[:, :, chosen]], 2)
-    return np.stack(
-        [np.linalg.lstsq(w, one, rcond=None)[0] for w, one in zip(white, z, strict=True)]
-    )
+def coefficients(model: Fit, z: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """(B, S, 2+k) least-squares coefficients of white values z (B, S, n) with ψ (B, k)."""
+    count, n = len(z), len(model.x)
+    raw = design(np.broadcast_to(model.x, (count, n)), position, model.jump)  # (B, n, p)
+    flat = np.moveaxis(raw, 1, 0).reshape(n, -1)
+    found = []
+    for one, s in zip(np.moveaxis(z, 1, 0), model.noise.s, strict=True):
+        white = np.moveaxis(_noise.whiten(flat, s, model.noise.a).reshape(n, count, -1), 0, 1)
+        q, r = np.linalg.qr(white)
+        found.append(np.linalg.solve(r, np.swapaxes(q, 1, 2) @ one[..., None])[..., 0])
+    return np.stack(found, 1)

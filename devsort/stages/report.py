@@ -8,7 +8,12 @@ import numpy as np
 from devsort.stages import link, naming
 from devsort.stages.config import StagesConfig
 from devsort.stages.detector import Result, detect
+from devsort.stages.fit import Fit, coefficients, design
+from devsort.stages.noise import chain_departures
+from devsort.stages.segments import INSIDE, Boundary, Segment
 from devsort.stages.trajectory import Trajectory
+
+CONTRAST = 2.0  # factor between reported errors and scatter that is told
 
 
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
@@ -16,64 +21,137 @@ def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> d
 
     With notes on what was repaired.
     """
-    return {**as_json(detect(trajectory, config)), "notes": list(trajectory.notes)}
+    found = as_json(detect(trajectory, config))
+    return {**found, "notes": [*trajectory.notes, *found["notes"]]}
 
 
 def as_json(
     result: Result, scores: naming.Scores | None = None, events: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The stable JSON object of docs/stages.md: boundaries, stages, events."""
+    """The stable JSON object of docs/stages.md: boundaries, stages, events, noise, notes."""
     t = result.trajectory
-    shares = naming.loss_shares(result.segments, t.x, t.loss)
-    directions = naming.loss_directions(result.segments, t.x, t.loss)
-    names = naming.names(result.segments, shares, scores)
-    low, high = ([_step(x), _step(x)] for x in (t.x[0], t.x[-1]))
-    boundaries = [
-        {"step": _step(b.x), "ci95": [_step(b.low), _step(b.high)]} for b in result.boundaries
+    signals = naming.Signals(t.x, t.loss, scores)
+    told = naming.named(result.segments, signals)
+    edges = np.array([t.x[0], *(b.x for b in result.boundaries), t.x[-1]])
+    directions = naming.loss_directions(edges, signals)
+    boundaries = [_boundary(b) for b in result.boundaries]
+    low, high = ([_step(x), _step(x)] for x in edges[[0, -1]])
+    cuts = [low, *(b["ci95"] for b in boundaries), high]
+    stages = [
+        {**name, **_stage(s, t), "loss": loss, "from_ci95": start, "to_ci95": end}
+        for s, name, loss, start, end in zip(
+            result.segments, told, directions, cuts[:-1], cuts[1:], strict=True
+        )
     ]
-    cuts = [boundary["ci95"] for boundary in boundaries]
+    names = [stage["name"] for stage in stages]
+    noise = noise_of(result.fit, t)
     return {
         "boundaries": boundaries,
-        "stages": [
-            {
-                "name": name, "from": _step(s.low), "to": _step(s.high),
-                "llc": s.direction, "loss": loss,
-                "from_ci95": start, "to_ci95": end, "flagged": _flagged(t, s.low, s.high),
-                "rate": s.rate, "rate_ci95": list(s.rate_ci),
-                "llc_from": s.start[0], "llc_from_ci95": list(s.start[1:]),
-                "llc_to": s.end[0], "llc_to_ci95": list(s.end[1:]),
-            }
-            for s, name, loss, start, end in zip(
-                result.segments, names, directions, [low, *cuts], [*cuts, high], strict=True
-            )
-        ],
-        "events": link.linked(events or [], np.array([b.x for b in result.boundaries]), names),
+        "stages": stages,
+        "events": link.linked(events or [], edges[1:-1], names),
+        "noise": noise,
+        "line": line(result.fit),
+        "notes": noise_notes(noise),
+    }
+
+
+def _boundary(b: Boundary) -> dict[str, Any]:
+    return {
+        "step": _step(b.x), "ci95": [_step(b.low), _step(b.high)], "jump": b.jump,
+        "present": b.present, "vanishes_at_penalty": b.vanishes_at,
+        "strength": "strong" if b.strong else "weak",
     }  # fmt: skip
 
 
+def _stage(s: Segment, t: Trajectory) -> dict[str, Any]:
+    inside = (t.x >= s.low) & (t.x <= s.high)
+    flagged = 0 if t.flagged is None else int(t.flagged[inside].sum())
+    return {
+        "from": _step(s.low), "to": _step(s.high), "llc": s.direction, "flagged": flagged,
+        "rate": s.rate, "rate_ci95": list(s.rate_ci),
+        "llc_from": s.start[0], "llc_from_ci95": list(s.start[1:]),
+        "llc_to": s.end[0], "llc_to_ci95": list(s.end[1:]),
+        "llc_median": float(np.median(t.llc[inside])) if inside.any() else None,
+    }  # fmt: skip
+
+
+def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
+    """What was inferred of the noise.
+
+    Returns:
+        scatter, the typical standard deviation of the points about the line, in nats; reported,
+        the median reported standard error, or None; common, the standard error of the level that
+        all checkpoints share; profile; correlation; chains, whether they were told; outliers, the
+        steps that were left out; scatter_at, [step, nats] of each other point.
+    """
+    known = np.isfinite(t.se).all()
+    return {
+        "scatter": float(np.median(model.scatter[0])),
+        "reported": float(np.median(t.se)) if known else None,
+        "common": model.level,
+        "profile": model.noise.profile,
+        "correlation": str(model.noise.correlation),
+        "chains": chain_departures(t) is not None,
+        "outliers": t.step[~model.used].tolist(),
+        "scatter_at": np.stack([t.step[model.used], model.scatter[0]], 1).tolist(),
+    }
+
+
+def noise_notes(noise: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of the errors, one sentence each."""
+    scatter, reported = noise["scatter"], noise["reported"]
+    if reported is None:
+        return [f"no errors are reported; the points scatter by {scatter:.3g} nats about the line"]
+    if scatter * CONTRAST < reported:
+        return [
+            f"reported errors ({reported:.3g} nats) are taken for the level, which all checkpoints "
+            f"share; the shape is known to {scatter:.3g} nats, the scatter of neighbours"
+        ]
+    if scatter > CONTRAST * reported:
+        return [
+            f"the points scatter by {scatter:.3g} nats about the line, more than the reported "
+            f"errors ({reported:.3g} nats) say"
+        ]
+    return []
+
+
+def line(model: Fit) -> list[list[float]]:
+    """Corners [step, nats] of the fitted line; two at a jump."""
+    at = np.sort(np.concatenate([model.x[[0, -1]], model.position, model.position[model.jump]]))
+    again = np.append(at[1:] == at[:-1], False)
+    x = np.where(again, at - INSIDE, np.where(np.append(False, again[:-1]), at + INSIDE, at))
+    own = coefficients(model, model.z[None], model.position[None])[0, 0]
+    values = design(x, model.position, model.jump) @ own
+    return [[_step(a), float(v)] for a, v in zip(x, values, strict=True)]
+
+
 def table(value: Mapping[str, Any]) -> str:
-    """The stages as text, one line each, and the events below."""
-    lines = [f"{'stage':22}{'from':>9}{'to':>9}  {'LLC':8}{'loss':8}{'nats/decade':>12}  95 %"]
+    """The stages as text, one line each, and the boundaries and events below."""
+    heads = f"{'stage':20} {'from':>10} {'to':>10}  {'LLC':8}{'from':>8} {'to':>8}  {'loss':8}"
+    lines = [f"{heads}{'nats/decade':>12}  95 %"]
     for s in value["stages"]:
         low, high = s["rate_ci95"]
-        head = f"{s['name']:22}{s['from']:9.5g}{s['to']:9.5g}  {s['llc']:8}{s['loss'] or '–':8}"
-        flagged = f"  [{s['flagged']} flagged]" if s["flagged"] else ""
-        lines.append(f"{head}{s['rate']:12.1f}  {low:.1f} to {high:.1f}{flagged}")
-    lines += [
-        f"boundary at step {b['step']:.5g} (95 %: {b['ci95'][0]:.5g} to {b['ci95'][1]:.5g})"
-        for b in value["boundaries"]
-    ]
+        llc = f"{s['llc']:8}{s['llc_from']:8.4g} {s['llc_to']:8.4g}  {s['loss'] or '–':8}"
+        lines.append(
+            f"{naming.title(s):20} {s['from']:10.5g} {s['to']:10.5g}  {llc}"
+            f"{s['rate']:12.1f}  {low:.1f} to {high:.1f}"
+            + (f"  [{s['flagged']} flagged]" if s["flagged"] else "")
+        )
+    lines += [_boundary_line(b) for b in value["boundaries"]]
     for e in value["events"]:
         far = e["boundary_distance_log10"]
         distance = "no boundary" if far is None else f"{far:.2f} decades from the nearest boundary"
-        stage = f"in stage {e['stage_index'] + 1} ({e['stage']})"
+        title = naming.title(value["stages"][e["stage_index"]])
+        stage = f"in stage {e['stage_index'] + 1} ({title})"
         lines.append(f"{e['event']} at step {e['step']:.5g}: {stage}, {distance}")
     return "\n".join([*lines, *(f"note: {n}" for n in value.get("notes", []))])
 
 
-def _flagged(t: Trajectory, low: float, high: float) -> int:
-    """How many estimates of a stage carry a flag."""
-    return 0 if t.flagged is None else int(t.flagged[(t.x >= low) & (t.x <= high)].sum())
+def _boundary_line(b: Mapping[str, Any]) -> str:
+    leap = "" if b["jump"] is None else f", the LLC jumps by {b['jump']:+.4g} nats"
+    sure = f"in {b['present']:.0%} of resamples, up to a penalty of {b['vanishes_at_penalty']:.3g}"
+    interval = f"95 %: {b['ci95'][0]:.5g} to {b['ci95'][1]:.5g}"
+    return f"boundary at step {b['step']:.5g} ({interval}{leap}; {b['strength']}: {sure})"
 
 
 def _step(x: float) -> float:

@@ -14,9 +14,11 @@ import numpy as np
 from devsort.rng import stream
 from devsort.stages.trajectory import Trajectory
 
+# one or two dips of 1 to 2 % of the level in a long rise, five times the scatter
+SMALL = ("small dip", "small dips")
 SHAPES = ("ramp", "peak", "dip", "plateau", "step", "slowdown", "development", "collapse")
 FLAT_SHAPES = ("noise", "drift", "rise")  # no boundary
-FLOOR = 2.0  # nats: standard error of an LLC near zero
+FLOOR = 2.0  # nats
 CHAINS = 4
 # least departure of a planted joint from the chord of its segments, as a share of its value
 STRENGTH = 0.35
@@ -26,7 +28,7 @@ SLOWING = ("slowdown", "collapse")
 
 @dataclass(frozen=True)
 class Noise:
-    """How the values scatter about the truth.
+    """How the values scatter about the truth, and what errors are reported.
 
     Attributes:
         relative: Standard error as a share of the LLC.
@@ -34,6 +36,13 @@ class Noise:
         outliers: Share of points that are off by 5 to 10 standard errors.
         missing: Share of checkpoints that are missing.
         se_spread: Relative error of the reported standard errors.
+        floor: Standard error of an LLC near zero, in nats.
+        offset: Error of the level that all checkpoints share, in standard errors.
+        drift: The same of a slow drift over the window: half a line, half a smooth rise.
+        factor: Reported errors over true ones.
+        smooth: Neighbours averaged, as in a smoothed curve.
+        chains: How many are told; 0 for none.
+        linear: Whether checkpoints are spread evenly over steps, not over log step.
     """
 
     relative: float = 0.03
@@ -41,6 +50,13 @@ class Noise:
     outliers: float = 0.01
     missing: float = 0.05
     se_spread: float = 0.3
+    floor: float = FLOOR
+    offset: float = 0.0
+    drift: float = 0.0
+    factor: float = 1.0
+    smooth: int = 1
+    chains: int = CHAINS
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,21 +80,21 @@ def plant(
     """Draws one trajectory of a shape.
 
     Args:
-        shape: One of SHAPES or FLAT_SHAPES.
+        shape: One of SHAPES, SMALL or FLAT_SHAPES.
         seed: Names the random stream, with the shape.
         points: Checkpoints before some go missing.
         noise: See `Noise`.
         last: Last training step.
     """
     rng = stream(seed, f"planted {shape}")
-    step = _schedule(rng, points, last, noise.missing)
-    x = np.log10(step)
-    truth, boundaries = (_smooth if shape in FLAT_SHAPES else _segments)(shape, x, rng)
+    step = _schedule(rng, points, last, noise)
+    draw = _smooth if shape in FLAT_SHAPES else _small if shape in SMALL else _segments
+    truth, boundaries = draw(shape, np.log10(step), rng)
     return Planted(_observe(step, truth, noise, rng), boundaries, truth)
 
 
-def _schedule(rng: np.random.Generator, points: int, last: float, missing: float) -> np.ndarray:
-    """Steps spread evenly over log step, some missing.
+def _schedule(rng: np.random.Generator, points: int, last: float, noise: Noise) -> np.ndarray:
+    """Steps spread evenly over log step, or over steps; some missing.
 
     They are rounded as checkpoints are, so sparse at the start.
     """
@@ -86,7 +102,9 @@ def _schedule(rng: np.random.Generator, points: int, last: float, missing: float
     # whole numbers ran out at the start: more points later, as a schedule does
     if len(step) < points:
         step = np.unique(np.round(np.geomspace(1, last, 2 * points - len(step))))
-    keep = rng.random(len(step)) >= missing
+    if noise.linear:
+        step = np.round(np.linspace(last / points, last, points))
+    keep = rng.random(len(step)) >= noise.missing
     keep[[0, -1]] = True
     return step[keep]
 
@@ -130,6 +148,22 @@ def _segments(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.n
             levels[-1] = levels[-2] + rng.uniform(0.0, 1 / 3) * rate * (edges[-1] - edges[-2])
         if strengths(edges, np.array(levels)).min() >= STRENGTH and min(levels) > 0:
             return np.interp(x, edges, levels), joints
+
+
+def _small(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A rise over the whole window with dips of 1 to 2 % of the level in its last decade."""
+    level, count = _log_uniform(rng, 60, 300), 2 * (1 + (shape == "small dips"))
+    width = rng.uniform(0.1, 0.15, count)
+    gaps = rng.dirichlet(np.full(count, 4.0)) * (0.85 - width.sum())
+    joints = x[-1] - 0.9 + np.cumsum(gaps + width)
+    edges = np.array([x[0], *joints, x[-1]])
+    depth = rng.uniform(0.01, 0.02, count // 2)
+    values = [level * rng.uniform(0.4, 0.7)]
+    for i in range(len(joints)):
+        change = -depth[i // 2] if i % 2 else rng.uniform(0.03, 0.06)
+        values.append(level if i == 0 else values[-1] + level * change)
+    values.append(values[-1] + level * rng.uniform(0.02, 0.05))
+    return np.interp(x, edges, values), joints
 
 
 def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
@@ -192,15 +226,35 @@ def _observe(
     step: np.ndarray, truth: np.ndarray, noise: Noise, rng: np.random.Generator
 ) -> Trajectory:
     n, x = len(step), np.log10(step)
-    se = (noise.relative * np.abs(truth) + FLOOR) * rng.uniform(0.7, 1.4, n)
-    # (n, C)
-    eta = np.stack([_correlated(x, noise.correlation_length, rng) for _ in range(CHAINS)], 1)
-    chains = truth[:, None] + np.sqrt(CHAINS) * se[:, None] * eta
-    llc = chains.mean(1)
+    se = (noise.relative * np.abs(truth) + noise.floor) * rng.uniform(0.7, 1.4, n)
+    count = noise.chains or CHAINS
+    eta = np.stack([_scatter(x, noise, rng) for _ in range(count)], 1)  # (n, C)
+    chains = truth[:, None] + np.sqrt(count) * se[:, None] * eta
+    common = np.median(se) * np.sqrt(count) * _common(x, noise, count, rng)
     off = rng.random(n) < noise.outliers
     shift = np.where(off, rng.choice([-1, 1], n) * rng.uniform(5, 10, n) * se, 0.0)
-    reported = se * np.exp(noise.se_spread * rng.standard_normal(n))
-    return Trajectory(step, llc + shift, reported, chains=chains + shift[:, None])
+    true = np.hypot(se, np.median(se) * np.hypot(noise.offset, noise.drift))
+    reported = noise.factor * true * np.exp(noise.se_spread * rng.standard_normal(n))
+    chains = chains + common + shift[:, None]
+    return Trajectory(step, chains.mean(1), reported, chains=chains if noise.chains else None)
+
+
+def _scatter(x: np.ndarray, noise: Noise, rng: np.random.Generator) -> np.ndarray:
+    """(n,) scatter of one chain; neighbours averaged keep its size."""
+    longer = noise.smooth - 1
+    if not longer:
+        return _correlated(x, noise.correlation_length, rng)
+    white = rng.standard_normal(len(x) + longer)
+    return np.convolve(white, np.full(noise.smooth, noise.smooth**-0.5), "valid")
+
+
+def _common(x: np.ndarray, noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, C) errors that the checkpoints of a chain share, of unit size each."""
+    if not (noise.offset or noise.drift):
+        return np.zeros((len(x), count))
+    t = (x - x[0]) / (x[-1] - x[0])
+    slow = np.stack([t - 0.5, 0.5 * np.tanh(2 * t - 1)], 1) @ rng.standard_normal((2, count))
+    return noise.offset * rng.standard_normal(count) + noise.drift * slow
 
 
 def _correlated(x: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:

@@ -18,6 +18,7 @@ from devsort.errors import UserError
 from devsort.stages.columns import chosen_columns, find_columns
 from devsort.stages.trajectory import (
     LARGEST,
+    LARGEST_STEP,
     MAX_BYTES,
     MAX_POINTS,
     MIN_POINTS,
@@ -197,9 +198,10 @@ def _number(cell: Cell, comma: bool, path: Path) -> float:
         raise UserError(
             f"{path} line {line}: {role} is {text[:40]!r}, expected a number", "mend the line"
         ) from None
-    if LARGEST < abs(value) < np.inf:
+    largest = LARGEST_STEP if role == "step" else LARGEST
+    if largest < abs(value) < np.inf:
         raise UserError(
-            f"{path} line {line}: {role} is {value:g}, beyond {LARGEST:g}", "mend the line"
+            f"{path} line {line}: {role} is {value:g}, beyond {largest:g}", "mend the line"
         )
     return value
 
@@ -244,7 +246,7 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
     step, llc = columns["step"], columns["llc"]
     se = columns.get("se", np.full(len(order), np.nan))
     without = int((~known_errors(se, llc)).sum())
-    if without:
+    if 0 < without < len(se):
         notes.append(f"{without} points without a positive se were given one")
     se, flagged = positive_errors(se, llc), columns.get("flag")
     return Trajectory(step, llc, se, columns.get("loss"), flagged=flagged), notes
@@ -254,9 +256,9 @@ def _check_steps(step: np.ndarray, path: Path) -> None:
     bad = step[~(np.isfinite(step) & (step >= 1))]
     if len(bad):
         raise UserError(
-            f"{path}: step {bad[0]:g} has no place on a log axis",
+            f"{path}: step {bad[0]:g} has no logarithm to place it at",
             "start at step 1, all steps finite",
         )
-    twice = step[1:][np.diff(step) == 0]
+    twice = step[1:][np.diff(np.log10(step)) == 0]
     if len(twice):
         raise UserError(f"{path}: step {twice[0]:g} is there twice", "keep one row a step")

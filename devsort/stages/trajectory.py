@@ -1,7 +1,7 @@
 """A trajectory over training: what is segmented, wherever it came from.
 
-Positions are x = log10(step). A trajectory is read from a table of strangers (`tables`) or taken
-from the LLC table of a run.
+Positions are x = log10(step). One is read from a table, see
+`devsort.stages.tables`, or taken from the LLC table of a run.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_POINTS = 3  # a line and one point to judge it by
-MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: the search takes time with the cube of the points
+MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: so many are searched in seconds
 # step, nats; the square of more would overflow in a sum, and that of an se below its inverse as
 # well
 LARGEST = 1e12
+LARGEST_STEP = 1e18  # a step may count tokens
 # of the largest value: a smaller standard error is below the digits that the values are stored with
 ROUNDING = 1e-12
-# standard error assumed for a trajectory that tells none, as a share of its range
-SHARE_WITHOUT_SE = 0.05
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Trajectory:
     Attributes:
         step: (n,) training steps, at least 1, strictly increasing.
         llc: (n,) values in nats.
-        se: (n,) standard errors in nats, positive.
+        se: (n,) standard errors in nats, positive; all NaN if none is known.
         loss: (n,) loss in nats, or None.
         chains: (n, C) value of each chain in nats, or None; NaN marks a chain that failed.
         flagged: (n,) true where a diagnostic of the estimate failed.
@@ -58,6 +57,13 @@ class Trajectory:
     def __len__(self) -> int:
         return len(self.step)
 
+    def signals(self) -> tuple[np.ndarray, np.ndarray]:
+        """(S, n) values and (S, n) standard errors of the LLC and the further signals."""
+        llc = np.stack([self.llc, self.se])[:, None]  # (2, 1, n)
+        others = np.empty((0, len(self), 2)) if self.others is None else self.others
+        values, errors = np.concatenate([llc, np.moveaxis(others, -1, 0)], 1)
+        return values, errors
+
     def select(self, index: np.ndarray) -> "Trajectory":
         """The points of an index or mask."""
         rows = {"loss": self.loss, "chains": self.chains, "flagged": self.flagged}
@@ -74,7 +80,7 @@ class Trajectory:
 
 
 def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = ()) -> Trajectory:
-    """The trajectory of the whole model from an LLC table, such as `open_run(path).read(LLC)`.
+    """The trajectory of the whole model from the table of `devsort.llc.load_llc`.
 
     Args:
         llc: Dataset with `llc`, `se`, `llc_chain`, `flags`, `checkpoint_loss`; see docs/stages.md.
@@ -121,7 +127,7 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
     def signal(name: str) -> tuple[np.ndarray, np.ndarray]:
         if name == "loss":
             value = np.log10(llc.checkpoint_loss.values.astype(float))
-            return value, np.full(len(value), rough_noise(value))
+            return value, np.full(len(value), np.nan)  # of its neighbours
         one = llc.sel(restriction=name)
         return one.llc.values.astype(float), positive_errors(
             one.se.values.astype(float), one.llc.values
@@ -130,28 +136,13 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
     return np.stack([np.stack(signal(name), -1) for name in also]) if also else None
 
 
-def rough_noise(value: np.ndarray) -> float:
-    """Standard deviation of the noise of a signal, from its second differences.
-
-    1.4826 · MAD / sqrt(6).
-    """
-    second = np.diff(value[np.isfinite(value)], 2)
-    spread = 1.4826 * float(np.median(np.abs(second))) / np.sqrt(6) if len(second) else 0.0
-    return max(spread, 1e-6 * float(np.nanmax(np.abs(value)) or 1.0))
-
-
 def positive_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
     """Standard errors, with the median of the known ones where there is none.
 
-    A share of the range, if none is known.
+    All NaN if none is known: the detector takes the scatter from neighbours.
     """
     known = known_errors(se, llc)
-    spare = (
-        np.median(se[known])
-        if known.any()
-        else SHARE_WITHOUT_SE * (np.nanmax(llc) - np.nanmin(llc))
-    )
-    return np.where(known, se, max(float(spare), 1e-12))
+    return np.where(known, se, np.median(se[known]) if known.any() else np.nan)
 
 
 def known_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:

@@ -139,6 +139,9 @@ def test_a_csv_gets_stages_and_a_chart(tmp_path):
     steps = [b["step"] for b in find_stages(read_csv(path))["boundaries"]]
     assert [b["step"] for b in value["boundaries"]] == steps
     assert sorted(p.name for p in out.iterdir()) == ["stages.json", "stages.png", "stages.svg"]
+    drawn = (out / "stages.svg").read_bytes()
+    linear = devsort("stages", "--trajectory", path, "--out", out, "--axis", "linear", *few)
+    assert linear.code == 0 and (out / "stages.svg").read_bytes() != drawn
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
 """A trajectory: taken from an LLC table, with what is missing left out and told."""
 
 import numpy as np
-import pytest
 from folders import told
 from stages.datasets import llc_table
+from stages.test_tables import written
 
-from devsort.stages import from_llc
-from devsort.stages.trajectory import rough_noise
+from devsort.stages import from_llc, read_csv
 
 
 def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
@@ -24,7 +23,18 @@ def test_from_llc_names_a_missing_restriction():
     assert told(from_llc, llc_table(), "x.zarr", ("h7",)) == message
 
 
-def test_rough_noise_is_the_standard_deviation_of_white_noise_on_a_line():
-    x = np.arange(20_000.0)
-    y = 3 * x + 5 * np.random.default_rng(0).standard_normal(len(x))
-    assert rough_noise(y) == pytest.approx(5, rel=0.03)
+def test_a_table_without_errors_invents_none_and_has_no_note_of_it(tmp_path):
+    t = read_csv(written(tmp_path, "step,llc\n1,10\n10,20\n100,30\n"))
+    assert np.isnan(t.se).all() and t.notes == ()
+
+
+def test_steps_may_count_tokens(tmp_path):
+    t = read_csv(written(tmp_path, "step,llc,se\n1e6,10,1\n1e9,20,1\n1e13,30,1\n"))
+    assert t.step.tolist() == [1e6, 1e9, 1e13]
+    path = written(tmp_path, "step,llc,se\n1,10,1\n2,20,1\n1e19,30,1\n")
+    assert told(read_csv, path) == f"{path} line 4: step is 1e+19, beyond 1e+18; mend the line"
+
+
+def test_the_loss_as_a_signal_tells_no_errors():
+    others = from_llc(llc_table(), also=("loss", "h0")).others
+    assert np.isnan(others[0, :, 1]).all() and np.isfinite(others[1]).all()

@@ -170,8 +170,8 @@ def _excesses(points: pd.DataFrame) -> list[float]:
 
 
 def _named(names: str) -> list[str]:
-    """Names of the stages in order, without the unnamed and without repeats in a row."""
-    found = [name for name in names.split(";") if name != "unnamed"]
+    """The paper's names of the stages in order, without others and without repeats in a row."""
+    found = [name for name in names.split(";") if name in STAGES]
     return [name for i, name in enumerate(found) if i == 0 or name != found[i - 1]]
 
 

@@ -1,0 +1,110 @@
+"""A sheet of all networks of a study with their boundaries and names, for the eye.
+
+    python analysis/stage_sheet.py analysis/results/claims-trajectories.csv --group decay
+
+Each panel is one network: its LLC with the fitted line, its boundaries (dashed where weak), the
+number and first letters of each stage's name. Below, one line a network is printed: its stages with
+the probability of their names, and what the rule of the nearest name lacked where none is given.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from devsort.charts import ribbon, style
+from devsort.charts.axes import over_steps, over_values
+from devsort.sorting.config import HeadsConfig
+from devsort.stages import Trajectory, detect
+from devsort.stages.naming import UNNAMED, Scores
+from devsort.stages.report import as_json
+
+SCORES = {
+    "vocabulary_splitting": "split_score",
+    "copy_suppression": "suppression_score",
+    "overlap": "overlap_score",
+}
+COLUMNS = 4
+
+
+def trajectories(points: pd.DataFrame) -> Iterator[tuple[str, Trajectory, Scores]]:
+    """Name, trajectory and scores of each network of a table of sampled checkpoints."""
+    for name, rows in points.groupby("cell", sort=False):
+        rows = rows[np.isfinite(rows.llc) & (rows.step >= 1)].sort_values("step")
+        columns = (rows[c].to_numpy(float) for c in ("step", "llc", "se", "loss"))
+        trajectory = Trajectory(*columns, flagged=rows.flagged.to_numpy(bool))
+        values = {score: rows[column].to_numpy(float) for score, column in SCORES.items()}
+        yield name, trajectory, Scores(trajectory.x, values, HeadsConfig().overlap)
+
+
+def panel(ax: Axes, name: str, t: Trajectory, found: dict[str, Any]) -> None:
+    ribbon.shade(ax, found)
+    ax.errorbar(t.step, t.llc, 1.96 * t.se, fmt=".", ms=3, lw=0.6, color=style.INK)
+    line = np.array(found["line"])
+    ax.plot(*line.T, color=style.PALETTE[1], lw=1.0)
+    over_values(ax, [t.llc, line[:, 1]], [])
+    over_steps(ax, "log", t.step[0], t.step[-1])
+    top = ax.get_ylim()[1]
+    for stage in found["stages"]:
+        letters = "".join(word[0] for word in stage["name"].split()) if named(stage) else "?"
+        middle = np.sqrt(stage["from"] * stage["to"])
+        ax.text(middle, top, letters, ha="center", va="top", fontsize=6)
+    ax.set_title(name)
+
+
+def named(stage: dict[str, Any]) -> bool:
+    return stage["name"] != UNNAMED
+
+
+def told(stage: dict[str, Any]) -> str:
+    """A stage in words: its way, its name with its probability, and what a name lacked."""
+    way = f"{stage['from']:.3g}–{stage['to']:.3g} {stage['llc']}"
+    if named(stage):
+        return f"{way} {stage['name']} ({stage['probability']:.2f})"
+    lacks = [rule["rule"] for rule in stage["evidence"] if not rule["holds"]]
+    return f"{way} unnamed (no {stage['evidence'][0]['of']}: not {' and not '.join(lacks)})"
+
+
+@style.look()
+def sheet(points: pd.DataFrame) -> tuple[Figure, list[str], Counter]:
+    """The figure, a line of text a network, and how often each sequence of names occurs."""
+    cells = list(trajectories(points))
+    rows = -(-len(cells) // COLUMNS)
+    figure = Figure(figsize=(11, 1.5 * rows), layout="constrained")
+    axes = np.atleast_2d(figure.subplots(rows, COLUMNS)).ravel()
+    lines, sequences = [], Counter()
+    for ax, (name, trajectory, scores) in zip(axes, cells, strict=False):
+        found = as_json(detect(trajectory), scores)
+        panel(ax, name, trajectory, found)
+        lines.append(f"{name}: {'; '.join(map(told, found['stages']))}")
+        given = [s["name"] for s in found["stages"] if named(s)]
+        sequences[" → ".join(dict.fromkeys(given)) or "none"] += 1
+    return figure, lines, sequences
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("points", type=Path, help="claims-trajectories.csv of a study")
+    parser.add_argument("--group", help="networks of one group; all if left out")
+    parser.add_argument("--out", type=Path, default=Path("sheets"), help="folder of the figure")
+    options = parser.parse_args()
+    points = pd.read_csv(options.points)
+    if options.group:
+        points = points[points.group == options.group]
+    figure, lines, sequences = sheet(points)
+    print("\n".join(lines))
+    for sequence, count in sequences.most_common():
+        print(f"{count:3} {sequence}")
+    print(*style.save_figure(figure, options.out, f"sheet-{options.group or 'all'}"), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Axes that serve their data: limits that hold all of it, and labels at any range."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+Scale = Literal["log", "linear"]
+MARGIN = 0.06  # of the range, above and below the data
+FLATTENED = 0.5  # of the largest value: data above it are not drawn from zero
+WIDE = 3.0  # ranges of the data: intervals that span more may run out of the panel
+TICKS = 5
+DECADES_ALONE = 3.0  # from which powers of ten are labels enough
+PLAIN = (1e-3, 1e5)  # numbers between are written out
+
+
+def over_steps(ax: Axes, scale: Scale, low: float, high: float) -> None:
+    """An axis of training steps from low to high."""
+    ax.set_xscale(scale)
+    ax.set_xlim(low, high)
+    _label(ax.xaxis, scale, low, high)
+
+
+def over_values(ax: Axes, values: Sequence[np.ndarray], intervals: Sequence[np.ndarray]) -> None:
+    """Limits that hold all values, from zero where that does not flatten them.
+
+    Args:
+        ax: The panel.
+        values: Of all its curves.
+        intervals: Their bands, which are held as well unless they dwarf the values.
+    """
+    low, high = _range(values)
+    flattened = low >= FLATTENED * high
+    wide_low, wide_high = _range([*values, *intervals])
+    if wide_high - wide_low <= WIDE * (high - low):
+        low, high = wide_low, wide_high
+    margin = MARGIN * ((high - low) or abs(high) or 1.0)
+    ax.set_ylim(0.0 if low >= 0 and not flattened else low - margin, high + margin)
+    _label(ax.yaxis, "linear", low, high)
+
+
+def over_loss(ax: Axes, values: np.ndarray) -> None:
+    """An axis of a loss: in logarithms if it falls by a factor of ten or more."""
+    low, high = _range([values])
+    if low <= 0 or high < 10 * low:
+        return over_values(ax, [values], [])
+    ax.set_yscale("log")
+    margin = (high / low) ** MARGIN
+    ax.set_ylim(low / margin, high * margin)
+    return _label(ax.yaxis, "log", low, high)
+
+
+def number(value: float) -> str:
+    """A number as an axis writes it: 500, 20,000, 3·10⁸."""
+    size = abs(value)
+    if value == 0 or PLAIN[0] <= size < PLAIN[1]:
+        return f"{value:,.0f}" if size >= 1e4 else f"{value:g}"
+    power = int(np.floor(np.log10(size) + 1e-9))
+    factor = value / 10.0**power
+    return f"$10^{{{power}}}$" if np.isclose(factor, 1) else f"${factor:g}·10^{{{power}}}$"
+
+
+def _range(values: Sequence[np.ndarray]) -> tuple[float, float]:
+    every = np.concatenate([np.ravel(v) for v in values])
+    every = every[np.isfinite(every)]
+    return (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
+
+
+def _label(axis: Axis, scale: Scale, low: float, high: float) -> None:
+    axis.set_minor_locator(NullLocator())
+    decades = np.log10(high / low) if scale == "log" else 0.0
+    if decades < 1:  # too narrow for powers of ten
+        axis.set_major_locator(MaxNLocator(TICKS))
+    else:
+        subs = (1.0,) if decades >= DECADES_ALONE else (1.0, 2.0, 5.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        if decades >= DECADES_ALONE and axis.axis_name == "x":
+            axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=100))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))

@@ -1,0 +1,141 @@
+"""The search for joints: forward selection, backward elimination, each joint placed anew.
+
+All of it works on inner products (see `joints`): its cost does not grow with the points.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from devsort.stages.evidence import Evidence
+from devsort.stages.joints import Joints, allowed, most_joints
+
+PATIENCE = 4  # joints in a row that may cost more than they earn before the search ends
+SWEEPS = 2  # times that each joint is placed anew while the others stay
+DEPENDENT = 1e-7  # of its squared length that a column must have beside those chosen
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is explained: white values z (S, n), by their inner products.
+
+    Attributes:
+        joints: The candidates.
+        products: (S, M) of the values with each candidate.
+        total: (S,) squared length of the values without base.
+        evidence: What a χ² is worth.
+    """
+
+    joints: Joints
+    products: np.ndarray
+    total: np.ndarray
+    evidence: Evidence
+
+    def chi2(self, chosen: list[int]) -> np.ndarray:
+        """(S,) residual sum of squares beside the chosen joints."""
+        own = self.products[:, None, chosen]  # (S, 1, k)
+        explained = own @ inverse(self.joints, chosen) @ np.swapaxes(own, 1, 2)
+        return np.maximum(self.total - explained[:, 0, 0], 0.0)
+
+    def score(self, chosen: list[int]) -> float:
+        """−2 log p of the values, plus the cost of the joints."""
+        return float(self.evidence(self.chi2(chosen)) + self.joints.cost[chosen].sum())
+
+
+def target_of(joints: Joints, white: np.ndarray, evidence: Evidence) -> Target:
+    """The target of white values (S, n)."""
+    rest = joints.without_base(white[..., None])[..., 0]
+    products = (rest[:, None] @ joints.columns)[:, 0]
+    return Target(joints, products, (rest**2).sum(1), evidence)
+
+
+def inverse(joints: Joints, chosen: list[int]) -> np.ndarray:
+    """(S, k, k) inverse of the inner products of the chosen joints."""
+    return np.linalg.inv(joints.products[:, chosen][:, :, chosen])
+
+
+def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
+    """The candidate that lowers the score most beside the chosen ones.
+
+    It lowers χ² of a signal by (r·c)² / |c|², r and c without their parts along the chosen.
+
+    Args:
+        target: The values.
+        chosen: Joints that stay.
+        index: (m,) candidates that are allowed.
+
+    Returns:
+        Its index; −1 if none is allowed.
+    """
+    if not len(index):
+        return -1
+    joints = target.joints
+    own = target.products[:, None, chosen]  # (S, 1, k)
+    along = joints.products[:, chosen][:, :, index]  # (S, k, m)
+    solver = inverse(joints, chosen)
+    solved = solver @ along
+    norm = joints.norm[:, index]
+    free = norm - (along * solved).sum(1)
+    left = target.products[:, index] - (own @ solved)[:, 0]
+    dependent = free <= DEPENDENT * norm
+    fall = np.where(dependent, 0.0, left**2 / np.where(dependent, 1.0, free))
+    before = target.total - (own @ solver @ np.swapaxes(own, 1, 2))[:, 0, 0]
+    after = target.evidence(np.maximum(before - fall.T, 0.0)) + joints.cost[index]
+    after[dependent.any(0)] = np.inf
+    best = int(np.argmin(after))
+    return int(index[best]) if np.isfinite(after[best]) else -1
+
+
+def worths(target: Target, chosen: list[int]) -> np.ndarray:
+    """(k,) how much −2 log p grows when one joint is left out and the others stay."""
+    solver = inverse(target.joints, chosen)
+    solved = (solver @ target.products[:, chosen, None])[..., 0]
+    lost = solved**2 / np.einsum("skk->sk", solver)
+    chi2 = target.chi2(chosen)
+    return target.evidence(chi2 + lost.T) - target.evidence(chi2)
+
+
+def sweep(target: Target, chosen: list[int]) -> list[int]:
+    """Places each hinge and jump anew in turn while the others stay, until nothing moves."""
+    joints = target.joints
+    for _ in range(SWEEPS):
+        before = list(chosen)
+        for k in np.flatnonzero(~joints.spike[chosen]):
+            rest = chosen[:k] + chosen[k + 1 :]
+            j = best_candidate(target, rest, allowed(joints, rest))
+            chosen = [*chosen[:k], j if j >= 0 else chosen[k], *chosen[k + 1 :]]
+        if chosen == before:
+            break
+    return chosen
+
+
+def tried(target: Target) -> list[list[int]]:
+    """Sets of joints that the search meets, each in order of position: those that grow, then those
+    that shrink.
+    """
+    sets = _forward(target)
+    chosen = sets[-1]
+    while chosen:
+        kept = target.joints.cost[chosen] - worths(target, chosen)
+        weakest = int(np.argmax(kept))
+        chosen = sweep(target, chosen[:weakest] + chosen[weakest + 1 :])
+        sets.append(chosen)
+    return [sorted(one, key=lambda j: target.joints.position[j]) for one in sets]
+
+
+def _forward(target: Target) -> list[list[int]]:
+    """Sets of 0, 1, … joints, each the last with the best candidate added."""
+    joints, sets, scores = target.joints, [[]], [target.score([])]
+    most = most_joints(joints.points)
+    while True:
+        free = allowed(joints, sets[-1])
+        if (~joints.spike[sets[-1]]).sum() >= most:
+            free = free[joints.spike[free]]
+        j = best_candidate(target, sets[-1], free)
+        if j < 0:
+            return sets
+        grown = [*sets[-1], j]
+        sets.append(grown if joints.spike[j] else sweep(target, grown))
+        scores.append(target.score(sets[-1]))
+        if len(sets) > PATIENCE and min(scores[-PATIENCE:]) > min(scores):
+            return sets
