@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from copy import copy
 from functools import partial
 
 from torch import Tensor
@@ -121,8 +120,8 @@ class SortSampler:
 
     def _with(self, config: SamplerConfig) -> "SortSampler":
         """The same with other settings."""
-        other = copy(self)
-        other.config, other._index = config, {}
+        other = object.__new__(SortSampler)  # `copy` would make it from the run, see `__reduce__`
+        other.__dict__ = self.__dict__ | {"config": config, "_index": {}}
         return other
 
     def _pieces(
