@@ -44,6 +44,7 @@ VARIABLES = {  # name → (meaning, unit)
     "init_loss": ("loss L(w*) on the same minibatch", "nats"),
     "heating": ("by how much nβ (L(w) − L(w*)) is too high at some draws, to first order", "nats"),
     "burnin_steps": ("steps before the first draw", "steps"),
+    "momentum": ("share of the momentum that a chain kept over a step", "1"),
     "burnin_loss": ("loss before the first draw", "nats"),
     "burnin_init_loss": ("loss L(w*) on the same minibatches", "nats"),
     "work": ("(w − w*)·G with G the whole gradient", "1"),
