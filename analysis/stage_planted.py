@@ -60,11 +60,11 @@ CASES = {
         for way, factor in (("large", times), ("small", 1 / times))
     },
     "500 checkpoints, evenly over 50,000 steps": Case(Noise(**DENSE), 500, 50_000.0),
-    "the same, neighbours averaged by fives": Case(Noise(**DENSE, smooth=5), 500, 50_000.0),
+    "500 checkpoints, neighbours averaged by fives": Case(Noise(**DENSE, smooth=5), 500, 50_000.0),
     "dips of 1 to 2 %, common errors": Case(
         Noise(**LITTLE, correlation_length=0.0), 500, 50_000.0, SMALL
     ),
-    "the same, neighbours averaged by threes": Case(
+    "dips of 1 to 2 %, neighbours averaged by threes": Case(
         Noise(**LITTLE, smooth=3), 500, 50_000.0, SMALL
     ),
 }
