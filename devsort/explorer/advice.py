@@ -45,7 +45,7 @@ ADVICE = {
         "gap",
     ),
     "unknown": (
-        "R-hat or the standard error cannot be computed: too few draws, or losses that never change",
+        "R-hat or the error cannot be computed: too few draws, or losses that never change",
         "raise num_draws, and look at the chains",
         None,
     ),
