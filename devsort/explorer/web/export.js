@@ -74,8 +74,8 @@ function addWord(lines, node, { 0: word, index }) {
   range.setStart(node, index);
   range.setEnd(node, index + word.length);
   const { x, y, right, height } = range.getBoundingClientRect();
-  const table = node.parentElement.closest(".scroll");
-  if (table && right > table.getBoundingClientRect().right) return;
+  const box = node.parentElement.closest(".scroll");
+  if (box && right > box.getBoundingClientRect().right) return;
   const last = lines.at(-1);
   if (last && last.node === node && last.y === y) last.text += ` ${word}`;
   else if (height) lines.push({ node, x, y, height, text: word });
