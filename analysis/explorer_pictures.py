@@ -1,6 +1,8 @@
 """Pictures of the explorer in Chromium, and how fast it is.
 
-    python analysis/explorer_pictures.py explorer.html docs/figures
+    python analysis/explorer_pictures.py explorer.html pictures
+
+docs/figures has two of them.
 
 Prints the size of the file, what it asked for and complained about, the time until the page has
 drawn and answers, and the frames a second while the slider moves with a section in view.
@@ -45,6 +47,7 @@ FRAME = 12  # position on the slider that is pictured
 
 
 def main(file: Path, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     print(f"{file.stat().st_size / 1e6:.1f} MB")
     with sync_playwright() as driver:
         chromium = shutil.which("chromium")
@@ -74,7 +77,8 @@ def shown(
 
 def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
     """A picture of each section, and its frames a second."""
-    page.evaluate("frame => explorer.setState({ frame })", FRAME)
+    ablated = "explorer.RUNS.map(() => [0])"
+    page.evaluate(f"explorer.setState({{ frame: {FRAME}, ablated: {ablated} }})")
     for name, section in SHOWN.items():
         if section:
             page.locator(f"section[aria-label='{section}']").evaluate("e => e.scrollIntoView()")

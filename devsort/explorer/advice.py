@@ -44,4 +44,9 @@ ADVICE = {
         "lower lr and raise num_burnin_steps",
         "gap",
     ),
+    "unknown": (
+        "R-hat or the error cannot be computed: too few draws, or losses that never change",
+        "raise num_draws, and look at the chains",
+        None,
+    ),
 }  # flag: why, what to do (settings of SamplerConfig), its number in Diagnostics

@@ -8,9 +8,24 @@ function drawing(height) {
   return svg("svg", { height, "font-family": "DejaVu Sans, Verdana, sans-serif" });
 }
 
+const widths = new WeakMap(); // of drawings: to ask the browser in every frame would cost layouts
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) widths.set(target, contentRect.width);
+  setState({});
+});
+
+/** The width of a drawing in pixels, which is followed from now on. */
+function widthOf(area) {
+  if (!widths.has(area)) {
+    widths.set(area, area.getBoundingClientRect().width);
+    sizes.observe(area);
+  }
+  return widths.get(area);
+}
+
 /** Empties a drawing and fits it to its column; its width in pixels. */
 function cleared(area) {
-  const width = Math.max(Math.round(area.getBoundingClientRect().width), 200);
+  const width = Math.max(Math.round(widthOf(area)), 200);
   area.replaceChildren();
   area.setAttribute("viewBox", `0 0 ${width} ${area.getAttribute("height")}`);
   return width;
@@ -20,12 +35,11 @@ function cleared(area) {
 function onSteps(area, render, move) {
   let drawn = "";
   onView(area, () => {
-    const key = [area.getBoundingClientRect().width, state.log, theme()].join();
+    const key = [widthOf(area), state.log, theme()].join();
     if (key !== drawn) render();
     drawn = key;
     move();
   });
-  new ResizeObserver(() => setState({})).observe(area);
 }
 
 /** The panel's curves of one run as a figure; `others` are the same panel of the other runs. */

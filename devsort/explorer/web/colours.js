@@ -5,6 +5,7 @@ BLUES.dark = ["#1f4f7d", "#2f7dbd", "#6db3e2", "#cfe6f7"];
 const REDS = { light: ["#f4a582", "#d6604d", "#b2182b", "#67001f"] };
 REDS.dark = ["#7d2a24", "#c04a35", "#ee8d68", "#fbdcc8"];
 const PAGE = { light: "#ffffff", dark: "#17181a" };
+const INK = { light: "#333333", dark: "#e4e4e0" };
 
 /** light or dark: what the reader chose, or what the system prefers. */
 function theme() {
@@ -17,9 +18,16 @@ function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
 
+const ramps = new Map(); // stops → their 256 colours
+
 /** 256 colours from the first stop to the last. */
 function ramp(stops) {
-  const points = stops.map(rgb);
+  const key = stops.join();
+  if (!ramps.has(key)) ramps.set(key, between256(stops.map(rgb)));
+  return ramps.get(key);
+}
+
+function between256(points) {
   return Array.from({ length: 256 }, (_, i) => {
     const at = (i / 255) * (points.length - 1);
     const low = Math.min(Math.floor(at), points.length - 2);

@@ -48,16 +48,22 @@ function renderTraces(area, run, { shape, values }, restriction) {
 }
 
 function drawChain(chain, x, y) {
-  const line = (points) => points.map(([t, v], i) =>
-    `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join("");
-  const raw = Array.from(chain, (v, t) => [t, v]).filter(([, v]) => Number.isFinite(v));
-  const smooth = raw.slice(SMOOTH - 1).map(([t], i) =>
-    [t, sum(raw.slice(i, i + SMOOTH).map(([, v]) => v)) / SMOOTH]);
+  const line = (values) => values.reduce((text, v, t) => (Number.isFinite(v) ?
+    `${text}${text ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}` : text), "");
   const look = { fill: "none", stroke: "currentColor" };
   return [
-    svg("path", { d: line(raw), ...look, "stroke-opacity": 0.18, "stroke-width": 0.6 }),
-    svg("path", { d: line(smooth), ...look, "stroke-opacity": 0.75 }),
+    svg("path", { d: line(chain), ...look, "stroke-opacity": 0.18, "stroke-width": 0.6 }),
+    svg("path", { d: line(smoothed(chain)), ...look, "stroke-opacity": 0.75 }),
   ];
+}
+
+/** Mean of the last SMOOTH values at each; NaN where there are fewer. */
+function smoothed(chain) {
+  let total = 0;
+  return chain.map((v, t) => {
+    total += v - (t >= SMOOTH ? chain[t - SMOOTH] : 0);
+    return t >= SMOOTH - 1 ? total / SMOOTH : NaN;
+  });
 }
 
 /** Config, checksums and version. */

@@ -31,7 +31,7 @@ function csvCell(value) {
   return `"${text.replaceAll('"', '""')}"`;
 }
 
-/** All drawings of the page where they stand, with headings and captions. */
+/** All drawings and words of the page where they stand. */
 function svgOfView() {
   drawAll();
   const frame = $("main").getBoundingClientRect();
@@ -39,26 +39,52 @@ function svgOfView() {
   const root = svg("svg", { xmlns: SVG, width: frame.width, height: frame.height,
     color: style.color, "font-family": "DejaVu Sans, Verdana, sans-serif" });
   root.append(svg("rect", { width: "100%", height: "100%", fill: style.backgroundColor }));
-  for (const found of $("main").querySelectorAll("h2, h3, figcaption, figure > svg, canvas")) {
-    const box = found.getBoundingClientRect();
-    if (box.width) root.append(placed(found, box.x - frame.x, box.y - frame.y, box));
+  for (const found of $("main").querySelectorAll("svg, canvas")) {
+    const { x, y, width, height } = found.getBoundingClientRect();
+    const box = { x: x - frame.x, y: y - frame.y, width, height };
+    if (width) root.append(placed(found, box));
   }
+  root.append(...linesOf($("main")).map((line) => lettered(line, frame)));
   return new XMLSerializer().serializeToString(root);
 }
 
-function placed(found, x, y, { width, height }) {
-  if (found instanceof SVGElement) {
-    const copy = found.cloneNode(true);
-    const box = Object.entries({ x, y, width, height });
-    for (const [key, value] of box) copy.setAttribute(key, value);
-    return copy;
-  }
+function placed(found, box) {
   if (found instanceof HTMLCanvasElement) {
-    return svg("image", { x, y, width, height, href: found.toDataURL() });
+    return svg("image", { ...box, href: found.toDataURL() });
   }
-  const size = Number.parseFloat(getComputedStyle(found).fontSize);
-  return svg("text", { x, y: y + size * 1.1, "font-size": size, fill: "currentColor" },
-    found.textContent);
+  const copy = found.cloneNode(true);
+  for (const [key, value] of Object.entries(box)) copy.setAttribute(key, value);
+  return copy;
+}
+
+/** The lines of text in view as the browser broke them, without those of drawings and buttons. */
+function linesOf(element) {
+  const lines = [];
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (node.parentElement.closest("svg, button, select, summary, noscript")) continue;
+    for (const word of node.data.matchAll(/\S+/g)) addWord(lines, node, word);
+  }
+  return lines;
+}
+
+function addWord(lines, node, { 0: word, index }) {
+  const range = document.createRange();
+  range.setStart(node, index);
+  range.setEnd(node, index + word.length);
+  const { x, y, right, height } = range.getBoundingClientRect();
+  const box = node.parentElement.closest(".scroll");
+  if (box && right > box.getBoundingClientRect().right) return;
+  const last = lines.at(-1);
+  if (last && last.node === node && last.y === y) last.text += ` ${word}`;
+  else if (height) lines.push({ node, x, y, height, text: word });
+}
+
+function lettered({ node, x, y, height, text }, frame) {
+  const style = getComputedStyle(node.parentElement);
+  return svg("text", { x: x - frame.x, y: y - frame.y + 0.8 * height, fill: style.color,
+    "font-size": style.fontSize, "font-weight": style.fontWeight }, text);
 }
 
 /** Buttons that save the view. */

@@ -5,7 +5,10 @@ function cells(rows, columns, colour, size) {
   const image = new ImageData(columns, rows);
   for (let i = 0; i < rows * columns; i++) {
     const [r, g, b] = colour(i);
-    image.data.set([r, g, b, 255], 4 * i);
+    image.data[4 * i] = r;
+    image.data[4 * i + 1] = g;
+    image.data[4 * i + 2] = b;
+    image.data[4 * i + 3] = 255;
   }
   const small = new OffscreenCanvas(columns, rows);
   small.getContext("2d").putImageData(image, 0, 0);
@@ -25,7 +28,7 @@ function prepared(canvas, width, height) {
   context.clearRect(0, 0, width, height);
   context.imageSmoothingEnabled = false;
   context.font = "10px DejaVu Sans, Verdana, sans-serif";
-  context.fillStyle = getComputedStyle(document.body).color;
+  context.fillStyle = INK[theme()];
   context.strokeStyle = context.fillStyle;
   return context;
 }

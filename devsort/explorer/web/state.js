@@ -49,10 +49,10 @@ function drawAll() {
   for (const view of views.values()) if (view.stale) refresh(view);
 }
 
-/** Has `act` called when the browser has nothing else to do. */
+/** Has `act` called with the milliseconds for which the browser has nothing else to do. */
 function whenIdle(act) {
-  if (window.requestIdleCallback) requestIdleCallback(act);
-  else setTimeout(act, 20); // Safari
+  if (window.requestIdleCallback) requestIdleCallback((idle) => act(idle.timeRemaining()));
+  else setTimeout(() => act(50), 50); // Safari
 }
 
 function refresh(view) {

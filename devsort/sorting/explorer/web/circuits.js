@@ -1,5 +1,7 @@
 // OV and QK of each head from the weights, as devsort/sorting/circuits.py defines them.
 
+const ONE_STEP = 10; // milliseconds that the circuits of a step take
+
 /** {OV: [H](N, N) in logits, QK: [H](N + 1, N) in nats}, row by row; kept with the network. */
 function circuitsOf(run, frame) {
   const network = networkOf(run, frame);
@@ -88,12 +90,11 @@ function joined(rows) {
 }
 
 /** Computes the circuits of all steps while the reader does nothing, so that the slider flows. */
-function warmUp(todo) {
-  const [run, frame] = todo.pop();
-  circuitsOf(run, frame);
-  if (todo.length) whenIdle(() => warmUp(todo));
+function warmUp(todo, idle) {
+  if (idle > ONE_STEP) circuitsOf(...todo.pop());
+  if (todo.length) whenIdle((next) => warmUp(todo, next));
 }
 
 const everyNetwork = RUNS.flatMap((run) => run.frames.map((_, frame) => [run, frame]));
-whenIdle(() => warmUp(everyNetwork));
+whenIdle((idle) => warmUp(everyNetwork, idle));
 forTests.circuitsOf = circuitsOf;

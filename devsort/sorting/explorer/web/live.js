@@ -57,11 +57,10 @@ function ablationSwitches(run) {
 }
 
 /** The right answers, the network's, and what ablation costs, a column for each answer. */
-function answerTable({ whole, cut, ablated }) {
+function answerTable({ whole, cut }) {
   const rows = [["right answer", ...whole.targets], ...answerRows(whole, "")];
   if (cut) {
-    const names = ablated.map((head) => `head ${head}`).join(" and ");
-    rows.push(...answerRows(cut, ` without ${names}`));
+    rows.push(...answerRows(cut, ", ablated"));
     const rise = cut.losses.map((v, i) => (v - whole.losses[i]).toFixed(2));
     rows.push(["rise of loss (nats)", ...rise]);
   }
@@ -79,7 +78,7 @@ function answerTable({ whole, cut, ablated }) {
 function answerRows(found, suffix) {
   return [
     [`network${suffix}`, ...found.answers.map((a) => (a === TASK.numbers ? "SEP" : a))],
-    [`p of the right one (%)${suffix}`, ...found.targets.map(
+    [`p of right (%)${suffix}`, ...found.targets.map(
       (t, i) => (100 * found.probabilities[i][t]).toFixed(1))],
     [`loss (nats)${suffix}`, ...found.losses.map((v) => v.toFixed(3))],
   ];
