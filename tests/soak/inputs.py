@@ -219,13 +219,19 @@ cells = st.one_of(
             '"',
             '"1\n2"',
             "1;2",
+            "1,5",
+            "1,000",
+            "true",
+            "# 3",
         ]
     ),
 )
 headers = st.one_of(
     st.just(["step", "llc", "se", "loss"]),
-    st.lists(st.sampled_from(["step", "llc", "se", "loss", "Step ", "", "other"]), max_size=5),
+    st.just(["_step", "a/llc_mean", "llc_std", "num_chains", "flag"]),
+    st.lists(st.sampled_from(["step", "llc", "se", "std", "Step ", "", "other"]), max_size=5),
 )
+separators = st.sampled_from(",,;\t| ")
 rows = st.lists(st.lists(cells, max_size=5), max_size=8)
 smooth = st.builds(
     lambda n, seed, scale, se: walk(n, seed, scale, se),
@@ -247,8 +253,8 @@ def walk(n: int, seed: int, scale: float, se: float) -> bytes:
     return "\n".join(["step,llc,se,loss", *lines]).encode()
 
 
-tables = st.tuples(headers, rows).map(
-    lambda t: "\n".join(",".join(row) for row in [t[0], *t[1]]).encode("utf-8")
+tables = st.tuples(headers, rows, separators).map(
+    lambda t: "\n".join(t[2].join(row) for row in [t[0], *t[1]]).encode("utf-8")
 )
 trajectories = st.one_of(st.binary(max_size=300), tables, tables, smooth)
 
