@@ -29,7 +29,8 @@ from devsort.storage.weights import load_weights, under_names
 
 NORMS = ("blocks.0.ln1", "ln_final")
 Norm = Literal["auto", "file", "folded", "none"]  # where the layer norms' gains and biases are
-NEAR_CHANCE = 0.75  # share of the way to a uniform guess, from which a loss is near chance
+# shares of a uniform guess's loss: above it a loss is near chance, below it a network sorts
+NEAR_CHANCE, SORTS = 0.75, 0.25
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,12 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
     Args:
         path: See `load_weights`.
         task: Its lists; they decide, where the file does not say whether there is layer norm: the
-            reading with the lower loss is taken.
+            reading with the lower loss is taken, if the network does not sort in both.
         norm: Says it instead.
 
     Raises:
         UserError: The file cannot be read safely, its parameters do not fit together or to L and N,
-            it holds some that are not understood, or it contradicts `norm`.
+            it holds some that are not understood, it contradicts `norm`, or `norm` has to be said.
     """
     path = Path(path)
     params = _without_buffers(under_names(load_weights(path), f"{ATTN}W_Q", path))
@@ -128,14 +129,28 @@ def _normed(
         raise UserError(f"{what}, against --norm {norm}", "leave --norm out, or check the file")
     if written:
         return params, "file", ()
-    readings = {"folded": _with_unit_norms(params), "none": params}
-    if norm != "auto":
-        return readings[norm], norm, ()
+    readings: dict[Norm, Params] = {"folded": _with_unit_norms(params), "none": params}
+    notes: tuple[str, ...] = ()
+    if norm == "auto":
+        norm, notes = _by_the_loss(readings, task, path)
+    return readings[norm], norm, notes
+
+
+def _by_the_loss(
+    readings: Mapping[Norm, Params], task: TaskConfig, path: Path
+) -> tuple[Norm, tuple[str, ...]]:
+    """The reading with the lower loss, and a note that says so.
+
+    Raises:
+        UserError: The network sorts in both, so that the loss does not tell them apart.
+    """
     loss = {name: _loss(reading, task) for name, reading in readings.items()}
-    best = min(loss, key=loss.__getitem__)
     told = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
-    note = f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})"
-    return readings[best], best, (note,)
+    if max(loss.values()) < SORTS * math.log(task.numbers + 1):
+        what = f"{path} holds no layer norms, and sorts with and without them ({told})"
+        raise UserError(what, "say which is meant, with --norm folded or --norm none")
+    best = min(loss, key=loss.__getitem__)
+    return best, (f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})",)
 
 
 def _with_unit_norms(params: Params) -> Params:

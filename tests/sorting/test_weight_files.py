@@ -68,13 +68,33 @@ def test_norms_that_were_folded_into_the_weights_are_found(tmp_path, trained):
     assert note.startswith("the file holds no layer norms: taken as --norm folded, by the loss (")
 
 
-def test_a_network_without_layer_norm_is_found(tmp_path):
+def without_norms(length: float):
+    """A network without layer norm that sorts, the same for any length of what heads add up.
+
+    At length 1 it sorts with a layer norm too: its tokens are orthonormal.
+    """
     model = ModelConfig(layer_norm=False)
-    params = planted.draw_network("split", TASK, model, seed=0, index=0)[0]
+    w = dict(planted.draw_network("split", TASK, model, seed=0, index=0)[0])
+    written, read = ("embed.W_E", f"{ATTN}W_O"), ("unembed.W_U", *(f"{ATTN}W_{m}" for m in "QKV"))
+    return w | {n: w[n] * length for n in written} | {n: w[n] / length for n in read}
+
+
+def test_a_network_without_layer_norm_is_found(tmp_path):
+    params = without_norms(100.0)
+    torch.testing.assert_close(logits(params), logits(without_norms(1.0)), rtol=1e-3, atol=1e-3)
     network = read_network(saved(tmp_path, params), TASK)
     assert network.norm == "none" and not network.shape.layer_norm
     told_of = "the file holds no layer norms: taken as --norm none, by the loss ("
     assert network.notes[0].startswith(told_of)
+
+
+def test_what_sorts_with_and_without_layer_norm_has_to_be_said(tmp_path):
+    path = saved(tmp_path, without_norms(1.0))
+    message = told(read_network, path, TASK)
+    assert message.startswith(f"{path} holds no layer norms, and sorts with and without them (")
+    assert message.endswith(" as none); say which is meant, with --norm folded or --norm none")
+    for norm in ("folded", "none"):
+        assert read_network(path, TASK, norm).norm == norm
 
 
 @pytest.mark.parametrize("norm", ["folded", "none"])

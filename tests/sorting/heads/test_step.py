@@ -145,7 +145,7 @@ def test_other_lengths_and_ranges(tmp_path):
         ModelConfig(d_model=40, d_head=30, layer_norm=False),
     )
     plan = weights_of("split", tmp_path / "w.safetensors", task, model)
-    value = heads.analyse_weights(tmp_path / "w.safetensors", 6, 30)
+    value = heads.analyse_weights(tmp_path / "w.safetensors", 6, 30, norm="none")
     assert value["labels"] == ["vocabulary-splitting"]
     assert [h["needed"] for h in value["heads"]] == [heads.modes.ranges(m) for m in plan.needed]
 
