@@ -29,8 +29,8 @@ from devsort.storage.weights import load_weights, under_names
 
 NORMS = ("blocks.0.ln1", "ln_final")
 Norm = Literal["auto", "file", "folded", "none"]  # where the layer norms' gains and biases are
-# shares of a uniform guess's loss: above it a loss is near chance, below it a network sorts
-NEAR_CHANCE, SORTS = 0.75, 0.25
+# shares of a uniform guess's loss: from which a loss is near chance, by which readings are told
+NEAR_CHANCE, APART = 0.75, 0.25
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
     Args:
         path: See `load_weights`.
         task: Its lists; they decide, where the file does not say whether there is layer norm: the
-            reading with the lower loss is taken, if the network does not sort in both.
+            reading with the lower loss is taken, if it is lower by far.
         norm: Says it instead.
 
     Raises:
@@ -142,13 +142,13 @@ def _by_the_loss(
     """The reading with the lower loss, and a note that says so.
 
     Raises:
-        UserError: The network sorts in both, so that the loss does not tell them apart.
+        UserError: Their losses are too close to tell them apart.
     """
     loss = {name: _loss(reading, task) for name, reading in readings.items()}
     told = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
-    if max(loss.values()) < SORTS * math.log(task.numbers + 1):
-        what = f"{path} holds no layer norms, and sorts with and without them ({told})"
-        raise UserError(what, "say which is meant, with --norm folded or --norm none")
+    if abs(loss["folded"] - loss["none"]) < APART * math.log(task.numbers + 1):
+        what = f"{path} holds no layer norms, and the loss does not say if it has any ({told})"
+        raise UserError(what, "say it, with --norm folded or --norm none")
     best = min(loss, key=loss.__getitem__)
     return best, (f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})",)
 

@@ -88,11 +88,18 @@ def test_a_network_without_layer_norm_is_found(tmp_path):
     assert network.notes[0].startswith(told_of)
 
 
-def test_what_sorts_with_and_without_layer_norm_has_to_be_said(tmp_path):
-    path = saved(tmp_path, without_norms(1.0))
+UNSAID = {"it sorts with and without": 1.0, "it sorts with neither": 0.01}
+
+
+@pytest.mark.parametrize("case", UNSAID)
+def test_what_the_loss_does_not_tell_has_to_be_said(tmp_path, case):
+    params = without_norms(1.0)
+    params["unembed.W_U"] = params["unembed.W_U"] * UNSAID[case]
+    path = saved(tmp_path, params)
     message = told(read_network, path, TASK)
-    assert message.startswith(f"{path} holds no layer norms, and sorts with and without them (")
-    assert message.endswith(" as none); say which is meant, with --norm folded or --norm none")
+    what = "holds no layer norms, and the loss does not say if it has any"
+    assert message.startswith(f"{path} {what} (")
+    assert message.endswith(" nats as none); say it, with --norm folded or --norm none")
     for norm in ("folded", "none"):
         assert read_network(path, TASK, norm).norm == norm
 
