@@ -65,7 +65,9 @@ def network(arguments):
     if arguments.planted:
         return planted.draw_network("suppression", task, ModelConfig(), seed=0, index=0)[0], task
     if arguments.weights:
-        return read_network(arguments.weights, task).params, task
+        read = read_network(arguments.weights, task)
+        print(*read.notes, sep="\n", end="\n" * bool(read.notes))
+        return read.params, task
     run = open_run(arguments.run)
     return load_checkpoint(run, trained_steps(run)[-1]), run.config.task
 

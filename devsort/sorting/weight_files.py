@@ -146,11 +146,12 @@ def _by_the_loss(
     """
     loss = {name: _loss(reading, task) for name, reading in readings.items()}
     told = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
-    if abs(loss["folded"] - loss["none"]) < APART * math.log(task.numbers + 1):
-        what = f"{path} holds no layer norms, and the loss does not say if it has any ({told})"
-        raise UserError(what, "say it, with --norm folded or --norm none")
-    best = min(loss, key=loss.__getitem__)
-    return best, (f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})",)
+    best, other = sorted(loss, key=loss.__getitem__)
+    if loss[other] - loss[best] >= APART * math.log(task.numbers + 1):  # false for ∞ − ∞
+        note = f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})"
+        return best, (note,)
+    what = f"{path} holds no layer norms, and the loss does not say if it has any ({told})"
+    raise UserError(what, "say it, with --norm folded or --norm none")
 
 
 def _with_unit_norms(params: Params) -> Params:
