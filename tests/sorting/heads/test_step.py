@@ -120,7 +120,7 @@ def test_a_weight_file_is_described(kind, suffix, tmp_path):
     params, plan = planted.draw_network(kind, TASK, ModelConfig(), 0, 0)
     path = tmp_path / f"weights.{suffix}"
     buffers = {
-        "blocks.0.attn.mask": torch.ones(21, 21).bool(),
+        "blocks.0.attn.mask": torch.ones(21, 21).tril().bool(),
         "blocks.0.attn.IGNORE": torch.tensor(-1e5),
     }
     save_file(params | buffers, path) if suffix == "safetensors" else torch.save(
