@@ -96,7 +96,11 @@ def test_crowded_names_are_lifted_and_stay_inside(story):
 
 def test_the_overlay_shows_each_run(story):
     figure = compare.figure({"a": story, "b": story})
-    assert [t.get_text() for t in figure.axes[2].get_legend().get_texts()] == ["a", "b", "flagged estimate"]
+    assert [t.get_text() for t in figure.axes[2].get_legend().get_texts()] == [
+        "a",
+        "b",
+        "flagged estimate",
+    ]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["a", "b"]
 
 
