@@ -21,8 +21,8 @@ from devsort.sorting import artifacts, checkpoints
 from devsort.sorting.checkpoints import load_resume_step
 from devsort.sorting.run import open_run
 
-COMMANDS = ("train", "llc", "heads", "stages", "chart", "compare", "status", "config", "validate")
 ON_A_RUN = ("train", "llc", "heads", "stages", "chart", "status", "config")
+COMMANDS = ("init", *ON_A_RUN, "compare", "validate")
 WRITERS = ("train", "llc", "heads", "stages")
 
 
