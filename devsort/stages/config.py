@@ -26,7 +26,7 @@ class StagesConfig(Section):
     rate_factor: float = Field(
         2.0, ge=1, le=100, description="ratio of rates that separates segments of one direction"
     )
-    min_points: int = Field(3, ge=1, le=1000, description="checkpoints in a segment, at least")
+    min_points: int = Field(2, ge=1, le=1000, description="checkpoints in a segment, at least")
     outlier: Positive = Field(
         3.5, description="standard deviations beyond which a checkpoint may be an outlier"
     )

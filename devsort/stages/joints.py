@@ -144,8 +144,8 @@ def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
 
 
 def most_joints(points: int, most: int = MOST) -> int:
-    """How many joints so many points may have: four of them for each, and four more."""
-    return min(most, max(0, (points - 4) // 4))
+    """How many joints so many points may have: three of them for each, and four more."""
+    return min(most, max(0, (points - 4) // 3))
 
 
 def allowed(joints: Joints, chosen: list[int]) -> np.ndarray:
