@@ -2,8 +2,8 @@
 
 Names are those of arXiv 2501.18666, and one of ours. A name is given where all of its rules hold:
 
-- initial learning: stages in a row in which the LLC rises and the loss falls, which together make
-  at least half of the loss's whole range;
+- initial learning: stages in a row in which the LLC rises, or is flat between two in which it
+  does, and the loss falls; together they make at least half of the loss's whole range;
 - head overlapping, after initial learning: the loss is flat, or falls at most a fifth as fast as in
   initial learning, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
 - second rise, after initial learning: the LLC rises, the loss is flat, heads do not overlap;
@@ -62,6 +62,7 @@ class Facts:
         llc: 1, 0 or −1: the LLC rises, is flat, falls.
         loss: Change of the loss, as a share of its range.
         learning: The same over the stages in a row in which the LLC rises and the loss falls.
+        climbing: Whether the LLC rises, or is flat between two stages in which it does.
         learned: Whether initial learning came before.
         slowed: Rate of the loss, as a share of that in initial learning.
         overlap: Mean overlap score.
@@ -72,6 +73,7 @@ class Facts:
     llc: int
     loss: float | None
     learning: float | None
+    climbing: bool = False
     learned: bool = False
     slowed: float | None = None
     overlap: float | None = None
@@ -107,7 +109,7 @@ def _apart(f: Facts) -> bool:
 AFTER = Rule("it comes after initial learning", "learned", lambda f: f.learned)
 RULES = {
     LEARNING: (
-        Rule("the LLC rises", "llc", lambda f: f.llc > 0),
+        Rule("the LLC rises, or pauses while it does", "climbing", lambda f: f.climbing),
         Rule("the loss falls", "loss", lambda f: f.loss is not None and f.loss <= -FLAT_SHARE),
         Rule(
             "with its neighbours of the kind it makes half of the loss's range",
@@ -203,16 +205,23 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
         signals: Loss and scores.
     """
     shares = loss_shares(edges, signals)
-    together = _in_a_row(llc, shares)
+    climbing = _climbing(llc)
+    together = _in_a_row(climbing, shares)
     learning = [i for i, share in enumerate(together) if (share or 0.0) <= -LEARNING_SHARE]
     start = min(learning, default=len(llc))
     slowed = _slowed(edges, shares, learning)
     overlap, gain = _head_facts(edges, signals.scores)
     level = None if signals.scores is None else signals.scores.overlapping
     return [
-        Facts(int(w), shares[i], together[i], i > start, slowed[i], overlap[i], level, gain[i])
-        for i, w in enumerate(llc)
+        Facts(int(w), shares[i], together[i], up, i > start, slowed[i], overlap[i], level, gain[i])
+        for i, (w, up) in enumerate(zip(llc, climbing, strict=True))
     ]
+
+
+def _climbing(llc: np.ndarray) -> list[bool]:
+    """Whether the LLC rises, or is flat between two stages in which it does."""
+    before, after = np.append(0, llc[:-1]), np.append(llc[1:], 0)
+    return ((llc > 0) | ((llc == 0) & (before > 0) & (after > 0))).tolist()
 
 
 def _slowed(
@@ -256,13 +265,13 @@ def _drawn(segments: Sequence[Segment], signals: Signals) -> list[list[str]]:
     return [[name_of(f) for f in facts(way, edge, signals)] for way, edge in pairs]
 
 
-def _in_a_row(llc: np.ndarray, shares: Sequence[float | None]) -> list[float | None]:
-    """Change of the loss over the neighbours in a row where the LLC rises and the loss falls."""
+def _in_a_row(climbing: Sequence[bool], shares: Sequence[float | None]) -> list[float | None]:
+    """Change of the loss over the neighbours in a row where the LLC climbs and the loss falls."""
     learns = [
-        w > 0 and s is not None and s <= -FLAT_SHARE for w, s in zip(llc, shares, strict=True)
+        up and s is not None and s <= -FLAT_SHARE for up, s in zip(climbing, shares, strict=True)
     ]
     out = list(shares)
-    for learning, run in groupby(range(len(llc)), key=learns.__getitem__):
+    for learning, run in groupby(range(len(learns)), key=learns.__getitem__):
         if learning:
             together = list(run)
             for i in together:
