@@ -32,7 +32,7 @@ function headsOf(run) {
 
 /** x W + b of one row x (n), W (n, m). */
 function affine(x, W, bias, columns) {
-  const out = bias ? Float64Array.from(bias) : new Float64Array(columns);
+  const out = new Float64Array(bias || columns);
   for (let k = 0; k < x.length; k++) {
     const factor = x[k];
     const at = k * columns;
