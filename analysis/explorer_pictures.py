@@ -44,6 +44,7 @@ async () => {
 }
 """
 FRAME = 12  # position on the slider that is pictured
+REST = 3000  # milliseconds in which the page computes the matrices of all steps ahead
 
 
 def main(file: Path, folder: Path) -> None:
@@ -79,6 +80,7 @@ def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
     """A picture of each section, and its frames a second."""
     ablated = "explorer.RUNS.map(() => [0])"
     page.evaluate(f"explorer.setState({{ frame: {FRAME}, ablated: {ablated} }})")
+    page.wait_for_timeout(REST)
     for name, section in SHOWN.items():
         if section:
             page.locator(f"section[aria-label='{section}']").evaluate("e => e.scrollIntoView()")

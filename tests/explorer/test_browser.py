@@ -15,6 +15,7 @@ import torch
 from commands import devsort
 
 import devsort as package
+from devsort.explorer.advice import ADVICE
 from devsort.explorer.packing import unpacked
 from devsort.sorting import circuits
 from devsort.sorting.checkpoints import load_checkpoint
@@ -238,7 +239,7 @@ def test_a_list_is_typed_and_a_head_ablated(explored, smoke):
         loss = [-float(log_p[i, t]) for i, t in enumerate(targets)]
         assert [float(v) for v in rows[offset + 2]] == pytest.approx(loss, abs=2e-3)
     rise = np.array(rows[6], float) - np.array(rows[3], float)
-    assert np.array(rows[7], float) == pytest.approx(rise, abs=0.02)
+    assert [first_number(cell) for cell in rows[7]] == pytest.approx(list(rise), abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +306,26 @@ def test_hovering_tells_the_numbers_of_a_point(explored):
     chart.hover()
     tip = explored.page.text_content("#tooltip")
     assert tip.startswith("whole model at step ") and "R-hat " in tip and "ESS " in tip
+
+
+def test_each_flag_is_explained(explored, smoke):
+    rows = smoke.values["llc"]["trajectory"]
+    worst = max(rows, key=lambda row: len(row["flags"]))["step"]
+    at_step(explored, smoke_steps(smoke).index(worst))
+    evidence = explored.page.locator("section[aria-label=Evidence]")
+    evidence.scroll_into_view_if_needed()
+    told = evidence.locator("ul").first.locator("li")
+    told.first.wait_for()
+    labels = {"full": "whole model", "h0": "head 0", "h1": "head 1"}
+    begun = [
+        f"{labels[row['restriction']]}: ✗ {flag.replace('_', ' ')}: {ADVICE[flag][0]}"
+        for row in rows
+        if row["step"] == worst
+        for flag in row["flags"]
+    ]
+    assert begun
+    for text, start in zip(told.all_text_contents(), begun, strict=True):
+        assert text.startswith(start)
 
 
 def test_the_csv_has_the_numbers_of_the_command(explored, smoke):

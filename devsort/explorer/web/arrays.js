@@ -12,12 +12,21 @@ const HALVES = Float32Array.from({ length: 65536 }, (_, bits) => {
 
 /** {shape, values} of a packed array; values are float32, or bytes. */
 function unpack(packed) {
-  const bytes = Uint8Array.from(atob(packed.data), (c) => c.charCodeAt(0));
+  const text = atob(packed.data);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   return { shape: packed.shape, values: READERS[packed.type](bytes) };
 }
 
+/** Half precision, widened; a loop is ten times faster than Float32Array.from. */
+function widened(halves) {
+  const values = new Float32Array(halves.length);
+  for (let i = 0; i < halves.length; i++) values[i] = HALVES[halves[i]];
+  return values;
+}
+
 const READERS = {
-  "<f2": (bytes) => Float32Array.from(new Uint16Array(bytes.buffer), (bits) => HALVES[bits]),
+  "<f2": (bytes) => widened(new Uint16Array(bytes.buffer)),
   "<f4": (bytes) => new Float32Array(bytes.buffer),
   "|u1": (bytes) => bytes,
 };

@@ -109,7 +109,8 @@ function stagesBehind(run, x, top, bottom) {
     svg("rect", { x: x(b.ci95[0]), width: x(b.ci95[1]) - x(b.ci95[0]), y: top, height,
       fill: "currentColor", "fill-opacity": 0.1 }),
     svg("line", { x1: x(b.step), x2: x(b.step), y1: top, y2: bottom,
-      stroke: "currentColor", "stroke-opacity": 0.6 }),
+      stroke: "currentColor", "stroke-opacity": 0.6,
+      "stroke-dasharray": b.strength === "weak" ? "4 3" : null }),
   ]);
   return svg("g", {}, tints, cuts);
 }

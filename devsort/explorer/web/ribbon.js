@@ -23,7 +23,7 @@ function ribbon(run) {
   const names = run.stages.stages.map((s, i) =>
     `stage ${i + 1}, ${stageTitle(s)}, steps ${told(s.from)} to ${told(s.to)}`);
   return figure("stages (LLC rising: orange, falling: blue, flat: grey), " +
-    "boundaries with their 95 % intervals, events", area, names.join("; "));
+    "boundaries (weak: dashed) with 95 % intervals, events", area, names.join("; "));
 }
 
 function renderRibbon(area, run, shared) {
@@ -56,13 +56,14 @@ function ribbonStage(stage, i, x) {
 
 function ribbonBoundary(boundary, x, bottom) {
   const [low, high] = boundary.ci95.map(x);
-  const hover = svg("title", {}, `boundary at step ${told(boundary.step, 4)}` +
-    between(...boundary.ci95));
+  const weak = boundary.strength === "weak";
+  const hover = svg("title", {}, `${weak ? "weak " : ""}boundary at step ` +
+    told(boundary.step, 4) + between(...boundary.ci95));
   return [
     svg("line", { x1: low, x2: high, y1: bottom - 3, y2: bottom - 3, stroke: "currentColor",
       "stroke-width": 3 }, hover),
     svg("line", { x1: x(boundary.step), x2: x(boundary.step), y1: RIBBON.top, y2: bottom,
-      stroke: "currentColor", "stroke-width": 1.5 }),
+      stroke: "currentColor", "stroke-width": 1.5, "stroke-dasharray": weak ? "4 3" : null }),
   ];
 }
 

@@ -76,11 +76,11 @@ function foldedUnembedding({ weights, width, vocab }) {
     Float64Array.from(W.subarray(k * vocab, k * vocab + numbers),
       (value) => value * (gain ? gain.values[k] : 1)));
   const middle = gain ? weighted(rows, new Float64Array(width).fill(1 / width)) : null;
-  return joined(rows.map((row) => {
+  return new Float32Array(joined(rows.map((row) => {
     const folded = middle ? row.map((v, t) => v - middle[t]) : row;
     const mean = sum(folded) / numbers;
     return folded.map((v) => v - mean);
-  }));
+  })));
 }
 
 function joined(rows) {

@@ -61,8 +61,8 @@ function answerTable({ whole, cut }) {
   const rows = [["right answer", ...whole.targets], ...answerRows(whole, "")];
   if (cut) {
     rows.push(...answerRows(cut, ", ablated"));
-    const rise = cut.losses.map((v, i) => (v - whole.losses[i]).toFixed(2));
-    rows.push(["rise of loss (nats)", ...rise]);
+    const rise = cut.losses.map((v, i) => Math.round(100 * (v - whole.losses[i])) / 100);
+    rows.push(["rise of loss (nats)", ...rise.map((v) => told(v))]);
   }
   const made = table(["answer", ...whole.targets.map((_, i) => i + 1)], rows);
   for (const row of made.tBodies[0].rows) {

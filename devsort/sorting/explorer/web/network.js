@@ -32,11 +32,10 @@ function headsOf(run) {
 
 /** x W + b of one row x (n), W (n, m). */
 function affine(x, W, bias, columns) {
-  const out = bias ? Float64Array.from(bias) : new Float64Array(columns);
-  for (let k = 0; k < x.length; k++) {
+  const out = new Float64Array(bias || columns);
+  for (let k = 0, at = 0; k < x.length; k++) {
     const factor = x[k];
-    const at = k * columns;
-    for (let j = 0; j < columns; j++) out[j] += factor * W[at + j];
+    for (let j = 0; j < columns; j++, at++) out[j] += factor * W[at];
   }
   return out;
 }
