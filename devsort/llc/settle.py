@@ -6,8 +6,9 @@
   chains are drawn without momentum: Leimkuhler–Matthews, with a ninth of the heat at c = 0.8. Such
   chains forget quickly.
 
-This goes on up to ROUNDS times; what is not stationary then keeps its flag. What one lane needs
-does not depend on the lanes that are sampled beside it.
+SGLD is left as it is, for parity with devinterp. This goes on up to ROUNDS times; what is not
+stationary then keeps its flag. What one lane needs does not depend on the lanes that are sampled
+beside it.
 """
 
 from collections.abc import Callable, Collection
@@ -46,7 +47,9 @@ def until_settled(draw: Draw, config: SamplerConfig, names: Collection[int]) -> 
 def remedy(trace: Trace) -> dict[str, float]:
     """The settings to draw these chains with anew; none if they are as they should be."""
     found, config = estimate(trace), trace.config
-    if config.sampling_method == "baoab" and config.momentum and found.heat > HOT * found.llc > 0:
+    if config.sampling_method == "sgld":
+        return {}
+    if config.momentum and found.heat > HOT * found.llc > 0:
         return {"momentum": 0.0}
     if "not_converged" in found.flags:
         return {"num_burnin_steps": config.num_steps}
