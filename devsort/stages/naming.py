@@ -2,8 +2,9 @@
 
 Names are those of arXiv 2501.18666, and one of ours. A name is given where all of its rules hold:
 
-- initial learning: stages in a row in which the LLC rises, or is flat between two in which it
-  does, and the loss falls; together they make at least half of the loss's whole range;
+- initial learning: stages in a row in which the LLC rises and the loss falls, which together make
+  at least half of the loss's whole range; the LLC may pause between them if the loss falls on, at
+  more than a fifth of its rate;
 - head overlapping, after initial learning: the loss is flat, or falls at most a fifth as fast as in
   initial learning, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
 - second rise, after initial learning: the LLC rises, the loss is flat, heads do not overlap;
@@ -62,7 +63,7 @@ class Facts:
         llc: 1, 0 or −1: the LLC rises, is flat, falls.
         loss: Change of the loss, as a share of its range.
         learning: The same over the stages in a row in which the LLC rises and the loss falls.
-        climbing: Whether the LLC rises, or is flat between two stages in which it does.
+        climbing: Whether the LLC rises, or pauses while the loss falls on.
         learned: Whether initial learning came before.
         slowed: Rate of the loss, as a share of that in initial learning.
         overlap: Mean overlap score.
@@ -205,7 +206,7 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
         signals: Loss and scores.
     """
     shares = loss_shares(edges, signals)
-    climbing = _climbing(llc)
+    climbing = _climbing(llc, edges, shares)
     together = _in_a_row(climbing, shares)
     learning = [i for i, share in enumerate(together) if (share or 0.0) <= -LEARNING_SHARE]
     start = min(learning, default=len(llc))
@@ -218,10 +219,17 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
     ]
 
 
-def _climbing(llc: np.ndarray) -> list[bool]:
-    """Whether the LLC rises, or is flat between two stages in which it does."""
+def _climbing(llc: np.ndarray, edges: np.ndarray, shares: Sequence[float | None]) -> list[bool]:
+    """Whether the LLC rises, or is flat between two stages in which it does while the loss falls
+    on, faster than SLOW of its rate where the LLC rises."""
+    rising = [i for i, w in enumerate(llc) if w > 0 and (shares[i] or 0.0) <= -FLAT_SHARE]
+    slowed = _slowed(edges, shares, rising)
     before, after = np.append(0, llc[:-1]), np.append(llc[1:], 0)
-    return ((llc > 0) | ((llc == 0) & (before > 0) & (after > 0))).tolist()
+    pauses = (llc == 0) & (before > 0) & (after > 0)
+    return [
+        bool(w > 0 or (pause and rate is not None and rate > SLOW))
+        for w, pause, rate in zip(llc, pauses, slowed, strict=True)
+    ]
 
 
 def _slowed(
