@@ -84,7 +84,6 @@ def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
     for name, section in SHOWN.items():
         if section:
             page.locator(f"section[aria-label='{section}']").evaluate("e => e.scrollIntoView()")
-            page.evaluate("scrollBy(0, -document.getElementById('controls').offsetHeight)")
         page.wait_for_timeout(400)
         page.screenshot(path=folder / f"{name}{suffix}.png")
         if timed:
