@@ -4,6 +4,7 @@ const BROWSER = [
   "Blob", "HTMLCanvasElement", "ImageData", "IntersectionObserver", "NodeFilter",
   "OffscreenCanvas", "ResizeObserver", "URL", "XMLSerializer", "atob", "clearInterval",
   "devicePixelRatio", "document", "getComputedStyle", "innerHeight", "innerWidth", "matchMedia",
+  "performance",
   "requestAnimationFrame", "requestIdleCallback", "setInterval", "setTimeout", "window",
 ];
 

@@ -97,7 +97,11 @@ def first_number(text: str) -> float:
 def settle(explored: Explored) -> None:
     """Waits until what was asked for is drawn."""
     explored.page.evaluate(
-        "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
+        """async () => {
+          const frame = () => new Promise((drawn) => requestAnimationFrame(drawn));
+          await frame();
+          do await frame(); while (!explorer.settled());
+        }"""
     )
 
 

@@ -5,6 +5,7 @@ const RUNS = DATA.runs;
 const STEPS = [...new Set(RUNS.flatMap((run) => run.frames))].sort((a, b) => a - b);
 const state = { frame: STEPS.length - 1, log: true };
 
+const BUDGET = 12; // milliseconds of a frame that are given to drawing
 const views = new Map(); // element → {draw, seen, stale}
 const watchers = [];
 let scheduled = false;
@@ -32,16 +33,33 @@ function onChange(act) {
 function setState(changes) {
   Object.assign(state, changes);
   for (const view of views.values()) view.stale = true;
-  if (scheduled) return;
-  scheduled = true;
-  requestAnimationFrame(redraw);
+  schedule();
 }
 
-/** Draws what is in view and old. */
+function schedule() {
+  if (!scheduled) requestAnimationFrame(redraw);
+  scheduled = true;
+}
+
+const waiting = () => [...views].filter(([, view]) => view.seen && view.stale);
+
+/**
+ * Draws what is in view and old, for BUDGET milliseconds; the rest in the next frame, so that the
+ * slider flows. What was drawn goes to the end of the line.
+ */
 function redraw() {
   scheduled = false;
   watchers.forEach((act) => act());
-  for (const view of views.values()) if (view.seen && view.stale) refresh(view);
+  const end = performance.now() + BUDGET;
+  for (const [element, view] of waiting()) {
+    if (performance.now() > end) {
+      schedule();
+      break;
+    }
+    refresh(view);
+    views.delete(element);
+    views.set(element, view);
+  }
 }
 
 /** Draws all that is old, in view or not: for paper and files. */
@@ -97,4 +115,4 @@ function addSection({ title, text, needs, column, head }) {
 
 /** Sections that further scripts add, and what they let tests see. */
 const sections = [];
-const forTests = {};
+const forTests = { settled: () => !scheduled && waiting().length === 0 };
