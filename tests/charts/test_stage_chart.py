@@ -181,7 +181,7 @@ def test_all_data_of_a_panel_are_visible(story):
         stage_chart.Curve(story.llc.step, v) for v in (story.llc.value, 9 * story.llc.value)
     )
     below = stage_chart.Curve(story.llc.step, -story.llc.value)
-    heads = {0: low, 1: high, 2: below}
+    heads = {"head 0": low, "head 1": high, "head 2": below}
     figure = stage_chart.figure(dataclasses.replace(story, heads=heads))
     for ax in figure.axes[1:]:
         curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
