@@ -82,7 +82,7 @@ class TrainedCase(Case):
 
 def trained_cases() -> list[Case]:
     """The estimator as it is shipped, but with CHAINS chains, at every point: within TOLERANCE of
-    what the slow samplers gave, and with a standard error below half of that.
+    what the slow samplers gave, and with a standard error below that.
     """
     return [_case(point, row) for point, row in known()]
 
@@ -93,7 +93,7 @@ def _case(point: Point, row: dict) -> Case:
         what=f"step {point.step} of {point.run}, {point.restriction}, {point.geometry} geometry",
         truth=lambda: Truth(row["llc"], row["se"]),
         measure=lambda: _measure(point),
-        se_bound=TOLERANCE / 2 * row["llc"],
+        se_bound=TOLERANCE * row["llc"],
         slack=TOLERANCE * row["llc"],
         fast=point.step >= 825 and point.restriction == "full" and point.geometry == "relative",
     )

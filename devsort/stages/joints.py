@@ -98,7 +98,7 @@ def candidates(
     position, jump, rank = position[inside], jump[inside], rank[inside]
     count = len(x) if spikes else 0
     raw = np.concatenate([raw_columns(x, position, jump), np.eye(len(x))[:, :count]], 1)
-    hinge, step, off = costs(len(x), config)
+    hinge, step, off = costs(len(x), config, len(noise.s))
     base, columns = _white(x, raw, noise)
     return Joints(
         position=np.concatenate([position, x[:count]]),
@@ -131,8 +131,11 @@ def _white(x: np.ndarray, raw: np.ndarray, noise: Noise) -> tuple[np.ndarray, np
     return base, columns - base @ (np.swapaxes(base, 1, 2) @ columns)
 
 
-def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
-    """What a hinge, a jump and a spike must earn on n points.
+def costs(n: int, config: StagesConfig, signals: int = 1) -> tuple[float, float, float]:
+    """What a hinge, a jump and a spike must earn on n points of some signals.
+
+    A joint has one position, and a number for each signal: with S of them it costs (1 + S)/2 times
+    as much.
 
     Chance has about log n independent places for a hinge and n for a jump or a spike; the largest
     of m values of χ² grows by 2 log m. The penalties are those at `CALIBRATED` points.
@@ -140,7 +143,13 @@ def costs(n: int, config: StagesConfig) -> tuple[float, float, float]:
     more = max(1.0, n / CALIBRATED)
     places = 2 * np.log(more)
     hinge = 2 * np.log(np.log(more * CALIBRATED) / np.log(CALIBRATED))
-    return config.penalty + hinge, config.jump_penalty + places, config.outlier**2 + places
+    more_numbers = (1 + signals) / 2
+    spike = config.outlier**2 + places
+    return (
+        more_numbers * (config.penalty + hinge),
+        more_numbers * (config.jump_penalty + places),
+        spike,
+    )
 
 
 def most_joints(points: int, most: int = MOST) -> int:

@@ -42,6 +42,12 @@ def equilibrium(config: SamplerConfig) -> Measured:
     return Measured(float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))))
 
 
+def cooled_llc(config: SamplerConfig) -> Measured:
+    """λ̂ on the same loss without the heat, with the error between chains alone."""
+    each = estimate(_tilted(config)).llc_chain
+    return Measured(float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))))
+
+
 def heat(config: SamplerConfig) -> Measured:
     """What the estimator takes off on the same loss, with the error between chains."""
     heating = _tilted(config).heating.mean(1, dtype=np.float64)

@@ -87,8 +87,8 @@ def test_the_heat_of_small_minibatches_is_taken_off(momentum, batch):
     stiffness = 20 * torch.linalg.eigvalsh((x.T @ x / 64).double())
     exact = float((stiffness / (stiffness + 5)).sum() / 2)
     found = estimate(trace)
-    assert found.heat > 4 * found.se  # it can be seen
-    assert abs(found.llc - exact) < 3 * found.se
+    assert found.heat > 0.05 * exact  # it can be seen
+    assert abs(found.llc - exact) < 2 * found.se
 
 
 def test_sgld_measures_no_heat():

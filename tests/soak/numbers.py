@@ -13,7 +13,7 @@ from commands import Process, devsort, last_line
 from soak.kills import by_processes, difference
 from soak.report import Row
 
-from devsort.llc.store import BURNIN, DRAWN
+from devsort.llc.store import BURNIN, DRAWN, OWN
 from devsort.sorting.artifacts import LLC
 from devsort.sorting.run import open_run
 from runs import Smoke
@@ -65,8 +65,11 @@ def groupings(smoke: Smoke) -> Row:
             same = whole.sel(
                 checkpoint=some.checkpoint, restriction=some.restriction, chain=some.chain
             )
+            alike = [(some[n] == same[n]).values for n in OWN]  # fewer chains may settle earlier
+            cells = np.logical_and(*alike)
+            assert cells.any(), name
             pairs = [
-                (some[n].values.astype(float), same[n].values.astype(float))
+                (some[n].values.astype(float)[cells], same[n].values.astype(float)[cells])
                 for n in (*DRAWN, *BURNIN)
             ]
         worst = max(

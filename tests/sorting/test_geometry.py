@@ -21,7 +21,7 @@ from devsort.sorting.task import sampling_set
 
 CONFIG = SamplerConfig(
     geometry="relative", lr=2e-3, n_beta=100, localization=6, prior=0.5, num_chains=2, num_draws=12,
-    num_burnin_steps=0, batch_size=8,
+    num_burnin_steps=0, batch_size=8, sampling_method="sgld",
 )  # fmt: skip
 TASK = TaskConfig(list_length=4, numbers=11)
 FACTORS = (0.2, 5.0)
@@ -286,5 +286,5 @@ def test_relative_geometry_of_unit_scale_is_absolute_geometry():
 
 
 def test_weight_decay_as_a_prior_needs_absolute_geometry():
-    with pytest.raises(ValueError, match="set geometry: absolute"):
+    with pytest.raises(UserError, match="set geometry: absolute"):
         SamplerConfig(geometry="relative", prior="weight_decay")

@@ -35,7 +35,7 @@ def write_llc(run: Run, seed: int = 0) -> None:
     remove(run.llc)
     store = open_store(run.llc, run.origin(LLC), plan)
     one, none = np.full((4, 1), 0.1 + seed, np.float32), np.zeros((4, 0), np.float32)
-    trace = Trace(one, one, one, one, one, none, none, none, {}, 1, plan.sampler)
+    trace = Trace(one, one, one, one, one, one, none, none, {}, 1, plan.sampler)
     for position in range(len(STEPS)):
         store.write(position, [trace] * 3)
     write_table(store, found)

@@ -15,8 +15,8 @@ from devsort.stages.settle import settled
 
 X = np.sort(np.random.default_rng(1).uniform(0, 4, 25))
 S = np.random.default_rng(2).uniform(0.5, 2, 25)
-CONFIG = StagesConfig()
-FREE = StagesConfig(penalty=1e-9, jump_penalty=1e-9)
+CONFIG = StagesConfig(min_points=3)
+FREE = StagesConfig(penalty=1e-9, jump_penalty=1e-9, min_points=3)
 
 
 def problem(signals=1, length=0.1, config=FREE, spikes=False, y=None):

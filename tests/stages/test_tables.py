@@ -60,7 +60,7 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
         (
             "step,llc,se\n0.5,1,1\n2,2,1\n3,3,1\n",
-            ": step 0.5 has no place on a log axis; start at step 1, all steps finite",
+            ": step 0.5 has no logarithm to place it at; start at step 1, all steps finite",
         ),
         (
             "step,llc,se\n1,1,1\n2,-1e150,1\n3,3,1\n",
@@ -80,7 +80,7 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
-            ": step nan has no place on a log axis; start at step 1, all steps finite",
+            ": step nan has no logarithm to place it at; start at step 1, all steps finite",
         ),
     ],
 )
