@@ -37,7 +37,7 @@ from devsort.validation.quadrature import Truth
 from devsort.validation.reference import Drawn, Gradient, Target
 
 WEIGHTS, MEASURED = (Path(__file__).with_name(f"trained.{s}") for s in ("safetensors", "json"))
-CHAINS, TOLERANCE = 16, 0.015  # of `devsort validate --trained`; the tolerance is relative
+CHAINS, TOLERANCE = 16, 0.02  # of `devsort validate --trained`; the tolerance is relative
 CHUNK = 256  # lists per pass over all of them
 
 
