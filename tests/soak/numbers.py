@@ -23,7 +23,7 @@ GROUPINGS = {
     "one restriction": ("llc.restrictions=[h1]",),
     "two checkpoints": ("llc.max_checkpoints=2",),
     "two chains": ("llc.sampler.num_chains=2",),
-    "all of these": ("llc.restrictions=[h1]", "llc.max_checkpoints=2", "llc.sampler.num_chains=2"),
+    "one restriction, two checkpoints": ("llc.restrictions=[h1]", "llc.max_checkpoints=2"),
 }
 
 
