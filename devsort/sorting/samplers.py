@@ -6,7 +6,7 @@ from functools import partial
 
 from torch import Tensor
 
-from devsort.execution import cores, one_core, resolve_device
+from devsort.execution import cores, one_core, resolve_device, unheard
 from devsort.llc.settle import until_settled
 from devsort.llc.trajectory import Job
 from devsort.rng import name_key
@@ -101,22 +101,13 @@ class SortSampler:
 
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
             first = config == self.config  # what a chain takes beyond was not foreseen
+            sampler = self if first else self._with(config)
             chosen = {step: checkpoints[step] for step in steps}
-            return self._once(chosen, name, config, advanced if first else _ignore)
+            pieces = sampler._pieces(chosen, name, advanced if first else unheard)
+            joined = map(Trace.join, zip(*pieces, strict=True))
+            return dict(zip(chosen, joined, strict=True))
 
         return until_settled(draw, self.config, checkpoints)
-
-    def _once(
-        self,
-        checkpoints: Mapping[int, Checkpoint],
-        name: str,
-        config: SamplerConfig,
-        advanced: Advanced = lambda _: None,
-    ) -> dict[int, Trace]:
-        """Traces with the burn-in of these settings."""
-        sampler = self if config == self.config else self._with(config)
-        pieces = zip(*sampler._pieces(checkpoints, name, advanced), strict=True)
-        return {step: Trace.join(p) for step, p in zip(checkpoints, pieces, strict=True)}
 
     def _with(self, config: SamplerConfig) -> "SortSampler":
         """The same with other settings."""
@@ -199,10 +190,6 @@ class DevinterpSampler:
         trace = sample_with_devinterp(params, self.data, self.config, mask, seed)
         advanced(self.config.num_chains * self.config.num_steps)
         return trace
-
-
-def _ignore(_: int) -> None:
-    pass
 
 
 def _count(advanced: Advanced, lanes: int, _: int) -> None:
