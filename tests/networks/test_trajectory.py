@@ -98,7 +98,7 @@ def test_a_trajectory_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(tmp
 
     with pytest.MonkeyPatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(sampler.NetworkSampler, "__call__", killed)
-        trajectory(tmp_path)
+        trajectory(tmp_path, processes=1)
     again = []
 
     def counted(self, job, advanced):
@@ -107,7 +107,7 @@ def test_a_trajectory_that_is_cut_short_goes_on_and_ends_with_the_same_bytes(tmp
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(sampler.NetworkSampler, "__call__", counted)
-        trajectory(tmp_path)
+        trajectory(tmp_path, processes=1)
     assert len(calls) == 3 and len(again) == 2  # of two stacks, two restrictions each
     assert hashes(tmp_path / "llc.zarr") == hashes(folder / "llc.zarr")
 
