@@ -18,7 +18,11 @@ from devsort.sorting.run import open_run
 from devsort.sorting.samplers import SortSampler
 
 STEPS = 40
-GEOMETRIES = {"absolute": ABSOLUTE, "relative": RELATIVE}
+SAME = ("sampling_method", "batch_size", "momentum")  # what else would cost
+GEOMETRIES = {
+    "absolute": ABSOLUTE | {name: RELATIVE[name] for name in SAME},
+    "relative": RELATIVE,
+}
 
 
 def milliseconds(sampler: SortSampler, checkpoints: dict[int, Checkpoint], name: str) -> float:
