@@ -18,11 +18,8 @@ from devsort.sorting.run import open_run
 from devsort.sorting.samplers import SortSampler
 
 STEPS = 40
-SAME = ("sampling_method", "batch_size", "momentum")  # what else would cost
-GEOMETRIES = {
-    "absolute": ABSOLUTE | {name: RELATIVE[name] for name in SAME},
-    "relative": RELATIVE,
-}
+GEOMETRIES = {"absolute": ABSOLUTE, "relative": RELATIVE}
+SAME = {"sampling_method": "baoab", "batch_size": 64, "num_burnin_steps": 0, "num_draws": STEPS}
 
 
 def milliseconds(sampler: SortSampler, checkpoints: dict[int, Checkpoint], name: str) -> float:
@@ -40,9 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     params = load_checkpoint(run, arguments.step)
-    length = {"num_burnin_steps": 0, "num_draws": STEPS}
     samplers = {
-        geometry: SortSampler(with_sampler(run, **changes, **length))
+        geometry: SortSampler(with_sampler(run, **changes | SAME))
         for geometry, changes in GEOMETRIES.items()
     }
     for told, count in (("one checkpoint", 1), ("four", 4)):
