@@ -78,8 +78,8 @@ def load_trajectory(path: str | Path) -> xr.Dataset:
     make = "the command that made it"
     try:
         attributes = dict(zarr.open_group(path, mode="r").attrs)
-        made = [str(attributes[key]) for key in ("resolved", "inputs")]
-        origin = Origin(make, *made, format=int(attributes["format"]), force=False)
+        resolved, inputs = (str(attributes[key]) for key in ("resolved", "inputs"))
+        origin = Origin(make, resolved, inputs, format=int(str(attributes["format"])), force=False)
     except Exception as e:  # zarr raises many kinds on what is no store
         what = f"{path} is no trajectory of devsort ({type(e).__name__})"
         raise UserError(what, "give an llc.zarr, or the folder that holds it") from None

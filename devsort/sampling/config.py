@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section, Seed
 
 PROBE = 10  # draws from one measurement of heating to the next
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "relative": {"lr": 4e-3, "localization": 6.66},
     "absolute": {
         "sampling_method": "sgld",
@@ -59,7 +59,7 @@ class SamplerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_geometry(cls, data: Any) -> Any:
-        known = DEFAULTS.get(data.get("geometry")) if isinstance(data, dict) else None
+        known = DEFAULTS.get(data.get("geometry", "")) if isinstance(data, dict) else None
         return {**known, **data} if known else data
 
     @model_validator(mode="after")
