@@ -19,7 +19,10 @@ all: setup  ## the main job: both runs through the whole pipeline, compared
 	  begun=$$SECONDS; $(MAKE) --no-print-directory $$step || exit; \
 	  times="$$times$$(printf '  %-8s %4d s' $$step $$((SECONDS - begun)))\n"; \
 	done; \
-	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: $(RUN:%=%/figures) comparison; in a browser: explorer.html\n" total $$((SECONDS - start))
+	printf "\nWhere the time went:\n$$times  %-8s %4d s\n" total $$((SECONDS - start)); \
+	printf '%s\n' "" "Made: $(RUN:%=%/figures) comparison explorer.html" \
+	  "Next: open explorer.html in a browser; for a network of your own read docs/your-own-network.md;" \
+	  "      source .venv/bin/activate, then devsort --help"
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
