@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from runs import TINY
 
 ROOT = Path(__file__).parents[1]

@@ -43,7 +43,8 @@ class Section(BaseModel, metaclass=_OneLine):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and expected is not bool:
             raise ValueError("Input should not be true or false")
         return value
 

@@ -12,12 +12,13 @@
 # %% [markdown]
 # # From checkpoints to stages, in pieces
 #
-# `make` does all of this in one go. Here each step stands alone: a checkpoint, its loss, one LLC, the
-# trajectory, the heads, the stages. It needs the run of `make` (`runs/baseline`) and takes about a
-# minute. Run it from the folder of the repository: `python examples/tutorials/baseline.py`.
+# `make` does all of this in one go. Here each step stands alone: a checkpoint, its loss, one LLC,
+# the trajectory, the heads, the stages. It needs the run of `make` (`runs/baseline`) and takes
+# about a minute. Run it from the folder of the repository: `python
+# examples/tutorials/baseline.py`.
 #
-# Names from `devsort.sorting` belong to the laboratory, the small sorting network. They are not public and
-# may change. For a network of your own you need none of them.
+# Names from `devsort.sorting` belong to the laboratory, the small sorting network. They are not
+# public and may change. For a network of your own you need none of them.
 
 # %%
 import os
@@ -41,8 +42,8 @@ task = run.config.task
 # %% [markdown]
 # ## A checkpoint
 #
-# Training saved its weights more often early than late. A checkpoint is a dict of named tensors. We take
-# the one where the LLC is largest.
+# Training saved its weights more often early than late. A checkpoint is a dict of named tensors.
+# We take the one where the LLC is largest.
 
 # %%
 trajectory = devsort.load_trajectory(run.path)
@@ -56,8 +57,8 @@ for name, tensor in params.items():
 # %% [markdown]
 # ## What the network does there
 #
-# A list, a separator, and then the sorted list, one answer after the other. The loss is the cross-entropy
-# of the right number, in nats.
+# A list, a separator, and then the sorted list, one answer after the other. The loss is the
+# cross-entropy of the right number, in nats.
 
 # %%
 lists = eval_batch(task, 3)
@@ -68,9 +69,9 @@ for given, answer in zip(lists.tokens[:, : task.list_length], answers, strict=Tr
 # %% [markdown]
 # ## One LLC
 #
-# `sample` walks around the weights and writes down losses. `estimate` turns them into the LLC. All that it
-# needs is a loss per example, a function of named tensors and a batch. `blocks` says which weights share a
-# scale: here each head of an attention weight has its own.
+# `sample` walks around the weights and writes down losses. `estimate` turns them into the LLC.
+# All that it needs is a loss per example, a function of named tensors and a batch. `blocks` says
+# which weights share a scale: here each head of an attention weight has its own.
 
 # %%
 data = sampling_set(task, run.config.llc.dataset_size)
@@ -92,12 +93,13 @@ stored = full.sel(checkpoint=step)
 print(f"stored: LLC {float(stored.llc):.1f} ± {float(stored.se):.1f}")
 
 # %% [markdown]
-# Both are the same estimate with other random numbers. The stored one was made by `devsort llc`, whose
-# kernels are written for this network and are faster.
+# Both are the same estimate with other random numbers. The stored one was made by `devsort llc`,
+# whose kernels are written for this network and are faster.
 #
 # ## The trajectory
 #
-# `devsort llc` does the same for each sampled checkpoint, for the whole model and for each head alone.
+# `devsort llc` does the same for each sampled checkpoint, for the whole model and for each head
+# alone.
 
 # %%
 table = devsort.to_dataframe(trajectory).query("restriction == 'full'")
@@ -106,7 +108,8 @@ print(table[["step", "llc", "se", "loss", "flags"]].round(2).to_string(index=Fal
 # %% [markdown]
 # ## The heads
 #
-# `devsort heads` asks at every saved checkpoint which head copies and which is needed, and dates events.
+# `devsort heads` asks at every saved checkpoint which head copies and which is needed, and dates
+# events.
 
 # %%
 events = stored_events(run.read(HEADS))

@@ -12,8 +12,9 @@
 # %% [markdown]
 # # Read the files, plot them
 #
-# What a run writes are plain formats: zarr, read by xarray, and JSON. No part of devsort is needed to read
-# them. It takes a few seconds and the run of `make`: `python examples/tutorials/files.py`.
+# What a run writes are plain formats: zarr, read by xarray, and JSON. No part of devsort is
+# needed to read them. It takes a few seconds and the run of `make`: `python
+# examples/tutorials/files.py`.
 
 # %%
 import json
@@ -41,8 +42,8 @@ table = full[["llc", "se", "rhat", "ess"]].to_dataframe().drop(columns="restrict
 print(table.round(2))
 
 # %% [markdown]
-# The LLC is nβ times the mean rise of the loss over the draws, less the heat of minibatches. So it can be
-# computed again from the draws:
+# The LLC is nβ times the mean rise of the loss over the draws, less the heat of minibatches. So
+# it can be computed again from the draws:
 
 # %%
 rise = (full.loss - full.init_loss).mean(["chain", "draw"])

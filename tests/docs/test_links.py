@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def links(page: Path) -> list[str]:
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and the site name them."""
     lines = list(tokens(page.read_text("utf-8")))
-    titles = [b.content for a, b in zip(lines, lines[1:], strict=False) if a.type == "heading_open"]
+    titles = [b.content for a, b in pairwise(lines) if a.type == "heading_open"]
     slugs = [NOT_OF_A_SLUG.sub("", t.lower()).strip().replace(" ", "-") for t in titles]
     count: Counter[str] = Counter()
     found = set()
