@@ -36,8 +36,8 @@ def find_stages(
         config: Penalties, resamples, seed.
         signals: What shares the boundaries with the LLC: name → (steps, values), or names of
             restrictions, or `loss`. Values are interpolated over log step.
-        events: Name → step, or (step, (low, high)) with its 95 % interval: each is told with its
-            stage and its distance to the nearest boundary.
+        events: Name → step, or (step, (low, high)) with its 95 % interval: each gets its stage and
+            its distance to the nearest boundary.
 
     Returns:
         The JSON object of docs/stages.md: boundaries, stages, events, summary and notes.

@@ -21,7 +21,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 class SamplerConfig(Section):
-    """SGLD, with devinterp's names and step rule; the table of symbols is in docs/sampling.md.
+    """Settings of the chains, under devinterp's names; docs/sampling.md has the symbols.
 
     In relative geometry, `sampling.geometry`, step size and localization are pure numbers; in
     absolute geometry they are in units of the weights. Each geometry has its own defaults.
