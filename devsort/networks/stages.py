@@ -91,9 +91,12 @@ def stage_chart(
     story = Story(
         stages,
         llc_curve(trajectory, "full"),
-        positive(Curve(*map(_floats, own))),
+        positive(Curve(_floats(own[0]), _floats(own[1]))),
         {label_of(name): llc_curve(trajectory, name) for name in names if name != "full"},
-        signals={n: positive(Curve(*map(_floats, s))) for n, s in (signals or {}).items()},
+        signals={
+            name: positive(Curve(_floats(steps), _floats(values)))
+            for name, (steps, values) in (signals or {}).items()
+        },
     )
     path = Path(path)
     written = kinds_of(",".join(kinds))
