@@ -10,7 +10,7 @@ JOBS := $(shell n=$(words $(RUN)); echo $$((n < $(CORES) ? n : $(CORES))))
 
 STEPS := train llc heads stages chart
 
-.PHONY: all help setup $(STEPS) compare explore study paper validate bench browser test soak lint lint-page clean
+.PHONY: all help setup $(STEPS) compare explore study paper validate bench browser test soak lint lint-page docs clean
 .DEFAULT_GOAL := all
 
 all: setup  ## the main job: both runs through the whole pipeline, compared
@@ -19,7 +19,10 @@ all: setup  ## the main job: both runs through the whole pipeline, compared
 	  begun=$$SECONDS; $(MAKE) --no-print-directory $$step || exit; \
 	  times="$$times$$(printf '  %-8s %4d s' $$step $$((SECONDS - begun)))\n"; \
 	done; \
-	printf "\nWhere the time went:\n$$times  %-8s %4d s\nFigures: $(RUN:%=%/figures) comparison; in a browser: explorer.html\n" total $$((SECONDS - start))
+	printf "\nWhere the time went:\n$$times  %-8s %4d s\n" total $$((SECONDS - start)); \
+	printf '%s\n' "" "Made: $(RUN:%=%/figures) comparison explorer.html" \
+	  "Next: open explorer.html in a browser; for a network of your own read docs/your-own-network.md;" \
+	  "      source .venv/bin/activate, then devsort --help"
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -34,7 +37,7 @@ $(BIN)/.done: pyproject.toml constraints.txt
 	touch $@
 
 $(BIN)/.test: $(BIN)/.done
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,docs]'
 	touch $@
 
 train: setup  ## train and save dense checkpoints
@@ -85,10 +88,14 @@ test: $(BIN)/.test browser  ## run the tests; BROWSER=no leaves out those in Chr
 soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, in about half an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
-lint: $(BIN)/.test  ## check style, format and the direction of imports
+lint: $(BIN)/.test docs  ## check style, format, types and the direction of imports; build the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+docs: $(BIN)/.test  ## build the documentation into site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 # The files share one scope, so they are checked as the page joins them.
 lint-page:  ## check the script of the explorer, with the Node and ESLint of npx
@@ -97,4 +104,4 @@ lint-page:  ## check the script of the explorer, with the Node and ESLint of npx
 
 clean:  ## remove what the runs, compare and bench computed (config.yaml stays)
 	@for run in $(RUN); do find $$run -mindepth 1 -maxdepth 1 ! -name config.yaml -exec rm -rf {} +; done
-	rm -rf comparison benchmark explorer.html
+	rm -rf comparison benchmark explorer.html site

@@ -20,7 +20,7 @@ from devsort.charts import style
 from devsort.sorting.config import HeadsConfig
 
 MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
-ROWS = {"llc": "LLC (nats)", "split_score": "split score", "overlap_score": "overlap score"}
+ROWS = {"llc": "LLC", "split_score": "split score", "overlap_score": "overlap score"}
 SCORES = {
     "split_score": "split score",
     "overlap_score": "overlap score",
@@ -53,7 +53,7 @@ def development(points: pd.DataFrame) -> Figure:
             seeds(ax, part, name)
             ax.set_ylabel(label)
             if name in LEVELS:
-                ax.axhline(LEVELS[name], color=style.PALETTE[3], lw=0.8, ls=":")
+                ax.axhline(LEVELS[name], color=style.INK, lw=0.8, ls=":")
                 ax.set_ylim(-0.03, 1.03)
         column[0].axhline(0, color="0.8", lw=0.6, zorder=0)
         column[-1].set(xscale="log", xlabel="training step")
@@ -80,7 +80,7 @@ def ends(runs: pd.DataFrame) -> Figure:
         row = runs.variation.map(names.index) + jitter
         ax.scatter(runs[score], row, s=9, color=style.PALETTE[0], alpha=0.75, lw=0)
         if score in LEVELS:
-            ax.axvline(LEVELS[score], color=style.PALETTE[3], lw=0.8, ls=":")
+            ax.axvline(LEVELS[score], color=style.INK, lw=0.8, ls=":")
         ax.set(xlabel=label, xlim=(-0.03, 1.03))
         ax.hlines(np.arange(len(names)) + 0.5, *ax.get_xlim(), color="0.9", lw=0.6, zorder=0)
     counts = runs.variation.value_counts()

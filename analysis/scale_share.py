@@ -157,7 +157,7 @@ def figure(found: dict) -> Figure:
         bottom.set_yticks((0.01, 0.1, 1), ("0.01", "0.1", "1"))
         bottom.minorticks_off()
     axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].set_ylabel("LLC (nats)")
+    axes[0, 0].set_ylabel("LLC")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
     axes[0, 1].plot([], [], "x", color=style.FLAG, ms=4, mew=1, label="flagged estimate")
     axes[0, 1].legend(loc="upper right")

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """A user's mistake, told in one line: what is wrong, where, and what to do.
+    """A user's mistake in one line: what is wrong, where, and what to do.
 
     The command line prints it as `devsort: error: …` and exits with code 2.
 
@@ -24,11 +24,11 @@ class UserError(Exception):
 
 
 class Stale(UserError):
-    """An artifact is whole, but was made from another config or from other inputs."""
+    """An artifact is intact, but was made from another config or from other inputs."""
 
 
 class Unfinished(UserError):
-    """An artifact is whole as far as it goes; its command has not come to the end."""
+    """An artifact is intact, but its command has not finished."""
 
 
 class Interrupted(BaseException):
@@ -38,7 +38,7 @@ class Interrupted(BaseException):
         signum: The signal.
 
     Attributes:
-        heard: Of the class: all signals that this process heard.
+        heard: Of the class: all signals that this process received.
     """
 
     heard: ClassVar[list[int]] = []
@@ -77,7 +77,7 @@ def interruptible() -> Iterator[None]:
 
 
 class InUse(UserError):
-    """Another process holds a run folder."""
+    """Another process has locked the run folder."""
 
 
 def one_line(text: str) -> str:

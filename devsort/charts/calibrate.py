@@ -6,8 +6,10 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from devsort.charts.style import FULL, INK, WIDTH, look, save_figure
+from devsort.charts.style import FULL, INK, WIDTH, look, save_figure, with_error
 from devsort.sampling.trace import Trace
+
+CLIMB = 0.1  # at which the colours of the heat map end, at least
 
 
 def draw(value: dict, traces: dict[tuple[float, float, int], Trace], folder: Path) -> list[Path]:
@@ -25,19 +27,19 @@ def heat_map(value: dict) -> Figure:
     steps, trials = value["checkpoints"], value["trials"]
     settings = list(dict.fromkeys((t["n_beta"], t["localization"], t["lr"]) for t in trials))
     cell = {((t["n_beta"], t["localization"], t["lr"]), t["step"]): t for t in trials}
-    climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings])
-    text = np.array([[_told(cell[s, step]) for step in steps] for s in settings])
-    figure = Figure(figsize=(WIDTH, 0.36 * len(settings) + 0.8))
+    climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings], float)
+    text = np.array([[_cell_text(cell[s, step]) for step in steps] for s in settings])
+    figure = Figure(figsize=(WIDTH, 0.4 * len(settings) + 0.8))
     axis = figure.subplots()
-    bar = {"label": "climb to a uniform guess"}
+    bar = {"label": "share of the way to a uniform guess"}
     sns.heatmap(
         climb,
         annot=text,
         fmt="",
         cmap="Blues",
         vmin=0,
-        vmax=1,
-        annot_kws={"size": 5.5},
+        vmax=float(np.nanmax(climb, initial=CLIMB)),
+        annot_kws={"size": 7},
         ax=axis,
         cbar_kws=bar,
     )
@@ -70,7 +72,7 @@ def trace_panels(value: dict, traces: dict[tuple[float, float, int], Trace]) -> 
         axis.margins(x=0)
         axis.locator_params(axis="x", nbins=3)
     axes[0, 0].set_ylabel("L(w) − L(w*) (nats)")
-    figure.supxlabel("SGLD step (burn-in shaded)", fontsize=8)
+    figure.supxlabel("step of the chain (burn-in shaded)", fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -88,5 +90,6 @@ SHORT = {
 }
 
 
-def _told(trial: dict) -> str:
-    return f"{trial['llc']:.0f} ± {trial['se']:.0f}\n{' '.join(SHORT[f] for f in trial['flags'])}"
+def _cell_text(trial: dict) -> str:
+    flags = " ".join(SHORT.get(f, f) for f in trial["flags"])
+    return f"{with_error(trial['llc'], trial['se'])}\n{flags}"

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from devsort.charts import ribbon, style
 from devsort.charts.axes import over_loss, over_steps, over_values
-from devsort.charts.stage_chart import FLAG, Story, flag_handle
+from devsort.charts.stage_chart import Story, flag_handle, flag_title, mark_flags, raised
 
 ROW = 0.36  # inches of a ribbon: two lines of a name
 LINES = ("-", "--", "-.", ":")
@@ -20,10 +20,10 @@ RUN_COLOURS = (0, 1, 2, 4, 5, 7, 8, 9)  # of the palette; its red marks flags
 
 
 @style.look()
-def figure(stories: Mapping[str, Story]) -> Figure:
-    """The overlay of named runs."""
+def figure(stories: Mapping[str, Story], width: float = style.WIDTH) -> Figure:
+    """The overlay of named runs, `width` inches wide."""
     strips = ROW * len(stories) + 0.1
-    fig = Figure(figsize=(style.WIDTH, 4.6 + strips), layout="constrained")
+    fig = Figure(figsize=(width, 4.6 + strips), layout="constrained")
     axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
     ends = [s.stages["stages"] for s in stories.values()]
     over_steps(axes[-1], "log", min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
@@ -35,13 +35,13 @@ def figure(stories: Mapping[str, Story]) -> Figure:
             "label": name,
         }
         _curves(axes[1:], story, look)
-    for ax, label in zip(axes[1:], ("loss (nats)", "LLC (nats)", "split score"), strict=True):
+    for ax, label in zip(axes[1:], ("loss (nats)", "LLC", "split score"), strict=True):
         ax.set_ylabel(label)
     if losses := [s.loss.value for s in stories.values() if s.loss]:
         over_loss(axes[1], np.concatenate(losses))
     llcs = [s.llc for s in stories.values()]
     over_values(axes[2], [c.value for c in llcs], [c.ci95 for c in llcs])
-    _legend(axes[2])
+    _legend(axes[2], stories)
     axes[3].set_ylim(-0.04, 1.04)
     axes[3].set_xlabel("training step")
     fig.align_ylabels(list(axes[1:]))
@@ -54,18 +54,17 @@ def _curves(axes: Sequence[Axes], story: Story, look: Mapping[str, Any]) -> None
     llc = story.llc
     axes[1].plot(llc.step, llc.value, lw=1.2, **look)
     axes[1].fill_between(llc.step, *llc.ci95.T, color=look["color"], alpha=0.25, lw=0)
-    if llc.flagged is not None and llc.flagged.any():
-        axes[1].plot(llc.step[llc.flagged], llc.value[llc.flagged], **FLAG)
+    mark_flags(axes[1], llc)
     split = story.scores.get("vocabulary_splitting")
     if split:
         axes[2].plot(split.step, split.value, lw=1.2, **look)
 
 
-def _legend(ax: Axes) -> None:
-    """The runs, and what a cross stands for where there is one."""
+def _legend(ax: Axes, stories: Mapping[str, Story]) -> None:
+    """The runs, and which flag each mark stands for."""
     handles, labels = ax.get_legend_handles_labels()
-    if any(line.get_marker() == FLAG["marker"] for line in ax.lines):
-        handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
+    for flag in raised(story.llc for story in stories.values()):
+        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
     ax.legend(handles, labels, loc="best")
 
 

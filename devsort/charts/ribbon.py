@@ -14,14 +14,14 @@ from matplotlib.text import Text
 from devsort.charts import style
 from devsort.stages.naming import title
 
-# by direction of the LLC; light in print
-TINT = {"rising": "#fbe9d0", "falling": "#d5e6f3", "flat": "#ececec"}
-EDGE = {"rising": "#b8700a", "falling": "#0b5c8f", "flat": "#666666"}
+# by direction of the LLC; light in print, and of no colour that a head or a run has
+TINT = {"rising": "#e8e1f2", "falling": "#e0ebdc", "flat": "#efefef"}
+EDGE = {"rising": "#5d4590", "falling": "#3f6b33", "flat": "#666666"}
+ARROW = {"rising": "↗", "falling": "↘", "flat": "→"}
 BOUNDARY = "#555555"
 RIBBON = (0.0, 1.0)  # y of the ribbon; names above, events below
 LINE = 0.95  # y of a line of text
-LABEL_SHARE = 0.3  # of the axis that a label of an event takes on its left
-MOST_LINES = 4  # of names
+GAP = 6  # pixels between names on a line
 
 
 def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
@@ -52,11 +52,12 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
     Returns its height in lines of text.
     """
     ax.axis("off")
+    ax.figure.draw_without_rendering()  # so that text has a size
     for stage in stages["stages"]:
         ax.fill_between([stage["from"], stage["to"]], *RIBBON, color=TINT[stage["llc"]], lw=0)
     for number, stage in enumerate(stages["stages"], 1):
         look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center", "weight": "bold"}
-        ax.text(_middle(ax, stage), 0.55, str(number), fontsize=7, **look)
+        ax.text(_middle(ax, stage), 0.55, f"{number}{ARROW[stage['llc']]}", fontsize=7, **look)
     for boundary in stages["boundaries"]:
         ax.plot(boundary["ci95"], [0.12, 0.12], color=BOUNDARY, lw=1.2, solid_capstyle="butt")
         ax.plot([boundary["step"]] * 2, RIBBON, lw=1.0, **_look(boundary))
@@ -68,14 +69,19 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
 
 
 def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
-    """Writes the title of each stage at height y between its ends; on two lines if one is long."""
+    """Writes the title of each stage at height y between its ends.
+
+    On two lines if one is long, and the arrow of its direction alone where there is no room.
+    """
     ax.figure.draw_without_rendering()
     for stage in stages:
         look = {"color": EDGE[stage["llc"]], "ha": "center", "va": "center_baseline"}
         low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
-        for words, size in ((title(stage), 6.5), (title(stage).replace(" ", "\n", 1), 6)):
-            text = ax.text(_middle(ax, stage), y, words, fontsize=size, linespacing=1.0, **look)
-            if text.get_window_extent().width <= high - low:
+        arrow = ARROW[stage["llc"]]
+        one = f"{title(stage)} {arrow}"
+        for words in (one, one.replace(" ", "\n", 1), arrow):
+            text = ax.text(_middle(ax, stage), y, words, fontsize=7, linespacing=1.0, **look)
+            if text.get_window_extent().width <= high - low or words == arrow:
                 break
             text.remove()
 
@@ -88,25 +94,33 @@ def _middle(ax: Axes, stage: Mapping[str, Any]) -> float:
 
 
 def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
-    """Names over the ribbon, lifted a line where they would touch another.
+    """Names over the ribbon: in the middle of a stage that holds its name, else on a flagpole.
 
-    Returns the number of lines.
+    Flags fly to the right, and the pole of each is higher than those that it flies over, so that no
+    pole crosses a name. Returns the number of lines.
     """
-    ax.figure.draw_without_rendering()  # so that text has a size
-    ends = [-np.inf] * MOST_LINES
-    used = 1
-    for stage in stages:
-        colour, middle = EDGE[stage["llc"]], _middle(ax, stage)
-        text = ax.text(middle, 0, title(stage), ha="center", va="bottom", fontsize=7, color=colour)
-        _keep_inside(ax, text)
-        box = text.get_window_extent()
-        line = next((i for i, end in enumerate(ends) if box.x0 > end + 6), int(np.argmin(ends)))
-        ends[line], used = box.x1, max(used, line + 1)
+    taken: list[tuple[float, int]] = []  # left end and line of the names to the right
+    for stage in reversed(stages):
+        look = {"va": "bottom", "fontsize": 7, "color": EDGE[stage["llc"]]}
+        text = ax.text(_middle(ax, stage), 0, title(stage), ha="center", **look)
+        low, high = ax.transData.transform([(stage["from"], 0), (stage["to"], 0)])[:, 0]
+        line = 0
+        if text.get_window_extent().width > high - low:
+            line = _raise_flag(ax, text, taken)
+        taken.append((text.get_window_extent().x0, line))
         text.set_y(RIBBON[1] + 0.12 + LINE * line)
-        if line:
-            stem = [RIBBON[1], RIBBON[1] + 0.1 + LINE * line]
-            ax.plot([middle] * 2, stem, color=colour, lw=0.5)
-    return used
+    return 1 + max(line for _, line in taken)
+
+
+def _raise_flag(ax: Axes, text: Text, taken: list[tuple[float, int]]) -> int:
+    """Has a name fly from a pole at its stage; returns its line."""
+    pole = text.get_position()[0]
+    text.set_ha("left")
+    _keep_inside(ax, text)
+    end = text.get_window_extent().x1 + GAP
+    line = 1 + max((other for start, other in taken if start < end), default=0)
+    ax.plot([pole] * 2, [RIBBON[1], RIBBON[1] + 0.1 + LINE * line], color=text.get_color(), lw=0.5)
+    return line
 
 
 def _keep_inside(ax: Axes, text: Text) -> None:
@@ -114,8 +128,7 @@ def _keep_inside(ax: Axes, text: Text) -> None:
     box, frame = text.get_window_extent(), ax.get_window_extent()
     shift = max(frame.x0 - box.x0, 0) - max(box.x1 - frame.x1, 0)
     if shift:
-        x = ax.transData.inverted().transform((box.x0 + box.width / 2 + shift, 0))[0]
-        text.set_x(x)
+        text.set_x(ax.transData.inverted().transform((box.x0 + shift, 0))[0])
 
 
 def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
@@ -127,14 +140,18 @@ def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
         ax.plot([event["step"]] * 2, [y, 0.0], color=colour, lw=0.7)
         ax.plot(ci, [y, y], color=colour, lw=1.4, solid_capstyle="butt")
         ax.plot(event["step"], y, "D", ms=3.2, color=colour, mew=0)
-        start, at, end = ax.xaxis.get_transform().transform(np.array([low, ci[0], high]))
-        left = at - start > LABEL_SHARE * (end - start)
-        text = f"{event_title(event['event'])} (stage {event['stage_index'] + 1})"
-        look = {"fontsize": 7, "color": style.INK, "va": "center", "textcoords": "offset points"}
-        if left:
-            ax.annotate(text, (ci[0], y), (-5, 0), ha="right", **look)
-        else:
-            ax.annotate(text, (ci[1], y), (5, 0), ha="left", **look)
+        words = f"{event_title(event['event'])} (stage {event['stage_index'] + 1})"
+        look = {
+            "fontsize": 7,
+            "color": style.INK,
+            "va": "center",
+            "textcoords": "offset points",
+            "annotation_clip": False,
+        }
+        text = ax.annotate(words, (ci[0], y), (-5, 0), ha="right", **look)
+        if text.get_window_extent().x0 < ax.get_window_extent().x0:
+            text.remove()
+            ax.annotate(words, (ci[1], y), (5, 0), ha="left", **look)
 
 
 def event_title(event: str) -> str:

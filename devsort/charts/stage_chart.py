@@ -3,7 +3,7 @@
 Stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from textwrap import fill
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Z95 = 1.96
+FLAGGED = "flagged"  # by a table that does not say which flag
 MANY = 100  # points from which markers are small
-LINE = style.PALETTE[1]  # of the fit
+LINE = "#8a8a8a"  # of the fit: of no head
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
 NARROW = 14  # characters of a label that a low panel holds
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
@@ -30,12 +31,20 @@ HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps, with 95 % intervals (n, 2), flags and scatter of the shape, if known."""
+    """Values over steps, with what is known of them.
+
+    Attributes:
+        step: (n,) training steps.
+        value: (n,) values.
+        ci95: (n, 2) 95 % intervals, or None.
+        flags: Flag → (n,) where it is raised.
+        scatter: (n,) scatter of the shape, or None.
+    """
 
     step: np.ndarray
     value: np.ndarray
     ci95: np.ndarray | None = None
-    flagged: np.ndarray | None = None
+    flags: Mapping[str, np.ndarray] = field(default_factory=dict)
     scatter: np.ndarray | None = None
 
 
@@ -45,7 +54,7 @@ class Story:
 
     Attributes:
         stages: The JSON object of `devsort stages`.
-        llc: LLC of the whole model, in nats.
+        llc: LLC of the whole model.
         loss: Loss in nats, or None.
         heads: LLC of each head, or of another part of the weights, by its label.
         scores: Head-mode scores by name.
@@ -71,7 +80,7 @@ def from_datasets(
     """
     restrictions = [str(r) for r in llc.restriction.values]
     per_head = {
-        f"head {int(r[1:])}": llc_curve(llc, r)
+        style.label_of(r): llc_curve(llc, r)
         for r in restrictions
         if r[0] == "h" and r[1:].isdigit()
     }
@@ -95,14 +104,14 @@ def of_trajectory(
     loss = positive(Curve(t.step, t.loss)) if t.loss is not None and (t.loss > 0).any() else None
     known = np.isfinite(t.se).all()
     ends = np.stack([t.llc - Z95 * t.se, t.llc + Z95 * t.se], 1) if known else None
-    llc = Curve(t.step, t.llc, ends, t.flagged)
+    llc = Curve(t.step, t.llc, ends, {} if t.flagged is None else {FLAGGED: t.flagged})
     return Story(stages, _with_scatter(llc, stages), loss, scale=scale)
 
 
 def _with_scatter(curve: Curve, stages: Mapping[str, Any]) -> Curve:
     """The curve with the scatter of its points about the line, by step, where it was inferred."""
-    told = stages.get("noise", {}).get("scatter_at", [])
-    known = dict(map(tuple, told))
+    pairs = stages.get("noise", {}).get("scatter_at", [])
+    known = dict(map(tuple, pairs))
     scatter = np.array([known.get(float(step), np.nan) for step in curve.step])
     return replace(curve, scatter=scatter if np.isfinite(scatter).any() else None)
 
@@ -111,26 +120,28 @@ def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
     """The LLC of one restriction."""
     one = llc.sel(restriction=restriction)
     interval = one.ci95.transpose("checkpoint", "bound").values
-    flagged = one.flags.any("flag").values
+    raised = one.flags.transpose("flag", "checkpoint").values
+    flags = {str(n): row for n, row in zip(llc.flag.values, raised, strict=True) if row.any()}
     step = llc.checkpoint.values.astype(float)
-    return positive(Curve(step, one.llc.values, interval, flagged))
+    return positive(Curve(step, one.llc.values, interval, flags))
 
 
 def positive(curve: Curve) -> Curve:
     """The points that a log axis can show: step 1 and later, finite values."""
     kept = (curve.step >= 1) & np.isfinite(curve.value)
-    rows = (None if v is None else v[kept] for v in (curve.ci95, curve.flagged))
-    return Curve(curve.step[kept], curve.value[kept], *rows)
+    interval = None if curve.ci95 is None else curve.ci95[kept]
+    flags = {name: raised[kept] for name, raised in curve.flags.items()}
+    return Curve(curve.step[kept], curve.value[kept], interval, flags)
 
 
 @style.look()
-def figure(story: Story) -> Figure:
-    """The finished figure; panels without data are left out."""
+def figure(story: Story, width: float = style.WIDTH) -> Figure:
+    """The finished figure, `width` inches wide; panels without data are left out."""
     panels = ["ribbon", *(["loss"] if story.loss else []), "llc"]
     panels += (["heads"] if story.heads else []) + (["scores"] if story.scores else [])
     panels += list(story.signals)
     heights = [HEIGHT.get(p, HEIGHT["scores"]) for p in panels]
-    fig = Figure(figsize=(style.WIDTH, sum(heights)), layout="constrained")
+    fig = Figure(figsize=(width, sum(heights)), layout="constrained")
     fig.get_layout_engine().set(hspace=0.02, h_pad=0.03)
     column = fig.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
     axes.over_steps(column[-1], story.scale, *_window(story))
@@ -141,7 +152,7 @@ def figure(story: Story) -> Figure:
     fig.align_ylabels(list(column))
     heights[0] = LINE_HEIGHT * ribbon.draw(column[0], story.stages)
     column[0].get_gridspec().set_height_ratios(heights)
-    fig.set_size_inches(style.WIDTH, sum(heights) + 0.5)
+    fig.set_size_inches(width, sum(heights) + 0.5)
     return fig
 
 
@@ -164,12 +175,12 @@ def _llc(ax: Axes, story: Story) -> None:
     for line in lines:
         ax.plot(*line, color=LINE, lw=1.0, zorder=2.5, label="fitted line")
     handles, labels = ax.get_legend_handles_labels()
-    if story.llc.flagged is not None and story.llc.flagged.any():
-        handles, labels = [*handles, flag_handle()], [*labels, "flagged estimate"]
+    for flag in raised([story.llc]):
+        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
     if any(b.get("strength") == "weak" for b in story.stages["boundaries"]):
         handles, labels = [*handles, ribbon.weak_handle()], [*labels, "weak boundary"]
     ax.legend(handles, labels, loc="best", ncols=2)
-    ax.set_ylabel("LLC (nats)")
+    ax.set_ylabel("LLC")
 
 
 def _line(corners: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
@@ -184,9 +195,12 @@ def _heads(ax: Axes, story: Story) -> None:
     heads = enumerate(story.heads.items())
     marks = "os^Dv<>p"
     _curves(ax, [(c, style.head_colour(i), label, marks[i % 8]) for i, (label, c) in heads])
-    ax.legend(loc="best", ncols=min(len(story.heads), 4))
+    handles, labels = ax.get_legend_handles_labels()
+    for flag in raised(story.heads.values()):
+        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
+    ax.legend(handles, labels, loc="best", ncols=2)
     heads = all(label.startswith("head ") for label in story.heads)
-    ax.set_ylabel("head LLC (nats)" if heads else "LLC of parts (nats)")
+    ax.set_ylabel("head LLC" if heads else "LLC of parts")
 
 
 def _scores(ax: Axes, story: Story) -> None:
@@ -225,7 +239,7 @@ def _curves(
 
 
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
-    """A curve with its 95 % band; flagged points have a cross in red.
+    """A curve with its 95 % band; flagged points have a mark in red, by flag.
 
     Of many points some have whiskers alone, and no line joins them.
     """
@@ -239,14 +253,26 @@ def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
         whisker = Z95 * curve.scatter[some]
         bars = {"ecolor": colour, "elinewidth": 0.6, "alpha": 0.8}
         ax.errorbar(curve.step[some], curve.value[some], whisker, fmt="none", **bars)
-    if curve.flagged is not None and curve.flagged.any():
-        at = curve.flagged
-        ax.plot(curve.step[at], curve.value[at], **FLAG)
+    mark_flags(ax, curve)
 
 
-FLAG = {"marker": "x", "ls": "", "ms": 5, "mew": 1.1, "color": style.FLAG}
+def mark_flags(ax: Axes, curve: Curve) -> None:
+    """A red mark at each flagged point, in the shape of its flag."""
+    for flag, at in curve.flags.items():
+        if at.any():
+            ax.plot(curve.step[at], curve.value[at], **style.flag_look(flag))
 
 
-def flag_handle() -> Line2D:
-    """What stands for a flagged estimate in a legend."""
-    return Line2D([], [], **FLAG)
+def raised(curves: Iterable[Curve]) -> list[str]:
+    """The flags that are raised somewhere, each once."""
+    return list(dict.fromkeys(f for curve in curves for f, at in curve.flags.items() if at.any()))
+
+
+def flag_title(flag: str) -> str:
+    """The name of a flag in print."""
+    return flag.replace("_", " ")
+
+
+def flag_handle(flag: str) -> Line2D:
+    """What stands for a flag in a legend."""
+    return Line2D([], [], **style.flag_look(flag))

@@ -5,13 +5,15 @@ Fonts, colours and how a figure is saved. The caller's own settings stay as they
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.figure import Figure
 
+from devsort.errors import UserError
 from devsort.storage.files import write_atomic
 
 # safe for colour-blind readers: seaborn's "colorblind"
@@ -22,14 +24,28 @@ PALETTE = [
 INK = "#333333"
 FULL = INK  # the whole model; heads take `HEADS` in order
 FLAG = PALETTE[3]  # red, for flags alone
+FLAG_MARKERS = {
+    "diverged": "^",
+    "dead_chains": "*",
+    "negative": "v",
+    "not_converged": "x",
+    "starting_peak": "p",
+    "chance_level": "h",
+    "prior_dominated": "s",
+    "improper": "D",
+    "out_of_equilibrium": "+",
+}  # the shape says which flag
 HEADS = [colour for colour in PALETTE if colour != FLAG]
 SCORES = {
-    "vocabulary_splitting": (PALETTE[2], "-", "splitting"),
+    "vocabulary_splitting": (PALETTE[2], "-", "split"),
     "copy_suppression": (PALETTE[7], "-.", "suppression"),
     "overlap": (PALETTE[4], "--", "overlap"),
 }  # colour, line and label of a head-mode score in every figure
 DIVERGING = "RdBu_r"  # signed matrices: OV and QK
-WIDTH = 7.0  # inches: a full text width
+WIDTHS = {"single": 3.4, "double": 7.0}  # inches: one column of a paper, or both
+WIDTH = WIDTHS["double"]
+KINDS = ("png", "svg", "pdf")
+BOTH = ("png", "svg")  # what is written unless others are named
 # what seaborn's theme sets for papers; seaborn itself takes seconds to import
 THEME = {
     "axes.axisbelow": True,
@@ -64,6 +80,8 @@ RC = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
     "legend.frameon": False,
     "axes.edgecolor": INK,
     "axes.spines.top": False,
@@ -74,7 +92,9 @@ RC = {
     "savefig.dpi": 200,
     "svg.fonttype": "none",
     "svg.hashsalt": "devsort",
+    "pdf.fonttype": 42,  # fonts are embedded, and text stays text
 }
+UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 CLIP_PATH = re.compile(rb"\bp[0-9a-f]{10}\b")  # the name of one in an SVG
 BACKEND = ("backend", "backend_fallback", "interactive", "toolbar")  # of the caller's session
 
@@ -82,6 +102,42 @@ BACKEND = ("backend", "backend_fallback", "interactive", "toolbar")  # of the ca
 def head_colour(head: int) -> str:
     """The colour of a head in every figure."""
     return HEADS[head % len(HEADS)]
+
+
+def flag_look(flag: str) -> dict[str, object]:
+    """How a flag is drawn: red and hollow, in a shape of its own."""
+    marker = FLAG_MARKERS.get(flag, "X")
+    return {"marker": marker, "ls": "", "ms": 5, "mew": 1.1, "color": FLAG, "mfc": "none"}
+
+
+def label_of(restriction: str) -> str:
+    """The name of a restriction in print."""
+    if restriction == "full":
+        return "whole model"
+    is_head = restriction[:1] == "h" and restriction[1:].isdigit()
+    return f"head {int(restriction[1:])}" if is_head else restriction
+
+
+def with_error(value: float, se: float) -> str:
+    """A value and its standard error, to the error's second digit: 230.9 ± 2.3."""
+    if not (np.isfinite(value) and np.isfinite(se) and se > 0):
+        return f"{value:.3g}"
+    digits = max(0, 1 - int(np.floor(np.log10(se))))
+    return f"{value:.{digits}f} ± {se:.{digits}f}"
+
+
+def kinds_of(text: str) -> tuple[str, ...]:
+    """The kinds of files that a list such as `pdf,png` names.
+
+    Raises:
+        UserError: One of them is not written.
+    """
+    kinds = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UserError(
+            f"no figure is written as {unknown[0]!r}", f"give some of {', '.join(KINDS)}"
+        )
+    return kinds
 
 
 @contextmanager
@@ -97,13 +153,17 @@ def look() -> Iterator[None]:
 
 
 @look()
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Saves PNG and SVG side by side and returns both paths; the same figure is the same bytes."""
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = BOTH) -> list[Path]:
+    """Saves a figure once for each kind, at its own size; the same figure is the same bytes.
+
+    Returns:
+        The paths.
+    """
+    paths = [folder / f"{name}.{kind}" for kind in kinds]
     for path in paths:
-        data, metadata = io.BytesIO(), {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(data, format=path.suffix[1:], bbox_inches="tight", metadata=metadata)
-        write_atomic(path, _numbered(data.getvalue()) if metadata else data.getvalue())
+        data, kind = io.BytesIO(), path.suffix[1:]
+        figure.savefig(data, format=kind, metadata=UNDATED.get(kind))
+        write_atomic(path, _numbered(data.getvalue()) if kind == "svg" else data.getvalue())
     return paths
 
 

@@ -8,36 +8,33 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from devsort.charts.style import FULL, INK, WIDTH, head_colour, look
+from devsort.charts.style import FULL, INK, WIDTH, head_colour, label_of, look, with_error
 
 SMOOTH = 10  # steps of the running mean drawn over the raw draws
 
 
 @look()
-def figure(llc: xr.Dataset, chance_loss: float | None = None) -> Figure:
+def figure(llc: xr.Dataset, chance_loss: float | None = None, width: float = WIDTH) -> Figure:
     """Traces of every restriction at three checkpoints.
 
     Args:
         llc: Draws and table of a trajectory.
         chance_loss: Loss of a uniform guess in nats, drawn where it fits; None for no line.
+        width: In inches.
     """
     steps = chosen(llc["checkpoint"].values)
     names = [str(n) for n in llc["restriction"].values]
-    fig = Figure(figsize=(WIDTH, 1.35 * len(names) + 0.6))
+    fig = Figure(figsize=(width, 1.6 * len(names) + 0.6), layout="constrained")
     axes = fig.subplots(len(names), len(steps), sharex=True, sharey="row", squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for axis, step in zip(row, steps, strict=True):
             _panel(axis, llc.sel(checkpoint=step, restriction=name), name)
-        row[0].set_ylabel(f"{name}\nL(w) − L(w*) (nats)")
-    for axis, step in zip(axes[0], steps, strict=True):
-        axis.set_title(f"step {step:,}")
-    for axis in axes[-1]:
-        axis.set_xlabel("SGLD step")
-    axes[0, 0].legend(loc="center right", handlelength=1.2)
+        row[0].set_ylabel(f"{label_of(name)}\nL(w) − L(w*) (nats)")
+    fig.supxlabel("step of the chain", fontsize=8)
+    axes[0, 0].legend(loc="best", handlelength=1.2)
     if "full" in names and chance_loss is not None:
         _mark_chance(axes[names.index("full")], llc, steps, chance_loss)
     fig.align_ylabels()
-    fig.tight_layout()
     return fig
 
 
@@ -69,17 +66,17 @@ def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
             lw=0.8,
             label="chains" if i == 0 else None,
         )
-    flags = [
-        str(f).replace("_", " ") for f in cell["flag"].values[cell["flags"].values.astype(bool)]
-    ]
-    value = (
-        f"{float(cell['llc']):.0f} ± {float(cell['se']):.0f}"
-        if np.isfinite(cell["llc"])
-        else "withheld"
-    )
-    note = f"λ̂ = {value}" + "".join(f"\n! {f}" for f in flags)
-    axis.text(0.02, 0.97, note, transform=axis.transAxes, va="top", fontsize=6, color=INK)
+    axis.set_title(_note(cell), fontsize=7)
     axis.margins(x=0)
+
+
+def _note(cell: xr.Dataset) -> str:
+    """Step, estimate and flags, above the chains."""
+    flags = [str(f) for f in cell["flag"].values[cell["flags"].values.astype(bool)]]
+    value = float(cell["llc"])
+    estimate = with_error(value, float(cell["se"])) if np.isfinite(value) else "withheld"
+    warning = [f"! {', '.join(f.replace('_', ' ') for f in flags)}"] if flags else []
+    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ = {estimate}", *warning])
 
 
 def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: float) -> None:
@@ -96,6 +93,6 @@ def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: fl
                 transform=axis.get_yaxis_transform(),
                 ha="right",
                 va="bottom",
-                fontsize=6,
+                fontsize=7,
                 color=INK,
             )

@@ -8,6 +8,8 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +29,24 @@ JsonOpt = Annotated[
 SetOpt = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override config.yaml, repeatable")
 ]
+RunArg = Annotated[
+    Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
+]
+
+
+class WidthOfFigures(StrEnum):
+    """One column of a paper, or both."""
+
+    single = "single"
+    double = "double"
+
+
+FormatOpt = Annotated[
+    str, typer.Option("--format", metavar="KINDS", help="png, svg, pdf, separated by commas")
+]
+WidthOpt = Annotated[
+    WidthOfFigures, typer.Option("--width", help="one column of a paper, 3.4 in, or both, 7 in")
+]
 ForceOpt = Annotated[bool, typer.Option("--force", help="redo work that is already done")]
 
 
@@ -45,7 +65,7 @@ def every(
         ),
     ] = False,
 ) -> None:
-    """Developmental interpretability on a transformer that sorts lists.
+    """Follow networks through training: the local learning coefficient, stages, heads.
 
     RUN is the path of a run folder.
     """
@@ -68,12 +88,12 @@ def main(argv: list[str] | None = None) -> None:
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
     except Interrupted as e:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
-        told = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
-        _fail(told, 128 + e.signum)
+        message = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
+        _fail(message, 128 + e.signum)
     except Exception as e:
-        if (told := users_error(e)) is None:
+        if (message := users_error(e)) is None:
             raise
-        _fail(f"error: {told}", 2)
+        _fail(f"error: {message}", 2)
     sys.exit(result if isinstance(result, int) else 0)
 
 
@@ -92,6 +112,11 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
         raise UserError(
             f"standard output cannot be written ({e.strerror})", "the work itself is saved"
         ) from None
+
+
+def written(value: dict[str, Any]) -> str:
+    """The files of a result, for its text."""
+    return "".join(f"\nwritten: {path}" for path in value.get("files", []))
 
 
 def _finite(value: Any) -> Any:

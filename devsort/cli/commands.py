@@ -3,18 +3,27 @@
 Heavy imports happen inside the commands that need them.
 """
 
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
+from devsort.cli.app import (
+    ForceOpt,
+    FormatOpt,
+    JsonOpt,
+    RunArg,
+    SetOpt,
+    WidthOfFigures,
+    WidthOpt,
+    app,
+    emit,
+    written,
+)
 from devsort.errors import UserError
-
-RunArg = Annotated[
-    Path, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
-]
 
 
 class AxisOfSteps(StrEnum):
@@ -58,7 +67,7 @@ def train(
 def llc(
     run: RunArg,
     sampler: Annotated[
-        Sampler, typer.Option(help="ours, or devinterp's as the reference")
+        Sampler, typer.Option(help="devsort's, or devinterp's as the reference")
     ] = Sampler.devsort,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
@@ -87,17 +96,6 @@ def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:
     value, traces = calibrate(opened)
     files = [str(path) for path in draw(value, traces, opened.figures)]
     emit({**value, "files": files}, as_json, table)
-
-
-@app.command()
-def chart(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
-    """Draw all figures of a run as PNG and SVG. Example: devsort chart runs/baseline"""
-    from devsort.sorting.charts import draw_all
-    from devsort.sorting.run import open_run
-
-    opened = open_run(run, tuple(set_))
-    files = [str(path) for path in draw_all(opened)]
-    emit({"run": str(run), "files": files}, as_json, lambda value: "\n".join(value["files"]))
 
 
 @app.command()
@@ -130,15 +128,14 @@ def config(
 
 
 @app.command()
-def stages(
+def stages(  # noqa: PLR0913  an argument is an option
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
     ] = None,
     trajectory: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.csv",
-            help="a trajectory from anywhere: step, llc, se, optionally loss and flag",
+            metavar="FILE.csv", help="a table of your own: step, llc, se, optionally loss and flag"
         ),
     ] = None,
     columns: Annotated[
@@ -149,11 +146,13 @@ def stages(
         ),
     ] = [],  # noqa: B006  typer reads it, nobody changes it
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="where --trajectory puts its chart and JSON")
+        Path, typer.Option(metavar="FOLDER", help="where the chart and JSON of --trajectory go")
     ] = Path("stages"),
     axis: Annotated[
-        AxisOfSteps, typer.Option(help="axis of steps in the chart of --trajectory")
+        AxisOfSteps, typer.Option(help="scale of the step axis in the chart of --trajectory")
     ] = AxisOfSteps.log,
+    kinds: FormatOpt = "png,svg",
+    width: WidthOpt = WidthOfFigures.double,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
     as_json: JsonOpt = False,
     force: ForceOpt = False,
@@ -167,13 +166,17 @@ def stages(
     if (run is None) == (trajectory is None):
         raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
     if trajectory is not None:
-        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns), axis.value)
+        from devsort.charts.style import kinds_of
+
+        look = {"kinds": kinds_of(kinds), "width": width.value, "scale": axis.value}
+        draw = partial(_draw_stages, **look)
+        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns), draw)
     else:
         from devsort.sorting.run import open_run
         from devsort.sorting.stages import run_stages
 
         value = run_stages(open_run(run, tuple(set_)), force)
-    emit(value, as_json, lambda value: table(value) + _written(value))
+    emit(value, as_json, lambda value: table(value) + written(value))
 
 
 @app.command()
@@ -197,7 +200,9 @@ def heads(  # noqa: PLR0913  an argument is an option
     ] = 51,
     norm: Annotated[
         Norm,
-        typer.Option(help="layer norms of --weights: in the file, folded into the weights, none"),
+        typer.Option(
+            help="layer norms of --weights: in the file, folded into the weights, or none"
+        ),
     ] = Norm.auto,
     hf: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")
@@ -227,61 +232,31 @@ def heads(  # noqa: PLR0913  an argument is an option
     return emit(report.gpt2(hf), as_json, report.gpt2_table)
 
 
-@app.command()
-def compare(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN RUN...", help="two or more run folders")
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="where the table and the chart go")
-    ] = Path("comparison"),
-    as_json: JsonOpt = False,
-    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
-) -> None:
-    """Put the stages of runs side by side. Example: devsort compare runs/baseline runs/no-decay"""
-    from devsort.sorting.charts.story import draw_comparison
-    from devsort.sorting.compare import compare_runs
-    from devsort.sorting.run import open_run
-    from devsort.stages.compare import markdown
-    from devsort.storage.files import write_atomic
-    from devsort.storage.objects import refuse_foreign, write_json
+def _draw_stages(
+    trajectory: Any,
+    value: dict[str, Any],
+    out: Path,
+    *,
+    kinds: Sequence[str],
+    width: str,
+    scale: Any,
+) -> list[Path]:
+    """The stage chart of a trajectory from anywhere."""
+    from devsort.charts.stage_chart import figure, of_trajectory
+    from devsort.charts.style import WIDTHS, save_figure
 
-    opened = [open_run(run, tuple(set_)) for run in runs]
-    value = compare_runs(opened)
-    refuse_foreign(out, "compare.json")
-    write_json(out / "compare.json", value)
-    write_atomic(out / "compare.md", markdown(value).encode())
-    paths = [out / "compare.json", out / "compare.md", *draw_comparison(opened, out)]
-    value = {**value, "files": [str(p) for p in paths]}
-    emit(value, as_json, lambda value: markdown(value) + _written(value))
-
-
-@app.command()
-def explore(
-    runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="run folders that have their stages")
-    ],
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="the page; it needs no other file and no network")
-    ] = Path("explorer.html"),
-    as_json: JsonOpt = False,
-) -> None:
-    """Make one HTML file to watch runs develop, with their networks alive in it.
-
-    Example: devsort explore runs/baseline runs/no-decay
-    """
-    from devsort.sorting.explorer import explore_runs, table
-    from devsort.sorting.run import open_run
-
-    emit(explore_runs([open_run(run) for run in runs], out), as_json, table)
+    story = of_trajectory(trajectory, value, scale)
+    return save_figure(figure(story, WIDTHS[width]), out, "stages", kinds)
 
 
 def _stages_of_csv(
-    path: Path, out: Path, overrides: tuple[str, ...], columns: tuple[str, ...], scale: str
+    path: Path,
+    out: Path,
+    overrides: tuple[str, ...],
+    columns: tuple[str, ...],
+    draw: Callable[[Any, dict[str, Any], Path], list[Path]],
 ) -> dict[str, Any]:
     """Stages of a table from anywhere, with their chart."""
-    from devsort.charts.stage_chart import figure, of_trajectory
-    from devsort.charts.style import save_figure
     from devsort.sorting.config import default_config
     from devsort.stages import read_csv
     from devsort.stages.report import find_stages
@@ -291,10 +266,5 @@ def _stages_of_csv(
     value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
     refuse_foreign(out, "stages.json")
     write_json(out / "stages.json", value)
-    files = save_figure(figure(of_trajectory(trajectory, value, scale)), out, "stages")
+    files = draw(trajectory, value, out)
     return {**value, "files": [str(p) for p in (out / "stages.json", *files)]}
-
-
-def _written(value: dict[str, Any]) -> str:
-    """The files of a result, for its text."""
-    return "".join(f"\nwritten: {path}" for path in value.get("files", []))

@@ -1,4 +1,4 @@
-"""The commands that belong to no run that is there: a new one, sweeps, known answers, speed."""
+"""The commands that need no existing run: a new run, sweeps, known answers, speed."""
 
 import sys
 from enum import StrEnum
@@ -21,7 +21,8 @@ class Device(StrEnum):
 def init(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="the new folder")],
     like: Annotated[
-        Path | None, typer.Option("--like", metavar="RUN", help="a run folder to take settings of")
+        Path | None,
+        typer.Option("--like", metavar="RUN", help="take the settings of this run folder"),
     ] = None,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
     as_json: JsonOpt = False,
@@ -43,7 +44,8 @@ def sweep(
         Path, typer.Argument(metavar="STUDY", help="study file, for example studies/small.yaml")
     ],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="of the run folders; runs/NAME by default")
+        Path | None,
+        typer.Option(metavar="FOLDER", help="where the run folders go; runs/NAME by default"),
     ] = None,
     workers: Annotated[
         int | None,
@@ -52,11 +54,11 @@ def sweep(
         ),
     ] = None,
     address: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", help="of a Ray cluster that runs the cells")
+        str | None, typer.Option(metavar="HOST:PORT", help="a Ray cluster that runs the cells")
     ] = None,
-    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores of a cell")] = 1,
+    cpus: Annotated[int, typer.Option(min=1, max=1024, help="cores for each cell")] = 1,
     gpus: Annotated[
-        float, typer.Option(min=0, max=64, help="share of a GPU of a cell on a Ray cluster")
+        float, typer.Option(min=0, max=64, help="GPUs for each cell on a Ray cluster, such as 0.25")
     ] = 0.0,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
@@ -69,8 +71,8 @@ def sweep(
 
     value = run_sweep(study, out, Engine(workers, address, cpus, gpus), force)
     emit(value, as_json, text_table)
-    if told := failure(value):
-        print(f"devsort: error: {told}", file=sys.stderr)
+    if message := failure(value):
+        print(f"devsort: error: {message}", file=sys.stderr)
     return 1 if value["defects"] else 2 if value["failed"] else 0
 
 
@@ -98,13 +100,14 @@ def validate(
     ] = [],  # noqa: B006
     fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
     trained: Annotated[
-        bool, typer.Option("--trained", help="trained sorters, whose LLCs slow samplers have given")
+        bool,
+        typer.Option("--trained", help="trained sorters with LLCs from slow reference samplers"),
     ] = False,
     as_json: JsonOpt = False,
 ) -> int:
-    """Run the sampler on known answers.
+    """Check the sampler against known answers.
 
-    Exit code 1 if one does not hold. Example: devsort validate --fast
+    Exit code 1 if a case fails. Example: devsort validate --fast
     """
     from devsort.validation.validate import run_cases, table
 
@@ -125,15 +128,15 @@ def bench(
         typer.Option("--batch", min=1, max=4096, metavar="N", help="SGLD batch size, repeatable"),
     ] = [32, 64, 128, 512],  # noqa: B006  typer reads it, nobody changes it
     repeats: Annotated[
-        int, typer.Option(min=1, max=100, metavar="K", help="turns of each contender")
+        int, typer.Option(min=1, max=100, metavar="K", help="how often each contender runs")
     ] = 3,
-    device: Annotated[Device, typer.Option(help="where all contenders compute")] = Device.cpu,
+    device: Annotated[Device, typer.Option(help="device of all contenders")] = Device.cpu,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="where bench.json goes")] = Path(
         "benchmark"
     ),
     as_json: JsonOpt = False,
 ) -> int:
-    """Measure speed beside the peers.
+    """Measure speed beside devinterp and TransformerLens.
 
     Exit code 1 if answers differ. Example: devsort bench --batch 128
     """

@@ -94,7 +94,7 @@ def of_trajectory(
     elif t.flagged is not None:
         llc["flags"] = [["flagged"] if flagged else [] for flagged in t.flagged]
     panels = [] if t.loss is None else [loss_panel(t.step, t.loss)]
-    panels.append(panel("LLC", "nats", [llc]))
+    panels.append(panel("LLC", "", [llc]))
     for i, (name, (step, value)) in enumerate((signals or {}).items()):
         panels.append(panel(name, "", [curve(name, step, value, colour=PALETTE[i % 10])]))
     return panels

@@ -21,18 +21,18 @@ VARIABLES = {  # name → (meaning, unit)
     "chain": ("number of the chain", ""),
     "bound": ("low and high end of a 95 % interval", ""),
     "flag": ("what can be wrong with an estimate, see devsort.llc.flags", ""),
-    "llc": ("local learning coefficient λ̂ = nβ (mean L(w) − L(w*))", "nats"),
-    "se": ("standard error of llc", "nats"),
-    "ci95": ("95 % interval of llc, low and high", "nats"),
-    "llc_chain": ("llc of each chain", "nats"),
-    "heat": ("what was taken off llc as the heat of minibatches", "nats"),
+    "llc": ("local learning coefficient λ̂ = nβ (mean L(w) − L(w*))", "1"),
+    "se": ("standard error of llc", "1"),
+    "ci95": ("95 % interval of llc, low and high", "1"),
+    "llc_chain": ("llc of each chain", "1"),
+    "heat": ("what was taken off llc as the heat of minibatches", "1"),
     "rhat": ("rank-normalised split R-hat", "1"),
     "ess": ("effective number of draws behind llc", "draws"),
     "chains_failed": ("chains that are no longer finite", "chains"),
     "flags": ("whether a flag is raised", ""),
     "checkpoint_loss": ("loss L(w*) of the checkpoint on the minibatches", "nats"),
-    "part_llc": ("llc on a part of the data, at the same draws", "nats"),
-    "part_se": ("standard error of part_llc, between chains", "nats"),
+    "part_llc": ("llc on a part of the data, at the same draws", "1"),
+    "part_se": ("standard error of part_llc, between chains", "1"),
     "dimension": ("number of free parameters d", "1"),
     "drift": ("second half of the draws less the first, over |llc|", "1"),
     "peak": ("largest smoothed rise in the first fifth over the plateau", "1"),
@@ -42,7 +42,7 @@ VARIABLES = {  # name → (meaning, unit)
     "gap": ("relative gap of the identity of equilibrium", "1"),
     "loss": ("loss L(w) of each draw on its minibatch", "nats"),
     "init_loss": ("loss L(w*) on the same minibatch", "nats"),
-    "heating": ("by how much nβ (L(w) − L(w*)) is too high at some draws, to first order", "nats"),
+    "heating": ("by how much nβ (L(w) − L(w*)) is too high at some draws, to first order", "1"),
     "burnin_steps": ("steps before the first draw", "steps"),
     "momentum": ("share of the momentum that a chain kept over a step", "1"),
     "burnin_loss": ("loss before the first draw", "nats"),
@@ -78,8 +78,8 @@ def load_trajectory(path: str | Path) -> xr.Dataset:
     make = "the command that made it"
     try:
         attributes = dict(zarr.open_group(path, mode="r").attrs)
-        made = [str(attributes[key]) for key in ("resolved", "inputs")]
-        origin = Origin(make, *made, format=int(attributes["format"]), force=False)
+        resolved, inputs = (str(attributes[key]) for key in ("resolved", "inputs"))
+        origin = Origin(make, resolved, inputs, format=int(str(attributes["format"])), force=False)
     except Exception as e:  # zarr raises many kinds on what is no store
         what = f"{path} is no trajectory of devsort ({type(e).__name__})"
         raise UserError(what, "give an llc.zarr, or the folder that holds it") from None

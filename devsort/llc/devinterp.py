@@ -73,8 +73,8 @@ def from_devinterp(draws: xr.DataTree | str | Path, start: Start | None = None) 
     config = _config(settings, data)
     estimates = {SAMPLING: _sampling(data, config, settings, start)}
     names = [str(n).removeprefix("loss_") for n in data.data_vars if str(n).startswith("loss_")]
-    for name in names if start else ():
-        estimates[name] = _observable(data, name, config, start)
+    if start is not None:
+        estimates |= {name: _observable(data, name, config, start) for name in names}
     micro = data["sampling_loss_micro"].values.mean((2, 3), dtype=np.float64)
     theirs = config.n_beta * (np.nanmean(micro) - np.nanmean(data["init_loss"].values))
     return Imported(estimates, tuple(_notes(settings, start, names)), float(theirs))

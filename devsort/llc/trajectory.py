@@ -31,8 +31,11 @@ class Sampler(Protocol):
         fewest: How many stacks a trajectory is cut into, at least.
     """
 
-    stack: int
-    fewest: int
+    @property
+    def stack(self) -> int: ...  # noqa: D102
+
+    @property
+    def fewest(self) -> int: ...  # noqa: D102
 
     def processes(self, chain_steps: int) -> int:
         """How many processes so many steps of chains are worth."""

@@ -52,7 +52,7 @@ def check_units(
     """
     networks = {ORIGINAL: params, **{n: _moved(params, move, n) for n, move in moves.items()}}
     expected = _value(loss, params, data)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for i, (name, moved) in enumerate(networks.items()):
         found = _value(loss, moved, data)
         if abs(found - expected) > SAME * max(abs(expected), SAME):

@@ -132,7 +132,8 @@ class _Trials:
         """The trace of each checkpoint."""
         with warnings.catch_warnings(action="ignore"):
             sampler = NetworkSampler(replace(self.work, config=point))
-            steps, found = self.work.source.steps, {}
+            steps = self.work.source.steps
+            found: dict[int, Trace] = {}
             for stack in stacks(len(steps), sampler.stack, 1):
                 found |= sampler.drawn(Job(tuple(steps[i] for i in stack), FULL), advanced)
         return found

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -36,8 +36,8 @@ def find_stages(
         config: Penalties, resamples, seed.
         signals: What shares the boundaries with the LLC: name → (steps, values), or names of
             restrictions, or `loss`. Values are interpolated over log step.
-        events: Name → step, or (step, (low, high)) with its 95 % interval: each is told with its
-            stage and its distance to the nearest boundary.
+        events: Name → step, or (step, (low, high)) with its 95 % interval: each gets its stage and
+            its distance to the nearest boundary.
 
     Returns:
         The JSON object of docs/stages.md: boundaries, stages, events, summary and notes.
@@ -49,8 +49,8 @@ def find_stages(
     found = from_llc(trajectory, "the trajectory", () if own else tuple(signals))
     if own:
         found = _with_signals(found, own)
-    told = [_event(name, at) for name, at in (events or {}).items()]
-    value = as_json(detect(found, config), events=told)
+    dated = [_event(name, at) for name, at in (events or {}).items()]
+    value = as_json(detect(found, config), events=dated)
     notes = [*trajectory.attrs.get("notes", []), *found.notes, *value.get("notes", [])]
     return {**value, "summary": summary(trajectory), "notes": notes}
 
@@ -62,21 +62,28 @@ def stage_chart(
     *,
     loss: Series | None = None,
     signals: Mapping[str, Series] | None = None,
+    kinds: Sequence[str] = ("png", "svg"),
+    width: Literal["single", "double"] = "double",
 ) -> list[Path]:
-    """Draws stages and events over loss, LLC, restricted LLCs and signals, as PNG and SVG.
+    """Draws stages and events over loss, LLC, restricted LLCs and signals.
 
     Args:
         trajectory: Of `llc_trajectory`.
         stages: Of `find_stages`.
-        path: Of the figure; both endings are written.
+        path: Of the figure; its ending is replaced by each of `kinds`.
         loss: Steps and losses in nats; None: the checkpoints' own.
         signals: Name → (steps, values), each with a panel of its own.
+        kinds: Of files: png, svg, pdf.
+        width: One column of a paper, 3.4 inches, or both, 7.
 
     Returns:
-        Both paths.
+        The paths.
+
+    Raises:
+        UserError: A kind is none of these.
     """
     from devsort.charts.stage_chart import Curve, Story, figure, llc_curve, positive
-    from devsort.charts.style import save_figure
+    from devsort.charts.style import WIDTHS, kinds_of, label_of, save_figure
 
     names = [str(r) for r in trajectory.restriction.values]
     step = trajectory.checkpoint.values.astype(float)
@@ -84,12 +91,16 @@ def stage_chart(
     story = Story(
         stages,
         llc_curve(trajectory, "full"),
-        positive(Curve(*map(_floats, own))),
-        {name: llc_curve(trajectory, name) for name in names if name != "full"},
-        signals={n: positive(Curve(*map(_floats, s))) for n, s in (signals or {}).items()},
+        positive(Curve(_floats(own[0]), _floats(own[1]))),
+        {label_of(name): llc_curve(trajectory, name) for name in names if name != "full"},
+        signals={
+            name: positive(Curve(_floats(steps), _floats(values)))
+            for name, (steps, values) in (signals or {}).items()
+        },
     )
     path = Path(path)
-    return save_figure(figure(story), path.parent, path.stem)
+    written = kinds_of(",".join(kinds))
+    return save_figure(figure(story, WIDTHS[width]), path.parent, path.stem, written)
 
 
 def compare(found: Mapping[str, tuple["xr.Dataset", Mapping[str, Any]]]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ def llc_trajectory(
     o = options or Options()
     work = _work(loss, checkpoints, data, config or SamplerConfig(), restrictions, parts, o)
     with tempfile.TemporaryDirectory() if store is None else nullcontext() as folder:
-        path = Path(folder, "llc.zarr") if store is None else Path(store)
+        path = Path(str(folder), "llc.zarr") if store is None else Path(store)
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
             found = _made(path, work, o)

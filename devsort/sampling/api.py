@@ -31,7 +31,7 @@ def sample(
     blocks: Blocks | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* with SGLD.
+    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* by BAOAB or SGLD.
 
     `config.num_chains` chains run at once. In relative geometry, step, noise, localization and
     prior are in units of each block's own scale, see `geometry`.

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section, Seed
 
 PROBE = 10  # draws from one measurement of heating to the next
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     "relative": {"lr": 4e-3, "localization": 6.66},
     "absolute": {
         "sampling_method": "sgld",
@@ -21,7 +21,7 @@ DEFAULTS = {
 
 
 class SamplerConfig(Section):
-    """SGLD, with devinterp's names and step rule; the table of symbols is in docs/sampling.md.
+    """Settings of the chains, under devinterp's names; docs/sampling.md has the symbols.
 
     In relative geometry, `sampling.geometry`, step size and localization are pure numbers; in
     absolute geometry they are in units of the weights. Each geometry has its own defaults.
@@ -59,7 +59,7 @@ class SamplerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_geometry(cls, data: Any) -> Any:
-        known = DEFAULTS.get(data.get("geometry")) if isinstance(data, dict) else None
+        known = DEFAULTS.get(data.get("geometry", "")) if isinstance(data, dict) else None
         return {**known, **data} if known else data
 
     @model_validator(mode="after")

@@ -38,7 +38,7 @@ class Objective(Protocol):
 
     center: Tensor
 
-    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Parts]:
+    def __call__(self, w: Tensor, step: int, /) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """At parameters w (G, F) and step `step` of the chain (from 0).
 
         Returns:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,9 @@ class Trace:
     @classmethod
     def join(cls, traces: Sequence["Trace"]) -> "Trace":
         """One trace of the chains of all."""
-        arrays = {name: np.concatenate([getattr(t, name) for t in traces]) for name in ARRAYS}
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(t, name) for t in traces]) for name in ARRAYS
+        }
         parts = {part: np.concatenate([t.parts[part] for t in traces]) for part in traces[0].parts}
         return replace(traces[0], **arrays, parts=parts)
 

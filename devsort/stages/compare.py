@@ -14,10 +14,10 @@ from devsort.stages import link
 from devsort.stages.summary import FIGURES
 
 DIFFERENCES = {
-    "peak_llc": "peak LLC (nats)",
+    "peak_llc": "peak LLC",
     "peak_step": "step of the peak (log10)",
-    "final_llc": "final LLC (nats)",
-    "fall": "fall from the peak (nats)",
+    "final_llc": "final LLC",
+    "fall": "fall from the peak",
 }
 
 
@@ -193,10 +193,10 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _figures(tables: Sequence[Mapping[str, Any]]) -> str:
     columns = {
         "run": lambda t: t["run"],
-        "peak LLC (nats)": lambda t: _told(t, "peak_llc"),
+        "peak LLC": lambda t: _told(t, "peak_llc"),
         "step of peak": lambda t: f"{t['peak_step']:.4g}{_between(t['peak_step_ci95'])}",
-        "final LLC (nats)": lambda t: _told(t, "final_llc"),
-        "fall (nats)": lambda t: _told(t, "fall"),
+        "final LLC": lambda t: _told(t, "final_llc"),
+        "fall": lambda t: _told(t, "fall"),
         "flagged": lambda t: f"{t['flagged']:.0%}",
         **MORE,
     }
@@ -255,5 +255,5 @@ def _differences(differences: Sequence[Mapping[str, Any]]) -> str:
             what = f"shared stage {number} ({s['name']}, LLC {s['llc']})"
             if s["to_log10"]:
                 rows.append([against, f"{what}: end (log10 step)", cell(s["to_log10"])])
-            rows.append([against, f"{what}: LLC at its end (nats)", cell(s["llc_to"])])
+            rows.append([against, f"{what}: LLC at its end", cell(s["llc_to"])])
     return _grid(["runs", "what", "difference"], rows)

@@ -128,7 +128,7 @@ def line(model: Fit) -> list[list[float]]:
 def table(value: Mapping[str, Any]) -> str:
     """The stages as text, one line each, and the boundaries and events below."""
     heads = f"{'stage':20} {'from':>10} {'to':>10}  {'LLC':8}{'from':>8} {'to':>8}  {'loss':8}"
-    lines = [f"{heads}{'nats/decade':>12}  95 %"]
+    lines = [f"{heads}{'per decade':>12}  95 %"]
     for s in value["stages"]:
         low, high = s["rate_ci95"]
         llc = f"{s['llc']:8}{s['llc_from']:8.4g} {s['llc_to']:8.4g}  {s['loss'] or '–':8}"

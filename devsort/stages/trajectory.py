@@ -6,7 +6,7 @@ Positions are x = log10(step). One is read from a table, see
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -67,7 +67,7 @@ class Trajectory:
     def select(self, index: np.ndarray) -> "Trajectory":
         """The points of an index or mask."""
         rows = {"loss": self.loss, "chains": self.chains, "flagged": self.flagged}
-        kept = {k: None if v is None else v[index] for k, v in rows.items()}
+        kept: dict[str, Any] = {k: None if v is None else v[index] for k, v in rows.items()}
         others = None if self.others is None else self.others[:, index]
         return replace(
             self,

@@ -3,11 +3,16 @@
 Frozen, strict, told in full when refused. Each lives with the part that it sets.
 """
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from devsort.errors import UserError
+
+if TYPE_CHECKING:  # pydantic has no public name for it
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 PositiveInt = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -15,7 +20,7 @@ Positive = Annotated[float, Field(gt=0, lt=1e12, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
-class _OneLine(type(BaseModel)):
+class _OneLine(ModelMetaclass):
     """Has a call of the class say all that is refused in one line, as the commands do."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:
@@ -38,7 +43,8 @@ class Section(BaseModel, metaclass=_OneLine):
     @field_validator("*", mode="before")
     @classmethod
     def _no_boolean_as_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and cls.model_fields[info.field_name].annotation is not bool:
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and expected is not bool:
             raise ValueError("Input should not be true or false")
         return value
 

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from stages.datasets import EVENTS, head_scores, llc_table
 
 from devsort.charts import compare, stage_chart
-from devsort.charts.style import head_colour
+from devsort.charts.style import FLAG, WIDTHS, flag_look, head_colour
 from devsort.sorting.stages import scores
 from devsort.stages import Trajectory, detect, from_llc
 from devsort.stages.config import StagesConfig
@@ -44,7 +44,7 @@ def texts(figure):
 
 def test_every_panel_names_its_quantity_and_unit(drawn):
     labels = [ax.get_ylabel() for ax in drawn.axes[1:]]
-    assert labels == ["loss (nats)", "LLC (nats)", "head LLC (nats)", "head-mode score"]
+    assert labels == ["loss (nats)", "LLC", "head LLC", "head-mode score"]
     assert drawn.axes[-1].get_xlabel() == "training step" and drawn.axes[-1].get_xscale() == "log"
 
 
@@ -62,8 +62,8 @@ def test_names_and_events_are_written_and_do_not_touch(drawn, story):
     assert touching == []
 
 
-def test_no_text_is_smaller_than_six_points_and_all_share_a_font(drawn):
-    assert min(t.get_fontsize() for t in texts(drawn)) >= 6
+def test_all_text_has_seven_to_nine_points_in_one_font(drawn):
+    assert {t.get_fontsize() for t in texts(drawn)} <= {7, 8, 9}
     assert {t.get_fontname() for t in texts(drawn)} == {"DejaVu Sans"}
 
 
@@ -73,13 +73,17 @@ def test_boundaries_and_flagged_points_are_drawn_where_they_are(drawn, story):
     lines = [line.get_xdata()[0] for line in upright if line.get_marker() == "None"]
     upright = [line for line in lines if line in {b["step"] for b in story.stages["boundaries"]}]
     assert upright == [b["step"] for b in story.stages["boundaries"]]
-    (flags,) = [line for line in llc.lines if line.get_marker() == "x"]
-    assert flags.get_xdata() == pytest.approx(story.llc.step[story.llc.flagged])
+    assert story.llc.flags
+    for flag, at in story.llc.flags.items():
+        marker = flag_look(flag)["marker"]
+        (marks,) = [x for x in llc.lines if x.get_marker() == marker and x.get_color() == FLAG]
+        assert marks.get_xdata() == pytest.approx(story.llc.step[at])
+        assert flag.replace("_", " ") in [t.get_text() for t in llc.get_legend().get_texts()]
 
 
 def test_a_trajectory_alone_gets_one_panel(story):
     figure = stage_chart.figure(stage_chart.Story({**story.stages, "events": []}, story.llc))
-    assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["LLC (nats)"]
+    assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["LLC"]
 
 
 def test_crowded_names_are_lifted_and_stay_inside(story):
@@ -94,12 +98,28 @@ def test_crowded_names_are_lifted_and_stay_inside(story):
     assert all(b.x0 >= frame.x0 - 1 and b.x1 <= frame.x1 + 1 for b in boxes)
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_pole_crosses_a_name_at_the_width_of_a_column(story, width):
+    edges = [1, 3, 10, 40, 300, 1000, 6000]
+    stages = [{**story.stages["stages"][1], "from": a, "to": b} for a, b in pairwise(edges)]
+    crowded = {"stages": stages, "boundaries": [], "events": []}
+    figure = stage_chart.figure(stage_chart.Story(crowded, story.llc), WIDTHS[width])
+    figure.draw_without_rendering()
+    ribbon = figure.axes[0]
+    boxes = [t.get_window_extent() for t in ribbon.texts if t.get_text() == "initial learning"]
+    poles = [line.get_window_extent() for line in ribbon.lines]
+    assert len(boxes) == 6 and len(poles) >= (0 if width == "double" else 4)
+    for pole in poles:
+        x = (pole.x0 + pole.x1) / 2
+        assert not any(b.x0 + 1 < x < b.x1 - 1 and b.y0 + 2 < pole.y1 - 2 for b in boxes)
+
+
 def test_the_overlay_shows_each_run(story):
     figure = compare.figure({"a": story, "b": story})
     assert [t.get_text() for t in figure.axes[2].get_legend().get_texts()] == [
         "a",
         "b",
-        "flagged estimate",
+        *(flag.replace("_", " ") for flag in story.llc.flags),
     ]
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["a", "b"]
 
@@ -108,11 +128,12 @@ def test_a_narrow_stage_of_the_overlay_has_its_name_on_two_lines(story):
     first, second, *rest = story.stages["stages"]
     narrow = [
         {**first, "to": 80},
-        {**second, "name": "head overlapping", "from": 80, "to": 190},
+        {**second, "name": "head overlapping", "from": 80, "to": 250},
         *rest,
     ]
     figure = compare.figure({"a": stage_chart.Story({**story.stages, "stages": narrow}, story.llc)})
-    assert "head\noverlapping" in {t.get_text() for t in figure.axes[0].texts}
+    names = [t.get_text() for t in figure.axes[0].texts]
+    assert sum(name.startswith("head\noverlapping ") for name in names) == 1
 
 
 def bands(ax) -> dict[str, np.ndarray]:
@@ -146,7 +167,7 @@ def test_a_trajectory_from_anywhere_has_normal_intervals():
     table = Trajectory(step, step, np.full(4, 2.0), flagged=np.arange(4) == 3)
     story = stage_chart.of_trajectory(table.select(step >= 1), {})
     np.testing.assert_allclose(story.llc.ci95, [[s - 3.92, s + 3.92] for s in (1, 10, 100)])
-    assert story.llc.flagged.tolist() == [False, False, True] and story.loss is None
+    assert story.llc.flags["flagged"].tolist() == [False, False, True] and story.loss is None
 
 
 def test_a_loss_that_no_log_axis_can_show_gets_no_panel(story):
@@ -157,7 +178,7 @@ def test_a_loss_that_no_log_axis_can_show_gets_no_panel(story):
         value = find_stages(table, StagesConfig(bootstrap=20))
         figure = stage_chart.figure(stage_chart.of_trajectory(table, value))
     assert {s["loss"] for s in value["stages"]} == {"flat"}
-    assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["LLC (nats)"]
+    assert [ax.get_ylabel() for ax in figure.axes[1:]] == ["LLC"]
 
 
 def test_a_log_axis_gets_the_points_that_it_can_show():

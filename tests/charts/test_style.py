@@ -1,6 +1,7 @@
 """One look for all figures, whatever the caller has set, and what the caller has set stays."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from stages.datasets import EVENTS, head_scores, llc_table
 
 from devsort.charts import calibrate, compare, stage_chart, style, traces
 from devsort.charts.style import FLAG, PALETTE, head_colour, save_figure
+from devsort.errors import UserError
+from devsort.llc.flags import FLAGS
 from devsort.sorting.artifacts import HEADS, LLC
 from devsort.sorting.charts import ownership
 from devsort.sorting.run import open_run
@@ -77,7 +80,10 @@ def test_red_is_for_flags_alone(figures):
         for artist in figure.findobj()
         if FLAG in map(str.lower, colours(artist))
     }
-    assert red == {("stages", "Line2D", "x"), ("overlay", "Line2D", "x")}
+    raised = {style.flag_look(flag)["marker"] for flag in story().llc.flags}
+    assert raised and red == {
+        (name, "Line2D", marker) for name in ("stages", "overlay") for marker in raised
+    }
 
 
 def test_heads_differ_and_none_is_red():
@@ -98,6 +104,42 @@ def test_a_score_looks_the_same_in_every_chart(figures):
     expected = {label: (colour, line) for colour, line, label in style.SCORES.values()}
     assert len(expected) == 3
     assert lines(figures["stages"], -1) == lines(figures["ownership"], -1) == expected
+
+
+def test_a_flag_has_a_shape_of_its_own():
+    marks = list(style.FLAG_MARKERS.values())
+    assert set(style.FLAG_MARKERS) == set(FLAGS) - {"unknown"} and len(set(marks)) == len(marks)
+
+
+@pytest.mark.parametrize(
+    ("value", "se", "told"),
+    [
+        (229.56, 2.01, "229.6 ± 2.0"),
+        (0.01234, 0.00046, "0.01234 ± 0.00046"),
+        (1520, 31, "1520 ± 31"),
+        (3.0, float("nan"), "3"),
+    ],
+)
+def test_an_error_has_two_digits(value, se, told):
+    assert style.with_error(value, se) == told
+
+
+@pytest.mark.parametrize("width", style.WIDTHS)
+def test_a_pdf_has_its_width_and_its_fonts(tmp_path, width):
+    inches = style.WIDTHS[width]
+    kinds = style.kinds_of("pdf, png")
+    paths = save_figure(stage_chart.figure(story(), inches), tmp_path, "chart", kinds)
+    assert [p.name for p in paths] == ["chart.pdf", "chart.png"]
+    pdf = paths[0].read_bytes()
+    box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+) ", pdf)
+    assert float(box[1]) == pytest.approx(72 * inches) and b"/FontFile2" in pdf
+    again = save_figure(stage_chart.figure(story(), inches), tmp_path / "again", "chart", kinds)
+    assert again[0].read_bytes() == pdf
+
+
+def test_another_kind_of_file_is_refused():
+    with pytest.raises(UserError, match=r"^no figure is written as 'gif'; give some of png, svg, "):
+        style.kinds_of("png,gif")
 
 
 def test_the_callers_settings_change_nothing_and_stay(tmp_path):

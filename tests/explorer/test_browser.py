@@ -293,7 +293,7 @@ def test_heads_by_number_are_those_of_the_command(explored, smoke):
 def test_the_comparison_is_that_of_the_command(explored):
     rows = explored.page.locator("#comparison table").first.locator("tbody tr").all()
     told = {row.locator("th").text_content(): row.locator("td").all_text_contents() for row in rows}
-    for label, key in (("peak LLC (nats)", "peak_llc"), ("final loss (nats)", "loss")):
+    for label, key in (("peak LLC", "peak_llc"), ("final loss (nats)", "loss")):
         values = [run[key] for run in explored.comparison["runs"]]
         found = [first_number(cell) for cell in told[label]]
         assert found == pytest.approx(values, rel=0.01)

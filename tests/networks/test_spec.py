@@ -36,7 +36,7 @@ def test_a_spec_gives_trajectory_stages_and_chart(tmp_path):
     files = [str(tmp_path / f"spec.{kind}") for kind in ("zarr", "png", "svg")]
     assert value["files"] == files and all(Path(file).exists() for file in files)
     again = devsort("trajectory", path)
-    assert again.code == 0 and "nats/decade" in again.out
+    assert again.code == 0 and "per decade" in again.out
     assert again.out.count("\n") > len(value["trajectory"])
 
 

@@ -28,10 +28,10 @@ function raisedFlags(run) {
 }
 
 const COMPARED = [
-  ["peak LLC (nats)", "peak_llc"],
+  ["peak LLC", "peak_llc"],
   ["step of peak", "peak_step"],
-  ["final LLC (nats)", "final_llc"],
-  ["fall (nats)", "fall"],
+  ["final LLC", "final_llc"],
+  ["fall", "fall"],
   ["final loss (nats)", "loss"],
   ["split score", "split_score"],
   ["split onset (step)", "split_onset"],

@@ -1,14 +1,20 @@
 """Figures of a run, from its artifacts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from devsort.charts.style import save_figure
+from devsort.charts.style import BOTH, WIDTH, save_figure
 from devsort.sorting.run import Run
 from devsort.storage.objects import write_object
 
 
-def draw_all(run: Run) -> list[Path]:
+def draw_all(run: Run, kinds: Sequence[str] = BOTH, width: float = WIDTH) -> list[Path]:
     """Draws every figure of a run into its figures/ and returns the files.
+
+    Args:
+        run: With its stages.
+        kinds: Of files, see `style.KINDS`.
+        width: Of the figures in inches.
 
     Raises:
         UserError: An artifact is missing or stale; names the command that makes it.
@@ -20,16 +26,16 @@ def draw_all(run: Run) -> list[Path]:
     from devsort.sorting.samplers import chance_loss
 
     figures = {
-        "stages": lambda: stage_chart.figure(story_of(run)),
-        "circuits": lambda: circuits.of_run(run),
-        "ownership": lambda: ownership.of_run(run),
-        "traces": lambda: traces.figure(run.read(LLC), chance_loss(run)),
+        "stages": lambda: stage_chart.figure(story_of(run), width),
+        "circuits": lambda: circuits.of_run(run, width),
+        "ownership": lambda: ownership.of_run(run, width),
+        "traces": lambda: traces.figure(run.read(LLC), chance_loss(run), width),
     }
     with run.lock():
         paths = [
             path
             for name, figure in figures.items()
-            for path in save_figure(figure(), run.figures, name)
+            for path in save_figure(figure(), run.figures, name, kinds)
         ]
         files = {"files": [path.name for path in paths]}
         write_object(run.figures / MADE_FROM, files, run.origin(FIGURES))

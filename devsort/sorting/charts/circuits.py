@@ -18,16 +18,22 @@ from devsort.sorting.model import Shape, model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch
 
+MARGINS, NARROWEST = 1.2, 0.7  # inches beside the matrices, and of a matrix
 LISTS = 256  # enough for the mean scale of the final layer norm
 # percentile of the absolute entries at which the colours end: a few outliers do not wash out the
 # rest
 CLIP = 99.0
 
 
-def of_run(run: Run) -> Figure:
-    """The circuits at the end of each stage; before there are stages, at spread steps."""
-    steps = shown_steps(run)
-    return plot(matrices(run, steps), [f"step {s}" for s in steps])
+def of_run(run: Run, width: float = WIDTH) -> Figure:
+    """The circuits at the end of each stage; before there are stages, at spread steps.
+
+    Some of these, where `width` inches do not hold all.
+    """
+    steps, room = shown_steps(run), int((width - MARGINS) / NARROWEST)
+    chosen = np.linspace(0, len(steps) - 1, min(room, len(steps))).round().astype(int)
+    shown = [steps[i] for i in chosen]
+    return plot(matrices(run, shown), [f"step {s}" for s in shown], width)
 
 
 def shown_steps(run: Run, count: int = 4) -> list[int]:
@@ -58,16 +64,18 @@ def circuits_of(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> dic
 
 
 @look()
-def plot(columns: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str]) -> Figure:
+def plot(
+    columns: Sequence[Mapping[str, np.ndarray]], titles: Sequence[str], width: float = WIDTH
+) -> Figure:
     """One column for each checkpoint.
 
     For each head a row of OV, then a row of QK. All OV share colours, all QK too.
     """
     heads = len(columns[0]["OV"])
     kinds = [(kind, head) for kind in ("OV", "QK") for head in range(heads)]
-    size = min((WIDTH - 1.2) / len(columns), 1.8)
-    width, height = size * len(columns) + 1.2, size * len(kinds) + 0.5
-    figure = Figure(figsize=(width, height), layout="constrained")
+    size = min((width - MARGINS) / len(columns), 1.8)
+    shape = (size * len(columns) + MARGINS, size * len(kinds) + 0.5)
+    figure = Figure(figsize=shape, layout="constrained")
     axes = figure.subplots(len(kinds), len(columns), squeeze=False, sharex=True)
     limits = {
         kind: np.percentile(np.abs(np.concatenate([c[kind] for c in columns])), CLIP)
@@ -100,7 +108,13 @@ def _label_last(row: Sequence[Axes], kind: str, image: AxesImage, figure: Figure
 
 def _matrix(ax: Axes, matrix: np.ndarray, limit: float) -> AxesImage:
     image = ax.imshow(
-        matrix, cmap=DIVERGING, vmin=-limit, vmax=limit, interpolation="nearest", aspect="auto"
+        matrix,
+        cmap=DIVERGING,
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        aspect="auto",
+        origin="lower",  # numbers run upwards in all figures
     )
     if len(matrix) > matrix.shape[1]:  # QK has a row for SEP
         ax.axhline(matrix.shape[1] - 0.5, color=INK, lw=0.4)

@@ -20,19 +20,20 @@ from devsort.sorting.run import Run
 if TYPE_CHECKING:
     import xarray as xr
 
+KEY = 1.4  # inches of an entry of the legend
 FULL_COLOUR = 4.0  # nats of loss increase at which a head's colour is at its full strength
 
 
-def of_run(run: Run) -> Figure:
-    """The ownership chart of a run."""
+def of_run(run: Run, width: float = WIDTH) -> Figure:
+    """The ownership chart of a run, `width` inches wide."""
     heads = run.read(HEADS)
-    return plot(heads, stored_events(heads))
+    return plot(heads, stored_events(heads), width)
 
 
 @look()
-def plot(heads: "xr.Dataset", found: Sequence[dict]) -> Figure:
+def plot(heads: "xr.Dataset", found: Sequence[dict], width: float = WIDTH) -> Figure:
     """Number × step coloured by the head that is needed, and scores with 95 % bands."""
-    figure = Figure(figsize=(WIDTH, 4.2), layout="constrained")
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
     _ownership(top, heads)
     _scores(bottom, heads, found)
@@ -62,6 +63,11 @@ def step_edges(steps: np.ndarray) -> np.ndarray:
     return np.exp([2 * log[0] - middle[0], *middle, 2 * log[-1] - middle[-1]])
 
 
+def figure_width(ax: Axes) -> float:
+    """The width in inches of the figure of an axis."""
+    return float(ax.figure.get_size_inches()[0])
+
+
 def _ownership(ax: Axes, heads: "xr.Dataset") -> None:
     numbers = heads.number.values
     edges = np.append(numbers, numbers[-1] + 1) - 0.5
@@ -71,12 +77,12 @@ def _ownership(ax: Axes, heads: "xr.Dataset") -> None:
     ax.set_xscale("log")
     ax.set_ylabel("number to be copied")
     keys = [Patch(color=head_colour(int(h)), label=f"needs head {h}") for h in heads["head"].values]
-    keys.append(Patch(facecolor="white", edgecolor=INK, lw=0.4, label="needs no one head"))
+    keys.append(Patch(facecolor="white", edgecolor=INK, lw=0.4, label="no head is needed"))
     ax.legend(
         handles=keys,
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=min(len(keys), 5),
+        ncols=max(1, min(len(keys), round(figure_width(ax) / KEY))),
         borderaxespad=0.2,
     )
 
@@ -88,7 +94,7 @@ def _scores(ax: Axes, heads: "xr.Dataset", found: Sequence[dict]) -> None:
         ax.fill_between(steps, *interval.values, color=colour, alpha=0.25, lw=0)
         ax.plot(steps, heads.scores.sel(score=name), line, color=colour, label=label)
     ax.set_ylim(0, 1)
-    ax.set_ylabel("score")
+    ax.set_ylabel("head-mode score")
     ax.legend(loc="upper left", ncols=1)
     for event in found:
         ax.axvspan(*event["ci95"], color=INK, alpha=0.12, lw=0)
@@ -100,7 +106,7 @@ def _scores(ax: Axes, heads: "xr.Dataset", found: Sequence[dict]) -> None:
             (event["step"], 0.96 - 0.13 * (level % 4)),
             xytext=(3, 0),
             textcoords="offset points",
-            fontsize=6,
+            fontsize=7,
             va="top",
             bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
         )

@@ -7,7 +7,7 @@ import numpy as np
 
 from devsort.charts.compare import figure
 from devsort.charts.stage_chart import Curve, Story, from_datasets, positive
-from devsort.charts.style import save_figure
+from devsort.charts.style import BOTH, WIDTH, save_figure
 from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log
 from devsort.sorting.run import Run, short_names
@@ -26,8 +26,10 @@ def story_of(run: Run) -> Story:
     return from_datasets(run.read(STAGES), run.read(LLC), run.read(HEADS), loss)
 
 
-def draw_comparison(runs: Sequence[Run], folder: Path) -> list[Path]:
+def draw_comparison(
+    runs: Sequence[Run], folder: Path, kinds: Sequence[str] = BOTH, width: float = WIDTH
+) -> list[Path]:
     """Draws the overlay of runs into a folder; returns the paths."""
     names = short_names([run.path for run in runs])
     stories = dict(zip(names, map(story_of, runs), strict=True))
-    return save_figure(figure(stories), folder, "compare")
+    return save_figure(figure(stories, width), folder, "compare", kinds)

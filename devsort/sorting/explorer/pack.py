@@ -47,7 +47,7 @@ def _panels(run: Run, llc: "xr.Dataset") -> list[Object]:
     step, loss = ([line[key] for line in log] for key in ("step", "val_loss"))
     whole = [r for r in _restrictions(llc) if not _is_head(r)]
     curves = [llc_curve(llc, r, _label(r)) for r in whole]
-    return [loss_panel(step, loss), panel("LLC", "nats", curves)]
+    return [loss_panel(step, loss), panel("LLC", "", curves)]
 
 
 def _head_panels(llc: "xr.Dataset", heads: "xr.Dataset") -> list[Object]:
@@ -62,7 +62,7 @@ def _head_panels(llc: "xr.Dataset", heads: "xr.Dataset") -> list[Object]:
     }
     step = heads.checkpoint.values
     accuracy = panel("accuracy", "", [curve("accuracy", step, heads.accuracy.values)])
-    panels = [panel("head LLC", "nats", curves)] if curves else []
+    panels = [panel("head LLC", "", curves)] if curves else []
     return [*panels, scores_panel(step, scores), accuracy]
 
 

@@ -84,7 +84,7 @@ def test_axes_and_events_of_the_ownership_chart(split):
     heads = dataset([one, one, one], [1, 10, 100], HeadsConfig())
     figure = ownership.plot(heads, [{"event": "split_onset", "step": 10, "ci95": [1, 10]}])
     top, bottom = figure.axes
-    assert (top.get_ylabel(), bottom.get_ylabel()) == ("number to be copied", "score")
+    assert (top.get_ylabel(), bottom.get_ylabel()) == ("number to be copied", "head-mode score")
     assert bottom.get_xlabel() == "training step"
     assert [t.get_text() for t in bottom.texts] == ["split onset"]
 

@@ -1,0 +1,108 @@
+"""The pictures of the pages on concepts: what an LLC counts, lanes, flags.
+
+python analysis/concepts.py runs/baseline --out docs/figures
+"""
+
+import argparse
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+import devsort
+from devsort.charts import style
+
+LOSSES = {  # title → loss of two weights, and its learning coefficient
+    "bowl: $w_1^2 + w_2^2$": (lambda a, b: a**2 + b**2, "1"),
+    "valley: $w_1^2$": (lambda a, b: a**2 + 0 * b, "1/2"),
+    "crossing: $w_1^2 w_2^2$": (lambda a, b: (a * b) ** 2, "1/2"),
+    "flat crossing: $w_1^4 w_2^4$": (lambda a, b: (a * b) ** 4, "1/4"),
+}
+N_BETA = np.geomspace(10, 1e5, 60)
+SIDE = np.linspace(-1, 1, 1001)
+
+
+@style.look()
+def learning_coefficients() -> Figure:
+    """Where four losses are low, and nβ times the mean loss in that place as nβ grows."""
+    fig = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
+    axes = fig.subplot_mosaic("abcd;eeee", height_ratios=[1, 1.15])
+    a, b = np.meshgrid(SIDE, SIDE)
+    for i, (ax, (title, (loss, limit))) in enumerate(
+        zip([axes[k] for k in "abcd"], LOSSES.items(), strict=True)
+    ):
+        value = loss(a, b)
+        density = np.exp(-100 * value)
+        ax.imshow(density, extent=(-1, 1, -1, 1), cmap="Greys", vmin=0, vmax=1.3, origin="lower")
+        ax.set(title=title, xticks=[], yticks=[], xlabel="$w_1$", ylabel="$w_2$")
+        mean = [float(n * np.average(value, weights=np.exp(-n * value))) for n in N_BETA]
+        label = f"{title.split(':')[0]}, λ = {limit}"
+        axes["e"].plot(N_BETA, mean, color=style.HEADS[i], label=label)
+        axes["e"].axhline(float(Fraction(limit)), color=style.HEADS[i], lw=0.6, ls=":")
+    axes["e"].set(xscale="log", ylim=(0, 1.1), xlabel="nβ", ylabel="nβ · mean loss")
+    axes["e"].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return fig
+
+
+@style.look()
+def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
+    """The twelve lanes of a checkpoint, in each of two checkpoints."""
+    names = [str(n) for n in trajectory.restriction.values]
+    fig = Figure(figsize=(style.WIDTH, 3.4), layout="constrained")
+    axes = fig.subplots(len(steps), len(names), sharex=True, sharey="row")
+    for row, step in zip(axes, steps, strict=True):
+        for ax, name in zip(row, names, strict=True):
+            chains(ax, trajectory.sel(checkpoint=step, restriction=name))
+            ax.set_title(f"step {step}, {'whole model' if name == 'full' else f'head {name[1:]}'}")
+        row[0].set_ylabel("rise of the loss (nats)")
+    fig.supxlabel("step of the chain", fontsize=8)
+    return fig
+
+
+@style.look()
+def flags(trajectory: xr.Dataset, steps: tuple[int, ...]) -> Figure:
+    """Chains behind an estimate without a flag, and behind flagged ones."""
+    fig = Figure(figsize=(style.WIDTH, 2.3), layout="constrained")
+    for ax, step in zip(fig.subplots(1, len(steps)), steps, strict=True):
+        cell = trajectory.sel(checkpoint=step, restriction="full")
+        raised = [str(f) for f in cell.flag.values[cell["flags"].values.astype(bool)]]
+        chains(ax, cell)
+        value = f"λ̂ = {float(cell.llc):.0f} ± {float(cell.se):.0f}"
+        ax.set_title(f"step {step}: {', '.join(raised) or 'no flag'}\n{value}")
+        ax.set_xlabel("step of the chain")
+    fig.axes[0].set_ylabel("rise of the loss (nats)")
+    return fig
+
+
+def chains(ax: Axes, cell: xr.Dataset) -> None:
+    """L(w) − L(w*) of each chain, a running mean of ten steps; burn-in is shaded."""
+    burnin = (cell.burnin_loss - cell.burnin_init_loss).values
+    rise = np.concatenate([burnin, (cell.loss - cell.init_loss).values], axis=1)  # (C, steps)
+    ax.axvspan(0, burnin.shape[1], color="0.92", lw=0)
+    ax.axhline(0, color="0.6", lw=0.6)
+    for i, chain in enumerate(rise):
+        smooth = np.convolve(chain, np.full(10, 0.1), mode="valid")
+        ax.plot(np.arange(9, len(chain)), smooth, color=style.HEADS[i], lw=0.8)
+    ax.margins(x=0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    args = parser.parse_args()
+    trajectory = devsort.load_trajectory(args.run)
+    figures = {
+        "concept-llc": learning_coefficients(),
+        "concept-lanes": lanes(trajectory, (91, 6000)),
+        "concept-flags": flags(trajectory, (10, 42, 91)),
+    }
+    for name, figure in figures.items():
+        print(style.save_figure(figure, args.out, name)[0])
+
+
+if __name__ == "__main__":
+    main()
