@@ -245,7 +245,8 @@ def _follow(
         )
     if name in above:
         raise UserError(
-            f"blocks follow one another in a circle: {' → '.join((*above, name))}", "break it"
+            f"blocks follow one another in a circle: {' → '.join((*above, name))}",
+            "let one of them follow none",
         )
     if name not in found:
         count = int(numbers[name].max()) + 1

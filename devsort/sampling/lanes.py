@@ -4,8 +4,8 @@ Only what is free enters the graph: a parameter that is frozen as a whole is a c
 is free in part the free entries are written into the constant.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,16 @@ UNCONNECTED = "the loss does not depend on the parameters that are free"
 USE_ITS_MODEL = "compute it from the parameters, or the model, that it is given"
 
 
-def plain_attention() -> AbstractContextManager[None]:
-    """Has torch's fused attention be plain products, which vmap maps at once."""
-    return sdpa_kernel(SDPBackend.MATH)
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Has torch's fused attention be plain products, which vmap maps and torch differentiates."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True)
