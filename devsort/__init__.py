@@ -24,6 +24,8 @@ _PUBLIC = {
     "find_stages": "devsort.networks.stages",
     "stage_chart": "devsort.networks.stages",
     "compare": "devsort.networks.stages",
+    "susceptibilities": "devsort.networks.responses",
+    "influences": "devsort.networks.responses",
     "explore": "devsort.explorer",
 }
 __all__ = ["__version__", *_PUBLIC]

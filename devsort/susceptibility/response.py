@@ -25,8 +25,8 @@ equals the mean covariance within a chain (over T) plus the covariance of the ch
 C − 1).
 
 **Error.** To first order the estimate is the mean of s = (φ − φ̄)(ℓ − ℓ̄) over draws, so its variance
-is that of the mean of s: between chains, and between blocks of draws; the mean of both is taken.
-R-hat is the split R-hat of s.
+is that of the mean of s: between chains, and between blocks of draws. The larger of both is taken,
+since s has long tails and few chains see little of them. R-hat is the split R-hat of s.
 """
 
 from dataclasses import dataclass
@@ -156,11 +156,11 @@ def _response(moments: Moments, value: np.ndarray, products: np.ndarray) -> Resp
 
 
 def _error(blocks: np.ndarray) -> np.ndarray:
-    """Standard error of the mean of block means (C, B, …): between chains and between blocks."""
+    """Standard error of the mean of block means (C, B, …), the larger of two estimates."""
     chains, count = blocks.shape[:2]
     variance = blocks.var((0, 1), ddof=1) / (chains * count)
     if chains > 1:
-        variance = (variance + blocks.mean(1).var(0, ddof=1) / chains) / 2
+        variance = np.maximum(variance, blocks.mean(1).var(0, ddof=1) / chains)
     return np.sqrt(variance)
 
 

@@ -42,7 +42,7 @@ def test_the_value_is_the_covariance_within_chains_plus_that_of_their_means():
 def test_the_value_is_unbiased_however_slowly_chains_forget():
     # truth: Cov(φ_m, ℓ_n) = n; without the correction a fifth and more is missing
     found, plain = [], []
-    for key in range(200):
+    for key in range(400):
         moments = Moments.of(*draws(2, 24, 1, 3, memory=0.8, key=key))
         found.append(covariance_of(moments)[0] / np.arange(1, 4))
         plain.append(pooled(moments)[0] / np.arange(1, 4))
