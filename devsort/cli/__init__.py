@@ -1,10 +1,10 @@
 """The command line.
 
-`app` runs it, `commands` and `tools` are thin over the package, and `refusals` has the one line
-that tells an exception.
+`app` runs it; `commands`, `responses` and `tools` are thin over the package, and `refusals` has the
+one line that tells an exception.
 """
 
-from devsort.cli import commands, tools
+from devsort.cli import commands, responses, tools
 from devsort.cli.app import main
 
-__all__ = ["commands", "main", "tools"]
+__all__ = ["commands", "main", "responses", "tools"]

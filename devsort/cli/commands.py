@@ -73,24 +73,6 @@ def llc(
 
 
 @app.command()
-def susceptibility(
-    run: RunArg,
-    force: ForceOpt = False,
-    as_json: JsonOpt = False,
-    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
-) -> None:
-    """Estimate how each head's loss answers to more of each number, gap and position in the data.
-
-    Example: devsort susceptibility runs/baseline
-    """
-    from devsort.sorting.run import open_run
-    from devsort.sorting.susceptibility.step import run_susceptibility
-    from devsort.sorting.susceptibility.tables import text
-
-    emit(run_susceptibility(open_run(run, tuple(set_)), force), as_json, text)
-
-
-@app.command()
 def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
     """Propose sampler settings for a run, with reasons and charts.
 

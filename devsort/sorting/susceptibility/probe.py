@@ -10,7 +10,7 @@ from devsort.errors import UserError
 from devsort.sorting.config import Config
 from devsort.sorting.objective import SortObjective
 from devsort.sorting.task import Batch, sampling_set
-from devsort.susceptibility.observe import Pair, PartMeans
+from devsort.susceptibility.observe import Losses, Pair, PartMeans
 
 AXES = ("number", "gap_class", "position")
 
@@ -52,6 +52,17 @@ class Probe:
         """What is evaluated at the draws of an objective on the same data set."""
         return Evaluated(self, objective)
 
+    def losses(self, objective: SortObjective) -> Losses:
+        """Weights (G, F) → losses (G, lists, L) of an objective on the same data set."""
+        size, count = objective.batches.index.shape[2], len(self.data)
+        rows = torch.arange(-(-count // size) * size, device=objective.center.device) % count
+        chunks = rows.split(size)  # as many lists as in a minibatch, whose memory serves both
+
+        def of(w: Tensor) -> Tensor:
+            return torch.cat([objective.losses_on(w, rows) for rows in chunks], 1)[:, :count]
+
+        return of
+
 
 class Evaluated:
     """At weights (G, F): the mean loss L with ℓ_x − L of all parts x, and the losses of numbers.
@@ -62,18 +73,14 @@ class Evaluated:
     """
 
     def __init__(self, probe: Probe, objective: SortObjective) -> None:
-        self.objective, device = objective, objective.center.device
-        size, count = objective.batches.index.shape[2], len(probe.data)
-        rows = torch.arange(-(-count // size) * size, device=device) % count
-        self.count, self.chunks = count, rows.split(size)
+        self.losses = probe.losses(objective)
         masks = torch.cat([probe.parts[axis] for axis in AXES])
-        self.means = PartMeans(dict(enumerate(masks)), device)
+        self.means = PartMeans(dict(enumerate(masks)), objective.center.device)
         self.numbers = len(probe.parts["number"])
 
     def __call__(self, w: Tensor) -> list[Pair]:
         """L (G, 1) with ℓ_x − L (G, parts), and ℓ_t (G, N) with itself."""
-        found = [self.objective.losses_on(w, rows) for rows in self.chunks]
-        losses = torch.cat(found, 1)[:, : self.count].double()  # (G, lists, L)
+        losses = self.losses(w).double()  # (G, lists, L)
         mean, parts = losses.mean((1, 2))[:, None].cpu().numpy(), self.means(losses).cpu().numpy()
         numbers = parts[:, : self.numbers]
         return [(mean, parts - mean), (numbers, numbers)]

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from devsort.charts.style import save_figure
 from devsort.errors import UserError, saying
 from devsort.execution import progress, run_jobs
 from devsort.llc.trajectory import Job, stacks
 from devsort.sorting.artifacts import LLC, SUSCEPTIBILITY
+from devsort.sorting.charts.susceptibility import plot
 from devsort.sorting.restrictions import expand
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import settings
@@ -35,7 +37,13 @@ def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
             write_dataset(run.susceptibility, _measured(run), run.origin(SUSCEPTIBILITY))
             run.forget(SUSCEPTIBILITY)
         remove(run.susceptibility_parts)
-    return {"run": str(run.path), "rows": tables.rows(run.read(SUSCEPTIBILITY))}
+        found = run.read(SUSCEPTIBILITY)
+        files = save_figure(plot(found), run.figures, "susceptibility")
+    return {
+        "run": str(run.path),
+        "rows": tables.rows(found),
+        "files": [str(path) for path in files],
+    }
 
 
 def components(run: Run) -> tuple[str, ...]:
