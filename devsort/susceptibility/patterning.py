@@ -9,6 +9,8 @@ for the noise of χ adds Λ to χ χᵀ on average. Rows are brought to one scal
 units of each observable's largest response.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from devsort.susceptibility.response import Response
@@ -29,30 +31,50 @@ def shift(response: Response, wanted: np.ndarray) -> np.ndarray:
     return h / max(float(np.linalg.norm(h)), FLOOR)
 
 
-def weights(h: np.ndarray, members: np.ndarray, size: float, bound: float) -> np.ndarray:
-    """Weights of examples of mean 1 that shift the data along h: (n,).
+@dataclass(frozen=True)
+class Tilt:
+    """Weights of examples by the parts that they belong to, 1 + (m − m̄)·slope within bounds.
 
-    1 + s Σ_x h_x m_x, m the centred membership, cut off at 1/bound and bound, with the s that gives
-    the weights the standard deviation `size` before they are cut.
-
-    Args:
-        h: (N,) the shift.
-        members: (n, N) bool, which example belongs to which part.
-        size: Standard deviation of the weights.
-        bound: Largest weight, and the inverse of the smallest, before the mean is brought to 1.
+    Attributes:
+        mean: (N,) m̄, share of the examples that belong to each part.
+        slope: (N,).
+        bound: Largest weight, and the inverse of the smallest.
     """
-    along = (members - members.mean(0)) @ h
-    steep = size / max(float(along.std()), FLOOR)
-    cut = np.clip(1 + steep * along, 1 / bound, bound)
-    return cut / cut.mean()
+
+    mean: np.ndarray
+    slope: np.ndarray
+    bound: float
+
+    @classmethod
+    def along(cls, h: np.ndarray, members: np.ndarray, size: float, bound: float) -> "Tilt":
+        """Weights that shift the data along h.
+
+        Args:
+            h: (N,) the shift; zero leaves the data as they are.
+            members: (n, N) bool, which example belongs to which part.
+            size: Standard deviation of the weights before they are cut.
+            bound: See the class.
+        """
+        mean = members.mean(0)
+        spread = float(((members - mean) @ h).std())
+        return cls(mean, h * (size / max(spread, FLOOR)), bound)
+
+    def __call__(self, members: np.ndarray) -> np.ndarray:
+        """The weights (n,) of examples with these parts (n, N)."""
+        return np.clip(1 + (members - self.mean) @ self.slope, 1 / self.bound, self.bound)
 
 
 def predicted(response: Response, members: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """χ of each observable along what the weights do to the parts (M,), per nβ.
 
-    The shift of L is Σ_i (w_i − 1) ℓ_i / n. Its projection on the parts has the coefficients of
-    least squares of w − 1 on their membership.
+    The shift of L is Σ_i (w_i − 1) ℓ_i / n, w of mean 1. Its projection on the parts has the
+    coefficients of least squares of w − 1 on their membership.
+
+    Args:
+        response: χ of M observables to N parts.
+        members: (n, N) bool, which example belongs to which part.
+        weight: (n,) of each example.
     """
-    centred = members - members.mean(0)
-    coefficient = np.linalg.lstsq(centred, weight - 1, rcond=None)[0]
+    centred, moved = members - members.mean(0), weight / weight.mean() - 1
+    coefficient = np.linalg.lstsq(centred, moved, rcond=None)[0]
     return response.value @ (coefficient * members.mean(0))

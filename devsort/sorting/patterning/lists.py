@@ -5,7 +5,9 @@ import numpy as np
 from devsort.rng import stream
 from devsort.sorting.config import TaskConfig
 from devsort.sorting.task import Batch, draw_lists, make_batch
+from devsort.susceptibility.patterning import Tilt
 
+SCALE = 4096  # lists that say how steep weights are
 SPARE = 1.5  # candidates that are drawn beyond what acceptance needs on average
 
 
@@ -25,27 +27,22 @@ class WeightedLists:
 
     Args:
         task: The lists.
-        h: (N + K,) shift, see `susceptibility.patterning.weights`; None: the task as it is.
+        h: (N + K,) shift of the parts of `members_of`; zero: the task as it is.
         edges: Of the classes of gaps.
-        size: See `weights`.
-        bound: See `weights`.
+        size: See `susceptibility.patterning.Tilt`.
+        bound: See `Tilt`.
     """
 
     def __init__(
-        self, task: TaskConfig, h: np.ndarray | None, edges: np.ndarray, size: float, bound: float
+        self, task: TaskConfig, h: np.ndarray, edges: np.ndarray, size: float, bound: float
     ) -> None:
         self.task, self.edges, self.bound = task, edges, bound
-        lists = draw_lists(stream(task.seed, "pattern-scale"), 4096, task)
-        self.mean = members_of(lists, edges, task.numbers).mean(0)
-        self.slope = np.zeros(len(self.mean))
-        if h is not None:
-            along = (members_of(lists, edges, task.numbers) - self.mean) @ h
-            self.slope = h * size / along.std()
+        lists = draw_lists(stream(task.seed, "pattern-scale"), SCALE, task)
+        self.tilt = Tilt.along(h, members_of(lists, edges, task.numbers), size, bound)
 
     def weights(self, lists: np.ndarray) -> np.ndarray:
         """(n,) weights between 1/bound and bound."""
-        members = members_of(lists, self.edges, self.task.numbers)
-        return np.clip(1 + (members - self.mean) @ self.slope, 1 / self.bound, self.bound)
+        return self.tilt(members_of(lists, self.edges, self.task.numbers))
 
     def batch(self, seed: int, step: int, size: int) -> Batch:
         """The batch of a step: a function of seed and step."""

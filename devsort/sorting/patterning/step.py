@@ -12,13 +12,14 @@ from devsort.execution import cores, progress, run_jobs
 from devsort.rng import stream
 from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.model import Params, model_shape
-from devsort.sorting.patterning.lists import WeightedLists
+from devsort.sorting.patterning.lists import WeightedLists, members_of
 from devsort.sorting.patterning.observables import OBSERVABLES, observe
 from devsort.sorting.patterning.response import response_at
 from devsort.sorting.patterning.retrain import retrain
 from devsort.sorting.run import Run
 from devsort.sorting.susceptibility.probe import Probe
-from devsort.susceptibility.patterning import shift
+from devsort.susceptibility import Response
+from devsort.susceptibility.patterning import predicted, shift
 
 ARMS = ("without", "with", "random")
 SIGNS = {"up": 1.0, "down": -1.0}
@@ -62,9 +63,9 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     """Shifts the data towards a target and retrains, beside no shift and random ones.
 
     Returns:
-        run, target, start, shift by number and class of gaps, and rows: seed, and the target's
-        change over training without, with, and with a random shift of the same size; moved: seeds
-        in which it moved as wanted, with and random.
+        run, target, start, the shift by numbers and gap_classes, the change that is predicted in
+        equilibrium, and rows: seed, and the target's change over training without, with, and with a
+        random shift of the same size; moved: seeds in which it moved as wanted against without.
 
     Raises:
         UserError: The target or the checkpoint does not exist, or there is but one head.
@@ -78,13 +79,15 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     wanted = np.zeros(len(OBSERVABLES) + 1)
     wanted[OBSERVABLES.index(name)] = sign
     h = shift(response, wanted)
-    rows = _rows(run, pattern, _Arms(run, pattern, params, h, probe.edges))
+    arms = _Arms(run, pattern, params, h, probe.edges)
+    rows = _rows(run, pattern, arms)
     return {
         "run": str(run.path),
         "target": pattern.target,
         "start": start,
         "numbers": h[: run.config.task.numbers].tolist(),
         "gap_classes": h[run.config.task.numbers :].tolist(),
+        "predicted": _predicted(run, response, probe, arms.lists(h), OBSERVABLES.index(name)),
         "rows": rows,
         "moved": {arm: _moved(rows, arm, sign) for arm in ARMS[1:]},
     }
@@ -92,7 +95,8 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
 
 def text(value: dict[str, Any]) -> str:
     """For a reader: the target's value by seed and arm."""
-    lines = [f"{value['target']} from step {value['start']}"]
+    told = f"{value['predicted']:.4f} in equilibrium"
+    lines = [f"{value['target']} from step {value['start']}; predicted: {told}"]
     lines.append(f"{'seed':>5}" + "".join(f"{arm:>12}" for arm in ARMS))
     for row in value["rows"]:
         lines.append(f"{row['seed']:5d}" + "".join(f"{row[arm]:12.4f}" for arm in ARMS))
@@ -113,13 +117,17 @@ class _Arms:
     def __call__(self, job: tuple[int, str], advanced: Callable[[int], None]) -> float:
         seed, arm = job
         pattern = self.pattern
-        h = {"without": None, "with": self.h, "random": self._random(seed)}[arm]
-        lists = WeightedLists(self.run.config.task, h, self.edges, pattern.size, pattern.bound)
-        found = retrain(self.run, self.params, lists, seed, pattern.steps)
+        h = {"without": 0 * self.h, "with": self.h, "random": self._random(seed)}[arm]
+        found = retrain(self.run, self.params, self.lists(h), seed, pattern.steps)
         advanced(1)
         shape = model_shape(self.run.config.task, self.run.config.model)
         change = found - observe(self.params, shape)
         return float(change[OBSERVABLES.index(pattern.wanted[0])])
+
+    def lists(self, h: np.ndarray) -> WeightedLists:
+        """The lists that a shift makes."""
+        pattern = self.pattern
+        return WeightedLists(self.run.config.task, h, self.edges, pattern.size, pattern.bound)
 
     def _random(self, seed: int) -> np.ndarray:
         drawn = stream(seed, "pattern-random").normal(size=len(self.h))
@@ -138,6 +146,16 @@ def _rows(run: Run, pattern: Pattern, arms: _Arms) -> list[dict[str, Any]]:
 
 
 ALONE = 500_000  # lists to train on in all before more processes pay for their start
+
+
+def _predicted(
+    run: Run, response: Response, probe: Probe, lists: WeightedLists, observable: int
+) -> float:
+    """nβ χ along the weights: the change in equilibrium, to first order."""
+    shown = probe.data.tokens[:, : run.config.task.list_length].numpy()
+    members = members_of(shown, lists.edges, run.config.task.numbers)
+    along = predicted(response, members, lists.weights(shown))[observable]
+    return float(run.config.llc.sampler.n_beta * along)
 
 
 def _moved(rows: Sequence[dict[str, Any]], arm: str, sign: float) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 from devsort.sorting.run import Run
 from devsort.sorting.susceptibility.probe import AXES, Probe, split_axes
 from devsort.sorting.susceptibility.sampler import Followed
-from devsort.susceptibility import Response, correlation, susceptibility
+from devsort.susceptibility import Response, correlation, covariance, susceptibility
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,6 +34,10 @@ def dataset(cells: Mapping[tuple[int, str], Followed], probe: Probe, run: Run) -
     for suffix in ("", "_se"):
         dims = ("checkpoint", "component", "number", "number_T")
         variables[f"kernel{suffix}"] = (dims, _stack(kernel, grid, FIELDS[suffix]))
+    own = {cell: covariance(found.kernel) for cell, found in cells.items()}
+    for suffix in ("", "_se"):
+        diagonal = np.diagonal(_stack(own, grid, FIELDS[suffix]), axis1=2, axis2=3)
+        variables[f"variance_number{suffix}"] = (("checkpoint", "component", "number"), diagonal)
     start = np.stack([cells[row[0]].start for row in grid])[:, None]
     for axis, cut in _cut(start, probe).items():
         variables[f"loss_{axis}"] = (("checkpoint", axis), cut[:, 0])
