@@ -3,8 +3,9 @@
 python analysis/susceptibility.py runs/baseline runs/no-decay --out docs/figures
 
 A head serves a number t where χ_h(t) < 0. Per checkpoint it prints the rank correlation over
-numbers of χ_1 − χ_0 with the difference of the heads' loss increases by mean ablation, the share of
-the variance of χ_1 − χ_0 that is no error, and the split score of both.
+numbers with the difference of the heads' loss increases by mean ablation, of χ_1 − χ_0 (rank) and of
+the ratio of the variances of the number's loss over the draws of either head (rank_variance); the
+share of the variance of χ_1 − χ_0 that is no error (signal), and the split score of both.
 """
 
 import argparse
@@ -44,11 +45,12 @@ def measured(run):
     steps = chi.checkpoint.values
     heads_at = heads.sel(checkpoint=steps)
     increase = heads_at.loss_increase.transpose("checkpoint", "head", "number").values
+    own = chi.variance_number.sel(component=["h0", "h1"]).values
     value = chi.chi_number.sel(component=["h0", "h1"]).values  # (checkpoint, 2, N)
     error = chi.chi_number_se.sel(component=["h0", "h1"]).values
     rows = [
         row(int(step), *arrays, run.config.heads)
-        for step, *arrays in zip(steps, value, error, increase, strict=True)
+        for step, *arrays in zip(steps, value, error, own, increase, strict=True)
     ]
     for found, i in zip(rows, range(len(steps)), strict=True):
         found["rhat"] = float(np.nanmax(chi.chi_number_rhat.values[i]))
@@ -57,20 +59,22 @@ def measured(run):
         "rows": rows,
         "steps": steps,
         "by_chi": value[:, 1] - value[:, 0],
+        "by_variance": np.log(own[:, 0] / own[:, 1]),
         "by_ablation": increase[:, 0] - increase[:, 1],
         "principal": principal(value),
         "events": stored_events(heads),
     }
 
 
-def row(step, value, error, increase, config):
-    """What one checkpoint says; `value`, `error` and `increase` are (2, N)."""
+def row(step, value, error, own, increase, config):
+    """What one checkpoint says; `value`, `error`, `own` and `increase` are (2, N)."""
     apart, other = value[1] - value[0], increase[0] - increase[1]
     noise = (error**2).sum(0).mean() / apart.var()
     share = shares(value, error)
     return {
         "step": step,
         "rank": float(spearmanr(apart, other)[0]),
+        "rank_variance": float(spearmanr(own[0] / own[1], other)[0]),
         "rank_h0": float(spearmanr(-value[0], increase[0])[0]),
         "rank_h1": float(spearmanr(-value[1], increase[1])[0]),
         "signal": float(1 - noise),
@@ -95,7 +99,16 @@ def principal(value):
 
 
 def table(name, value):
-    keys = ("rank", "rank_h0", "rank_h1", "signal", "same_owner", "chi_split", "ablation_split")
+    keys = (
+        "rank",
+        "rank_variance",
+        "rank_h0",
+        "rank_h1",
+        "signal",
+        "same_owner",
+        "chi_split",
+        "ablation_split",
+    )
     lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*keys, "rhat"))]
     for found in value["rows"]:
         numbers = "".join(f"{found[key]:15.2f}" for key in (*keys, "rhat"))
@@ -107,25 +120,25 @@ def table(name, value):
 
 @look()
 def figure(found):
-    figure = Figure(figsize=(WIDTH, 7.5), layout="constrained")
-    grid = figure.subplots(
-        4, len(found), sharex=True, height_ratios=(2, 2, 1.4, 1.4), squeeze=False
-    )
+    figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
+    grid = figure.subplots(5, len(found), sharex=True, height_ratios=HEIGHTS, squeeze=False)
     for column, (name, value) in zip(grid.T, found.items(), strict=True):
         contrast(column[0], value, "by_chi")
-        contrast(column[1], value, "by_ablation")
-        agreement(column[2], value)
-        directions(column[3], value)
+        contrast(column[1], value, "by_variance")
+        contrast(column[2], value, "by_ablation")
+        agreement(column[3], value)
+        directions(column[4], value)
         column[0].set_title(name)
-        column[3].set_xlabel("training step")
+        column[4].set_xlabel("training step")
     for ax, label in zip(grid[:, 0], LABELS, strict=True):
         ax.set_ylabel(label)
-    for ax in (grid[2, 0], grid[3, 0]):
+    for ax in (grid[3, 0], grid[4, 0]):
         ax.legend(loc="lower left", ncols=2)
     return figure
 
 
-LABELS = ("number, by χ", "number, by ablation", "agreement", "principal directions")
+LABELS = ("by χ", "by variance", "by ablation", "agreement", "principal directions")
+HEIGHTS = (1.7, 1.7, 1.7, 1.4, 1.4)
 
 
 def contrast(ax, value, key):
@@ -147,7 +160,8 @@ def contrast(ax, value, key):
 def agreement(ax, value):
     steps = value["steps"]
     drawn = {
-        "rank": ("-o", "rank correlation"),
+        "rank": ("-o", "rank correlation, χ"),
+        "rank_variance": ("-s", "rank correlation, variance"),
         "chi_split": ("--", "split by χ"),
         "ablation_split": (":", "split by ablation"),
     }
