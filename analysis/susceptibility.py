@@ -2,10 +2,12 @@
 
 python analysis/susceptibility.py runs/baseline runs/no-decay --out docs/figures
 
-A head serves a number t where χ_h(t) < 0. Per checkpoint it prints the rank correlation over
-numbers with the difference of the heads' loss increases by mean ablation, of χ_1 − χ_0 (rank) and of
-the ratio of the variances of the number's loss over the draws of either head (rank_variance); the
-share of the variance of χ_1 − χ_0 that is no error (signal), and the split score of both.
+A head serves a number t where χ_h(t) < 0. Per checkpoint it prints, over numbers, the rank
+correlation with the difference of the heads' loss increases by mean ablation: of χ_1 − χ_0 (rank),
+and of the ratio of the variances of the number's loss over the draws of either head
+(rank_variance); the share of the variance of either that is no error (signal, signal_variance);
+the rank correlation of the variances and of ablation with their own last checkpoint (end_by_…); and
+the split score by χ and by ablation.
 """
 
 import argparse
@@ -45,7 +47,9 @@ def measured(run):
     steps = chi.checkpoint.values
     heads_at = heads.sel(checkpoint=steps)
     increase = heads_at.loss_increase.transpose("checkpoint", "head", "number").values
-    own = chi.variance_number.sel(component=["h0", "h1"]).values
+    own, own_error = (
+        chi[f"variance_number{suffix}"].sel(component=["h0", "h1"]).values for suffix in ("", "_se")
+    )
     value = chi.chi_number.sel(component=["h0", "h1"]).values  # (checkpoint, 2, N)
     error = chi.chi_number_se.sel(component=["h0", "h1"]).values
     rows = [
@@ -55,12 +59,20 @@ def measured(run):
     for found, i in zip(rows, range(len(steps)), strict=True):
         found["rhat"] = float(np.nanmax(chi.chi_number_rhat.values[i]))
         found["ablation_split"] = float(heads_at.scores.sel(score="vocabulary_splitting")[i])
-    return {
-        "rows": rows,
-        "steps": steps,
+    contrasts = {
         "by_chi": value[:, 1] - value[:, 0],
         "by_variance": np.log(own[:, 0] / own[:, 1]),
         "by_ablation": increase[:, 0] - increase[:, 1],
+    }
+    noise = ((own_error / own) ** 2).sum(1).mean(1) / contrasts["by_variance"].var(1)
+    for i, found in enumerate(rows):
+        found["signal_variance"] = float(1 - noise[i])
+        for key in ("by_variance", "by_ablation"):
+            found[f"end_{key}"] = float(spearmanr(contrasts[key][i], contrasts[key][-1])[0])
+    return {
+        "rows": rows,
+        "steps": steps,
+        **contrasts,
         "principal": principal(value),
         "events": stored_events(heads),
     }
@@ -98,20 +110,22 @@ def principal(value):
     return left[:, :2] * size[:2], size[:2] ** 2 / (size**2).sum()
 
 
+KEYS = (
+    "rank",
+    "signal",
+    "rank_variance",
+    "signal_variance",
+    "end_by_variance",
+    "end_by_ablation",
+    "chi_split",
+    "ablation_split",
+)
+
+
 def table(name, value):
-    keys = (
-        "rank",
-        "rank_variance",
-        "rank_h0",
-        "rank_h1",
-        "signal",
-        "same_owner",
-        "chi_split",
-        "ablation_split",
-    )
-    lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*keys, "rhat"))]
+    lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*KEYS, "rhat"))]
     for found in value["rows"]:
-        numbers = "".join(f"{found[key]:15.2f}" for key in (*keys, "rhat"))
+        numbers = "".join(f"{found[key]:15.2f}" for key in (*KEYS, "rhat"))
         lines.append(f"{found['step']:10d}{numbers}")
     told = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
     shares_ = " and ".join(f"{s:.0%}" for s in value["principal"][1])

@@ -89,8 +89,9 @@ def susceptibility(moments: Moments, full: Moments | None = None) -> Response:
     return -Response(found.value, se, found.rhat, found.dof)
 
 
+@np.errstate(all="ignore")
 def correlation(moments: Moments) -> Response:
-    """The correlation of φ and ℓ over the draws."""
+    """The correlation of φ and ℓ over the draws; NaN where one of them does not vary."""
     phi, loss = _centre(moments)
     var_phi, var_loss = variances(moments)
     scale = np.sqrt(var_phi * var_loss)

@@ -76,6 +76,9 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     start = _start(run, pattern.start)
     params, probe = load_checkpoint(run, start), Probe(run.config)
     response = response_at(run, params, probe)
+    if not np.isfinite(response.value).all():
+        fix = "raise susceptibility.lists; see `devsort llc` for whether chains fail"
+        raise UserError("the response to some number or class of gaps is not known", fix)
     wanted = np.zeros(len(OBSERVABLES) + 1)
     wanted[OBSERVABLES.index(name)] = sign
     h = shift(response, wanted)

@@ -23,11 +23,11 @@ class Probe:
 
     Attributes:
         data: The lists.
-        edges: (K + 1,) mean gaps between which the K classes lie.
+        edges: (K + 1,) mean gaps between which the classes lie, fewer where many lists share one.
         parts: Axis → (parts, lists, L) bool, for each of AXES.
 
     Raises:
-        UserError: There are fewer lists than classes of gaps.
+        UserError: The lists do not fall into two classes of gaps.
     """
 
     def __init__(self, config: Config) -> None:
@@ -35,16 +35,17 @@ class Probe:
         whole = sampling_set(task, config.llc.dataset_size)
         self.data = whole[slice(settings.lists)]
         gap = mean_gaps(self.data)
-        if len(gap) < settings.gap_classes:
-            what = f"{len(gap)} lists for {settings.gap_classes} classes of gaps"
-            raise UserError(what, "raise susceptibility.lists")
-        self.edges = np.quantile(gap, np.linspace(0, 1, settings.gap_classes + 1))
+        shares = np.linspace(0, 1, settings.gap_classes + 1)
+        self.edges = np.unique(np.quantile(gap, shares, method="lower"))
+        if len(self.edges) < 3:
+            what = f"the mean gaps of {len(gap)} lists do not fall into two classes"
+            raise UserError(what, "raise susceptibility.lists or susceptibility.gap_classes")
         targets = self.data.targets
         classes = class_of(gap, self.edges)
         places = torch.arange(task.list_length).expand(targets.shape)
         self.parts = {
             "number": _one_hot(targets, task.numbers),
-            "gap_class": _one_hot(classes[:, None].expand(targets.shape), settings.gap_classes),
+            "gap_class": _one_hot(classes[:, None].expand(targets.shape), len(self.edges) - 1),
             "position": _one_hot(places, task.list_length),
         }
 

@@ -219,5 +219,6 @@ def test_too_few_draws_are_told(run):
 def test_too_few_lists_are_told(run):
     opened = open_run(run.path, (*SET, "susceptibility.lists=1"))
     assert told(step.run_susceptibility, opened) == (
-        "1 lists for 2 classes of gaps; raise susceptibility.lists"
+        "the mean gaps of 1 lists do not fall into two classes; "
+        "raise susceptibility.lists or susceptibility.gap_classes"
     )
