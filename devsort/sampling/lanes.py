@@ -104,6 +104,17 @@ class Lanes:
         lanes = range(len(w))
         return torch.stack([self._one(w[g], self._of(g, len(w)), _lane(batch, g)) for g in lanes])
 
+    def each(self, of: Callable[[Params], Tensor], w: Tensor) -> Tensor:
+        """A function of a lane's tensors, for each lane: (G, …)."""
+
+        def one(free: Tensor, fixed: Params) -> Tensor:
+            return of(self._tensors(free, fixed))
+
+        if self.mapped:
+            shared = None if len(self.fixed) == 1 else 0
+            return torch.func.vmap(one, in_dims=(0, shared))(w, self._constants(len(w)))
+        return torch.stack([one(w[g], self._of(g, len(w))) for g in range(len(w))])
+
     def value_and_grad(self, w: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """The losses, and the gradient (G, F) of each lane's mean."""
         with torch.enable_grad():
