@@ -96,7 +96,7 @@ def row(step, value, error, own, increase, config):
 
 
 def shares(value, error):
-    """Each head's share of what serves a number, as `modes.shares` has of the need for it."""
+    """Each head's share of what serves a number, as `ranges.shares` has of the need for it."""
     serves, doubt = np.maximum(-value, 0), error.mean()
     return (serves + doubt / 2) / (serves.sum(0) + doubt)
 

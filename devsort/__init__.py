@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.sampling.geometry import Block as Block
     from devsort.stages import Trajectory as Trajectory
     from devsort.stages import read_csv as read_csv
+    from devsort.susceptibility.api import Responses as Responses
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ _PUBLIC = {
     "read_csv": "devsort.stages",
     "susceptibilities": "devsort.networks.responses",
     "influences": "devsort.networks.responses",
+    "Responses": "devsort.susceptibility.api",
     "explore": "devsort.explorer",
 }
 __all__ = ["__version__", *_PUBLIC]
