@@ -54,7 +54,6 @@ def _minibatches() -> list[Case]:
             lambda: Truth(UnderdampedQuadratic(h, MILD, noise=0.005).expected()),
             lambda: measurements.cooled_llc(MILD),
             0.0035,
-            fast=True,
         ),
         Case(
             "baoab-refined",
