@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from devsort.sorting.artifacts import HEADS
-from devsort.sorting.heads import modes
+from devsort.sorting.heads import modes, ranges
 from devsort.sorting.run import open_run
 
 ROWS = 5
@@ -36,7 +36,7 @@ def row(name, one, config):
         (owner == v.argmax(0))[held].mean() if held.any() else np.nan
         for v in (resample, one.copy_effect.values)
     ]
-    other = modes.split_score(modes.shares({"loss_increase": resample}, config), config)
+    other = modes.split_score(ranges.shares({"loss_increase": resample}, config), config)
     split = float(one.scores.sel(score="vocabulary_splitting"))
     agreed = f"{held.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}"
     return f"{name:20}{int(one.checkpoint):7d}{agreed}{split:7.2f}{other:13.2f}"

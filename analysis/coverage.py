@@ -3,9 +3,14 @@
 The same estimate with other seeds, against a known or a very long truth.
 
 python analysis/coverage.py runs/smoke --repeats 200
+python analysis/coverage.py --trained --repeats 40     # some 40 minutes on one core
 
 Three potentials and the last checkpoint of a trained run. The truth is the mean of all repeats: 200
 repeats of four chains are one run of 800 chains, whose own error is added to the interval's.
+
+With `--trained`: estimates as they are shipped, four chains from w* with burn-in as it comes, at
+the trained networks of devsort/sorting/trained.json, against the LLC of slow samplers. The error of
+that is added to the interval's.
 """
 
 import argparse
@@ -24,6 +29,7 @@ from devsort.sampling import SamplerConfig, Trace, sample
 from devsort.sorting.checkpoints import trained_steps
 from devsort.sorting.run import Run, open_run
 from devsort.sorting.samplers import SortSampler, chance_loss, settings
+from devsort.sorting.trained import known, sampled
 
 CHAINS = 4
 SETTINGS = SamplerConfig(
@@ -60,6 +66,36 @@ def report(name: str, estimates: list[Estimate]) -> None:
     print(f"{name:28} truth {truth:8.3f} ± {error:.3f}  {share}  {errors}")
 
 
+def held(name: str, truth: float, error: float, estimates: list[Estimate]) -> int:
+    """Prints how many intervals hold a truth with an error of its own."""
+    llc = np.array([e.llc for e in estimates])
+    half = np.array([(e.ci95[1] - e.ci95[0]) / 2 for e in estimates])
+    covered = int((np.abs(llc - truth) <= np.hypot(half, 1.96 * error)).sum())
+    bias, mean_se = llc.mean() / truth - 1, np.sqrt(np.mean([e.se**2 for e in estimates]))
+    flagged = sum(bool(e.flags) for e in estimates)
+    print(
+        f"{name:30} truth {truth:6.1f} ± {error:.1f}  covered {covered} of {len(llc)}  "
+        f"bias {bias:+.1%}  spread {llc.std(ddof=1):.2f}  stated SE {mean_se:.2f}  "
+        f"flagged {flagged}",
+        flush=True,
+    )
+    return covered
+
+
+def of_trained(repeats: int) -> None:
+    """Repeats of the shipped estimate at every point in relative geometry."""
+    covered = total = 0
+    for point, row in known():
+        if point.geometry == "absolute" or row["method"] == "hmc":
+            continue
+        seeds = range(1, repeats + 1)
+        found = [estimate(sampled(point, num_chains=CHAINS, seed=seed)) for seed in seeds]
+        covered += held(point.name, row["llc"], row["se"], found)
+        total += repeats
+    low, high = binomtest(covered, total).proportion_ci()
+    print(f"all: covered {covered / total:.1%} ({low:.1%}–{high:.1%}) of {total}")
+
+
 def of_run(run: Run, repeats: int) -> list[Estimate]:
     """Repeats at the last checkpoint.
 
@@ -88,13 +124,17 @@ def _many(run: Run, seed: int, chains: int) -> Run:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("--trained", action="store_true")
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc"
     )
     arguments = parser.parse_args()
+    if arguments.trained or arguments.run is None:
+        of_trained(arguments.repeats)
+        return
     config = SETTINGS.model_copy(update={"num_chains": CHAINS * arguments.repeats})
     for name, (params, loss) in POTENTIALS.items():
         trace = sample(lambda p, f=loss: f(p), params, None, config)

@@ -19,6 +19,7 @@ from devsort.sorting.samplers import SortSampler
 
 STEPS = 40
 GEOMETRIES = {"absolute": ABSOLUTE, "relative": RELATIVE}
+SAME = {"sampling_method": "baoab", "batch_size": 64, "num_burnin_steps": 0, "num_draws": STEPS}
 
 
 def milliseconds(sampler: SortSampler, checkpoints: dict[int, Checkpoint], name: str) -> float:
@@ -36,9 +37,8 @@ def main() -> None:
     arguments = parser.parse_args()
     run = open_run(arguments.run)
     params = load_checkpoint(run, arguments.step)
-    length = {"num_burnin_steps": 0, "num_draws": STEPS}
     samplers = {
-        geometry: SortSampler(with_sampler(run, **changes, **length))
+        geometry: SortSampler(with_sampler(run, **changes | SAME))
         for geometry, changes in GEOMETRIES.items()
     }
     for told, count in (("one checkpoint", 1), ("four", 4)):

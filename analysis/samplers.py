@@ -18,13 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from devsort.execution import one_core
 from devsort.llc import estimate, settle
-from devsort.sampling.config import SamplerConfig
-from devsort.sorting.config import Config
-from devsort.sorting.run import Run
-from devsort.sorting.samplers import SortSampler
-from devsort.sorting.trained import Point, known, weights
+from devsort.sorting.trained import Point, known, sampled
 
 RELATIVE = {
     "sgld-32": {"sampling_method": "sgld", "batch_size": 32},
@@ -40,27 +35,14 @@ POINTS = (
     "baseline-6000-full-relative",
     "no-decay-6000-full-relative",
 )
-CHAINS, BURNIN, DRAWS = 8, 100, 300
-
-
-def run_with(point: Point, **changes: object) -> Run:
-    """A run with these sampler settings and no parts of the data."""
-    base = {"geometry": point.geometry, "sampling_method": "baoab", "num_chains": CHAINS}
-    base |= {"n_beta": point.n_beta, "localization": point.localization}
-    base |= {"num_burnin_steps": BURNIN, "num_draws": DRAWS}
-    sampler = SamplerConfig(**base | changes)
-    llc = Config().llc.model_copy(update={"sampler": sampler, "parts": ()})
-    return Run(Path(point.run), Config().model_copy(update={"llc": llc}))
+LENGTH = {"num_chains": 8, "num_burnin_steps": 100, "num_draws": 300}
 
 
 def compared(point: Point, row: dict, changes: dict) -> dict:
     """What a sampler gives at a point."""
-    sampler = SortSampler(run_with(point, **changes))
-    at = {point.step: sampler.checkpoint(weights(point.run, point.step))}
-    with one_core():
-        begun = time.process_time()
-        trace = sampler.sample(at, point.restriction, lambda _: None)[point.step]
-        seconds = time.process_time() - begun
+    begun = time.process_time()
+    trace = sampled(point, **LENGTH | changes)
+    seconds = time.process_time() - begun
     found, draws = estimate(trace), trace.rise.size
     return {
         "llc": found.llc,
@@ -71,7 +53,7 @@ def compared(point: Point, row: dict, changes: dict) -> dict:
         "relaxation": draws / found.ess,
         "spread": float(np.std(trace.config.n_beta * trace.rise)) / found.llc,
         "rhat": found.rhat,
-        "draws_per_second": found.ess / seconds * (trace.config.num_steps / DRAWS),
+        "draws_per_second": found.ess / seconds * (trace.config.num_steps / trace.config.num_draws),
         "burnin": trace.config.num_burnin_steps,
         "flags": list(found.flags),
     }

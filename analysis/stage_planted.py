@@ -50,16 +50,26 @@ ALONE = {"chains": 0}  # a table that tells standard errors alone
 COMMON = {**ALONE, "offset": 10.0, "drift": 1.0}
 DENSE = {**COMMON, "linear": True, "relative": 0.01, "floor": 0.5}
 LITTLE = {**ALONE, "offset": 30.0, "drift": 3.0, "linear": True, "relative": 0.003, "floor": 0.0}
+WRONG = {
+    f"{times} times too {way}": factor
+    for times in (3, 10, 30)
+    for way, factor in (("large", times), ("small", 1 / times))
+}  # reported errors over true ones
 CASES = {
     "as before, 40 checkpoints": Case(),
     "a common offset and drift, chains known": Case(Noise(offset=10.0, drift=1.0)),
     "a common offset and drift, no chains": Case(Noise(**COMMON)),
     **{
-        f"reported errors {times} times too {way}": Case(Noise(**ALONE, factor=factor))
-        for times in (3, 10, 30)
-        for way, factor in (("large", times), ("small", 1 / times))
+        f"reported errors {way}": Case(Noise(**ALONE, factor=factor))
+        for way, factor in WRONG.items()
     },
-    "500 checkpoints, evenly over 50,000 steps": Case(Noise(**DENSE), 500, 50_000.0),
+    "500 checkpoints, common errors, reported right": Case(Noise(**DENSE), 500, 50_000.0),
+    **{
+        f"500 checkpoints, common errors, reported {way}": Case(
+            Noise(**DENSE, factor=factor), 500, 50_000.0
+        )
+        for way, factor in WRONG.items()
+    },
     "500 checkpoints, neighbours averaged by fives": Case(Noise(**DENSE, smooth=5), 500, 50_000.0),
     "dips of 1 to 2 %, common errors": Case(
         Noise(**LITTLE, correlation_length=0.0), 500, 50_000.0, SMALL

@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.networks.calibrate import Calibration as Calibration
     from devsort.networks.calibrate import calibrate as calibrate
     from devsort.networks.frames import to_dataframe as to_dataframe
+    from devsort.networks.responses import influences as influences
+    from devsort.networks.responses import susceptibilities as susceptibilities
     from devsort.networks.stages import compare as compare
     from devsort.networks.stages import find_stages as find_stages
     from devsort.networks.stages import stage_chart as stage_chart
@@ -31,6 +33,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.sampling.geometry import Block as Block
     from devsort.stages import Trajectory as Trajectory
     from devsort.stages import read_csv as read_csv
+    from devsort.susceptibility.api import Responses as Responses
 
 __version__ = "0.1.0"
 
@@ -57,6 +60,9 @@ _PUBLIC = {
     "compare": "devsort.networks.stages",
     "Trajectory": "devsort.stages",
     "read_csv": "devsort.stages",
+    "susceptibilities": "devsort.networks.responses",
+    "influences": "devsort.networks.responses",
+    "Responses": "devsort.susceptibility.api",
     "explore": "devsort.explorer",
 }
 __all__ = ["__version__", *_PUBLIC]

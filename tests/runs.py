@@ -40,7 +40,14 @@ SMOKE = Path(__file__).parents[1] / "runs" / "smoke" / "config.yaml"
 SMOKE_LLC = {
     "dataset_size": 512,
     "max_checkpoints": 6,
-    "sampler": {"num_chains": 3, "num_draws": 16, "num_burnin_steps": 8, "n_beta": 300, "lr": 1e-2},
+    "sampler": {
+        "num_chains": 3,
+        "num_draws": 16,
+        "num_burnin_steps": 8,
+        "n_beta": 300,
+        "lr": 1e-2,
+        "batch_size": 16,
+    },
 }
 
 

@@ -19,7 +19,6 @@ from devsort.bench.timing import Timed, now, rate_of
 from devsort.bench.trainers import hooked_transformer
 from devsort.execution import Advanced, Work, cores, crew, one_core, resolve_device, unheard
 from devsort.sampling import graphs
-from devsort.sorting.devinterp import sample_with_devinterp
 from devsort.sorting.model import Params, model_shape
 from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.run import Run
@@ -69,6 +68,8 @@ def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | Non
         params: The checkpoint.
         module: The checkpoint as a module of the same names; our readable model if None.
     """
+    from devsort.sorting.devinterp import sample_with_devinterp  # slow, and our processes need none
+
     data = sampling_set(run.config.task, run.config.llc.dataset_size)
     mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
     ticks: list[float] = []

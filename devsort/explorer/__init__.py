@@ -3,15 +3,18 @@
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import ArrayLike
 
 from devsort.explorer.page import write_page
-from devsort.explorer.panels import of_trajectory, traces_of
+from devsort.explorer.panels import of_trajectory, response, traces_of
 from devsort.sampling.trace import Trace
 from devsort.stages.report import find_stages
 from devsort.stages.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["explore", "write_page"]
 
@@ -24,6 +27,7 @@ def explore(
     name: str = "trajectory",
     traces: Sequence[Trace] | None = None,
     signals: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    responses: Mapping[str, "xr.DataArray"] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Path:
     """Makes the page of any network's trajectory and returns its path.
@@ -36,11 +40,13 @@ def explore(
         name: Of the run.
         traces: One trace of `devsort.sample` for each step: the chains, R-hat, ESS and flags.
         signals: Further (steps, values) by name; each has a panel of its own.
+        responses: Arrays of step, component and part of the data, by name: how much each component
+            answers to each part, such as susceptibilities.
         about: Settings to keep with the page, such as the sampler's.
 
     Raises:
         UserError: `out` is a file that is no page of ours.
-        ValueError: There are not as many traces as steps.
+        ValueError: There are not as many traces as steps, or a response has not three dimensions.
     """
     if traces is not None and len(traces) != len(trajectory):
         raise ValueError(f"{len(traces)} traces for {len(trajectory)} steps")
@@ -50,6 +56,7 @@ def explore(
         "stages": find_stages(trajectory) if stages is None else dict(stages),
         "panels": of_trajectory(trajectory, traces, signals),
         "traces": traces_of(trajectory.step, traces) if traces else None,
+        "responses": [response(name, values) for name, values in (responses or {}).items()] or None,
         "about": dict(about or {}),
     }
     return write_page(Path(out), [run])

@@ -33,6 +33,7 @@ SCRIPTS = (
     "tables.js",
     "evidence.js",
     "export.js",
+    "responses.js",
 )
 
 
@@ -47,7 +48,7 @@ def write_page(
     Args:
         out: The file; an older page is replaced.
         runs: What is shown of each run: name, frames (steps of the slider), stages, panels, traces,
-            about, and what `scripts` read.
+            responses, about, and what `scripts` read.
         comparison: The JSON object of `devsort compare`, or None.
         scripts: The text of further scripts; each adds a section with `addSection`.
 

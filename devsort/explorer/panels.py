@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from devsort.charts.stage_chart import Z95
 from devsort.charts.style import PALETTE, SCORES
-from devsort.explorer.packing import HALF, numbers, packed
+from devsort.explorer.packing import HALF, SINGLE, numbers, packed
 from devsort.llc.estimate import estimate
 from devsort.llc.table import NUMBERS, rows
 from devsort.sampling.trace import Trace
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 SHOWN = ("rhat", "ess", "heat")  # beside an estimate
+CLIP = 99.0  # percentile of the absolute values of a response at which its colours end
 DASH = {"-": "", "--": "5 3", "-.": "6 3 2 3", ":": "2 3"}  # matplotlib's lines in SVG
 
 
@@ -128,6 +129,33 @@ def scores_panel(step: ArrayLike, scores: Mapping[str, tuple[ArrayLike, np.ndarr
             for name, (value, ci95) in scores.items()
         ],
     )
+
+
+def response(name: str, values: "xr.DataArray", unit: str = "") -> Object:
+    """How much each component answers to each part of the data.
+
+    Args:
+        name: Of the response.
+        values: Dimensions step, component and part of the data, in this order, whatever their
+            names, each with its coordinate.
+        unit: Of the values.
+
+    Raises:
+        ValueError: There are not three dimensions.
+    """
+    if values.ndim != 3:
+        raise ValueError(f"{name} has the dimensions {values.dims}, expected step, component, part")
+    step, components, parts = (values[axis].values for axis in values.dims)
+    size = np.abs(values.values[np.isfinite(values.values)])
+    return {
+        "name": name,
+        "unit": unit,
+        "step": numbers(step),
+        "components": [str(one) for one in components],
+        "parts": [str(one) for one in parts],
+        "values": packed(values.values, SINGLE),
+        "limit": float(np.percentile(size, CLIP)) if len(size) else 0.0,
+    }
 
 
 def _traces(

@@ -3,8 +3,8 @@
 Of a folder, every weight file and every folder of Hugging Face in it is a checkpoint if its name
 says at which step it was saved: the number after `step` (`step-100`, `epoch=1-step=100`), else
 after `checkpoint` (`checkpoint-100`), else the only number of the name (`ckpt_100`, `000100`). A
-name with several numbers and neither word is refused; files without a number, such as `last.ckpt`,
-are left out.
+name with several numbers and neither word is refused, and so is `step-1e5` or `10k`; files without
+a number, such as `last.ckpt`, are left out.
 """
 
 import re
@@ -23,6 +23,7 @@ from devsort.storage.tensors import checksum
 State = dict[str, Tensor]
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # of weight files
 LABELLED = (r"step[-_=]?(\d+)", r"checkpoint[-_=]?(\d+)")
+GOES_ON = re.compile(r"[.,]\d|e\d|[kmb](?![a-z])", re.IGNORECASE)  # 1,000, 1e5, 10k
 FIX = "give a mapping of steps to files, {100: 'a.pt', …}"
 
 
@@ -75,16 +76,20 @@ def step_of(name: str) -> int | None:
     """The training step that a name says, by the rule of the module; None if it has no number.
 
     Raises:
-        UserError: It has several numbers and says of none that it is the step.
+        UserError: It has several numbers and says of none that it is the step, or the step is not
+            written as a whole number.
     """
-    for pattern in LABELLED:
-        found = set(re.findall(pattern, name, re.IGNORECASE))
+    for pattern in (*LABELLED, r"(\d+)"):
+        found = {m[1]: m.end() for m in re.finditer(pattern, name, re.IGNORECASE)}
         if len(found) == 1:
-            return int(found.pop())
-    numbers = re.findall(r"\d+", name)
-    if len(numbers) > 1:
+            [(digits, end)] = found.items()
+            if GOES_ON.match(name, end):
+                what = f"{name}: {name[end:]!r} follows the number {digits}"
+                raise UserError(f"{what}, which may not be the whole step", FIX)
+            return int(digits)
+    if found:
         raise UserError(f"{name} names several numbers, and which is the step is not said", FIX)
-    return int(numbers[0]) if numbers else None
+    return None
 
 
 def _of_folder(folder: Path) -> Source:

@@ -19,6 +19,7 @@ State = dict[str, Tensor]
 # of data parallelism, torch.compile, FSDP and activation checkpointing
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 MOST = 3  # names that a refusal tells
+LEAVE_OUT = "leave these out, with checkpoints=(steps, load)"
 
 
 def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
@@ -85,7 +86,7 @@ def _common_prefix_off(state: State, expected: set[str]) -> State:
         prefix = ".".join(head[:depth]) + "."
         inner = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
         if expected & inner.keys():
-            return inner if len(inner) == len(state) else state
+            return {**{n: t for n, t in state.items() if not n.startswith(prefix)}, **inner}
     return state
 
 
@@ -97,7 +98,7 @@ def _check_unknown(state: State, expected: set[str], ignored: Sequence[str], whe
     ]
     if unknown:
         what = f"{where} holds {_told(unknown)}, which the module does not have"
-        raise UserError(what, "give checkpoints of this very module, or leave these out")
+        raise UserError(what, f"give checkpoints of this very module, or {LEAVE_OUT}")
 
 
 def _told(names: Sequence[str]) -> str:

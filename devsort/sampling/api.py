@@ -16,7 +16,7 @@ from devsort.sampling.geometry import Blocks, Rescaled, block_scales, flat_scale
 from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
 from devsort.sampling.modules import types_note
-from devsort.sampling.objective import LossObjective, Objective, minibatches
+from devsort.sampling.objective import LossObjective, Objective, minibatches, sampled
 from devsort.sampling.trace import Trace
 
 
@@ -61,13 +61,14 @@ def sample(
     """
     config = config or SamplerConfig()
     refuse_unresolved(config)
+    state = sampled(params)
     for note in types_note(list(params.values())):
         warnings.warn(note, stacklevel=2)
     data = None if data is None else as_data(data)
     index = minibatches_of(config, data)
-    with generators_kept(next(iter(params.values())).device):
+    with generators_kept(next(iter(state.values())).device):
         chosen = row_masks(parts or {}, data)
-        objective = LossObjective(loss, params, data, index, mask, chosen, config.num_chains)
+        objective = LossObjective(loss, state, data, index, mask, chosen, config.num_chains)
         check_start(objective)
         if objective.traits.refusal:
             warnings.warn(one_by_one(objective.traits.refusal), stacklevel=2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ def run_chains(
     config: SamplerConfig,
     streams: Sequence[tuple[int, ...]],
     on_step: Callable[[int], None] | None = None,
+    watch: "Watch | None" = None,
 ) -> Trace:
     """Runs one lane for each row of the objective's center.
 
@@ -32,6 +34,7 @@ def run_chains(
         streams: For each lane the indices that name its noise, such as (checkpoint, restriction,
             chain).
         on_step: Called after each step with its number.
+        watch: Sees the state of some draws.
 
     Returns:
         The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing
@@ -41,10 +44,26 @@ def run_chains(
     record = _Record(config, torch.empty_like(advance.w))
     plain, probed = advance.turns()
     for step in range(config.num_steps):
+        if watch and config.keeps(step, watch.every):
+            watch(advance.w)
         record(step, (probed if config.probes(step) else plain)())
         if on_step:
             on_step(step)
     return record.trace(advance.w.shape[1])
+
+
+class Watch(Protocol):
+    """Evaluates something of its own at the draws; it changes no draw.
+
+    Attributes:
+        every: One in so many draws is seen.
+    """
+
+    every: int
+
+    def __call__(self, w: Tensor) -> None:
+        """The state (G, F) whose loss the trace has at that draw, to be read only."""
+        ...
 
 
 class _Step:
@@ -107,10 +126,9 @@ class _Record:
         self.parts: dict[str, list[Tensor]] = {}
 
     def __call__(self, step: int, seen: dict) -> None:
-        after = step - self.config.num_burnin_steps
-        if after < 0:
+        if step < self.config.num_burnin_steps:
             self._add(burnin_loss=seen["loss"], burnin_init_loss=seen["init_loss"])
-        elif after % self.config.num_steps_bw_draws == 0:
+        elif self.config.keeps(step):
             force, moved = seen["force"], seen["moved"]
             work = torch.mul(force, moved, out=self.scratch).sum(1)
             self._add(work=work, force=_square(force), distance=_square(moved))

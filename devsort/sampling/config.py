@@ -77,9 +77,12 @@ class SamplerConfig(Section):
 
     def probes(self, step: int) -> bool:
         """Whether heating is measured at this step."""
+        return self.keeps(step, PROBE) and self.sampling_method != "sgld"
+
+    def keeps(self, step: int, every: int = 1) -> bool:
+        """Whether this step gives a draw, or every so many draws one."""
         after = step - self.num_burnin_steps
-        measured = after >= 0 and after % (PROBE * self.num_steps_bw_draws) == 0
-        return measured and self.sampling_method != "sgld"
+        return after >= 0 and after % (every * self.num_steps_bw_draws) == 0
 
     @property
     def num_steps(self) -> int:

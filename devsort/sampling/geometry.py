@@ -154,10 +154,14 @@ class Rescaled:
 
     def __call__(self, v: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """As `Objective`, at parameters v (G, F), with the gradient by v: ∇_v L = s ∘ ∇_w L."""
-        torch.mul(self._lanes(v), self.scale, out=self._lanes(self._w))
-        loss, init_loss, grad, parts = self.objective(self._w, step)
+        loss, init_loss, grad, parts = self.objective(self.weights(v), step)
         self._lanes(grad).mul_(self.scale)
         return loss, init_loss, grad, parts
+
+    def weights(self, v: Tensor) -> Tensor:
+        """w = s v (G, F), memory that is used again."""
+        torch.mul(self._lanes(v), self.scale, out=self._lanes(self._w))
+        return self._w
 
     def _lanes(self, flat: Tensor) -> Tensor:
         """(G, F) as a view (K, G/K, F), a row of the scales each."""
@@ -245,7 +249,8 @@ def _follow(
         )
     if name in above:
         raise UserError(
-            f"blocks follow one another in a circle: {' → '.join((*above, name))}", "break it"
+            f"blocks follow one another in a circle: {' → '.join((*above, name))}",
+            "let one of them follow none",
         )
     if name not in found:
         count = int(numbers[name].max()) + 1

@@ -4,8 +4,8 @@ Only what is free enters the graph: a parameter that is frozen as a whole is a c
 is free in part the free entries are written into the constant.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,16 @@ UNCONNECTED = "the loss does not depend on the parameters that are free"
 USE_ITS_MODEL = "compute it from the parameters, or the model, that it is given"
 
 
-def plain_attention() -> AbstractContextManager[None]:
-    """Has torch's fused attention be plain products, which vmap maps at once."""
-    return sdpa_kernel(SDPBackend.MATH)
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Has torch's fused attention be plain products, which vmap maps and torch differentiates."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,17 @@ class Lanes:
                 return self._map()(w, self._constants(len(w)), batch)
         lanes = range(len(w))
         return torch.stack([self._one(w[g], self._of(g, len(w)), _lane(batch, g)) for g in lanes])
+
+    def each(self, of: Callable[[Params], Tensor], w: Tensor) -> Tensor:
+        """A function of a lane's tensors, for each lane: (G, …)."""
+
+        def one(free: Tensor, fixed: Params) -> Tensor:
+            return of(self._tensors(free, fixed))
+
+        if self.mapped:
+            shared = None if len(self.fixed) == 1 else 0
+            return torch.func.vmap(one, in_dims=(0, shared))(w, self._constants(len(w)))
+        return torch.stack([one(w[g], self._of(g, len(w))) for g in range(len(w))])
 
     def value_and_grad(self, w: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
         """The losses, and the gradient (G, F) of each lane's mean."""

@@ -60,7 +60,7 @@ def _inner(value: Any) -> Any:
         return _inner(value[0])
     inner = value.get("loss") if isinstance(value, Mapping) else getattr(value, "loss", value)
     if inner is None:
-        raise UserError("the output of the model holds no loss", "add `labels` to the data")
+        raise UserError("the loss gives none", "return it; a model of Hugging Face needs `labels`")
     return inner
 
 

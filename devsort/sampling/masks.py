@@ -29,7 +29,7 @@ def free_entries(layout: Layout, mask: Mask | None) -> Tensor:
         if part is not None and tuple(part.shape) != layout.shapes[name]:
             raise UserError(
                 f"mask of {name} has shape {tuple(part.shape)}, expected {layout.shapes[name]}",
-                "mend it",
+                "give a mask of the shape of its parameter",
             )
         chosen[layout.slices[name]] = True if part is None else part.flatten().bool().cpu()
     if not chosen.any():

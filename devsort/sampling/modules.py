@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
+from torch.utils._pytree import tree_leaves
 
 from devsort.errors import UserError
 
@@ -43,8 +44,9 @@ class ModuleLoss:
         self.aliases = aliases
         self.free = tuple(n for n, p in names.items() if p.requires_grad)
         self.notes = _notes(module)
-        self._bound = _Bound(_copied(module, list(names.values())), loss)
-        own = self._bound.network
+        self._network, self._loss = _copied(module, list(names.values())), loss
+        self._used: _Bound | None = None
+        own = self._network
         self.params: Params = {name: own.get_parameter(name).detach() for name in names}
         self.buffers: Params = {name: buffer.detach() for name, buffer in own.named_buffers()}
         self.persistent = frozenset(own.state_dict().keys()) & self.buffers.keys()
@@ -57,7 +59,18 @@ class ModuleLoss:
         tensors = {alias: params.get(name) for alias, name in self.aliases.items()}
         given = {f"network.{name}": t for name, t in {**tensors, **buffers}.items()}
         given = {name: t for name, t in given.items() if t is not None}
-        return torch.func.functional_call(self._bound, given, (batch,), tie_weights=False)
+        return torch.func.functional_call(self._bound(), given, (batch,), tie_weights=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the copy that was used: a pass may leave in it what cannot be pickled."""
+        return {**self.__dict__, "_used": None}
+
+    def _bound(self) -> "_Bound":
+        if self._used is None:
+            tensors = [*self._network.parameters(), *self._network.buffers()]
+            network = copy.deepcopy(self._network, {id(t): t for t in tensors})
+            self._used = _Bound(network, self._loss)
+        return self._used
 
 
 class _Bound(torch.nn.Module):
@@ -87,7 +100,8 @@ def module_loss(
         `loss(params, batch)` and the module's parameters, as `sample` takes them.
 
     Raises:
-        UserError: The module cannot be copied, or has parameters that are complex or not there yet.
+        UserError: The module cannot be copied, has no parameters, or has some that are complex or
+            not there yet.
     """
     found = ModuleLoss(module, loss or _own_loss)
     for note in found.notes:
@@ -134,13 +148,27 @@ def _copied(module: torch.nn.Module, parameters: list[Tensor]) -> torch.nn.Modul
     if any(p.is_complex() for p in parameters):
         fix = "keep them as `torch.view_as_real` gives them"
         raise UserError("the module has complex parameters, which SGLD here does not sample", fix)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError("the module is compiled by torch.jit", "give the module it was made from")
+    if not parameters:
+        fix = "give one whose weights are parameters; those of a quantised module are not"
+        raise UserError("the module has no parameters, so nothing can be sampled", fix)
     try:
-        found = copy.deepcopy(module)
+        found = copy.deepcopy(module, _results(module))
     except Exception as e:  # whatever a module may hold
         reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
-        fix = "have it keep no results of its last pass, files or locks"
+        fix = "have it hold no files, locks or running jobs"
         raise UserError(f"the module cannot be copied ({reason})", fix) from None
-    return found.to(sampled_type(parameters)).eval().requires_grad_(False)
+    to = sampled_type(parameters)
+    # `to` would cut complex buffers to their real part
+    found._apply(lambda t: t.to(to) if t.is_floating_point() else t)
+    return found.eval().requires_grad_(False)
+
+
+def _results(module: torch.nn.Module) -> dict[int, Tensor]:
+    """What the module keeps of its last pass, by id, copied without its graph."""
+    held = [t for part in module.modules() for t in tree_leaves(list(vars(part).values()))]
+    return {id(t): t.detach().clone() for t in held if isinstance(t, Tensor) and not t.is_leaf}
 
 
 def sampled_type(tensors: list[Tensor]) -> torch.dtype:

@@ -178,8 +178,11 @@ def sampled(params: Params) -> Params:
     """Tensors in the type that is sampled: floating ones in float32, or all in float64.
 
     Raises:
-        UserError: There is a complex one, or no floating one.
+        UserError: These are no named tensors, there is a complex one, or no floating one.
     """
+    named = isinstance(params, Mapping) and all(map(_is_there, params.values()))
+    if not named:
+        raise UserError("params is no dict of dense tensors with values", "give name → tensor")
     if strange := [n for n, t in params.items() if t.is_complex()]:
         fix = "give `torch.view_as_real` of it"
         raise UserError(f"{strange[0]} is complex, and SGLD here samples real numbers", fix)
@@ -190,6 +193,10 @@ def sampled(params: Params) -> Params:
     return {
         n: t.detach().to(to) if t.is_floating_point() else t.detach() for n, t in params.items()
     }
+
+
+def _is_there(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def weights_of(loss: Loss, state: Params) -> list[str]:

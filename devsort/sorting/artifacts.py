@@ -12,6 +12,7 @@
 | STAGES        | … stages, LLC, HEADS       | stages                  | JSON object          |
 | FIGURES       | LLC, HEADS, STAGES         | chart                   | names of the files   |
 | CALIBRATION   | … llc, checkpoints         | calibrate               | JSON object          |
+| SUSCEPTIBILITY | … susceptibility, LLC     | susceptibility          | data set             |
 """
 
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ __all__ = [
     "LLC",
     "LLC_DEVINTERP",
     "STAGES",
+    "SUSCEPTIBILITY",
     "TRAIN",
 ]
 
@@ -88,6 +90,10 @@ def _read_calibration(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
     return read_object(run.calibration, origin)
 
 
+def _read_susceptibility(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    return read_dataset(run.susceptibility, origin)
+
+
 LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=3)
 LLC_DEVINTERP = Artifact(
     "llc_devinterp",
@@ -113,5 +119,12 @@ FIGURES = Artifact(
     lambda run: identity([run.checksum(artifact) for artifact in (LLC, HEADS, STAGES)]),
     _read_figures,
     force=False,  # `chart` draws them again
+)
+SUSCEPTIBILITY = Artifact(
+    "susceptibility",
+    "susceptibility",
+    (*TRAIN, "llc", "susceptibility"),
+    lambda run: identity([run.checksum(LLC)]),
+    _read_susceptibility,
 )
 CALIBRATION = Artifact("calibration", "calibrate", (*TRAIN, "llc"), _all_weights, _read_calibration)

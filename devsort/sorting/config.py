@@ -158,6 +158,17 @@ class HeadsConfig(Section):
     seed: Seed = Field(0, description="seed of the bootstrap")
 
 
+class SusceptibilityConfig(Section):
+    """The response of each component to each piece of the data; see docs/susceptibility.md."""
+
+    components: tuple[str, ...] = Field(
+        ("heads",), min_length=1, description="restrictions of llc.restrictions; heads: each head"
+    )
+    lists: PositiveInt = Field(512, description="lists whose losses are evaluated at the draws")
+    every: PositiveInt = Field(4, description="one in so many draws of a chain is evaluated")
+    gap_classes: int = Field(4, ge=2, le=50, description="classes of lists by their mean gap")
+
+
 class Config(Section):
     """Everything that defines a run."""
 
@@ -167,6 +178,7 @@ class Config(Section):
     llc: LLCConfig = LLCConfig()
     heads: HeadsConfig = HeadsConfig()
     stages: StagesConfig = StagesConfig()
+    susceptibility: SusceptibilityConfig = SusceptibilityConfig()
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto: the GPU where there is one"
     )

@@ -107,11 +107,28 @@ class SortObjective:
         parts = {name: _mean_of(rise, part[index]) for name, part in self.batches.parts.items()}
         return loss, loss - rise.mean((1, 2)), grad, parts
 
-    def _value_and_grad(self, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def losses_on(self, w: Tensor, rows: Tensor) -> Tensor:
+        """Losses (G, B, L) of each answer in nats on the same rows (B,) of the data for all lanes.
+
+        Give as many rows as a minibatch has: the kernels' memory serves both.
+        """
+        index = rows.expand(len(w), -1)
+        batch = self._batch(index)
+        if self.frozen is not None:
+            return self.kernel.losses(w, batch, self.frozen, index + self.offset)
+        if self.free is None:
+            return self.kernel.losses(w, batch)
+        self.stack[:, self.free] = w
+        return self.kernel.losses(self.stack, batch)
+
+    def _batch(self, index: Tensor) -> Batch:
         data = self.batches.data  # embedding is the fastest way to take rows
-        batch = Batch(
+        return Batch(
             *(torch.nn.functional.embedding(index, rows) for rows in (data.tokens, data.targets))
         )
+
+    def _value_and_grad(self, w: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        batch = self._batch(index)
         if self.frozen is not None:
             return self.kernel.value_and_grad(w, batch, self.frozen, index + self.offset)
         if self.free is None:

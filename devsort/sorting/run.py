@@ -35,10 +35,12 @@ class Run:
     heads = property(lambda self: self.path / "heads.zarr")
     stages = property(lambda self: self.path / "stages.json")
     calibration = property(lambda self: self.path / "calibration.json")
+    susceptibility = property(lambda self: self.path / "susceptibility.zarr")
     # what else there is
     training_log = property(lambda self: self.path / "training.jsonl")
     resume_state = property(lambda self: self.path / "checkpoints" / "resume.safetensors")
     heads_parts = property(lambda self: self.path / "heads.parts")
+    susceptibility_parts = property(lambda self: self.path / "susceptibility.parts")
     figures = property(lambda self: self.path / "figures")
 
     def __reduce__(self) -> tuple:

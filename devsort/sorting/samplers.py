@@ -1,7 +1,8 @@
 """Who samples a run's checkpoints: our kernels, or devinterp as the reference."""
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from devsort.execution import cores, one_core, resolve_device, unheard
 from devsort.llc.settle import until_settled
 from devsort.llc.trajectory import Job
 from devsort.rng import name_key
-from devsort.sampling import SamplerConfig, Trace, minibatches, run_chains
+from devsort.sampling import Objective, SamplerConfig, Trace, minibatches, run_chains
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.geometry import relative
 from devsort.sorting.kernels import lane_bytes
@@ -44,6 +45,29 @@ def parts_of(run: Run) -> dict[str, Tensor]:
     """The parts of the data that the run follows, see `devsort.sorting.parts`."""
     task = run.config.task
     return data_parts(run.config.llc.parts, sampling_set(task, run.config.llc.dataset_size), task)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some chains of one restriction at some checkpoints.
+
+    Attributes:
+        plain: Their objective in the weights.
+        objective: The same in the variables that are sampled.
+        streams: Name the noise of each lane.
+        chains: How many chains of each checkpoint there are.
+    """
+
+    plain: SortObjective
+    objective: Objective
+    streams: list[tuple[int, ...]]
+    chains: int
+
+    @property
+    def by_checkpoint(self) -> list[slice]:
+        """The lanes of each checkpoint."""
+        starts = range(0, len(self.streams), self.chains)
+        return [slice(i, i + self.chains) for i in starts]
 
 
 class SortSampler:
@@ -84,9 +108,13 @@ class SortSampler:
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
         """The trace of each checkpoint; what the last job had loaded is kept."""
         with one_core():
-            held = self._held
-            self._held = {s: held[s] if s in held else self._load(s) for s in job.steps}
-            return self.sample(self._held, job.restriction, advanced)
+            return self.sample(self.load(job.steps), job.restriction, advanced)
+
+    def load(self, steps: Sequence[int]) -> dict[int, Checkpoint]:
+        """The checkpoints of these steps; those of the last call are not loaded anew."""
+        held = self._held
+        self._held = {s: held[s] if s in held else self._load(s) for s in steps}
+        return self._held
 
     def sample(
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
@@ -101,7 +129,7 @@ class SortSampler:
 
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
             first = config == self.config  # what a chain takes beyond was not foreseen
-            sampler = self if first else self._with(config)
+            sampler = self if first else self.with_settings(config)
             chosen = {step: checkpoints[step] for step in steps}
             pieces = sampler._pieces(chosen, name, advanced if first else unheard)
             joined = map(Trace.join, zip(*pieces, strict=True))
@@ -109,7 +137,7 @@ class SortSampler:
 
         return until_settled(draw, self.config, checkpoints)
 
-    def _with(self, config: SamplerConfig) -> "SortSampler":
+    def with_settings(self, config: SamplerConfig) -> "SortSampler":
         """The same with other settings."""
         other = object.__new__(SortSampler)  # `copy` would make it from the run, see `__reduce__`
         other.__dict__ = self.__dict__ | {"config": config, "_index": {}}
@@ -119,20 +147,22 @@ class SortSampler:
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
     ) -> Iterator[list[Trace]]:
         """For each piece of the chains, its trace at every checkpoint."""
+        for piece in self.lanes_of(checkpoints, name):
+            count = partial(_count, advanced, len(piece.streams))
+            trace = run_chains(piece.objective, self.config, piece.streams, count)
+            yield [trace.chains(chosen) for chosen in piece.by_checkpoint]
+
+    def lanes_of(self, checkpoints: Mapping[int, Checkpoint], name: str) -> Iterator["Piece"]:
+        """The lanes of one restriction, piece by piece of the chains."""
         frozen = None  # with more pieces than one there is one checkpoint
+        states = list(checkpoints.values())
         for chains in self.pieces:
+            plain = SortObjective(self.kernels, states, name, self.batches(chains), frozen)
+            frozen = plain.frozen
+            scaled = self.config.geometry == "relative"
+            sampled = relative(plain, states, self.shape) if scaled else plain
             streams = [(step, name_key(name), c) for step in checkpoints for c in chains]
-            objective = SortObjective(
-                self.kernels, list(checkpoints.values()), name, self.batches(chains), frozen
-            )
-            frozen = objective.frozen
-            if self.config.geometry == "relative":
-                objective = relative(objective, list(checkpoints.values()), self.shape)
-            trace = run_chains(
-                objective, self.config, streams, partial(_count, advanced, len(streams))
-            )
-            starts = range(0, len(streams), len(chains))
-            yield [trace.chains(slice(i, i + len(chains))) for i in starts]
+            yield Piece(plain, sampled, streams, len(chains))
 
     def batches(self, chains: range) -> Minibatches:
         """The minibatches of some chains."""

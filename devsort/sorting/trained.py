@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from devsort.execution import one_core
+from devsort.execution import one_core, unheard
 from devsort.layout import Layout
 from devsort.llc import estimate
 from devsort.rng import stream
+from devsort.sampling import Trace
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.geometry import flat_scale
 from devsort.sampling.masks import free_entries
@@ -100,15 +101,19 @@ def _case(point: Point, row: dict) -> Case:
 
 
 def _measure(point: Point) -> Measured:
-    base = {"geometry": point.geometry, "sampling_method": "baoab", "num_chains": CHAINS}
-    sampler = SamplerConfig(n_beta=point.n_beta, localization=point.localization, **base)
-    llc = Config().llc.model_copy(update={"sampler": sampler, "parts": ()})
+    found = estimate(sampled(point, num_chains=CHAINS))
+    return Measured(found.llc, found.se)
+
+
+def sampled(point: Point, **changes: object) -> Trace:
+    """The trace that the estimator, as it is shipped but for `changes`, draws at a point."""
+    base = {"geometry": point.geometry, "sampling_method": "baoab"}
+    base |= {"n_beta": point.n_beta, "localization": point.localization}
+    llc = Config().llc.model_copy(update={"sampler": SamplerConfig(**base | changes), "parts": ()})
     sampling = SortSampler(Run(Path(point.run), Config().model_copy(update={"llc": llc})))
     checkpoint = sampling.checkpoint(weights(point.run, point.step))
     with one_core():
-        trace = sampling.sample({point.step: checkpoint}, point.restriction, lambda _: None)
-    found = estimate(trace[point.step])
-    return Measured(found.llc, found.se)
+        return sampling.sample({point.step: checkpoint}, point.restriction, unheard)[point.step]
 
 
 def weights(run: str, step: int) -> Params:

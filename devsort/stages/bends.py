@@ -11,7 +11,7 @@ from devsort.stages.fit import Fit, design
 from devsort.stages.noise import whiten
 
 # of logistic rises, in windows
-CENTRES, WIDTHS = np.linspace(-0.25, 1.25, 61), np.geomspace(0.2, 0.4, 9)
+CENTRES, WIDTHS = np.linspace(0.2, 0.8, 25), np.geomspace(0.2, 0.4, 9)
 RATES = np.concatenate([np.linspace(-3, -0.1, 30), np.linspace(0.1, 3, 30)])  # of exponentials
 FEWEST = 5  # points that a smooth curve needs
 TINY = 1e-300
@@ -61,11 +61,11 @@ def _chi2(model: Fit, inside: np.ndarray, base: np.ndarray, curves: np.ndarray) 
 
     Summed over signals, each in units of its scatter.
     """
-    a = model.noise.a[np.flatnonzero(inside)[1:] - 1]
+    lags = model.noise.correlation.lags(model.x[inside])
     total = np.zeros(curves.shape[1])
     for y, s in zip(model.y[:, inside], model.scatter[:, inside], strict=True):
-        q = np.linalg.qr(whiten(base, s, a))[0]
-        white, z = whiten(curves, s, a), whiten(y, s, a)
+        q = np.linalg.qr(whiten(base, s, lags))[0]
+        white, z = whiten(curves, s, lags), whiten(y, s, lags)
         white, z = white - q @ (q.T @ white), z - q @ (q.T @ z)
         total += z @ z - (z @ white) ** 2 / np.maximum((white**2).sum(0), TINY)
     return float(total.min())

@@ -11,7 +11,9 @@ from devsort.stages.joints import GRID
 from devsort.stages.resample import Draws
 from devsort.stages.segments import INTERVAL, Boundary, Corner, Segment, Stretches, stretches
 
-ROUND = 0.5  # of its neighbours' widths, below which a stretch may be part of a round corner
+# a stretch may be part of a round corner if it is shorter than this share of both neighbours, or
+# than so many decades
+ROUND, ROUND_DECADES = 0.5, 0.1
 NORMAL95 = 1.96
 NEAR = 0.05  # decades about its interval within which a joint is taken for the same one
 
@@ -147,16 +149,18 @@ def _contrasts(
 def _rounded(model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig) -> list[Corner]:
     """Takes two corners as one round corner where a short stretch between them turns gradually.
 
-    The stretch is shorter than `ROUND` of both neighbours, and its rate lies between theirs.
+    The stretch is shorter than `ROUND` of both neighbours or than `ROUND_DECADES`, and its rate
+    lies between theirs.
     """
     while True:
         run = stretches(model, draws, corners)
         width, rate = np.diff(run.edges), run.rate[0]
         gradual = (rate[:-2] - rate[1:-1]) * (rate[1:-1] - rate[2:]) > 0
-        share = width[1:-1] / np.minimum(width[:-2], width[2:])
+        enough = np.maximum(ROUND * np.minimum(width[:-2], width[2:]), ROUND_DECADES)
+        share = width[1:-1] / enough
         jumps = np.array([model.jump[list(c)].any() for c in corners], bool)
         share = np.where(gradual & ~jumps[:-1] & ~jumps[1:], share, np.inf)
-        if not len(share) or share.min() >= ROUND:
+        if not len(share) or share.min() >= 1:
             return corners
         i = int(np.argmin(share))
         corners = [*corners[:i], corners[i] + corners[i + 1], *corners[i + 2 :]]
@@ -183,7 +187,9 @@ def _without_bends(
     kept = list(corners)
     for first, last in _one_way_runs(model, run.directions()[0], corners):
         inner = corners[first:last]
-        joints = [j for corner in inner for j in corner]
+        after = corners[first - 1][-1] + 1 if first else 0
+        before = corners[last][0] if last < len(corners) else len(model.chosen)
+        joints = list(range(after, before))
         if smooth_is_as_good(model, joints, run.edges[first], run.edges[last + 1], 0.0):
             kept = [corner for corner in kept if corner not in inner]
     return kept

@@ -1,6 +1,7 @@
 """Which column of a stranger's table is what, by its name or by the caller's choice."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ KNOWN = {
 }
 EXTREMES = ("__min", "__max")  # columns of wandb that are no values of their own
 NEEDED = ("step", "llc")
-CHOOSE = "choose with --columns, as in --columns step=NAME --columns llc=NAME"
+CHOOSE = "choose with --columns, as in --columns"
 
 
 def chosen_columns(options: Iterable[str]) -> dict[str, str]:
@@ -58,14 +59,16 @@ def find_columns(
         if len(exact or fitting) > 1:
             alike = len({_plain(names[i]) for i in exact or fitting}) == 1
             what = f"{path} has more than one column for {role}: {_list(names[i] for i in fitting)}"
-            raise UserError(what, "rename or drop one of them" if alike else CHOOSE)
+            own = f"{CHOOSE} {shlex.quote(f'{role}={names[fitting[0]].strip()}')}"
+            raise UserError(what, "rename or drop one of them" if alike else own)
         if fitting:
             found[role] = (exact or fitting)[0]
             notes += _said(role, names, found[role], fitting)
     missing = [role for role in NEEDED if role not in found]
     if missing:
         what = f"{path} has no column {' and no '.join(missing)} (got {_list(names) or 'nothing'})"
-        raise UserError(what, f"name them in the first line, or {CHOOSE}")
+        chosen_ones = " ".join(f"{role}=NAME" for role in missing)
+        raise UserError(what, f"name them in the first line, or {CHOOSE} {chosen_ones!r}")
     return found, notes
 
 
@@ -76,7 +79,7 @@ def _fitting(names: Sequence[str], role: str, chosen: str | None, path: Path) ->
     found = [i for i, name in enumerate(names) if _plain(name) == _plain(chosen)]
     if not found:
         what = f"{path} has no column {chosen!r} for {role} (got {_list(names)})"
-        raise UserError(what, CHOOSE)
+        raise UserError(what, "give a name of the first line")
     return found
 
 

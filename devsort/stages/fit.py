@@ -15,6 +15,7 @@ from devsort.stages.search import Target, target_of, tried
 from devsort.stages.trajectory import Trajectory
 
 CONTENDERS = 2  # descriptions of the noise under which outliers are looked for
+LIKELY = 4  # correlations that are tried again with another profile or other points
 
 
 @dataclass(frozen=True)
@@ -84,30 +85,40 @@ def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
     )
     if spiked.score >= plain[0].score or not (off := outliers(spiked)).any():
         return plain[0]
-    return fits(trajectory, ~off, config)[0]
+    return fits(trajectory, ~off, config, likely(plain))[0]
 
 
-def fits(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> list[Fit]:
+def likely(found: list[Fit]) -> list[Correlation]:
+    """The correlations of the best fits."""
+    return list(dict.fromkeys(one.noise.correlation for one in found))[:LIKELY]
+
+
+def fits(
+    trajectory: Trajectory,
+    used: np.ndarray,
+    config: StagesConfig,
+    among: Iterable[Correlation] | None = None,
+) -> list[Fit]:
     """Fits under several descriptions of the noise, the best first.
 
-    All correlations are tried with the first profile of the scatter, the other profiles with the
-    best correlation, and all correlations with the best profile.
+    The correlations, all unless they are given, are tried with the first profile of the scatter,
+    the other profiles with the best correlation, and the likely correlations with the best profile.
     """
     part = trajectory.select(used)
     x, known = part.x, list(_noise.profiles(part))
 
     def under(profile: tuple, tried: Iterable[Correlation]) -> list[Fit]:
-        made = [Noise(*profile[:3], c, c.between(x), profile[3]) for c in tried]
+        made = [Noise(*profile[:3], c, c.lags(x), profile[3]) for c in tried]
         found = [fit_with(trajectory, used, config, noise) for noise in made]
         return sorted(found, key=lambda one: one.score)
 
-    first = under(known[0], _noise.correlations(x))
+    first = under(known[0], _noise.correlations(x) if among is None else among)
     agreed = [first[0].noise.correlation]
     others = {profile[0]: (profile, under(profile, agreed)[0]) for profile in known[1:]}
     name = min(others, key=lambda name: others[name][1].score)
     if others[name][1].score >= first[0].score:
         return first
-    second = under(others[name][0], _noise.correlations(x))
+    second = under(others[name][0], likely(first))
     return sorted([*first, *second], key=lambda one: one.score)
 
 
@@ -168,7 +179,8 @@ def coefficients(model: Fit, z: np.ndarray, position: np.ndarray) -> np.ndarray:
     flat = np.moveaxis(raw, 1, 0).reshape(n, -1)
     found = []
     for one, s in zip(np.moveaxis(z, 1, 0), model.noise.s, strict=True):
-        white = np.moveaxis(_noise.whiten(flat, s, model.noise.a).reshape(n, count, -1), 0, 1)
+        white = _noise.whiten(flat, s, model.noise.lags).reshape(n, count, -1)
+        white = np.moveaxis(white, 0, 1)
         q, r = np.linalg.qr(white)
         found.append(np.linalg.solve(r, np.swapaxes(q, 1, 2) @ one[..., None])[..., 0])
     return np.stack(found, 1)

@@ -19,6 +19,7 @@ GRID = 400  # candidate hinges over the whole window: 0.01 decades in a window o
 # one point in 20 may be a spike, and two in any case: what is more frequent is no outlier
 SPARSE, FEWEST = 20, 2
 MOST = 20  # hinges and jumps
+SHORTEST = 0.04  # decades of a stage: it lasts a tenth of its step
 RIDGE = 1e-11  # of its squared length, added to it, so that no inner products are singular
 CALIBRATED = 40  # checkpoints at which the penalties hold
 
@@ -61,6 +62,19 @@ class Joints:
         """(S, M) squared lengths of the columns."""
         return np.einsum("smm->sm", self.products).copy()
 
+    def apart(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Whether candidates lie far enough to the right of others to end a stage."""
+        points = self.rank[right] - self.rank[left]
+        width = self.position[right] - self.position[left]
+        return (points >= self.min_points) & (width >= SHORTEST)
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        """(M, M) whether two candidates lie too near to each other; spikes are near to none."""
+        every = np.arange(len(self.rank))
+        far = self.apart(every, every[:, None])
+        return ~(far | far.T | self.spike | self.spike[:, None])
+
     def without_base(self, white: np.ndarray) -> np.ndarray:
         """(S, n, m) white values without their part along the base."""
         return white - self.base @ (np.swapaxes(self.base, 1, 2) @ white)
@@ -95,6 +109,7 @@ def candidates(
     jump = np.arange(len(position)) >= GRID
     rank = np.searchsorted(x, position)
     inside = (rank > config.min_points) & (rank < len(x) - config.min_points)
+    inside &= (position >= x[0] + SHORTEST) & (position <= x[-1] - SHORTEST)
     position, jump, rank = position[inside], jump[inside], rank[inside]
     count = len(x) if spikes else 0
     raw = np.concatenate([raw_columns(x, position, jump), np.eye(len(x))[:, :count]], 1)
@@ -158,11 +173,8 @@ def most_joints(points: int, most: int = MOST) -> int:
 
 
 def allowed(joints: Joints, chosen: list[int]) -> np.ndarray:
-    """Candidates with enough points between joints; spikes only where there may be more of them."""
+    """Candidates far enough from the other joints; spikes only where there may be more of them."""
     spikes = int(joints.spike[chosen].sum())
     most = min(max(FEWEST, joints.points // SPARSE), most_joints(joints.points, joints.points))
     ok = ~joints.spike | (spikes < most)
-    near = np.zeros(joints.points + 1, bool)
-    for rank in joints.rank[[j for j in chosen if not joints.spike[j]]]:
-        near[max(rank - joints.min_points + 1, 0) : rank + joints.min_points] = True
-    return np.flatnonzero(ok & (joints.spike | ~near[joints.rank]))
+    return np.flatnonzero(ok & ~joints.near[chosen].any(0))

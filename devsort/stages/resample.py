@@ -57,7 +57,7 @@ def _from_checkpoints(model: Fit, count: int, rng: np.random.Generator) -> np.nd
     white *= model.scale[:, None] / np.maximum(white.std(1, keepdims=True), 1e-300)
     index = rng.integers(len(model.x), size=(count, len(model.x)))
     pairs = zip(white, model.noise.s, strict=True)
-    return np.stack([colour(w[index].T, s, model.noise.a) for w, s in pairs])
+    return np.stack([colour(w[index].T, s, model.noise.lags) for w, s in pairs])
 
 
 def _from_chains(apart: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -73,16 +73,14 @@ def _between(many: Resamples, chosen: np.ndarray, k: int) -> tuple[np.ndarray, n
     """Candidates (m,) of the kind of joint k, and (B, m) which lie between its neighbours."""
     joints = many.model.joints
     kind = np.flatnonzero((joints.jump == joints.jump[chosen[0, k]]) & ~joints.spike)
-    low = joints.rank[chosen[:, k - 1]] + joints.min_points if k else np.zeros(len(chosen))
-    last = k + 1 == chosen.shape[1]
-    high = (
-        np.inf * np.ones(len(chosen)) if last else joints.rank[chosen[:, k + 1]] - joints.min_points
-    )
-    ranks = joints.rank[kind]
-    kind = kind[(ranks >= low.min()) & (ranks <= high.max())]
-    ranks = joints.rank[kind]
-    free = (ranks >= low[:, None]) & (ranks <= high[:, None])
-    return kind, free | (kind == chosen[:, k, None])
+    free = np.ones((len(chosen), len(kind)), bool)
+    if k:
+        free &= joints.apart(chosen[:, k - 1, None], kind)
+    if k + 1 < chosen.shape[1]:
+        free &= joints.apart(kind, chosen[:, k + 1, None])
+    free |= kind == chosen[:, k, None]
+    some = free.any(0)
+    return kind[some], free[:, some]
 
 
 def _worths(many: Resamples, chosen: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ UNFLAGGED = MISSING | {"0", "0.0", "false", "no", "[]", "()", "–"}
 COMMENT = re.compile(r"\s*#|sep=.$", re.IGNORECASE)  # the second is Excel's
 NUMERIC = re.compile(r"[\d.,eE+-]+")
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
-THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # or a number between 1 and 1000
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}[.,]\d{3}")  # or a number between 1 and 1000
 Cell = tuple[int, str, str]  # line of the file, role, text
 
 
@@ -63,6 +63,7 @@ def read_csv(path: str | os.PathLike, columns: Iterable[str] = ()) -> Trajectory
     used = [{role: (line, role, row[i].strip()) for role, i in found.items()} for line, row in rows]
     _refuse_size(len(used), path)
     values, told = _with_error(_values(used, path), chains, found, header)
+    _check_chains(values, path)
     trajectory, repaired = _repaired(values, path)
     _check_steps(trajectory.step, path)
     return replace(trajectory, notes=(*notes, *told, *repaired))
@@ -91,7 +92,7 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes()
         wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
-        return data.decode("utf-16" if wide else "utf-8-sig")
+        return data.decode("utf-16" if wide else "utf-8").lstrip("\ufeff")
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(
             f"{path} is no readable CSV ({e})", "save it as UTF-8 text with commas"
@@ -165,6 +166,8 @@ def _values(rows: Sequence[Mapping[str, Cell]], path: Path) -> dict[str, np.ndar
     """Role → (n,) values; of flag, whether there is one."""
     numeric = [role for role in rows[0] if role != "flag"]
     comma = _decimal_comma([row[role] for row in rows for role in numeric], path)
+    if not comma:
+        _refuse_thousands([row["step"] for row in rows], path)
     values = {role: np.array([_number(row[role], comma, path) for row in rows]) for role in numeric}
     if "flag" in rows[0]:
         values["flag"] = np.array([row["flag"][2].lower() not in UNFLAGGED for row in rows])
@@ -186,6 +189,16 @@ def _decimal_comma(cells: Sequence[Cell], path: Path) -> bool:
     line, role, text = with_comma[0]
     what = f"{path} line {line}: {role} is {text[:40]!r}, where the comma can be a decimal mark"
     raise UserError(f"{what} or separate thousands", "write numbers with a decimal point alone")
+
+
+def _refuse_thousands(steps: Sequence[Cell], path: Path) -> None:
+    """Refuses steps such as 500 and 1.000, unless others show that the point is a decimal mark."""
+    with_point = [cell for cell in steps if "." in cell[2]]
+    if not with_point or any(not THOUSANDS.fullmatch(text) for _, _, text in with_point):
+        return
+    line, _, text = with_point[0]
+    what = f"{path} line {line}: step is {text!r}, where the point can be a decimal mark"
+    raise UserError(f"{what} or separate thousands", "write steps as whole numbers")
 
 
 def _number(cell: Cell, comma: bool, path: Path) -> float:
@@ -228,17 +241,22 @@ def _with_error(
     return {**values, "se": error}, [f"{told} of chains, {count}"]
 
 
+def _check_chains(values: Mapping[str, np.ndarray], path: Path) -> None:
+    chains = values.get("chains", np.array([]))
+    bad = chains[np.isfinite(chains) & ((chains < 1) | (chains % 1 != 0))]
+    if len(bad):
+        raise UserError(f"{path}: {bad[0]:g} is no number of chains", "give 1 or more")
+
+
 def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, list[str]]:
     notes = []
     zero, known = columns["step"] == 0, np.isfinite(columns["llc"])
+    _refuse_few(known, zero, path)
     if zero.any():
         notes.append(f"{int(zero.sum())} rows at step 0 were left out: it has no logarithm")
     if not known[~zero].all():
         notes.append(f"{int((~known & ~zero).sum())} rows without a finite llc were left out")
     columns = {k: v[known & ~zero] for k, v in columns.items()}
-    if len(columns["step"]) < MIN_POINTS:
-        what = f"{path} has {len(columns['step'])} points with a finite llc after step 0"
-        raise UserError(f"{what}, expected {MIN_POINTS} or more", "add points")
     order = np.argsort(columns["step"], kind="stable")
     if (np.diff(order) < 0).any():
         notes.append("rows were sorted by step")
@@ -252,6 +270,17 @@ def _repaired(columns: dict[str, np.ndarray], path: Path) -> tuple[Trajectory, l
     return Trajectory(step, llc, se, columns.get("loss"), flagged=flagged), notes
 
 
+def _refuse_few(known: np.ndarray, zero: np.ndarray, path: Path) -> None:
+    usable = int((known & ~zero).sum())
+    if usable >= MIN_POINTS:
+        return
+    at_zero, unknown = int(zero.sum()), int((~known & ~zero).sum())
+    why = [f"{at_zero} at step 0, which has no logarithm"] if at_zero else []
+    why += [f"{unknown} without a finite llc"] if unknown else []
+    what = f"{path} has {len(known)} rows, of which {usable} can be used ({', '.join(why)})"
+    raise UserError(f"{what}; expected {MIN_POINTS} or more", "add checkpoints")
+
+
 def _check_steps(step: np.ndarray, path: Path) -> None:
     bad = step[~(np.isfinite(step) & (step >= 1))]
     if len(bad):
@@ -261,4 +290,5 @@ def _check_steps(step: np.ndarray, path: Path) -> None:
         )
     twice = step[1:][np.diff(np.log10(step)) == 0]
     if len(twice):
-        raise UserError(f"{path}: step {twice[0]:g} is there twice", "keep one row a step")
+        fix = "keep one row a step, of one seed and one restriction"
+        raise UserError(f"{path}: step {twice[0]:.15g} is there twice", fix)

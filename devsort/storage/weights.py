@@ -45,7 +45,8 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise UserError(f"{path} is missing", KINDS)
+        state = "is a folder" if os.path.isdir(path) else "is missing"
+        raise UserError(f"{path} {state}", KINDS)
     check_readable(path)
     state = _state_dict(_read(path), path)
     if sum(v.numel() * v.element_size() for v in state.values()) > SHARED * path.stat().st_size:
@@ -156,6 +157,8 @@ def _read_kind(path: Path) -> Any:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     if start.startswith(b"\x80"):
         raise UserError(*_bare_pickle(path, LEGACY in start))
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a pointer of Git LFS", "fetch the weights with git lfs pull")
     if not start.startswith(b"PK"):
         raise UserError(f"{path} is no weight file", KINDS)
     _check_archive(path)

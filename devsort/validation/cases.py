@@ -19,6 +19,7 @@ from devsort.validation.case import Case, of_potential, settings
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
 from devsort.validation.measurements import llc
 from devsort.validation.quadrature import Truth
+from devsort.validation.responses import response_cases
 from devsort.validation.underdamped import underdamped_cases
 from devsort.validation.units import unit_cases
 
@@ -293,5 +294,6 @@ def all_cases() -> list[Case]:
         crossings,
         networks,
         unit_cases,
+        response_cases,
     )
     return [case for family in families for case in family()]

@@ -23,7 +23,8 @@ def test_every_public_name_is_documented_once():
 @pytest.mark.parametrize("name", sorted(set(devsort.__all__) - {"__version__"}))
 def test_every_public_name_is_used_in_an_example(name):
     code = "\n".join(PYTHON.findall(PAGE))
-    returned = {"Trace", "Estimate", "Imported", "Calibration", "Trajectory"}  # made, not called
+    # made, not called
+    returned = {"Trace", "Estimate", "Imported", "Calibration", "Trajectory", "Responses"}
     assert f"devsort.{name}" in code or name in returned
 
 
@@ -41,7 +42,7 @@ def test_the_examples_run_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert isinstance(names["curve"], devsort.Trajectory)
     assert {"stages.png", "explorer.html"} <= {p.name for p in tmp_path.iterdir()}
     printed = capsys.readouterr().out.splitlines()
-    assert {"0.004 6.66", "(2, 20) 19"} <= set(printed)
+    assert {"0.004 6.66", "(2, 20) 19", "(5, 5)"} <= set(printed)
     assert printed[-1].startswith("signal 'accuracy' does not reach from step 1 to 256 → give")
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from commands import devsort
 
 import devsort as package
@@ -246,6 +247,18 @@ def test_a_list_is_typed_and_a_head_ablated(explored, smoke):
     assert [first_number(cell) for cell in rows[7]] == pytest.approx(list(rise), abs=0.02)
 
 
+def test_a_click_on_a_head_ablates_it_and_another_gives_it_back(explored):
+    page = explored.page
+    head = page.locator("section[aria-label='The network alive'] .matrices figure").nth(1)
+    switch = page.locator("button[data-head='1']").first
+    for heads, pressed, said in (([1], "true", ", ablated"), ([], "false", "")):
+        head.locator("canvas").click()
+        settle(explored)
+        assert page.evaluate("explorer.state.ablated[0]") == heads
+        assert switch.get_attribute("aria-pressed") == pressed
+        assert head.locator("figcaption").text_content() == f"attention of head 1{said}"
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -365,15 +378,34 @@ def test_weights_come_back_as_they_were_packed(explored):
 def test_any_network_has_the_page_without_the_sorters_sections(browser, tmp_path):
     step = np.geomspace(10, 1000, 12)
     trajectory = Trajectory(step, np.linspace(5, 50, 12), np.ones(12), loss=1 / step)
-    out = package.explore(trajectory, out=tmp_path / "any.html", signals={HOSTILE: (step, step)})
+    parts = [HOSTILE, "even numbers"]
+    answers = xr.DataArray(
+        np.arange(48.0).reshape(12, 2, 2) - 30,
+        {"step": step, "component": [HOSTILE, "layer 1"], "part": parts},
+        dims=("step", "component", "part"),
+    )
+    out = package.explore(
+        trajectory,
+        out=tmp_path / "any.html",
+        signals={HOSTILE: (step, step)},
+        responses={"susceptibility": answers},
+    )
     page, complaints = browser.new_page(), []
     page.on("console", lambda m: complaints.append(m.text))
     page.on("pageerror", lambda e: complaints.append(str(e)))
     page.goto(out.as_uri())
     page.keyboard.press("Home")
     titles = page.locator("main h2").all_text_contents()
-    assert titles == ["Time line", "Evidence"] and complaints == []
+    assert titles == ["Time line", "Responses", "Evidence"] and complaints == []
     assert HOSTILE in page.locator("figcaption").all_text_contents()
+    rows = list(csv.DictReader(io.StringIO(page.evaluate("explorer.csv()"))))
+    found = {r["series"]: float(r["value"]) for r in rows if r["panel"] == "susceptibility"}
+    names = [f"{c}, {p}" for c in (HOSTILE, "layer 1") for p in parts]
+    assert found == dict(zip(names, answers[0].values.ravel(), strict=True))
+    canvas = page.locator("section[aria-label=Responses] canvas")
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
+    assert page.text_content("#tooltip") == "layer 1, even numbers: −27"
     page.close()
 
 

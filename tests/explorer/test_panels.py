@@ -6,7 +6,7 @@ import torch
 import xarray as xr
 
 from devsort.explorer.packing import unpacked
-from devsort.explorer.panels import llc_curve, llc_traces, of_trajectory, traces_of
+from devsort.explorer.panels import llc_curve, llc_traces, of_trajectory, response, traces_of
 from devsort.llc.estimate import estimate
 from devsort.llc.flags import FLAGS
 from devsort.sampling import SamplerConfig, Trace, sample
@@ -89,3 +89,28 @@ def test_heat_that_was_taken_off_is_shown(llc):
 def test_a_loss_that_is_not_positive_has_a_linear_axis():
     trajectory = Trajectory(np.array([1.0, 10.0]), np.ones(2), np.ones(2), loss=np.array([1.0, 0]))
     assert [panel["log"] for panel in of_trajectory(trajectory)] == [False, False]
+
+
+def a_response(values: np.ndarray) -> xr.DataArray:
+    checkpoints, components, parts = values.shape
+    names = {
+        "checkpoint": 10 ** np.arange(checkpoints),
+        "component": [f"head {i}" for i in range(components)],
+        "number": np.arange(parts),
+    }
+    return xr.DataArray(values, names, dims=tuple(names))
+
+
+def test_a_response_comes_back_with_its_names():
+    values = np.linspace(-1e-7, 1e6, 24).reshape(3, 2, 4)
+    found = response("susceptibility", a_response(values), "nats")
+    np.testing.assert_array_equal(unpacked(found["values"]), values.astype(np.float32))
+    assert (found["step"], found["components"]) == ([1, 10, 100], ["head 0", "head 1"])
+    assert found["parts"] == ["0", "1", "2", "3"]
+    assert found["limit"] == pytest.approx(np.percentile(np.abs(values), 99))
+
+
+def test_a_response_of_two_dimensions_is_refused():
+    one = a_response(np.zeros((3, 2, 4)))[0]
+    with pytest.raises(ValueError, match="expected step, component, part"):
+        response("susceptibility", one)

@@ -29,6 +29,8 @@ def state(value: float) -> dict[str, torch.Tensor]:
         ("gpt2-checkpoint-100", 100),
         ("resnet18-step100", 100),
         ("ckpt_100", 100),
+        ("step100-model", 100),
+        ("step-7.bf16", 7),
         ("000100", 100),
         ("last", None),
     ],
@@ -40,6 +42,15 @@ def test_the_step_is_taken_from_the_name(name, step):
 @pytest.mark.parametrize("name", ["epoch-3-loss-0.25", "resnet18_100"])
 def test_a_name_with_several_numbers_is_refused(name):
     what = f"{name} names several numbers, and which is the step is not said"
+    assert told(step_of, name) == f"{what}; {MAP}"
+
+
+@pytest.mark.parametrize(
+    ("name", "rest", "digits"),
+    [("step-1e5", "e5", 1), ("step=1,000", ",000", 1), ("step_2.5", ".5", 2), ("10k", "k", 10)],
+)
+def test_a_step_that_is_no_whole_number_is_refused(name, rest, digits):
+    what = f"{name}: {rest!r} follows the number {digits}, which may not be the whole step"
     assert told(step_of, name) == f"{what}; {MAP}"
 
 
@@ -163,7 +174,13 @@ REFUSED = {
     "a statistic is missing": (without("norm.running_var"), f"c lacks norm.running_var; {SAME}"),
     "a tensor too many": (
         {**tied(), "extra.bias": torch.zeros(2)},
-        f"c holds extra.bias, which the module does not have; {SAME}, or leave these out",
+        f"c holds extra.bias, which the module does not have; {SAME}, or leave these out, with "
+        "checkpoints=(steps, load)",
+    ),
+    "another network beside it": (
+        {**{f"model.{n}": t for n, t in tied().items()}, "critic.weight": torch.zeros(2)},
+        f"c holds critic.weight, which the module does not have; {SAME}, or leave these out, with "
+        "checkpoints=(steps, load)",
     ),
     "another shape": (
         {**tied(), "decode.bias": torch.zeros(3)},

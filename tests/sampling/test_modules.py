@@ -1,9 +1,11 @@
 """Modules as people have them: each works, or is refused in one sentence, and none is changed."""
 
 import random
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 
+import cloudpickle
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,51 @@ class Checkpointed(nn.Module):
         return checkpoint(lambda x: self.inner(x).tanh(), x, use_reentrant=False)
 
 
+class Attention(nn.Module):
+    """Attention with a mask, behind an `if` as people write it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = nn.MultiheadAttention(1, 1, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x[..., None]
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        if mask.any():
+            return self.inside(x, x, x, attn_mask=mask, need_weights=False)[0]
+        return x
+
+
+class Rotating(nn.Linear):
+    """A complex buffer, as rotary embeddings have."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 2, bias=False)
+        self.register_buffer("turn", torch.tensor([1j, 0.6 + 0.8j]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (super().forward(x) * self.turn).imag
+
+
+class Remembering(nn.Linear):
+    """Keeps its results, which belong to a graph."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1)
+        self.kept: list[Tensor] = []
+        self.last = self(X)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last = super().forward(x)
+        self.kept.append(self.last)
+        return self.last
+
+
+def old_weight_norm() -> nn.Module:
+    with warnings.catch_warnings(action="ignore"):  # torch has a newer one
+        return nn.utils.weight_norm(nn.Linear(3, 2))
+
+
 def shared() -> nn.Module:
     act = nn.PReLU()
     return nn.Sequential(nn.Linear(3, 3), act, nn.Linear(3, 1), act)
@@ -99,6 +146,13 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "a branch": Branching,
     "an LSTM": Recurrent,
     "weight norm": lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)),
+    "weight norm as it was": old_weight_norm,
+    "kept results": Remembering,
+    "a complex buffer": Rotating,
+    "attention behind a branch": Attention,
+    "a layer of a transformer": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 1)), nn.TransformerEncoderLayer(1, 1, 2, batch_first=True)
+    ),
     "float64": lambda: nn.Linear(3, 2).double(),
     "compiled": lambda: torch.compile(nn.Linear(3, 2)),
 }
@@ -188,6 +242,20 @@ def test_what_vmap_refuses_is_computed_one_chain_after_the_other_with_a_note(nam
     told_why = "chains are computed one after the other, for vmap refuses the loss"
     with pytest.warns(UserWarning, match=told_why):
         sample(loss, params, X, SHORT)
+
+
+@pytest.mark.parametrize("name", ["attention behind a branch", "a layer of a transformer"])
+def test_attention_is_mapped(name, quiet):
+    loss, params = module_loss(seeded(MODULES[name]), squares)
+    assert LossObjective(loss, params, X, minibatches(0, range(2), 3, 4, 20)).traits.refusal == ""
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_a_loss_that_was_used_goes_to_another_process(quiet):
+    loss, params = module_loss(seeded(Remembering), squares)
+    first = sample(loss, params, X, SHORT)
+    again = sample(cloudpickle.loads(cloudpickle.dumps(loss)), params, X, SHORT)
+    assert np.array_equal(first.loss, again.loss)
 
 
 def test_a_loop_over_chains_gives_the_draws_of_vmap(quiet):
@@ -349,12 +417,12 @@ class Dropping(nn.Linear):
         return super().forward(F.dropout(x, 0.5))
 
 
-class Remembering(nn.Linear):
-    """Keeps its last result, which belongs to a graph."""
+class Locked(nn.Linear):
+    """Holds what cannot be copied."""
 
     def __init__(self) -> None:
         super().__init__(3, 1)
-        self.last = self(X)
+        self.lock = threading.Lock()
 
 
 def on(module: Callable[[], nn.Module], loss: Callable = squares) -> Callable[[], None]:
@@ -394,6 +462,20 @@ REFUSED = {
         on(lambda: nn.LazyLinear(3)),
         "the module has parameters without values; load or initialise it first",
     ),
+    "nothing to sample": (
+        on(nn.ReLU),
+        "the module has no parameters, so nothing can be sampled; "
+        "give one whose weights are parameters; those of a quantised module are not",
+    ),
+    "compiled by torch.jit": (
+        on(lambda: torch.jit.trace(nn.Linear(3, 1), X)),
+        "the module is compiled by torch.jit; give the module it was made from",
+    ),
+    "a lock": (
+        on(Locked),
+        "the module cannot be copied (cannot pickle '_thread.lock' object); "
+        "have it hold no files, locks or running jobs",
+    ),
     "another module": (on(lambda: nn.Linear(3, 1), another), UNCONNECTED),
     "its own gradient switched off": (
         on(lambda: nn.Linear(3, 1), lambda m, b: squares(m, b).detach()),
@@ -414,10 +496,27 @@ def test_activation_checkpointing_is_refused_with_what_to_turn_off():
     assert message.endswith("; turn activation checkpointing off")
 
 
-def test_a_module_that_keeps_a_result_is_refused_with_the_reason():
-    message = told(on(Remembering))
-    assert message.startswith("the module cannot be copied (Only Tensors created explicitly")
-    assert message.endswith("have it keep no results of its last pass, files or locks")
+NO_DICT = "params is no dict of dense tensors with values; give name → tensor"
+NO_WEIGHTS = "params holds no floating tensor; give name → tensor of weights"
+PARAMS = {
+    "a tensor": (torch.ones(3), NO_DICT),
+    "a list": ([torch.ones(3)], NO_DICT),
+    "arrays": ({"w": np.ones(3)}, NO_DICT),
+    "no values": ({"w": torch.ones(3, device="meta")}, NO_DICT),
+    "sparse": ({"w": torch.eye(3).to_sparse()}, NO_DICT),
+    "nothing": ({}, NO_WEIGHTS),
+    "integers": ({"w": torch.ones(3, dtype=torch.int64)}, NO_WEIGHTS),
+    "complex": (
+        {"w": torch.ones(3, dtype=torch.complex64)},
+        "w is complex, and SGLD here samples real numbers; give `torch.view_as_real` of it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARAMS)
+def test_what_is_no_dict_of_weights_is_refused(case):
+    params, message = PARAMS[case]
+    assert told(sample, lambda p: p["w"].sum(), params) == message
 
 
 def test_a_loss_that_draws_random_numbers_is_refused_and_changes_nothing():

@@ -201,7 +201,7 @@ REFUSED = {
     ),
     "wrong shape": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.ones(3, dtype=torch.bool)}),
-        "mask of a has shape (3,), expected (2,); mend it",
+        "mask of a has shape (3,), expected (2,); give a mask of the shape of its parameter",
     ),
     "nothing free": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.zeros(2, dtype=torch.bool)}),
@@ -226,7 +226,7 @@ REFUSED = {
     ),
     "an output without a loss": (
         lambda: sample(lambda p, b: {"loss": None, "logits": p["a"]}, PARAMS, DATA, SHORT),
-        "the output of the model holds no loss; add `labels` to the data",
+        "the loss gives none; return it; a model of Hugging Face needs `labels`",
     ),
     "an error of the user's": (
         lambda: sample(lambda p, b: loss(p, b) + b["z"], PARAMS, DATA, SHORT),

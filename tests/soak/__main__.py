@@ -18,7 +18,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from soak import damage, disk, hostile, inputs, kills, lanes, numbers
+from soak import damage, disk, hostile, inputs, kills, lanes, numbers, strangers
 from soak.report import Row, table
 
 from runs import smoke_run
@@ -47,6 +47,7 @@ def main() -> None:
             lambda: [hostile.refusals(smoke)],
             lambda: numbers.same_numbers(smoke),
             lambda: inputs.rows_of("soak"),
+            lambda: inputs.rows_of("soak", strangers.PROPERTIES),
             lambda: [lanes.long_run(20_000)],
         ]
         # what does not need a disk is quicker

@@ -372,7 +372,8 @@ def weights(file: tuple[str, bytes]) -> None:
 
 # ---- all of them
 
-PROPERTIES: dict[str, tuple[Callable[[], None], float]] = {  # with their shares of the cases
+Properties = dict[str, tuple[Callable[[], None], float]]  # with their shares of the cases
+PROPERTIES: Properties = {
     "bad config.yaml": (config_files, 0.3),
     "bad --set": (options, 0.3),
     "odd settings, all steps": (runs, 0.04),
@@ -393,11 +394,11 @@ def counted(holds: Callable[[], None], row: Row) -> Callable[[], None]:
     return holds
 
 
-def rows_of(profile: str) -> list[Row]:
+def rows_of(profile: str, properties: Properties = PROPERTIES) -> list[Row]:
     """One row for each property, with as many cases in all as the profile says."""
     found = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for fault, (holds, share) in PROPERTIES.items():
+    for fault, (holds, share) in properties.items():
         row = Row(fault)
         try:
             chosen = settings(

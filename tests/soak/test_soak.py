@@ -7,7 +7,7 @@ import signal
 import tempfile
 
 import pytest
-from soak import damage, disk, hostile, inputs, kills, lanes, numbers
+from soak import damage, disk, hostile, inputs, kills, lanes, numbers, strangers
 from soak.report import Row, table
 
 from devsort.sorting.train import Trainer
@@ -98,6 +98,11 @@ def test_the_same_numbers(smoke):
 @SLOW
 def test_five_hundred_bad_inputs():
     nothing_lost(*inputs.rows_of("test"))
+
+
+@SLOW
+def test_files_of_other_programs():
+    nothing_lost(*inputs.rows_of("test", strangers.PROPERTIES))
 
 
 def test_two_hundred_lanes():

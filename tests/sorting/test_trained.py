@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from devsort.execution import one_core
@@ -58,9 +57,9 @@ def test_a_posterior_has_the_gradient_of_the_readable_model():
     torch.testing.assert_close(found.double(), torch.stack(expected), rtol=2e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [END, "no-decay-6000-full-relative"])
-def test_the_shipped_estimator_agrees(name):
-    (case,) = [case for case in trained_cases() if case.name == name]
+def test_the_shipped_estimator_agrees():
+    """`devsort validate --trained` does all of them."""
+    (case,) = [case for case in trained_cases() if case.name == END]
     row = check(case)
     assert row["ok"], row
 

@@ -214,6 +214,21 @@ def test_boundaries_far_below_the_error_of_the_level_are_found():
     assert first[2] - first[1] == pytest.approx(2 * 1.96 * 7, rel=0.05)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_round_dip_of_two_per_cent_in_a_dense_curve_is_cut_at_its_ends(seed):
+    """A rise that stops, dips and goes on: errors of the level are 35 times the scatter."""
+    step = np.arange(1, 251) * 200.0
+    fine = np.linspace(1.8, 5.2, 3401)  # in thousandths of a decade
+    knots = np.log10([100, 6500, 8500, 17_000, 50_000])
+    sharp = np.interp(fine, knots, [45, 160, 157, 168, 170])
+    weights = np.exp(-0.5 * (np.arange(-90, 91) / 30) ** 2)
+    line = np.convolve(np.pad(sharp, 90, "edge"), weights / weights.sum(), "valid")
+    scatter = 0.2 * np.random.default_rng(seed).standard_normal(250)
+    llc = np.interp(np.log10(step), fine, line) + scatter
+    found = detect(Trajectory(step, llc, np.full(250, 7.0)), CONFIG).boundaries
+    assert [b.x for b in found] == pytest.approx(knots[1:-1], abs=0.03)
+
+
 def test_a_corner_that_is_round_is_one_boundary():
     x = np.linspace(0, 4, 120)
     y = np.interp(x, [0, 1.9, 2.1, 4], [0, 190, 196, 6])  # a short stretch turns gradually

@@ -11,7 +11,13 @@ S = np.random.default_rng(2).uniform(0.5, 2, 25)
 
 
 @pytest.mark.parametrize(
-    "correlation", [Correlation(), Correlation(decades=0.4), Correlation(neighbours=0.7)]
+    "correlation",
+    [
+        Correlation(),
+        Correlation(decades=0.4),
+        Correlation(neighbours=0.7),
+        Correlation(neighbours=0.7, smooth=True),
+    ],
 )
 def test_whitening_inverts_the_covariance(correlation):
     distance = np.abs(X[:, None] - X)
@@ -21,20 +27,23 @@ def test_whitening_inverts_the_covariance(correlation):
         r = np.exp(-distance / correlation.decades)
     if correlation.neighbours:
         r = correlation.neighbours**apart
-    a = correlation.between(X)
+    if correlation.smooth:  # (1 + k (1 − a²) / (1 + a²)) a^k at a distance of k points
+        r = r * (1 + apart * (1 - 0.7**2) / (1 + 0.7**2))
+    lags = correlation.lags(X)
     covariance = S[:, None] * r * S
-    w = noise.whiten(np.eye(25), S, a)  # the whitening matrix
+    w = noise.whiten(np.eye(25), S, lags)  # the whitening matrix
     assert np.allclose(w @ covariance @ w.T, np.eye(25), atol=1e-8)
-    told = Noise("even", S[None], np.array([False]), correlation, a)
+    told = Noise("even", S[None], np.array([False]), correlation, lags)
     assert told.log_determinant == pytest.approx(np.linalg.slogdet(covariance)[1])
     values = np.random.default_rng(3).standard_normal((25, 3))
-    assert np.allclose(noise.colour(noise.whiten(values, S, a), S, a), values)
+    assert np.allclose(noise.colour(noise.whiten(values, S, lags), S, lags), values)
 
 
 def test_correlation_of_neighbours_reaches_over_few_of_the_points():
     few, many = (list(noise.correlations(np.linspace(0, 4, n))) for n in (40, 500))
     assert [c.neighbours for c in few if c.neighbours] == []
-    assert [c.neighbours for c in many if c.neighbours] == [0.4, 0.6, 0.8, 0.9]
+    assert [c.neighbours for c in many if c.neighbours and not c.smooth] == [0.4, 0.6, 0.8, 0.9]
+    assert [c.neighbours for c in many if c.smooth] == [0.6, 0.8, 0.9]
 
 
 def chains(offset, scatter, seed=0, n=400, count=4):
@@ -89,3 +98,13 @@ def test_typical_scatter_is_the_standard_deviation_of_white_noise_on_a_line():
     x = np.arange(20_000.0)
     y = 3 * x + 5 * np.random.default_rng(0).standard_normal(len(x))
     assert noise.typical_scatter(y) == pytest.approx(5, rel=0.03)
+
+
+def test_scatter_that_goes_with_a_power_of_the_step_is_taken_for_one():
+    x = np.linspace(1, 4, 600)
+    truth = 10 ** (2 - 0.8 * x)
+    y = 5 * x + truth * np.random.default_rng(6).standard_normal(600)
+    found = noise.power_of_step(x, noise.local_scatter(x, y))
+    assert found == pytest.approx(truth, rel=0.15)
+    assert np.ptp(np.diff(np.log(found))) == pytest.approx(0, abs=1e-9)
+    assert noise.power_of_step(x, truth) == pytest.approx(truth)

@@ -9,7 +9,7 @@ import pytest
 from devsort.stages import search
 from devsort.stages.config import StagesConfig
 from devsort.stages.evidence import Evidence
-from devsort.stages.joints import allowed, candidates, costs
+from devsort.stages.joints import Joints, allowed, candidates, costs
 from devsort.stages.noise import Correlation, Noise
 from devsort.stages.settle import settled
 
@@ -22,7 +22,7 @@ FREE = StagesConfig(penalty=1e-9, jump_penalty=1e-9, min_points=3)
 def problem(signals=1, length=0.1, config=FREE, spikes=False, y=None):
     correlation = Correlation(decades=length)
     s = np.stack([S] * signals)
-    noise = Noise("even", s, np.zeros(signals, bool), correlation, correlation.between(X))
+    noise = Noise("even", s, np.zeros(signals, bool), correlation, correlation.lags(X))
     y = np.random.default_rng(4).standard_normal((signals, 25)) if y is None else y
     joints = candidates(X, y, noise, config, spikes)
     evidence = Evidence(25, noise.reported, np.full(signals, 1e-9))
@@ -149,16 +149,30 @@ def test_penalties_hold_at_40_points_and_grow_as_the_largest_of_many_chances():
     assert np.subtract(many, few) == pytest.approx(grown)
 
 
-def test_the_jump_of_a_cell_is_where_the_values_leap_most():
-    x = np.linspace(0, 1, 2001)  # five points in a cell
+def dense() -> tuple[np.ndarray, Joints]:
+    """2001 points, five in a cell, that leap behind point 1002; and their candidates."""
+    x = np.linspace(0, 1, 2001)
     y = np.where(np.arange(2001) > 1002, 50.0, 0.0) + 0.1 * np.sin(np.arange(2001))
     correlation = Correlation()
-    a = correlation.between(x)
-    noise = Noise("even", np.ones((1, 2001)), np.array([False]), correlation, a)
-    joints = candidates(x, y[None], noise, CONFIG)
+    lags = correlation.lags(x)
+    noise = Noise("even", np.ones((1, 2001)), np.array([False]), correlation, lags)
+    return x, candidates(x, y[None], noise, CONFIG)
+
+
+def test_the_jump_of_a_cell_is_where_the_values_leap_most():
+    x, joints = dense()
     jumps = joints.position[joints.jump]
-    assert 380 < len(jumps) < 400 and (np.diff(jumps) > 0).all()
+    assert 360 < len(jumps) < 370 and (np.diff(jumps) > 0).all()
     assert np.abs(jumps - (x[1002] + x[1003]) / 2).min() == 0
+
+
+def test_no_stage_is_shorter_than_a_tenth_of_its_step():
+    _, joints = dense()
+    middle = int(np.argmin(np.abs(joints.position - 0.5)))
+    left = joints.position[allowed(joints, [middle])] - joints.position[middle]
+    assert np.log10(1.1) == pytest.approx(0.04, rel=0.05)
+    for ends in (np.abs(left), joints.position, 1 - joints.position):
+        assert 0.04 - 1e-9 < ends.min() < 0.044
 
 
 def test_with_few_points_every_gap_may_hold_a_jump():

@@ -8,10 +8,7 @@ from folders import told
 from devsort.stages import read_csv
 from devsort.stages.columns import KNOWN
 
-NAME_THEM = (
-    "name them in the first line, "
-    "or choose with --columns, as in --columns step=NAME --columns llc=NAME"
-)
+NAME_THEM = "name them in the first line, or choose with --columns, as in --columns 'step=NAME"
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -51,9 +48,17 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
     ("text", "message"),
     [
         ("step,llc,se\n1,10,1\n", "has 1 points, expected 3 or more; add points"),
-        ("", f"has no column step and no llc (got nothing); {NAME_THEM}"),
-        ("time,llc\n1,2\n", f"has no column step (got time, llc); {NAME_THEM}"),
-        ("step,llc,se\n1,1,1\n2,2,1\n2,3,1\n", ": step 2 is there twice; keep one row a step"),
+        ("", f"has no column step and no llc (got nothing); {NAME_THEM} llc=NAME'"),
+        ("time,llc\n1,2\n", f"has no column step (got time, llc); {NAME_THEM}'"),
+        (
+            "step,rlct\n1,2\n",
+            "has no column llc (got step, rlct); "
+            "name them in the first line, or choose with --columns, as in --columns 'llc=NAME'",
+        ),
+        (
+            "step,llc,se\n1,1,1\n2,2,1\n2,3,1\n",
+            ": step 2 is there twice; keep one row a step, of one seed and one restriction",
+        ),
         (
             "step,llc,se\n1,1,1\n2,high,1\n3,3,1\n",
             " line 3: llc is 'high', expected a number; mend the line",
@@ -68,11 +73,23 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
         (
             "step,llc,se\n1,nan,1\n2,,1\n3,3,1\n",
-            "has 1 points with a finite llc after step 0, expected 3 or more; add points",
+            "has 3 rows, of which 1 can be used (2 without a finite llc); "
+            "expected 3 or more; add checkpoints",
         ),
         (
             "step,llc,se\n1,1,1\n2,inf,1\n3,3,1\n",
-            "has 2 points with a finite llc after step 0, expected 3 or more; add points",
+            "has 3 rows, of which 2 can be used (1 without a finite llc); "
+            "expected 3 or more; add checkpoints",
+        ),
+        (
+            "step,llc_mean,llc_std\n0,-3.1,0.5\n100,2.5,0.4\n200,4.0,0.6\n",
+            "has 3 rows, of which 2 can be used (1 at step 0, which has no logarithm); "
+            "expected 3 or more; add checkpoints",
+        ),
+        (
+            "step,llc\n0,1\n0,2\n5,nan\n6,2\n",
+            "has 4 rows, of which 1 can be used (2 at step 0, which has no logarithm, "
+            "1 without a finite llc); expected 3 or more; add checkpoints",
         ),
         (
             "step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n",
@@ -134,6 +151,7 @@ FORMS = {
     "blanks": "step llc se\n" + rows("   "),
     "quoted decimal commas": 'step,llc,se\n1,"0,5","1,5"\n2,"3,25","1,5"\n4,"9,75","1,5"',
     "a byte-order mark": "\ufeffstep,llc,se\n" + rows(","),
+    "two byte-order marks": "\ufeff\ufeffstep,llc,se\n" + rows(","),
     "a separator named as Excel does": "sep=;\nstep;llc;se\n" + rows(";", ","),
     "comments": "# of run 3\nstep,llc,se\n# begins here\n" + rows(","),
     "names in a comment, as numpy writes them": "# step llc se\n" + rows(" "),
@@ -158,6 +176,7 @@ def test_the_unicode_text_of_a_spreadsheet_is_read(tmp_path):
 
 
 MARK = "where the comma can be a decimal mark or separate thousands"
+POINT = "where the point can be a decimal mark or separate thousands; write steps as whole numbers"
 WIDTH = "give every row as many fields as the first line"
 COMMAS = f"{WIDTH}; where commas are decimal marks, separate the fields by semicolons"
 SHAPES = {
@@ -196,6 +215,14 @@ SHAPES = {
     "thousands with commas and points": (
         'step,llc\n"1,000.5",2\n2,3\n4,5',
         f" line 2: step is '1,000.5', {MARK}; write numbers with a decimal point alone",
+    ),
+    "thousands with points": (
+        "step;llc\n500;2\n1.000;3\n10.000;5",
+        f" line 3: step is '1.000', {POINT}",
+    ),
+    "thousands with points alone": (
+        "step\tllc\n1.000\t2.5\n2.000\t3.5\n4.000\t5",
+        f" line 2: step is '1.000', {POINT}",
     ),
     "thousands with blanks": (
         "step;llc\n1 000;2\n2 000;3\n4 000;5",
@@ -247,6 +274,18 @@ def test_the_number_of_chains_can_be_a_column(tmp_path):
     assert t.se.tolist() == [1, 1, 1] and "as many as 'num_chains' says" in t.notes[-1]
 
 
+@pytest.mark.parametrize("number", ["0", "-4", "2.5"])
+def test_a_number_of_chains_that_is_none_is_refused(tmp_path, number):
+    text = f"step,llc,std,chains\n1,1,2,4\n2,2,3,{number}\n3,3,4,16\n"
+    expected = f"{tmp_path}/t.csv: {number} is no number of chains; give 1 or more"
+    assert told(read, tmp_path, text) == expected
+
+
+def test_steps_with_three_decimals_are_read_where_one_shows_that_they_are(tmp_path):
+    t = read(tmp_path, "step,llc\n1.000,2.000\n500.000,3.000\n1000.000,4.000\n")
+    assert t.step.tolist() == [1, 500, 1000]
+
+
 def test_a_standard_error_wins_over_a_standard_deviation(tmp_path):
     t = read(tmp_path, "step,llc,std,se\n1,1,2,4\n2,2,3,9\n3,3,4,16\n")
     assert t.se.tolist() == [4, 9, 16] and t.notes == ()
@@ -267,15 +306,15 @@ def test_flags_are_read(tmp_path):
     assert read(tmp_path, text).flagged.tolist() == [False, True, False, True, True, False]
 
 
-CHOOSE = "choose with --columns, as in --columns step=NAME --columns llc=NAME"
+CHOOSE = "choose with --columns, as in --columns "
 COLUMNS = {
     "two runs of wandb": (
         ("Step,a - llc,b - llc\n",),
-        " has more than one column for llc: a - llc, b - llc; " + CHOOSE,
+        " has more than one column for llc: a - llc, b - llc; " + CHOOSE + "'llc=a - llc'",
     ),
     "two names that are known": (
         ("step,llc_mean,lambdahat\n",),
-        " has more than one column for llc: llc_mean, lambdahat; " + CHOOSE,
+        " has more than one column for llc: llc_mean, lambdahat; " + CHOOSE + "llc=llc_mean",
     ),
     "one name twice": (
         ("step,llc,LLC\n",),
@@ -283,7 +322,11 @@ COLUMNS = {
     ),
     "a choice that is not there": (
         ("step,llc\n", "llc=rlct"),
-        " has no column 'rlct' for llc (got step, llc); " + CHOOSE,
+        " has no column 'rlct' for llc (got step, llc); give a name of the first line",
+    ),
+    "two losses": (
+        ("step,llc,val_loss,train_loss\n1,2,3,2\n",),
+        " has more than one column for loss: val_loss, train_loss; " + CHOOSE + "loss=val_loss",
     ),
 }
 

@@ -206,6 +206,11 @@ def test_files_that_are_no_weights_are_named(tmp_path):
     for name in ("w.ckpt", "weights"):
         (tmp_path / name).write_text("")
         assert told(load_weights, tmp_path / name) == f"{tmp_path / name} is no weight file; {fix}"
+    assert told(load_weights, tmp_path) == f"{tmp_path} is a folder; {fix}"
+    (tmp_path / "pointer.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:")
+    pointer = f"{tmp_path}/pointer.bin is a pointer of Git LFS; "
+    pointer += "fetch the weights with git lfs pull"
+    assert told(load_weights, tmp_path / "pointer.bin") == pointer
     for suffix in (".pt", ".safetensors"):
         for content in (b"", b"hello", bytes(1000)):
             (tmp_path / f"w{suffix}").write_bytes(content)

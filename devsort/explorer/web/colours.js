@@ -7,10 +7,12 @@ REDS.dark = ["#7d2a24", "#c04a35", "#ee8d68", "#fbdcc8"];
 const PAGE = { light: "#ffffff", dark: "#17181a" };
 const INK = { light: "#333333", dark: "#e4e4e0" };
 
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+
 /** light or dark: what the reader chose, or what the system prefers. */
 function theme() {
   const chosen = document.documentElement.dataset.theme;
-  return chosen || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  return chosen || (systemDark.matches ? "dark" : "light");
 }
 
 /** [r, g, b] of #rrggbb. */
@@ -20,10 +22,15 @@ function rgb(hex) {
 
 const ramps = new Map(); // stops → their 256 colours
 
-/** 256 colours from the first stop to the last. */
+/** A pixel of an image: red in the lowest byte, opaque. */
+function asPixel([r, g, b]) {
+  return (0xff000000 | (b << 16) | (g << 8) | r) >>> 0;
+}
+
+/** 256 colours from the first stop to the last, as pixels. */
 function ramp(stops) {
   const key = stops.join();
-  if (!ramps.has(key)) ramps.set(key, between256(stops.map(rgb)));
+  if (!ramps.has(key)) ramps.set(key, Uint32Array.from(between256(stops.map(rgb)), asPixel));
   return ramps.get(key);
 }
 

@@ -85,7 +85,7 @@ function listen(area, shared, curves, panel) {
     const at = shared.x.back(event.clientX - area.getBoundingClientRect().left);
     showTip(event, curves().map((curve) => pointText(curve, nearest(curve.step, at), panel)));
   });
-  area.addEventListener("pointerleave", () => { $("tooltip").hidden = true; });
+  area.addEventListener("pointerleave", hideTip);
   area.addEventListener("click", (event) => goTo(area, shared, event));
 }
 
@@ -108,6 +108,10 @@ function flagText(flag, curve, i) {
   const [why, fix, key] = DATA.advice[flag] || ["a diagnostic of this estimate failed"];
   const behind = key && curve.behind ? `; here ${key} ${told(curve.behind[key][i])}` : "";
   return `✗ ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
+}
+
+function hideTip() {
+  $("tooltip").hidden = true;
 }
 
 function showTip(event, texts) {

@@ -60,6 +60,24 @@ function table(head, rows, attributes = {}) {
     html("tbody", {}, rows.map(line)));
 }
 
+/** Shows a table in a place; one of the same size that is there only changes its text. */
+function showTable(place, head, rows) {
+  const shown = place.querySelector("table");
+  const body = shown && shown.tBodies[0].rows;
+  if (!shown || body.length !== rows.length || shown.tHead.rows[0].cells.length !== head.length) {
+    const made = table(head, rows);
+    place.replaceChildren(made);
+    return made;
+  }
+  rows.forEach((row, r) => row.forEach((cell, c) => setText(body[r].cells[c], String(cell))));
+  return shown;
+}
+
+/** Changes the text of an element, if it is another one. */
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
 const underscored = (name) => name.replaceAll("_", " ");
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 const largest = (values) => values.reduce((a, b) => (b > a ? b : a), -Infinity);

@@ -31,6 +31,7 @@ function build() {
       ...run.panels.map((panel) => chart(run, panel, samePanel(run, panel.title)))),
   });
   sections.forEach(addSection);
+  addSection(RESPONSES);
   if (DATA.comparison) $("main").append(comparison(DATA.comparison));
   addSection({
     title: "Evidence",
@@ -38,7 +39,7 @@ function build() {
     column: (run, place) => place.append(...(run.traces ? [traces(run)] : []),
       numbersAtStep(run), about(run)),
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setState({}));
+  systemDark.addEventListener("change", () => setState({}));
   window.addEventListener("beforeprint", drawAll);
   setState({});
 }

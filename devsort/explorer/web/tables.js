@@ -2,18 +2,19 @@
 
 /** The numbers of every curve of a run at the step of the slider, flags explained. */
 function numbersAtStep(run) {
-  const place = html("div", { class: "scroll" });
+  const [box, flags] = [html("div", { class: "scroll" }), html("ul")];
+  const place = html("div", {}, box, flags);
   onView(place, () => {
     const rows = run.panels.flatMap((panel) => panel.curves.map((curve) => {
       const i = nearest(curve.step, step());
       const interval = curve.low ? between(curve.low[i], curve.high[i]) : "";
       const extra = curve.rhat ? [told(curve.rhat[i]), told(curve.ess[i])] : ["", ""];
       const name = panel.title === curve.name ? curve.name : `${panel.title}: ${curve.name}`;
-      const flags = (curve.flags ? curve.flags[i] : []).map(underscored).join(", ");
-      return [name, told(curve.step[i], 5), told(curve.value[i]) + interval, ...extra, flags];
+      const raised = (curve.flags ? curve.flags[i] : []).map(underscored).join(", ");
+      return [name, told(curve.step[i], 5), told(curve.value[i]) + interval, ...extra, raised];
     }));
-    place.replaceChildren(table(["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows),
-      html("ul", {}, raisedFlags(run)));
+    showTable(box, ["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows);
+    flags.replaceChildren(...raisedFlags(run));
   });
   return place;
 }

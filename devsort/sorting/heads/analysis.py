@@ -9,7 +9,7 @@ from torch import Tensor
 
 from devsort.sorting import circuits
 from devsort.sorting.config import HeadsConfig
-from devsort.sorting.heads import modes
+from devsort.sorting.heads import modes, ranges
 from devsort.sorting.heads.measures import HEAD_MEASURES, measure
 from devsort.sorting.heads.tables import draw_weights, group_sums, tables
 from devsort.sorting.model import Shape
@@ -37,8 +37,8 @@ class Analysis:
 
     loss: float
     accuracy: float
-    tables: modes.Tables
-    errors: modes.Tables
+    tables: ranges.Tables
+    errors: ranges.Tables
     scores: np.ndarray
     score_draws: np.ndarray
     labels: np.ndarray
@@ -99,20 +99,20 @@ def dataset(
 
     by_number = {name: stack([a.tables[name] for a in analyses]) for name in HEAD_MEASURES}
     masks = {
-        f.__name__: f(by_number, config) for f in (modes.copies, modes.suppresses, modes.needed)
+        f.__name__: f(by_number, config) for f in (ranges.copies, ranges.suppresses, ranges.needed)
     }
     errors = {f"{name}_se": stack([a.errors[name] for a in analyses]) for name in HEAD_MEASURES}
     weights = {name: stack([a.weights[name] for a in analyses]) for name in analyses[0].weights}
     draws = stack([a.score_draws for a in analyses])
     dims = ("checkpoint", "head", "number")
-    owner = modes.owner(by_number, config)
+    owner = ranges.owner(by_number, config)
     variables = {name: (dims, value) for name, value in (by_number | errors | masks).items()}
     variables |= {name: (dims[: value.ndim], value) for name, value in weights.items()}
     variables |= {
         "loss": ("checkpoint", stack([a.loss for a in analyses])),
         "accuracy": ("checkpoint", stack([a.accuracy for a in analyses])),
         "owner": (("checkpoint", "number"), owner),
-        "regions": ("checkpoint", np.array([modes.regions(o) for o in owner])),
+        "regions": ("checkpoint", np.array([ranges.regions(o) for o in owner])),
         "scores": (("checkpoint", "score"), stack([a.scores for a in analyses])),
         "score_draws": (("checkpoint", "draw", "score"), draws),
         "score_ci95": (
@@ -156,7 +156,7 @@ def describe(one: "xr.Dataset") -> dict[str, Any]:
 
 def _describe_head(head: "xr.Dataset") -> dict[str, Any]:
     masks = {
-        name: modes.ranges(head[name].values.astype(bool))
+        name: ranges.ranges(head[name].values.astype(bool))
         for name in ("copies", "suppresses", "needed")
     }
     numbers = {name: float(head[name]) for name in ("ov_rank", "qk_rank", "head_norm")}

@@ -112,11 +112,14 @@ def _with_head(state: dict[str, Tensor], tied: bool, folder: Path) -> dict[str, 
 def _refuse_misfits(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], folder: Path
 ) -> None:
-    """Refuses weights that are missing, left over or of another shape."""
+    """Refuses weights that are missing, left over, of integers or of another shape."""
     shared = sorted(state.keys() & expected.keys())
     misfits = {
         "lacks weights that its config asks for": sorted(expected.keys() - state.keys()),
         "holds weights that are not understood": sorted(state.keys() - expected.keys()),
+        "holds weights that are no real numbers": [
+            name for name in shared if not state[name].is_floating_point()
+        ],
         "holds weights of other shapes than its config asks for": [
             name for name in shared if state[name].shape != expected[name].shape
         ],

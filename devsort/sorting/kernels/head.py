@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from devsort.layout import Layout
-from devsort.sorting.kernels.attention import Attention, weights_backward
+from devsort.sorting.kernels.attention import Attended, Attention, weights_backward
 from devsort.sorting.kernels.buffers import Buffers, Views
 from devsort.sorting.kernels.embed import Inputs, inputs
 from devsort.sorting.kernels.lists import Lists
 from devsort.sorting.kernels.sort import SortKernel, add_heads, causal_bias
 from devsort.sorting.kernels.unembed import (
+    Output,
     Unembedding,
     cross_entropy,
     residual_backward,
@@ -117,18 +118,32 @@ class HeadKernel:
             losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next
             call overwrites.
         """
-        p, grad = self.views(flat), self.buffers("grad", *flat.shape)
+        grad = self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
-        state = self.attention.forward(p, frozen.inputs, lists)
+        state, y = self._forward(flat, lists, frozen, index)
+        losses, grads = cross_entropy(y, lists.targets)
+        dresid = residual_backward(y, grads)
+        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
+        weights_backward(g, frozen.inputs.rows, dtables, self.buffers)
+        return losses, grad
+
+    def losses(self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor) -> Tensor:
+        """Cross-entropy (G, B, L) of each answer in nats, without a gradient.
+
+        See `value_and_grad`.
+        """
+        y = self._forward(flat, Lists.of(batch, self.shape.vocab), frozen, index)[1]
+        found = y.logp.gather(2, batch.targets.flatten(1)[..., None])
+        return -found.view(batch.targets.shape)
+
+    def _forward(
+        self, flat: Tensor, lists: Lists, frozen: Frozen, index: Tensor
+    ) -> tuple[Attended, Output]:
+        state = self.attention.forward(self.views(flat), frozen.inputs, lists)
         resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
         resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(
             len(flat), -1, self.shape.d_model
         )
         resid += state.output[0, :, -1:]
         add_heads(resid, state)
-        y = unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)
-        losses, grads = cross_entropy(y, lists.targets)
-        dresid = residual_backward(y, grads)
-        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
-        weights_backward(g, frozen.inputs.rows, dtables, self.buffers)
-        return losses, grad
+        return state, unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)

@@ -260,6 +260,21 @@ BROKEN = {
         ": transformer.h.1.mlp.c_fc.weight holds values that are not finite; "
         "give the weights of a step before training diverged",
     ),
+    "integers": (
+        lambda state: state | {"transformer.wpe.weight": state["transformer.wpe.weight"].int()},
+        {},
+        f" holds weights that are no real numbers: transformer.wpe.weight; {FIX}",
+    ),
+    "complex": (
+        lambda state: state | {"transformer.wpe.weight": state["transformer.wpe.weight"] + 0j},
+        {},
+        "/model.safetensors: transformer.wpe.weight is complex; give real weights",
+    ),
+    "an adapter": (
+        lambda state: state | {"transformer.h.0.attn.c_attn.lora_A.weight": torch.ones(4, 4)},
+        {},
+        f" holds weights that are not understood: transformer.h.0.attn.c_attn.lora_A.weight; {FIX}",
+    ),
     "a weight that is not understood": (
         lambda state: state | {"transformer.h.0.attn.q_norm.weight": torch.ones(4)},
         {},

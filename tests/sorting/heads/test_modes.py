@@ -1,7 +1,8 @@
-"""Scores, ranges and labels on tables whose answer is known."""
+"""Scores and labels on tables whose answer is known."""
 
 import numpy as np
 import pytest
+from tables import table
 
 from devsort.rng import stream
 from devsort.sorting.config import HeadsConfig
@@ -9,13 +10,6 @@ from devsort.sorting.heads import modes
 
 CONFIG = HeadsConfig()
 N = 60
-
-
-def table(effect, increase=None):
-    """Tables with a given copy effect, and loss increases that follow it where not given."""
-    effect = np.asarray(effect, float)
-    increase = np.maximum(effect, 0) if increase is None else np.asarray(increase, float)
-    return {"copy_effect": effect, "loss_increase": increase}
 
 
 def owned(owners, heads=2, strength=8.0):
@@ -29,27 +23,6 @@ def named(t, config=CONFIG):
 
 
 BLOCKS = np.repeat([0, 1], N // 2)
-
-
-@pytest.mark.parametrize(
-    ("mask", "expected"),
-    [
-        ([0, 0, 0], []),
-        ([1, 1, 1], [[0, 2]]),
-        ([1, 0, 1, 1], [[0, 0], [2, 3]]),
-        ([0, 1, 0], [[1, 1]]),
-    ],
-)
-def test_ranges(mask, expected):
-    assert modes.ranges(np.array(mask, bool)) == expected
-
-
-@pytest.mark.parametrize(
-    ("owners", "count"),
-    [([0, 0, 1], 2), ([0, -1, 0], 1), ([-1, -1], 0), ([0, 1, -1, 1, 0], 3), ([2], 1)],
-)
-def test_regions(owners, count):
-    assert modes.regions(np.array(owners)) == count
 
 
 def test_split_score_of_hard_shares_by_hand():
@@ -86,14 +59,6 @@ def test_a_head_that_owns_one_number_makes_no_split():
     assert modes.split_score(owned(owners, strength=1.0), CONFIG) < 0.15
 
 
-def test_shares_are_equal_where_nothing_is_needed():
-    share = modes.shares(table(np.zeros((2, N))), CONFIG)
-    np.testing.assert_allclose(share, 0.5)
-    share = modes.shares(table(np.zeros((4, 1)), [[7.0], [0], [-2], [0]]), CONFIG)
-    assert share.sum() == pytest.approx(1)
-    assert share[0, 0] == pytest.approx((7 + 0.07 / 4) / 7.07)
-
-
 @pytest.mark.parametrize(
     ("effect", "increase", "labels"),
     [
@@ -119,11 +84,6 @@ def test_a_positive_diagonal_in_both_heads_is_a_split_if_attention_and_ablation_
     """The copy effect holds the attention: a head that copies what it never looks at has none."""
     diagonal, attention = 8 * np.ones((2, N)), owned(BLOCKS, strength=0.9)
     assert named(table(diagonal * attention)) == ["vocabulary-splitting"]
-
-
-def test_owner_is_the_head_that_is_needed_most():
-    found = modes.owner(table(np.zeros((2, 4)), [[5, 1, 0.2, 0], [1, 5, 0.1, 0.7]]), CONFIG)
-    assert found.tolist() == [0, 1, -1, 1]
 
 
 def test_overlap_and_suppression_scores_by_hand():

@@ -5,7 +5,7 @@ import pytest
 
 from devsort.sorting import planted
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
-from devsort.sorting.heads import measure, modes
+from devsort.sorting.heads import measure, modes, ranges
 from devsort.sorting.heads.tables import group_sums, tables
 from devsort.sorting.model import infer_shape
 from devsort.sorting.task import eval_batch
@@ -33,7 +33,7 @@ def named(table, config):
 
 def ends_agree(found, truth):
     """Same number of ranges for each head, each end within one number."""
-    pairs = [(modes.ranges(a), modes.ranges(b)) for a, b in zip(found, truth, strict=True)]
+    pairs = [(ranges.ranges(a), ranges.ranges(b)) for a, b in zip(found, truth, strict=True)]
     return all(
         len(a) == len(b) and np.abs(np.array(a) - np.array(b)).max(initial=0) <= 1 for a, b in pairs
     )
@@ -49,7 +49,7 @@ def test_what_was_planted_is_found(kind):
         right += label == plan.labels
         flips += any(named(table, config) != label for config in MOVED)
         for role in ends:
-            ends[role] += ends_agree(getattr(modes, role)(table, CONFIG), getattr(plan, role))
+            ends[role] += ends_agree(getattr(ranges, role)(table, CONFIG), getattr(plan, role))
     assert right >= 98
     assert flips <= 2
     assert min(ends.values()) >= 98, ends

@@ -16,6 +16,7 @@ from devsort.sorting import heads, planted
 from devsort.sorting.artifacts import HEADS
 from devsort.sorting.checkpoints import save_checkpoint
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config
+from devsort.sorting.heads import ranges
 from devsort.sorting.model import init_params, model_shape
 from devsort.sorting.run import open_run
 from devsort.sorting.task import eval_batch
@@ -131,7 +132,7 @@ def test_a_weight_file_is_described(kind, suffix, tmp_path):
     assert value["accuracy"] > 0.99
     assert [h["head"] for h in value["heads"]] == list(range(len(plan.strength)))
     for h in value["heads"]:
-        assert h["copies"] == heads.modes.ranges(plan.copies[h["head"]])
+        assert h["copies"] == ranges.ranges(plan.copies[h["head"]])
     for name, score in value["scores"].items():
         low, high = value["score_ci95"][name]
         assert 0 <= low <= high <= 1
@@ -147,7 +148,7 @@ def test_other_lengths_and_ranges(tmp_path):
     plan = weights_of("split", tmp_path / "w.safetensors", task, model)
     value = heads.analyse_weights(tmp_path / "w.safetensors", 6, 30, norm="none")
     assert value["labels"] == ["vocabulary-splitting"]
-    assert [h["needed"] for h in value["heads"]] == [heads.modes.ranges(m) for m in plan.needed]
+    assert [h["needed"] for h in value["heads"]] == [ranges.ranges(m) for m in plan.needed]
 
 
 def test_two_numbers_and_one_list(tmp_path):

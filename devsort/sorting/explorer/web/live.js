@@ -20,77 +20,94 @@ function liveColumn(run, place) {
     place.append(html("p", {}, "This run sorts other lists than the first."));
     return;
   }
-  const switches = ablationSwitches(run);
-  const answers = html("div", { class: "scroll", "data-live": "answers" });
-  const canvases = headsOf(run).map(() => html("canvas"));
+  const toggle = ablation(run);
+  const answers = html("div", { "data-live": "answers" },
+    html("p", { "data-live": "say" }), html("div", { class: "scroll" }));
+  const patterns = headsOf(run).map((head) => attention(head, toggle));
   const chances = html("canvas");
-  const whole = html("div", {}, switches, answers,
+  const whole = html("div", {}, switches(run, toggle), answers,
     html("p", { class: "quiet" }, "Rows: answers, by the right number. Columns of attention: " +
-      "the list, the separator S, the prefix. Framed: the right number."),
-    html("div", { class: "matrices" }, canvases.map((canvas, head) =>
-      figure(`attention of head ${head}`, canvas))),
+      "the list, the separator S, the prefix. Framed: the right number. " +
+      "A click on a head ablates it."),
+    html("div", { class: "matrices" }, patterns),
     html("div", { class: "scroll" },
       figure("probability of each number (columns) at each answer (rows)", chances)));
   place.append(whole);
   onView(whole, () => {
     const live = liveAnswers(run);
     const shown = live.cut || live.whole;
-    answers.replaceChildren(answerTable(live));
-    canvases.forEach((canvas, head) => drawAttention(canvas, shown, head));
+    showAnswers(answers, live);
+    patterns.forEach((one, head) => showAttention(one, shown, head, live.ablated.includes(head)));
     drawChances(chances, shown, run.sorter.numbers);
   });
 }
 
-/** A switch for each head: pressed, its output is replaced by its mean. */
-function ablationSwitches(run) {
+/** Ablates a head of a run, or gives it back. */
+function ablation(run) {
   const index = RUNS.indexOf(run);
-  const toggle = (head) => () => {
+  return (head) => {
     const now = state.ablated[index];
     const next = now.includes(head) ? now.filter((h) => h !== head) : [...now, head].sort();
     setState({ ablated: state.ablated.map((a, i) => (i === index ? next : a)) });
   };
-  const made = headsOf(run).map((head) => button(`ablate head ${head}`, toggle(head),
+}
+
+/** A switch for each head: pressed, its output is replaced by its mean. */
+function switches(run, toggle) {
+  const index = RUNS.indexOf(run);
+  const made = headsOf(run).map((head) => button(`ablate head ${head}`, () => toggle(head),
     { "aria-pressed": "false", "data-head": head }));
   onChange(() => made.forEach((one, head) =>
     one.setAttribute("aria-pressed", state.ablated[index].includes(head))));
   return html("div", { class: "bar" }, made);
 }
 
+/** The attention of a head; a click is one on its switch, which keys reach. */
+function attention(head, toggle) {
+  const made = figure(`attention of head ${head}`, html("canvas", { class: "clickable" }));
+  made.addEventListener("click", () => toggle(head));
+  return made;
+}
+
+function showAttention(made, shown, head, ablated) {
+  const [caption, canvas] = made.children;
+  setText(caption, `attention of head ${head}${ablated ? ", ablated" : ""}`);
+  made.classList.toggle("ablated", ablated);
+  drawAttention(canvas, shown, head);
+}
+
 /** The right answers, the network's, and what ablation costs, a column for each answer. */
-function answerTable({ whole, cut }) {
+function showAnswers(place, { whole, cut }) {
   const rows = [["right answer", ...whole.targets], ...answerRows(whole, "")];
   if (cut) {
     rows.push(...answerRows(cut, ", ablated"));
     const rise = cut.losses.map((v, i) => Math.round(100 * (v - whole.losses[i])) / 100);
     rows.push(["rise of loss (nats)", ...rise.map((v) => told(v))]);
   }
-  const made = table(["answer", ...whole.targets.map((_, i) => i + 1)], rows);
-  for (const row of made.tBodies[0].rows) {
-    if (row.cells[0].textContent.startsWith("network")) markWrong(row, whole.targets);
-  }
   const missed = (found) => found.answers.filter((a, i) => a !== found.targets[i]).length;
   const mean = (found) => told(sum(found.losses) / found.losses.length);
   const line = (found) => `loss ${mean(found)} nats, ${missed(found)} wrong`;
-  const say = line(whole) + (cut ? `; ablated: ${line(cut)}` : "");
-  return html("div", {}, html("p", { "data-live": "say" }, say), made);
+  const [say, box] = place.children;
+  setText(say, line(whole) + (cut ? `; ablated: ${line(cut)}` : ""));
+  const shown = showTable(box, ["answer", ...whole.targets.map((_, i) => i + 1)], rows);
+  for (const row of shown.tBodies[0].rows) {
+    for (const cell of row.cells) {
+      cell.classList.toggle("wrong", cell.textContent.startsWith(CROSS));
+    }
+  }
 }
 
+const CROSS = "✗"; // before a wrong answer, which is bold and in another colour too
+
 function answerRows(found, suffix) {
+  const said = (a) => (a === TASK.numbers ? "SEP" : a);
   return [
-    [`network${suffix}`, ...found.answers.map((a) => (a === TASK.numbers ? "SEP" : a))],
+    [`network${suffix}`, ...found.answers.map(
+      (a, i) => `${a === found.targets[i] ? "" : CROSS}${said(a)}`)],
     [`p of right (%)${suffix}`, ...found.targets.map(
       (t, i) => (100 * found.probabilities[i][t]).toFixed(1))],
     [`loss (nats)${suffix}`, ...found.losses.map((v) => v.toFixed(3))],
   ];
-}
-
-/** Wrong answers are bold, in another colour, and carry a cross. */
-function markWrong(row, targets) {
-  Array.from(row.cells).slice(1).forEach((cell, i) => {
-    if (cell.textContent === String(targets[i])) return;
-    cell.className = "wrong";
-    cell.textContent = `✗${cell.textContent}`;
-  });
 }
 
 const tokenLabel = (token) => (token === TASK.numbers ? "S" : String(token));

@@ -109,6 +109,8 @@ function project(network, which, head, y) {
  */
 function answer(network, list, { ablated = [], free = false } = {}) {
   const targets = [...list].sort((a, b) => a - b);
+  if (network.list !== list.join()) network.seen = new Map();
+  network.list = list.join();
   const cache = Array.from({ length: network.heads }, () => ({ k: [], v: [] }));
   list.forEach((token, position) => remember(network, cache, token, position));
   const rows = [];
@@ -128,25 +130,37 @@ function answer(network, list, { ablated = [], free = false } = {}) {
   };
 }
 
-/** Adds key and value of a position to every head's cache; what LN_1 made of it. */
+/** Adds key and value of a position to every head's cache; query, key and value of every head. */
 function remember(network, cache, token, position) {
-  const y = normed(network, token, position);
+  const found = projections(network, token, position);
   cache.forEach((kept, head) => {
-    kept.k.push(project(network, "K", head, y));
-    kept.v.push(project(network, "V", head, y));
+    kept.k.push(found.K[head]);
+    kept.v.push(found.V[head]);
   });
-  return y;
+  return found;
+}
+
+/** {Q, K, V: [H](d_head)} of a token at a position; kept until another list is asked for. */
+function projections(network, token, position) {
+  const key = token * 2 * network.length + position;
+  if (!network.seen.has(key)) {
+    const y = normed(network, token, position);
+    const of = (which) => Array.from({ length: network.heads },
+      (_, head) => project(network, which, head, y));
+    const asks = position >= network.length;
+    network.seen.set(key, { K: of("K"), V: of("V"), Q: asks ? of("Q") : null });
+  }
+  return network.seen.get(key);
 }
 
 function answerOne(network, cache, token, position, ablated) {
   const { weights, width, heads, head: size, mean, vocab } = network;
-  const y = remember(network, cache, token, position);
+  const { Q } = remember(network, cache, token, position);
   const resid = residual(network, token, position);
   const add = (row) => row.forEach((v, i) => { resid[i] += v; });
   const pattern = [];
   for (let head = 0; head < heads; head++) {
-    const q = project(network, "Q", head, y);
-    pattern.push(softmax(cache[head].k.map((k) => dot(q, k) / Math.sqrt(size))));
+    pattern.push(softmax(cache[head].k.map((k) => dot(Q[head], k) / Math.sqrt(size))));
     const read = new Float64Array(size);
     cache[head].v.forEach((v, j) => v.forEach((x, i) => { read[i] += pattern[head][j] * x; }));
     if (ablated.includes(head)) add(mean.subarray(head * width, (head + 1) * width));

@@ -61,8 +61,8 @@ function stepEdges(steps) {
 function mapColumn(run, checkpoint, edges, x, y) {
   const numbers = run.sorter.numbers;
   const colours = ownerColours(run, checkpoint);
-  const { small } = cells(numbers, 1, (i) => colours[numbers - 1 - i], [1, 1]);
   const canvas = html("canvas", { width: 1, height: numbers });
+  const small = cells({}, [numbers, 1], (i) => colours[numbers - 1 - i]);
   canvas.getContext("2d").drawImage(small, 0, 0);
   const [left, right] = [x(edges[checkpoint]), x(edges[checkpoint + 1])];
   return svg("image", { x: left, width: right - left + 0.5, y: y(numbers),
@@ -70,7 +70,7 @@ function mapColumn(run, checkpoint, edges, x, y) {
     "image-rendering": "pixelated" });
 }
 
-/** [r, g, b] of each number, as in the ownership figure. */
+/** The pixel of each number, as in the ownership figure. */
 function ownerColours(run, checkpoint) {
   const measure = measuresOf(run).loss_increase;
   const [, heads, numbers] = measure.shape;
@@ -81,8 +81,8 @@ function ownerColours(run, checkpoint) {
     const need = rows.map((row) => Math.max(row[n], 0));
     const total = Math.max(sum(need), 1e-9);
     const depth = Math.min(largest(need) / FULL_COLOUR, 1);
-    return page.map((c, k) => Math.round(
-      depth * sum(need.map((v, h) => (v / total) * palette[h][k])) + (1 - depth) * c));
+    return asPixel(page.map((c, k) => Math.round(
+      depth * sum(need.map((v, h) => (v / total) * palette[h][k])) + (1 - depth) * c)));
   });
 }
 

@@ -1,0 +1,149 @@
+"""What an LLC to one percent costs in CPU seconds on one core, ours and devinterp's.
+
+python analysis/draw_cost.py                     # 15 minutes
+python analysis/draw_cost.py --point baseline-6000-full-absolute
+
+Each sampler runs at points whose LLC is known from slow samplers (devsort/sorting/trained.json), at
+several steps and batches, and the cheapest setting whose bias is below 1 % (within its own error)
+counts. An LLC costs
+
+    seconds a chain-step × ((spread / 1 %)² × relaxation + chains × burn-in)
+
+with the spread of a draw over the mean, the relaxation (integrated autocorrelation time, in steps)
+and a burn-in of 5 relaxations for each of 4 chains. devinterp's chain is our SGLD step for step
+(tests/sampling/test_devinterp.py), so its relaxation and bias are those of our SGLD; what its steps
+cost is measured beside ours, on the same core.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from devsort.execution import one_core, torch_threads
+from devsort.llc import estimate, settle
+from devsort.sampling.config import SamplerConfig
+from devsort.sorting.config import Config
+from devsort.sorting.devinterp import sample_with_devinterp
+from devsort.sorting.model import model_shape
+from devsort.sorting.restrictions import restriction_mask
+from devsort.sorting.task import sampling_set
+from devsort.sorting.trained import Point, known, sampled, weights
+
+POINTS = ("baseline-6000-full-absolute", "baseline-6000-full-relative")
+STEP = {"absolute": 1.3e-5, "relative": 4e-3}
+LENGTH = {
+    "sgld": {"num_chains": 4, "num_burnin_steps": 400, "num_draws": 600},
+    "baoab": {"num_chains": 8, "num_burnin_steps": 100, "num_draws": 300},
+}
+CANDIDATES = [  # method, factor of the step, batch, momentum
+    *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128))),
+    *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (0.5, 64), (2, 128))),
+]
+TIMED = 40  # steps of devinterp's that are timed
+TARGET, BURNIN, CHAINS = 0.01, 5, 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A setting of a sampler at a point; `seconds` is what one of its chain-steps takes."""
+
+    name: str
+    batch: int
+    bias: float
+    error: float
+    spread: float
+    relaxation: float
+    seconds: float
+
+    @property
+    def draws(self) -> float:
+        """Independent draws per CPU second."""
+        return 1 / (self.relaxation * self.seconds)
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds of an LLC with a standard error of TARGET."""
+        steps = (self.spread / TARGET) ** 2 * self.relaxation
+        return self.seconds * (steps + CHAINS * BURNIN * self.relaxation)
+
+
+def measured(point: Point, row: dict, method: str, factor: float, batch: int, c: float) -> Cost:
+    """Bias, spread, relaxation and time of one setting."""
+    lr = STEP[point.geometry] * factor
+    changes = {"sampling_method": method, "lr": lr, "batch_size": batch, "momentum": c}
+    begun = time.process_time()
+    trace = sampled(point, **LENGTH[method] | changes)
+    seconds = (time.process_time() - begun) / (len(trace.loss) * trace.config.num_steps)
+    found, rise = estimate(trace), trace.config.n_beta * trace.rise
+    return Cost(
+        name=f"{method}, ε {lr:.1e}",
+        batch=batch,
+        bias=found.llc / row["llc"] - 1,
+        error=float(np.hypot(found.se, row["se"]) / row["llc"]),
+        spread=float(np.std(rise)) / found.llc,
+        relaxation=rise.size / found.ess,
+        seconds=seconds,
+    )
+
+
+def devinterp_seconds(point: Point, batch: int) -> float:
+    """CPU seconds of a chain-step of devinterp's on this checkpoint; median, start-up apart."""
+    config = Config()
+    data = sampling_set(config.task, config.llc.dataset_size)
+    mask = restriction_mask(point.restriction, model_shape(config.task, config.model))
+    sampler = SamplerConfig(
+        geometry="absolute", batch_size=batch, num_chains=1, num_burnin_steps=0, num_draws=TIMED
+    )
+    ticks: list[float] = []
+    tick = lambda: ticks.append(time.process_time())  # noqa: E731
+    sample_with_devinterp(weights(point.run, point.step), data, sampler, mask, 0, tick)
+    return float(np.median(np.diff(ticks[2:])))
+
+
+def line(cost: Cost, who: str) -> None:
+    print(
+        f"  {who:10} {cost.name:16} batch {cost.batch:3}  bias {cost.bias:+6.1%} ± {cost.error:.1%}"
+        f"  spread {cost.spread:5.1%}  relaxation {cost.relaxation:6.1f}"
+        f"  ms/step {1e3 * cost.seconds:5.1f}  draws/s {cost.draws:7.2f}  CPU s {cost.cpu:8.1f}",
+        flush=True,
+    )
+
+
+def cheapest(costs: list[Cost]) -> Cost:
+    """The cheapest of those whose bias is below 1 %, as far as its error can tell."""
+    return min((c for c in costs if abs(c.bias) <= TARGET + c.error), key=lambda c: c.cpu)
+
+
+def compared(point: Point, row: dict) -> None:
+    """Prints all settings at a point, and the cheapest of each sampler."""
+    print(f"{point.name}: {row['llc']:.1f} ± {row['se']:.1f}", flush=True)
+    found: dict[str, list[Cost]] = {"sgld": [], "baoab": [], "devinterp": []}
+    for method, factor, batch, c in CANDIDATES:
+        cost = measured(point, row, method, factor, batch, c)
+        found[method].append(cost)
+        line(cost, "devsort")
+        if method == "sgld" and point.geometry == "absolute":
+            cost = replace(cost, seconds=devinterp_seconds(point, batch))
+            found["devinterp"].append(cost)
+            line(cost, "devinterp")
+    print("  cheapest with a bias below 1 %:")
+    for who, costs in found.items():
+        if costs:
+            line(cheapest(costs), who)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--point", action="append")
+    args = parser.parse_args()
+    settle.ROUNDS = 0  # samplers as they are
+    with torch_threads(1), one_core():
+        for point, row in known():
+            if point.name in (args.point or POINTS) and row["method"] != "hmc":
+                compared(point, row)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Which head owns which number: by susceptibility and by ablation, over training.
+
+python analysis/susceptibility.py runs/baseline runs/no-decay --out docs/figures
+
+A head serves a number t where χ_h(t) < 0. Per checkpoint it prints, over numbers, the rank
+correlation with the difference of the heads' loss increases by mean ablation: of χ_1 − χ_0 (rank),
+and of the ratio of the variances of the number's loss over the draws of either head
+(rank_variance); the share of the variance of either that is no error (signal, signal_variance);
+the rank correlation of the variances and of ablation with their own last checkpoint (end_by_…); and
+the split score by χ and by ablation.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from devsort.charts.style import DIVERGING, INK, PALETTE, WIDTH, look, save_figure
+from devsort.sorting.artifacts import HEADS, SUSCEPTIBILITY
+from devsort.sorting.charts.ownership import step_edges
+from devsort.sorting.heads import modes
+from devsort.sorting.heads.step import stored_events
+from devsort.sorting.run import open_run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, default=Path("docs/figures"))
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    found = {path.name: measured(open_run(path)) for path in args.runs}
+    for name, value in found.items():
+        print(table(name, value))
+    print(*save_figure(figure(found), args.out, "susceptibility"), sep="\n")
+    if args.json:
+        kept = {name: value["rows"] for name, value in found.items()}
+        args.json.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def measured(run):
+    """Rows by checkpoint, the contrast of the heads by both measures, and the events."""
+    chi, heads = run.read(SUSCEPTIBILITY), run.read(HEADS)
+    steps = chi.checkpoint.values
+    heads_at = heads.sel(checkpoint=steps)
+    increase = heads_at.loss_increase.transpose("checkpoint", "head", "number").values
+    own, own_error = (
+        chi[f"variance_number{suffix}"].sel(component=["h0", "h1"]).values for suffix in ("", "_se")
+    )
+    value = chi.chi_number.sel(component=["h0", "h1"]).values  # (checkpoint, 2, N)
+    error = chi.chi_number_se.sel(component=["h0", "h1"]).values
+    rows = [
+        row(int(step), *arrays, run.config.heads)
+        for step, *arrays in zip(steps, value, error, own, increase, strict=True)
+    ]
+    for found, i in zip(rows, range(len(steps)), strict=True):
+        found["rhat"] = float(np.nanmax(chi.chi_number_rhat.values[i]))
+        found["ablation_split"] = float(heads_at.scores.sel(score="vocabulary_splitting")[i])
+    contrasts = {
+        "by_chi": value[:, 1] - value[:, 0],
+        "by_variance": np.log(own[:, 0] / own[:, 1]),
+        "by_ablation": increase[:, 0] - increase[:, 1],
+    }
+    noise = ((own_error / own) ** 2).sum(1).mean(1) / contrasts["by_variance"].var(1)
+    for i, found in enumerate(rows):
+        found["signal_variance"] = float(1 - noise[i])
+        for key in ("by_variance", "by_ablation"):
+            found[f"end_{key}"] = float(spearmanr(contrasts[key][i], contrasts[key][-1])[0])
+    return {
+        "rows": rows,
+        "steps": steps,
+        **contrasts,
+        "principal": principal(value),
+        "events": stored_events(heads),
+    }
+
+
+def row(step, value, error, own, increase, config):
+    """What one checkpoint says; `value`, `error`, `own` and `increase` are (2, N)."""
+    apart, other = value[1] - value[0], increase[0] - increase[1]
+    noise = (error**2).sum(0).mean() / apart.var()
+    share = shares(value, error)
+    return {
+        "step": step,
+        "rank": float(spearmanr(apart, other)[0]),
+        "rank_variance": float(spearmanr(own[0] / own[1], other)[0]),
+        "rank_h0": float(spearmanr(-value[0], increase[0])[0]),
+        "rank_h1": float(spearmanr(-value[1], increase[1])[0]),
+        "signal": float(1 - noise),
+        "same_owner": float(np.mean((apart > 0) == (other > 0))),
+        "chi_split": float(modes.split_score(share, config)),
+    }
+
+
+def shares(value, error):
+    """Each head's share of what serves a number, as `ranges.shares` has of the need for it."""
+    serves, doubt = np.maximum(-value, 0), error.mean()
+    return (serves + doubt / 2) / (serves.sum(0) + doubt)
+
+
+def principal(value):
+    """Scores (checkpoint, 2) and share of variance of the first directions of the scaled χ."""
+    flat = value.reshape(len(value), -1)
+    scaled = flat / np.abs(flat).max(1, keepdims=True)
+    centred = scaled - scaled.mean(0)
+    left, size, _ = np.linalg.svd(centred, full_matrices=False)
+    return left[:, :2] * size[:2], size[:2] ** 2 / (size**2).sum()
+
+
+KEYS = (
+    "rank",
+    "signal",
+    "rank_variance",
+    "signal_variance",
+    "end_by_variance",
+    "end_by_ablation",
+    "chi_split",
+    "ablation_split",
+)
+
+
+def table(name, value):
+    lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*KEYS, "rhat"))]
+    for found in value["rows"]:
+        numbers = "".join(f"{found[key]:15.2f}" for key in (*KEYS, "rhat"))
+        lines.append(f"{found['step']:10d}{numbers}")
+    told = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
+    shares_ = " and ".join(f"{s:.0%}" for s in value["principal"][1])
+    return "\n".join([*lines, f"events: {told}", f"first directions hold {shares_}"])
+
+
+@look()
+def figure(found):
+    figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
+    grid = figure.subplots(5, len(found), sharex=True, height_ratios=HEIGHTS, squeeze=False)
+    for column, (name, value) in zip(grid.T, found.items(), strict=True):
+        contrast(column[0], value, "by_chi")
+        contrast(column[1], value, "by_variance")
+        contrast(column[2], value, "by_ablation")
+        agreement(column[3], value)
+        directions(column[4], value)
+        column[0].set_title(name)
+        column[4].set_xlabel("training step")
+    for ax, label in zip(grid[:, 0], LABELS, strict=True):
+        ax.set_ylabel(label)
+    for ax in (grid[3, 0], grid[4, 0]):
+        ax.legend(loc="lower left", ncols=2)
+    return figure
+
+
+LABELS = ("by χ", "by variance", "by ablation", "agreement", "principal directions")
+HEIGHTS = (1.7, 1.7, 1.7, 1.4, 1.4)
+
+
+def contrast(ax, value, key):
+    apart = value[key]
+    scaled = apart / np.abs(apart).max(1, keepdims=True)
+    edges = np.arange(apart.shape[1] + 1) - 0.5
+    ax.set_xscale("log")
+    ax.pcolormesh(
+        step_edges(value["steps"]),
+        edges,
+        scaled.T,
+        cmap=DIVERGING,
+        vmin=-1,
+        vmax=1,
+        rasterized=True,
+    )
+
+
+def agreement(ax, value):
+    steps = value["steps"]
+    drawn = {
+        "rank": ("-o", "rank correlation, χ"),
+        "rank_variance": ("-s", "rank correlation, variance"),
+        "chi_split": ("--", "split by χ"),
+        "ablation_split": (":", "split by ablation"),
+    }
+    for (key, (line, label)), colour in zip(drawn.items(), PALETTE, strict=False):
+        ax.plot(steps, [r[key] for r in value["rows"]], line, color=colour, label=label)
+    ax.set_ylim(-1.05, 1.05)
+    ax.axhline(0, color=INK, lw=0.4)
+    marked(ax, value)
+
+
+def directions(ax, value):
+    scores, share = value["principal"]
+    for i, line in enumerate(("-o", "--")):
+        ax.plot(value["steps"], scores[:, i], line, color=PALETTE[i], label=f"PC{i + 1}")
+    ax.set_title(" and ".join(f"{s:.0%}" for s in share) + " of the variance", fontsize=7)
+    marked(ax, value)
+
+
+def marked(ax, value):
+    """Lines at the events of heads.zarr."""
+    for event in value["events"]:
+        ax.axvline(event["step"], color=INK, lw=0.6, ls=":")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Susceptibilities and influence of a network of one's own, with components named by patterns."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from devsort.networks.restrictions import masks_of
+from devsort.sampling.config import SamplerConfig
+from devsort.sampling.losses import Loss
+from devsort.sampling.modules import Params
+from devsort.susceptibility import api
+from devsort.susceptibility.api import Responses
+
+
+def susceptibilities(
+    loss: Loss,
+    params: Params,
+    data: Any,
+    config: SamplerConfig | None = None,
+    *,
+    components: Mapping[str, Any] | None = None,
+    full: bool = False,
+    **more: Any,
+) -> Responses:
+    """χ = −Cov(L, ℓ_x − L) of each component and each part or example x of the data.
+
+    Args:
+        loss: `loss(params, batch)`: the loss of each example (B,) or token (B, T).
+        params: The checkpoint, name → tensor.
+        data: See `sampling.data.as_data`.
+        config: Sampler settings.
+        components: Name → patterns of parameters, or parameter → entries, see
+            `networks.restrictions`; the rest is frozen. None: the whole model alone.
+        full: Take the mean of ℓ_x − L over draws of the whole model, as devinterp does.
+        more: probe, parts, every, key and blocks, see `susceptibility.api.Setting`.
+
+    Returns:
+        The table has `chi`, `se`, `ci95` and `rhat` by component and part or row; `traces` the
+        draws, of which `devsort.estimate` makes LLCs.
+
+    Raises:
+        UserError: The loss gives no losses by example, or something does not fit.
+    """
+    masks = masks_of(components, params, loss)
+    chosen = {name: masks[name] for name in components} if components else None
+    return api.susceptibilities(loss, params, data, config, masks=chosen, full=full, **more)
+
+
+def influences(
+    loss: Loss,
+    params: Params,
+    data: Any,
+    config: SamplerConfig | None = None,
+    *,
+    component: Any = None,
+    **more: Any,
+) -> Responses:
+    """Covariance and correlation of losses over draws: between examples or parts, and with any
+    observable. The influence of x on φ is −Cov(φ, ℓ_x).
+
+    Args:
+        loss: As in `susceptibilities`.
+        params: As in `susceptibilities`.
+        data: As in `susceptibilities`.
+        config: As in `susceptibilities`.
+        component: Patterns of parameters, or parameter → entries; None: the whole model.
+        more: observables, name → function of the parameters that gives one number; and as in
+            `susceptibilities`.
+
+    Returns:
+        The table has `covariance` and `correlation` with `_se`, `_ci95` and `rhat`, by `observed`
+        (parts or rows, then the observables) and part or row.
+
+    Raises:
+        UserError: As `susceptibilities`.
+    """
+    mask = None
+    if component is not None:
+        mask = masks_of({"component": component}, params, loss)["component"]
+    return api.influences(loss, params, data, config, mask=mask, **more)

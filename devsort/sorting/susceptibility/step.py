@@ -1,0 +1,110 @@
+"""The `susceptibility` command: checkpoints and llc.zarr in, susceptibility.zarr out."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from devsort.charts.style import save_figure
+from devsort.errors import UserError, saying
+from devsort.execution import progress, run_jobs
+from devsort.llc.trajectory import Job, stacks
+from devsort.sorting.artifacts import LLC, SUSCEPTIBILITY
+from devsort.sorting.charts.susceptibility import plot
+from devsort.sorting.restrictions import expand
+from devsort.sorting.run import Run
+from devsort.sorting.samplers import settings
+from devsort.sorting.susceptibility import parts, tables
+from devsort.sorting.susceptibility.sampler import Cells, Followed, ResponseSampler
+from devsort.storage.datasets import write_dataset
+from devsort.storage.files import remove
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
+    """Follows the probe at the LLC's draws of a run and writes susceptibility.zarr.
+
+    Nothing is done if it is up to date.
+
+    Raises:
+        UserError: The LLC is missing, or it has no such component.
+    """
+    with run.lock():
+        if force:
+            remove(run.susceptibility_parts)
+        if force or not run.is_current(SUSCEPTIBILITY):
+            write_dataset(run.susceptibility, _measured(run), run.origin(SUSCEPTIBILITY))
+            run.forget(SUSCEPTIBILITY)
+        remove(run.susceptibility_parts)
+        found = run.read(SUSCEPTIBILITY)
+        files = save_figure(plot(found), run.figures, "susceptibility")
+    return {
+        "run": str(run.path),
+        "rows": tables.rows(found),
+        "files": [str(path) for path in files],
+    }
+
+
+def components(run: Run) -> tuple[str, ...]:
+    """The components of a run, each of which the LLC has sampled.
+
+    Raises:
+        UserError: It has not.
+    """
+    names = expand(run.config.susceptibility.components, run.config.model.heads)
+    sampled = expand(run.config.llc.restrictions, run.config.model.heads)
+    if unknown := [name for name in names if name not in sampled]:
+        what = f"susceptibility.components: {unknown[0]!r} is not among llc.restrictions"
+        raise UserError(what, f"use {', '.join(sampled)}, or add it there and run `devsort llc`")
+    return names
+
+
+def cells_of(run: Run, names: Sequence[str]) -> Cells:
+    """The settings that the LLC's draws came to have, by (step, component)."""
+    llc, config = run.read(LLC), settings(run)
+    found = {}
+    for name in names:
+        one = llc[["burnin_steps", "momentum"]].sel(restriction=name).load()
+        for i, step in enumerate(one.checkpoint.values.tolist()):
+            own = {"num_burnin_steps": int(one.burnin_steps[i]), "momentum": float(one.momentum[i])}
+            found[step, name] = config.model_copy(update=own)
+    return found
+
+
+def _measured(run: Run) -> "xr.Dataset":
+    names = components(run)
+    cells = cells_of(run, names)
+    kept = {cell: found for cell in cells if (found := parts.load(run, *cell)) is not None}
+    sampler = ResponseSampler(run, cells)
+    jobs = [job for job in _jobs(sampler, cells, names) if not _done(job, kept)]
+    with saying(lambda: f"{len(kept)} of {len(cells)} cells are followed and saved"):
+        _follow(run, sampler, jobs, kept)
+    return tables.dataset(kept, sampler.probe, run)
+
+
+def _follow(
+    run: Run, sampler: ResponseSampler, jobs: Sequence[Job], kept: dict[tuple, Followed]
+) -> None:
+    count = len(sampler.cells)
+    bar = progress(desc="susceptibility", unit="cell", total=count, initial=len(kept))
+    steps = sum(
+        sampler.cells[step, job.restriction].num_steps for job in jobs for step in job.steps
+    )
+    processes = sampler.sampler.processes(steps * sampler.sampler.config.num_chains)
+    work = run_jobs(sampler, jobs, processes, bar.update, together=lambda job: job.steps)
+    with bar, closing(work) as results:
+        for job, found in results:
+            for step, followed in found.items():
+                kept[step, job.restriction] = followed
+                parts.save(run, step, job.restriction, followed)
+
+
+def _jobs(sampler: ResponseSampler, cells: Cells, names: Sequence[str]) -> list[Job]:
+    steps = sorted({step for step, _ in cells})
+    every = stacks(len(steps), sampler.sampler.stack, sampler.sampler.fewest)
+    return [Job(tuple(steps[i] for i in stack), name) for stack in every for name in names]
+
+
+def _done(job: Job, kept: dict[tuple, Followed]) -> bool:
+    return all((step, job.restriction) in kept for step in job.steps)
