@@ -102,10 +102,10 @@ def llc_trajectory(
     o = options or Options()
     work = _work(loss, checkpoints, data, config or SamplerConfig(), restrictions, parts, o)
     with tempfile.TemporaryDirectory() if store is None else nullcontext() as folder:
-        path = Path(folder, "llc.zarr") if store is None else Path(store)
+        path = Path(folder or "", store or "llc.zarr").resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
-            found = _made(path, work, o)
+            found = _made(path, "in memory" if store is None else path.parent.name, work, o)
         return described(found.load() if store is None else found)
 
 
@@ -127,7 +127,7 @@ def _work(
     return work.with_choices(masks_of(restrictions, params, loss), row_masks(parts or {}, data))
 
 
-def _made(path: Path, work: Work, o: Options) -> "xr.Dataset":
+def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
     if o.force:
         remove(path)
     plan = Plan(work.source.steps, tuple(work.masks), tuple(work.parts), work.config)
@@ -135,7 +135,7 @@ def _made(path: Path, work: Work, o: Options) -> "xr.Dataset":
     store = open_store(path, origin, plan)
     sampler = NetworkSampler(work, o.processes)
     _check_same_loss(store, sampler.probe)
-    sample_trajectory(store, sampler, path.parent.name, _engine(o))
+    sample_trajectory(store, sampler, name, _engine(o))
     if not table_is_current(store):
         table = make_table(store, o.chance_loss)
         write_table(store, table.assign_attrs(notes=_notes(work, sampler)))
