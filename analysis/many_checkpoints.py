@@ -17,14 +17,14 @@ from torch import nn
 from torch.nn import functional as F
 
 import devsort
+from devsort.rng import torch_stream
 
 GIB = 2**20  # in kB, in which the operating system counts
 
 
 def train(folder: Path, steps: int) -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     """The network and its data; each step is a file of the folder."""
-    torch.manual_seed(0)
-    x = torch.randn(500, 8)
+    x = torch.randn(500, 8, generator=torch_stream(0, "data"))
     y = (x[:, :4].sum(1) > 0).long()
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch.utils._pytree import tree_leaves
 
-from devsort.errors import Stale
+from devsort.errors import Stale, UserError
 from devsort.execution import run_jobs
 from devsort.llc.describe import described
 from devsort.llc.store import Plan, Store, open_store, read_store, table_is_current, write_table
@@ -128,6 +128,7 @@ def _work(
 
 
 def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
+    _refuse_no_store(path)
     if o.force:
         remove(path)
     plan = Plan(work.source.steps, tuple(work.masks), tuple(work.parts), work.config)
@@ -140,6 +141,13 @@ def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
         table = make_table(store, o.chance_loss)
         write_table(store, table.assign_attrs(notes=_notes(work, sampler)))
     return read_store(path, origin)[0]
+
+
+def _refuse_no_store(path: Path) -> None:
+    """Refuses what is not ours, which `force` would remove."""
+    ours = path.is_dir() and ((path / "zarr.json").exists() or not any(path.iterdir()))
+    if path.exists() and not ours:
+        raise UserError(f"{path} is there and is no store of draws", "give the store another name")
 
 
 def _origin(work: Work) -> Origin:
