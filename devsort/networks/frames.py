@@ -24,8 +24,8 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
     Returns:
         Of a trajectory one row a checkpoint and restriction, see `llc.describe.trajectory_frame`.
         Of heads one row a checkpoint: step, loss, accuracy and all else that is one number, and
-        each score and label under its name. Of stages one row a stage; an interval NAME_ci95 is
-        NAME_low and NAME_high.
+        each score and label under its name. Of stages one row a stage, with what is one value; an
+        interval NAME_ci95 is NAME_low and NAME_high.
 
     Raises:
         UserError: It is none of these.
@@ -52,7 +52,7 @@ def _spread(stage: Mapping[str, Any]) -> dict[str, Any]:
         if key.endswith("_ci95"):
             name = key.removesuffix("_ci95")
             flat[f"{name}_low"], flat[f"{name}_high"] = value
-        else:
+        elif not isinstance(value, Mapping | list):
             flat[key] = value
     return flat
 

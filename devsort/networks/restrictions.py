@@ -37,8 +37,12 @@ def masks_of(
         loss: Says what is frozen.
 
     Raises:
-        UserError: Nothing matches, an index does not fit, or the name `full` is taken.
+        UserError: These have no names, nothing matches, an index does not fit, or the name `full`
+            is taken.
     """
+    if not isinstance(restrictions or {}, Mapping):
+        what = f"restrictions are given as a {type(restrictions).__name__}"
+        raise UserError(what, "give name → patterns, as in {'attention': ['blocks.*.attn.*']}")
     given = dict(restrictions or {})
     if FULL in given:
         raise UserError(

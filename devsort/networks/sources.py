@@ -66,7 +66,7 @@ def source_of(checkpoints: Any) -> Source:
         return _of_mapping(checkpoints)
     if isinstance(checkpoints, tuple) and len(checkpoints) == 2 and callable(checkpoints[1]):
         steps, load = checkpoints
-        return _checked(steps, load, lambda step: checksum(load(step)))
+        return _checked(steps, lambda step: _loaded(load, step))
     kind = type(checkpoints).__name__
     fix = "give a folder, {step: state dict}, or (steps, function)"
     raise UserError(f"checkpoints are given as a {kind}", fix)
@@ -124,17 +124,23 @@ def _of_mapping(given: Mapping[int, Any]) -> Source:
     if given and all(isinstance(value, str | Path) for value in given.values()):
         return _of_paths({int(step): Path(path) for step, path in given.items()})
 
-    def load(step: int) -> State:
-        value = given[step]
+    return _checked(list(given), lambda step: _loaded(given.__getitem__, step))
+
+
+def _checked(steps: Sequence[int], load: Callable[[int], State]) -> Source:
+    return Source(_steps(steps), load, lambda step: checksum(load(step)))
+
+
+def _loaded(load: Callable[[int], Any], step: int) -> State:
+    """A state dict, or that of a module; what fails is told with its step."""
+    try:
+        value = load(step)
         return dict(value.state_dict() if hasattr(value, "state_dict") else value)
-
-    return _checked(list(given), load, lambda step: checksum(load(step)))
-
-
-def _checked(
-    steps: Sequence[int], load: Callable[[int], State], identify: Callable[[int], str]
-) -> Source:
-    return Source(_steps(steps), load, identify)
+    except UserError:
+        raise
+    except Exception as e:  # whatever a user's function does
+        what = f"the checkpoint of step {step} cannot be had ({type(e).__name__}: {e})"
+        raise UserError(what, "give a state dict or a module for each step") from e
 
 
 def _steps(steps: Sequence[int] | Mapping[int, Any]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from devsort.errors import UserError
 from devsort.sampling.losses import Loss
 from devsort.sampling.modules import ModuleLoss
+from devsort.storage.weights import refuse_not_finite
 
 State = dict[str, Tensor]
 # of data parallelism, torch.compile, FSDP and activation checkpointing
@@ -31,7 +32,8 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
         where: The checkpoint, for errors.
 
     Raises:
-        UserError: Names or shapes are not those of the module, or tied weights differ.
+        UserError: Names or shapes are not those of the module, tied weights differ, or a weight is
+            not finite.
     """
     bare = _without(dict(state), WRAPPERS)
     if not isinstance(loss, ModuleLoss):
@@ -45,6 +47,7 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
     missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*found, *state}]
     if missing:
         raise UserError(f"{where} lacks {_told(missing)}", "give checkpoints of this very module")
+    refuse_not_finite(found, where)
     found |= {name: state[name] for name in loss.buffers if name in state}
     for name, tensor in found.items():
         own = loss.params.get(name, loss.buffers.get(name))

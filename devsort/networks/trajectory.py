@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch.utils._pytree import tree_leaves
 
-from devsort.errors import Stale
+from devsort.errors import Stale, UserError
 from devsort.execution import run_jobs
 from devsort.llc.describe import described
 from devsort.llc.store import Plan, Store, open_store, read_store, table_is_current, write_table
@@ -102,10 +102,10 @@ def llc_trajectory(
     o = options or Options()
     work = _work(loss, checkpoints, data, config or SamplerConfig(), restrictions, parts, o)
     with tempfile.TemporaryDirectory() if store is None else nullcontext() as folder:
-        path = Path(str(folder), "llc.zarr") if store is None else Path(store)
+        path = (Path(str(folder), "llc.zarr") if store is None else Path(store)).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
-            found = _made(path, work, o)
+            found = _made(path, "in memory" if store is None else path.parent.name, work, o)
         return described(found.load() if store is None else found)
 
 
@@ -127,7 +127,8 @@ def _work(
     return work.with_choices(masks_of(restrictions, params, loss), row_masks(parts or {}, data))
 
 
-def _made(path: Path, work: Work, o: Options) -> "xr.Dataset":
+def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
+    _refuse_no_store(path)
     if o.force:
         remove(path)
     plan = Plan(work.source.steps, tuple(work.masks), tuple(work.parts), work.config)
@@ -135,11 +136,18 @@ def _made(path: Path, work: Work, o: Options) -> "xr.Dataset":
     store = open_store(path, origin, plan)
     sampler = NetworkSampler(work, o.processes)
     _check_same_loss(store, sampler.probe)
-    sample_trajectory(store, sampler, path.parent.name, _engine(o))
+    sample_trajectory(store, sampler, name, _engine(o))
     if not table_is_current(store):
         table = make_table(store, o.chance_loss)
         write_table(store, table.assign_attrs(notes=_notes(work, sampler)))
     return read_store(path, origin)[0]
+
+
+def _refuse_no_store(path: Path) -> None:
+    """Refuses what is not ours, which `force` would remove."""
+    ours = path.is_dir() and ((path / "zarr.json").exists() or not any(path.iterdir()))
+    if path.exists() and not ours:
+        raise UserError(f"{path} is there and is no store of draws", "give the store another name")
 
 
 def _origin(work: Work) -> Origin:

@@ -116,7 +116,7 @@ def block_scales(
     every = torch.cat([value.flatten() for value in own.values()]) if own else torch.zeros(1)
     if not (every > 0).any():
         raise UserError(
-            "every block of weights is zero at w*, so none has a scale of its own",
+            "every block of weights is zero or not finite at w*, so none has a scale of its own",
             "set geometry: absolute, or give blocks that follow something that is not zero",
         )
     least = floor * float(every[every > 0].median())

@@ -62,7 +62,7 @@ def refuse_complex(state: Mapping[str, Tensor], where: Path) -> None:
         raise UserError(f"{where}: {named} is complex", "give real weights")
 
 
-def refuse_not_finite(state: Mapping[str, Tensor], where: Path) -> None:
+def refuse_not_finite(state: Mapping[str, Tensor], where: Path | str) -> None:
     """Refuses a state dict in which a weight is NaN or infinite.
 
     Raises:

@@ -9,7 +9,16 @@ from devsort.networks.frames import to_dataframe
 
 def test_stages_are_a_row_each_with_their_intervals_in_two_columns():
     stages = [
-        {"name": "a", "from": 1.0, "from_ci95": [1, 1], "to": 9.0, "to_ci95": [8, 10], "loss": None}
+        {
+            "name": "a",
+            "from": 1.0,
+            "from_ci95": [1, 1],
+            "to": 9.0,
+            "to_ci95": [8, 10],
+            "loss": None,
+            "names": {"a": 1.0},
+            "evidence": [{"rule": "the LLC rises"}],
+        }
     ]
     table = to_dataframe({"stages": stages, "boundaries": []})
     assert table.to_dict("records") == [

@@ -61,6 +61,11 @@ REFUSED = {
         {"a": {"tail": 0}},
         f"restriction 'a' names 'tail', which is no parameter; use {NAMES}",
     ),
+    "no names": (
+        ["head"],
+        "restrictions are given as a list; "
+        "give name → patterns, as in {'attention': ['blocks.*.attn.*']}",
+    ),
     "the whole model's name": (
         {"full": "head"},
         "a restriction is named 'full', which is the whole model; give it another name",

@@ -110,6 +110,11 @@ def test_what_is_no_source_is_refused(tmp_path):
     torch.save(state(1), tmp_path / "step-01.pth")
     what = "step-01.pth and step-1.pt are both step 1"
     assert told(source_of, tmp_path) == f"{what}; {MAP}"
+    fix = "give a state dict or a module for each step"
+    what = "the checkpoint of step 1 cannot be had (ZeroDivisionError: division by zero)"
+    assert told(source_of(([1], lambda step: step / 0)).load, 1) == f"{what}; {fix}"
+    what = "the checkpoint of step 1 cannot be had (TypeError: 'NoneType' object is not iterable)"
+    assert told(source_of({1: None}).load, 1) == f"{what}; {fix}"
     for steps in ((1.5, 2), (-1, 2), (True, 2)):
         assert told(source_of, (steps, state)).endswith("are no steps; give distinct whole numbers")
 
@@ -185,6 +190,11 @@ REFUSED = {
     "another shape": (
         {**tied(), "decode.bias": torch.zeros(3)},
         f"c: decode.bias has shape (3,), the module's (2,); {SAME}",
+    ),
+    "a weight that is not finite": (
+        {**tied(), "decode.bias": torch.tensor([0, torch.nan])},
+        "c: decode.bias holds values that are not finite; "
+        "give the weights of a step before training diverged",
     ),
     "tied weights that differ": (
         {**tied(), "decode.weight": torch.zeros(2, 2)},

@@ -215,6 +215,18 @@ def test_many_chains_are_cut_to_the_memory_that_is_given():
     np.testing.assert_allclose(part.loss.values, whole.loss.values, rtol=2e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("inside", ["llc.zarr", "llc.zarr/notes.txt"])
+def test_what_is_no_store_is_never_removed(tmp_path, inside, force):
+    states, path = {1: network(1).state_dict()}, tmp_path / "llc.zarr"
+    (tmp_path / inside).parent.mkdir(exist_ok=True)
+    (tmp_path / inside).write_text("mine")
+    options = Options(device="cpu", force=force)
+    call = lambda: llc_trajectory(loss(), states, X, CONFIG, store=path, options=options)  # noqa: E731
+    message = f"{path} is there and is no store of draws; give the store another name"
+    assert told(call) == message and (tmp_path / inside).read_text() == "mine"
+
+
 @pytest.mark.parametrize("device", ["cuda:7", "nowhere"])
 def test_a_device_that_is_not_there_is_refused(device):
     states = {1: network(1).state_dict()}

@@ -11,7 +11,8 @@ import torch
 from devsort.sampling.config import SamplerConfig
 from devsort.validation.formulas import regression_with_minibatches
 
-PAGE = (Path(__file__).parents[2] / "docs" / "sampling.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "sampling.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
@@ -52,3 +53,11 @@ def test_the_table_names_every_setting_of_the_step():
     settings = {"lr", "n_beta", "localization", "prior", "batch_size"}
     assert settings <= set(re.findall(r"`(\w+)`", PAGE))
     assert settings <= set(SamplerConfig.model_fields)
+
+
+def test_the_tests_that_the_page_on_reliability_names_are_there():
+    page = (DOCS / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"\| `(test_\w+\.py)`: `(test_\w+)` \|", page)
+    folder = Path(__file__).parent
+    missing = [n for file, n in named if f"def {n}(" not in (folder / file).read_text()]
+    assert len(named) >= 12 and not missing
