@@ -48,7 +48,7 @@ class Case:
 
 ALONE = {"chains": 0}  # a table that tells standard errors alone
 COMMON = {**ALONE, "offset": 10.0, "drift": 1.0}
-DENSE = {**COMMON, "linear": True, "relative": 0.01, "floor": 0.5}
+DENSE = {**COMMON, "linear": True, "relative": 0.01, "floor": 0.5, "correlation_length": 0.0}
 LITTLE = {**ALONE, "offset": 30.0, "drift": 3.0, "linear": True, "relative": 0.003, "floor": 0.0}
 WRONG = {
     f"{times} times too {way}": factor
@@ -70,6 +70,9 @@ CASES = {
         )
         for way, factor in WRONG.items()
     },
+    "500 checkpoints, common errors, scatter over 0.05 decades": Case(
+        Noise(**{**DENSE, "correlation_length": 0.05}), 500, 50_000.0
+    ),
     "500 checkpoints, neighbours averaged by fives": Case(Noise(**DENSE, smooth=5), 500, 50_000.0),
     "dips of 1 to 2 %, common errors": Case(
         Noise(**LITTLE, correlation_length=0.0), 500, 50_000.0, SMALL

@@ -14,8 +14,7 @@ from devsort.stages.noise import Correlation, Noise
 from devsort.stages.search import Target, target_of, tried
 from devsort.stages.trajectory import Trajectory
 
-CONTENDERS = 2  # descriptions of the noise under which outliers are looked for
-LIKELY = 4  # correlations that are tried again with another profile or other points
+LIKELY = 4  # correlations that are tried again with another profile
 
 
 @dataclass(frozen=True)
@@ -80,29 +79,27 @@ def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
     every = np.ones(len(trajectory), bool)
     plain = fits(trajectory, every, config)
     spiked = min(
-        (fit_with(trajectory, every, config, one.noise, True) for one in plain[:CONTENDERS]),
+        (fit_with(trajectory, every, config, one.noise, True) for one in contenders(plain)),
         key=lambda one: one.score,
     )
     if spiked.score >= plain[0].score or not (off := outliers(spiked)).any():
         return plain[0]
-    return fits(trajectory, ~off, config, likely(plain))[0]
+    return fits(trajectory, ~off, config)[0]
 
 
-def likely(found: list[Fit]) -> list[Correlation]:
-    """The correlations of the best fits."""
-    return list(dict.fromkeys(one.noise.correlation for one in found))[:LIKELY]
+def contenders(found: list[Fit]) -> list[Fit]:
+    """The best fit of each kind of correlation: outliers may hide which kind it is."""
+    best = {}
+    for one in found:
+        best.setdefault(one.noise.correlation.kind, one)
+    return list(best.values())
 
 
-def fits(
-    trajectory: Trajectory,
-    used: np.ndarray,
-    config: StagesConfig,
-    among: Iterable[Correlation] | None = None,
-) -> list[Fit]:
+def fits(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> list[Fit]:
     """Fits under several descriptions of the noise, the best first.
 
-    The correlations, all unless they are given, are tried with the first profile of the scatter,
-    the other profiles with the best correlation, and the likely correlations with the best profile.
+    All correlations are tried with the first profile of the scatter, the other profiles with the
+    best correlation, and the likely correlations with the best profile.
     """
     part = trajectory.select(used)
     x, known = part.x, list(_noise.profiles(part))
@@ -112,13 +109,13 @@ def fits(
         found = [fit_with(trajectory, used, config, noise) for noise in made]
         return sorted(found, key=lambda one: one.score)
 
-    first = under(known[0], _noise.correlations(x) if among is None else among)
+    first = under(known[0], _noise.correlations(x))
     agreed = [first[0].noise.correlation]
     others = {profile[0]: (profile, under(profile, agreed)[0]) for profile in known[1:]}
     name = min(others, key=lambda name: others[name][1].score)
     if others[name][1].score >= first[0].score:
         return first
-    second = under(others[name][0], likely(first))
+    second = under(others[name][0], [one.noise.correlation for one in first[:LIKELY]])
     return sorted([*first, *second], key=lambda one: one.score)
 
 

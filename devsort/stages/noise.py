@@ -70,6 +70,11 @@ class Correlation:
             a = np.minimum(np.exp(-np.diff(x) / self.decades), CLOSEST)
         return Lags(a, np.zeros(len(x) - 1), np.sqrt(1 - a**2))
 
+    @property
+    def kind(self) -> tuple[bool, bool, bool]:
+        """Over decades, between neighbours, smooth."""
+        return self.decades > 0, self.neighbours > 0, self.smooth
+
     def __str__(self) -> str:
         if self.decades:
             return f"over {self.decades:g} decades"

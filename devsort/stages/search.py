@@ -71,19 +71,18 @@ def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
         return -1
     joints = target.joints
     own = target.products[:, None, chosen]  # (S, 1, k)
-    along = joints.products[:, chosen][:, :, index]  # (S, k, m)
+    along = joints.products[:, chosen]  # (S, k, M)
     solver = inverse(joints, chosen)
     solved = solver @ along
-    norm = joints.norm[:, index]
-    free = norm - (along * solved).sum(1)
-    left = target.products[:, index] - (own @ solved)[:, 0]
-    dependent = free <= DEPENDENT * norm
+    free = joints.norm - (along * solved).sum(1)
+    left = target.products - (own @ solved)[:, 0]
+    dependent = free <= DEPENDENT * joints.norm
     fall = np.where(dependent, 0.0, left**2 / np.where(dependent, 1.0, free))
     before = target.total - (own @ solver @ np.swapaxes(own, 1, 2))[:, 0, 0]
-    after = target.evidence(np.maximum(before - fall.T, 0.0)) + joints.cost[index]
+    after = target.evidence(np.maximum(before - fall.T, 0.0)) + joints.cost
     after[dependent.any(0)] = np.inf
-    best = int(np.argmin(after))
-    return int(index[best]) if np.isfinite(after[best]) else -1
+    best = int(index[np.argmin(after[index])])
+    return best if np.isfinite(after[best]) else -1
 
 
 def worths(target: Target, chosen: list[int]) -> np.ndarray:

@@ -403,6 +403,8 @@ def test_any_network_has_the_page_without_the_sorters_sections(browser, tmp_path
     names = [f"{c}, {p}" for c in (HOSTILE, "layer 1") for p in parts]
     assert found == dict(zip(names, answers[0].values.ravel(), strict=True))
     canvas = page.locator("section[aria-label=Responses] canvas")
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_function("explorer.settled()")
     box = canvas.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 5, box["y"] + box["height"] - 5)
     assert page.text_content("#tooltip") == "layer 1, even numbers: −27"
