@@ -179,3 +179,13 @@ def test_a_chain_that_died_leaves_no_number():
     hot = CONFIG.model_copy(update={"lr": 1e6, "sampling_method": "sgld"})
     found = devsort.susceptibilities(loss, START, DATA, hot, probe=[1, 2]).table
     assert np.isnan(found.chi).all() and np.isnan(found.se).all()
+
+
+def test_the_state_that_is_seen_is_that_of_the_trace():
+    """With one row of data every minibatch is all of it, so φ is the trace's loss at that draw."""
+    whole = tuple(t[None] for t in DATA)
+    config = CONFIG.model_copy(update={"batch_size": 1, "num_steps_bw_draws": 2})
+    setting = api.Setting(loss, START, whole, config, every=3)
+    watcher, trace = api.watched(setting, None, "full", api.by_component)
+    seen = watcher.moments[0].means(1)[1, 0].reshape(-1)
+    assert np.allclose(seen, trace.rise[:, ::3].mean(1), rtol=1e-4)
