@@ -123,9 +123,9 @@ KEYS = (
 
 
 def table(name, value):
-    lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*KEYS, "rhat"))]
+    lines = [f"{name:>10}" + "".join(f"{key:>17}" for key in (*KEYS, "rhat"))]
     for found in value["rows"]:
-        numbers = "".join(f"{found[key]:15.2f}" for key in (*KEYS, "rhat"))
+        numbers = "".join(f"{found[key]:17.2f}" for key in (*KEYS, "rhat"))
         lines.append(f"{found['step']:10d}{numbers}")
     told = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
     shares_ = " and ".join(f"{s:.0%}" for s in value["principal"][1])
