@@ -147,7 +147,7 @@ def figure(found):
     for ax, label in zip(grid[:, 0], LABELS, strict=True):
         ax.set_ylabel(label)
     for ax in (grid[3, 0], grid[4, 0]):
-        ax.legend(loc="lower left", ncols=2)
+        ax.legend(loc="lower right", ncols=2)
     return figure
 
 
@@ -181,7 +181,7 @@ def agreement(ax, value):
     }
     for (key, (line, label)), colour in zip(drawn.items(), PALETTE, strict=False):
         ax.plot(steps, [r[key] for r in value["rows"]], line, color=colour, label=label)
-    ax.set_ylim(-1.05, 1.05)
+    ax.set_ylim(-0.7, 1.05)
     ax.axhline(0, color=INK, lw=0.4)
     marked(ax, value)
 
