@@ -123,9 +123,9 @@ KEYS = (
 
 
 def table(name, value):
-    lines = [f"{name:>10}" + "".join(f"{key:>15}" for key in (*KEYS, "rhat"))]
+    lines = [f"{name:>10}" + "".join(f"{key:>17}" for key in (*KEYS, "rhat"))]
     for found in value["rows"]:
-        numbers = "".join(f"{found[key]:15.2f}" for key in (*KEYS, "rhat"))
+        numbers = "".join(f"{found[key]:17.2f}" for key in (*KEYS, "rhat"))
         lines.append(f"{found['step']:10d}{numbers}")
     told = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
     shares_ = " and ".join(f"{s:.0%}" for s in value["principal"][1])
@@ -147,7 +147,7 @@ def figure(found):
     for ax, label in zip(grid[:, 0], LABELS, strict=True):
         ax.set_ylabel(label)
     for ax in (grid[3, 0], grid[4, 0]):
-        ax.legend(loc="lower left", ncols=2)
+        ax.legend(loc="lower right", ncols=2)
     return figure
 
 
@@ -181,7 +181,7 @@ def agreement(ax, value):
     }
     for (key, (line, label)), colour in zip(drawn.items(), PALETTE, strict=False):
         ax.plot(steps, [r[key] for r in value["rows"]], line, color=colour, label=label)
-    ax.set_ylim(-1.05, 1.05)
+    ax.set_ylim(-0.7, 1.05)
     ax.axhline(0, color=INK, lw=0.4)
     marked(ax, value)
 

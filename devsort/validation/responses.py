@@ -45,6 +45,10 @@ LEFT_OUT, SETS = 5, 4  # a point of the regression; chains of one estimate of th
 
 def response_cases() -> list[Case]:
     """All cases of responses."""
+    return [*_on_quadratics(), *_beyond()]
+
+
+def _on_quadratics() -> list[Case]:
     return [
         Case(
             "response-minibatch",
@@ -62,6 +66,11 @@ def response_cases() -> list[Case]:
             1.4e-4,
             fast=True,
         ),
+    ]
+
+
+def _beyond() -> list[Case]:
+    return [
         Case(
             "response-quartic",
             "χ of one of four points for x w⁴ + w²/(2 x)",

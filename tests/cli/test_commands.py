@@ -22,7 +22,7 @@ from devsort.sorting.checkpoints import load_resume_step
 from devsort.sorting.run import open_run
 
 ON_A_RUN = ("train", "llc", "heads", "stages", "chart", "status", "config")
-COMMANDS = ("init", *ON_A_RUN, "compare", "validate")
+COMMANDS = ("init", *ON_A_RUN, "susceptibility", "pattern", "compare", "validate")
 WRITERS = ("train", "llc", "heads", "stages")
 
 

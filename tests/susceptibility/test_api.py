@@ -7,7 +7,8 @@ import torch
 import devsort
 from devsort.errors import UserError
 from devsort.rng import name_key
-from devsort.sampling import SamplerConfig, sample
+from devsort.sampling import LossObjective, SamplerConfig, run_chains, sample
+from devsort.sampling.api import in_geometry, minibatches_of
 from devsort.susceptibility import api
 
 CONFIG = SamplerConfig(
@@ -23,11 +24,8 @@ def loss(params, batch):
 
 
 def by_hand(mask, rows, key, config=CONFIG, every=1):
-    """φ (C, T, 1) and ℓ − L (C, T, rows) of the draws themselves, from a loss that tells them."""
+    """φ (C, T, 1) and ℓ − L (C, T, rows) of the draws themselves."""
     seen = []
-
-    def spy(params, batch):
-        return loss(params, batch)
 
     class Spy:
         def __init__(self):
@@ -36,11 +34,7 @@ def by_hand(mask, rows, key, config=CONFIG, every=1):
         def __call__(self, w):
             seen.append(w.clone())
 
-    from devsort.sampling.api import in_geometry, minibatches_of
-    from devsort.sampling.chains import run_chains
-    from devsort.sampling.objective import LossObjective
-
-    objective = LossObjective(spy, START, DATA, minibatches_of(config, DATA), mask)
+    objective = LossObjective(loss, START, DATA, minibatches_of(config, DATA), mask)
     moved = in_geometry(objective, config)
     streams = [(name_key(key), c) for c in range(config.num_chains)]
     run_chains(moved, config, streams, watch=Spy())
@@ -104,9 +98,9 @@ def test_components_are_named_by_patterns_and_devinterps_mean_is_of_the_whole_mo
     joint = devsort.susceptibilities(loss, START, DATA, CONFIG, full=True, **given)
     assert own.table.component.values.tolist() == ["slope", "offset"]
     assert set(own.traces) == {"slope", "offset"} and set(joint.traces) == {*own.traces, "full"}
-    whole, _ = (by_hand(None, [0, 9], "full")[1], None)
+    whole = by_hand(None, [0, 9], "full")[1]
     phi, away = by_hand({"b": None}, [0, 9], "offset")
-    start = torch.stack([loss(START, tuple(t[[0, 9]] for t in DATA))]).double()
+    start = loss(START, tuple(t[[0, 9]] for t in DATA)).double()
     rise = phi.mean() - float(start.mean())
     shift = rise * (away.mean((0, 1)) - whole.mean((0, 1)))
     assert np.allclose(joint.table.chi[1] - own.table.chi[1], -shift, rtol=1e-2, atol=1e-7)
@@ -179,3 +173,13 @@ def test_a_chain_that_died_leaves_no_number():
     hot = CONFIG.model_copy(update={"lr": 1e6, "sampling_method": "sgld"})
     found = devsort.susceptibilities(loss, START, DATA, hot, probe=[1, 2]).table
     assert np.isnan(found.chi).all() and np.isnan(found.se).all()
+
+
+def test_the_state_that_is_seen_is_that_of_the_trace():
+    """With one row of data every minibatch is all of it, so φ is the trace's loss at that draw."""
+    whole = tuple(t[None] for t in DATA)
+    config = CONFIG.model_copy(update={"batch_size": 1, "num_steps_bw_draws": 2})
+    setting = api.Setting(loss, START, whole, config, every=3)
+    watcher, trace = api.watched(setting, None, "full", api.by_component)
+    seen = watcher.moments[0].means(1)[1, 0].reshape(-1)
+    assert np.allclose(seen, trace.rise[:, ::3].mean(1), rtol=1e-4)

@@ -16,7 +16,7 @@ from devsort.sorting.charts.ownership import step_edges
 if TYPE_CHECKING:
     import xarray as xr
 
-LABELS = {"number": "number", "position": "position of the answer", "gap_class": "class of gaps"}
+LABELS = {"number": "number", "position": "position", "gap_class": "gap class"}
 
 
 @look()
