@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Any
 from devsort import __version__
 from devsort.charts.style import head_colour
 from devsort.explorer.packing import BYTE, HALF, numbers, packed
-from devsort.explorer.panels import curve, llc_curve, llc_traces, loss_panel, panel, scores_panel
-from devsort.sorting.artifacts import HEADS, LLC, STAGES
+from devsort.explorer.panels import (
+    curve,
+    llc_curve,
+    llc_traces,
+    loss_panel,
+    panel,
+    response,
+    scores_panel,
+)
+from devsort.sorting.artifacts import HEADS, LLC, STAGES, SUSCEPTIBILITY
+from devsort.sorting.charts.susceptibility import LABELS
 from devsort.sorting.checkpoints import read_log, sampled_steps
 from devsort.sorting.explorer.networks import pack_networks
 from devsort.sorting.run import Run
@@ -32,6 +41,7 @@ def pack_run(run: Run, name: str) -> Object:
         "stages": {key: stages[key] for key in ("boundaries", "stages", "events")},
         "panels": [*_panels(run, llc), *_head_panels(llc, heads)],
         "traces": {**llc_traces(llc), "restrictions": [_label(r) for r in _restrictions(llc)]},
+        "responses": responses(run),
         "about": _about(run),
         "sorter": {
             "list_length": task.list_length,
@@ -40,6 +50,21 @@ def pack_run(run: Run, name: str) -> Object:
             **pack_networks(run, steps),
         },
     }
+
+
+def responses(run: Run) -> list[Object] | None:
+    """χ of each component by number, position and gap; None before `devsort susceptibility`."""
+    if not run.is_current(SUSCEPTIBILITY):
+        return None
+    found = run.read(SUSCEPTIBILITY)
+    return [
+        response(
+            f"χ by {label}",
+            found[f"chi_{axis}"].transpose("checkpoint", "component", axis),
+            "nats²",
+        )
+        for axis, label in LABELS.items()
+    ]
 
 
 def _panels(run: Run, llc: "xr.Dataset") -> list[Object]:

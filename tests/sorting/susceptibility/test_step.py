@@ -1,5 +1,6 @@
 """The susceptibility step: the LLC's own draws, numbers by plain sums, and what is refused."""
 
+import base64
 import json
 import shutil
 
@@ -13,6 +14,7 @@ from folders import told
 from devsort.sampling import run_chains
 from devsort.sorting.artifacts import LLC, SUSCEPTIBILITY
 from devsort.sorting.checkpoints import load_checkpoint, save_checkpoint
+from devsort.sorting.explorer import pack
 from devsort.sorting.heads.measures import answer_loss
 from devsort.sorting.llc import run_llc
 from devsort.sorting.model import forward, init_params, model_shape
@@ -222,3 +224,15 @@ def test_too_few_lists_are_told(run):
         "the mean gaps of 1 lists do not fall into two classes; "
         "raise susceptibility.lists or susceptibility.gap_classes"
     )
+
+
+def test_the_explorer_has_the_numbers_of_the_store(run, found):
+    (number, *_) = pack.responses(run)
+    assert number["name"] == "χ by number" and number["components"] == list(found.component.values)
+    stored = np.frombuffer(base64.b64decode(number["values"]["data"]), "<f4")
+    expected = found.chi_number.transpose("checkpoint", "component", "number").values
+    np.testing.assert_allclose(stored.reshape(expected.shape), expected, rtol=1e-6)
+
+
+def test_without_susceptibilities_the_explorer_has_no_responses(tiny_run):
+    assert pack.responses(tiny_run) is None
