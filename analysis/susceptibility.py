@@ -146,8 +146,8 @@ def figure(found):
         column[4].set_xlabel("training step")
     for ax, label in zip(grid[:, 0], LABELS, strict=True):
         ax.set_ylabel(label)
-    for ax in (grid[3, 0], grid[4, 0]):
-        ax.legend(loc="lower right", ncols=2)
+    grid[3, 0].legend(loc="lower right", ncols=2)
+    grid[4, 0].legend(loc="upper right", ncols=2)
     return figure
 
 
