@@ -28,6 +28,7 @@ from devsort.sorting.config import ModelConfig, TaskConfig
 
 LN_EPS = 1e-5  # HookedTransformer's
 ATTN = "blocks.0.attn."
+DEEPER, WITH_MLP = "has more than one layer", "has an MLP"
 Params = dict[str, Tensor]
 
 
@@ -131,17 +132,18 @@ def infer_shape(
     problems = list(_misfits(params, param_shapes(shape)))
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
-        raise UserError(
-            f"{where}: {', '.join(problems[:4])}{more}", "check the file, list length and numbers"
-        )
+        fix = "check the file, list length and numbers"
+        if {DEEPER, WITH_MLP} & set(problems):
+            fix = "give a network of one layer without an MLP"
+        raise UserError(f"{where}: {', '.join(problems[:4])}{more}", fix)
     return shape
 
 
 def _misfits(params: Mapping[str, Tensor], expected: dict[str, tuple[int, ...]]):
     if any(name.startswith("blocks.1.") for name in params):
-        yield "has more than one layer"
+        yield DEEPER
     if any(name.startswith(("blocks.0.mlp.", "blocks.0.ln2.")) for name in params):
-        yield "has an MLP"
+        yield WITH_MLP
     for name, size in expected.items():
         if name not in params:
             yield f"{name} is missing"

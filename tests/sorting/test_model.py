@@ -279,12 +279,11 @@ def test_weights_that_do_not_fit_are_named(case):
     params = {k: v for k, v in (small()[1] | changes).items() if v is not None}
     with pytest.raises(UserError) as e:
         infer_shape(params, 4, 9, where="w.pt")
-    attention = W_Q in changes
-    fix = (
-        "give a one-layer HookedTransformer state dict"
-        if attention
-        else "check the file, list length and numbers"
-    )
+    fix = "check the file, list length and numbers"
+    if W_Q in changes:
+        fix = "give a one-layer HookedTransformer state dict"
+    if case in ("two layers", "an MLP"):
+        fix = "give a network of one layer without an MLP"
     assert str(e.value) == message + fix
 
 
