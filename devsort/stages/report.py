@@ -14,6 +14,7 @@ from devsort.stages.segments import INSIDE, Boundary, Segment
 from devsort.stages.trajectory import Trajectory
 
 CONTRAST = 2.0  # factor between reported errors and scatter that is told
+MOST_NAMED = 5  # outliers that a note names
 
 
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
@@ -98,21 +99,32 @@ def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
 
 
 def noise_notes(noise: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the errors, one sentence each."""
-    scatter, reported = noise["scatter"], noise["reported"]
+    """What a reader must know of the errors and of points left out, one sentence each."""
+    return [*_error_notes(noise["scatter"], noise["reported"]), *_outlier_notes(noise["outliers"])]
+
+
+def _error_notes(scatter: float, reported: float | None) -> list[str]:
     if reported is None:
-        return [f"no errors are reported; the points scatter by {scatter:.3g} nats about the line"]
+        return [f"no errors are reported; the points scatter by {scatter:.3g} about the line"]
     if scatter * CONTRAST < reported:
         return [
-            f"reported errors ({reported:.3g} nats) are taken for the level, which all checkpoints "
-            f"share; the shape is known to {scatter:.3g} nats, the scatter of neighbours"
+            f"reported errors ({reported:.3g}) are taken for the level, which all checkpoints "
+            f"share; the shape is known to {scatter:.3g}, the scatter of neighbours"
         ]
     if scatter > CONTRAST * reported:
         return [
-            f"the points scatter by {scatter:.3g} nats about the line, more than the reported "
-            f"errors ({reported:.3g} nats) say"
+            f"the points scatter by {scatter:.3g} about the line, more than the reported "
+            f"errors ({reported:.3g}) say"
         ]
     return []
+
+
+def _outlier_notes(steps: list[float]) -> list[str]:
+    if not steps:
+        return []
+    named = ", ".join(f"{step:g}" for step in steps[:MOST_NAMED])
+    more = f" and {len(steps) - MOST_NAMED} more" if len(steps) > MOST_NAMED else ""
+    return [f"taken for outliers and left out: step {named}{more}"]
 
 
 def line(model: Fit) -> list[list[float]]:

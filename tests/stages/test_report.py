@@ -74,14 +74,22 @@ def peak(se):
     return Trajectory(10**x, y, np.full(60, se))
 
 
+def test_outliers_are_noted():
+    curve = peak(1.0)
+    off = curve.llc.copy()
+    off[20] += 40
+    (note,) = find_stages(Trajectory(curve.step, off, curve.se), CONFIG)["notes"]
+    assert note == f"taken for outliers and left out: step {curve.step[20]:g}"
+
+
 @pytest.mark.parametrize(
     ("se", "note"),
     [
-        (30.0, "reported errors (30 nats) are taken for the level, which all checkpoints share; "
-               "the shape is known to 0.92 nats, the scatter of neighbours"),
-        (0.1, "the points scatter by 0.92 nats about the line, more than the reported errors "
-              "(0.1 nats) say"),
-        (np.nan, "no errors are reported; the points scatter by 0.92 nats about the line"),
+        (30.0, "reported errors (30) are taken for the level, which all checkpoints share; "
+               "the shape is known to 0.92, the scatter of neighbours"),
+        (0.1, "the points scatter by 0.92 about the line, more than the reported errors "
+              "(0.1) say"),
+        (np.nan, "no errors are reported; the points scatter by 0.92 about the line"),
     ],
 )  # fmt: skip
 def test_errors_that_are_no_scatter_are_noted(se, note):
