@@ -171,7 +171,7 @@ def test_every_variable_says_what_it_is(made):
     folder, found = made
     assert set(map(str, found.variables)) <= set(VARIABLES)
     assert all(found[name].attrs["long_name"] == VARIABLES[name][0] for name in found.variables)
-    assert found.llc.attrs["units"] == "nats" and found.checkpoint.attrs["units"] == "steps"
+    assert found.llc.attrs["units"] == "1" and found.checkpoint.attrs["units"] == "steps"
     assert devsort.load_trajectory(folder).identical(found)
     assert devsort.load_trajectory(str(folder / "llc.zarr")).identical(found)
 

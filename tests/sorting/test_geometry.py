@@ -259,7 +259,7 @@ def test_zeros_have_a_floor_and_wrong_blocks_are_told():
     ):
         with pytest.raises(UserError, match=told):
             block_scales(params | {"c": torch.ones(1)}, blocks)
-    with pytest.raises(UserError, match="zero at w"):
+    with pytest.raises(UserError, match="zero or not finite at w"):
         sample(lambda p: p["w"] ** 2, {"w": torch.tensor(0.0)}, config=CONFIG)
 
 
