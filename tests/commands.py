@@ -7,11 +7,22 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 from devsort.cli import main
 
+# what commands import when they need it
+LATE = (
+    "arviz_stats.base",
+    "pandas",
+    "torch._dynamo",
+    "devsort.sorting.heads.step",
+    "devsort.sorting.llc",
+    "devsort.sorting.stages",
+    "devsort.sorting.train",
+)
 HANG = 300  # seconds after which a process counts as hanging
 
 
@@ -37,7 +48,7 @@ def devsort(*arguments: str | Path) -> Result:
 
 
 class Process:
-    """`devsort ARGUMENTS` in a forked process, which saves it the imports.
+    """`devsort ARGUMENTS` in a forked process, which saves it the imports, also those of LATE.
 
     Args:
         log: File for its standard error.
@@ -49,6 +60,8 @@ class Process:
         self, log: Path, *arguments: str | Path, prepare: Callable[[], None] | None = None
     ) -> None:
         self.log = log
+        for name in LATE:
+            import_module(name)
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
