@@ -4,8 +4,7 @@ from typing import Annotated
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, SetOpt, app, emit
-from devsort.cli.commands import RunArg
+from devsort.cli.app import ForceOpt, JsonOpt, RunArg, SetOpt, app, emit
 
 
 @app.command()
