@@ -22,7 +22,7 @@ function ribbon(run) {
   area.addEventListener("click", (event) => goTo(area, shared, event));
   const names = run.stages.stages.map((s, i) =>
     `stage ${i + 1}, ${stageTitle(s)}, steps ${told(s.from)} to ${told(s.to)}`);
-  return figure("stages (LLC rising: orange, falling: blue, flat: grey), " +
+  return figure("stages (LLC rising: violet, falling: green, flat: grey), " +
     "boundaries (weak: dashed) with 95 % intervals, events", area, names.join("; "));
 }
 
