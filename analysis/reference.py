@@ -16,16 +16,16 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import devsort
 from devsort.execution import one_core, torch_threads
 from devsort.sorting.checkpoints import load_checkpoint
-from devsort.sorting.run import open_run
+from devsort.sorting.run import Run, open_run
 from devsort.sorting.trained import MEASURED, WEIGHTS, Point, Posterior, weights
 from devsort.validation.reference import extrapolated, hmc
 
-STEPS = {"baseline": (29, 91, 383, 825, 6000), "no-decay": (91, 825, 6000)}
+STEPS = {"baseline": (29, 91, 383, 825, 6000), "no-decay": (91, 215, 825, 6000)}
 HEADS = (("baseline", 6000, "h0"), ("baseline", 825, "h1"))
 ABSOLUTE = (("baseline", 91), ("baseline", 825), ("baseline", 6000), ("no-decay", 6000))
 SETTINGS = {
@@ -61,6 +61,16 @@ def measured(point: Point, posterior: Posterior, steps: int, proposals: int) -> 
     return asdict(point) | asdict(found) | how | {"seconds": seconds} | version
 
 
+def keep_weights(runs: dict[str, Run]) -> None:
+    """Stores the checkpoints that are not there yet."""
+    stored = load_file(WEIGHTS) if WEIGHTS.exists() else {}
+    for name, steps in STEPS.items():
+        for step in steps:
+            for key, value in load_checkpoint(runs[name], step).items():
+                stored.setdefault(f"{name}/{step}/{key}", value)
+    save_file(stored, WEIGHTS)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path)
@@ -69,16 +79,7 @@ def main() -> None:
     parser.add_argument("--hmc", type=int, default=0, metavar="PROPOSALS")
     args = parser.parse_args()
     runs = {name: open_run(args.runs / name) for name in STEPS}
-    if not WEIGHTS.exists():
-        save_file(
-            {
-                f"{name}/{step}/{key}": value
-                for name, steps in STEPS.items()
-                for step in steps
-                for key, value in load_checkpoint(runs[name], step).items()
-            },
-            WEIGHTS,
-        )
+    keep_weights(runs)
     rows = json.loads(MEASURED.read_text())["rows"] if MEASURED.exists() else []
     for point in points():
         if args.only and point.name not in args.only:

@@ -45,6 +45,7 @@ VARIABLES = {  # name → (meaning, unit)
     "heating": ("by how much nβ (L(w) − L(w*)) is too high at some draws, to first order", "1"),
     "burnin_steps": ("steps before the first draw", "steps"),
     "momentum": ("share of the momentum that a chain kept over a step", "1"),
+    "batch_size": ("examples that a step saw", "examples"),
     "burnin_loss": ("loss before the first draw", "nats"),
     "burnin_init_loss": ("loss L(w*) on the same minibatches", "nats"),
     "work": ("(w − w*)·G with G the whole gradient", "1"),

@@ -14,7 +14,7 @@ from devsort.llc.flags import Diagnostics, diagnose
 from devsort.llc.uncertainty import UNKNOWN, mean_of, split_rhat
 from devsort.sampling.trace import Trace
 
-HEATING_ERROR = 0.25  # standard error of the heating that is taken off, as a share of it
+HEATING_ERROR = 0.5  # standard error of the heating that is taken off, as a share of it
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Thresholds are stated with their reasons.
 | negative            | the whole 95 % interval lies below zero:                                   |
 |                     | w* is no minimum of what is sampled                                        |
 | not_converged       | R-hat over 1.1, or the second half of the draws differs from the first     |
-|                     | by over 10 % of λ̂, p < 0.01                                                |
+|                     | by over 3 % of λ̂, p < 0.01                                                 |
 | starting_peak       | the smoothed rise peaks in the first fifth, over 1.2 times the mean of     |
 |                     | the second half and over 3 times as far above it as anything in that half: |
 |                     | ε is too large                                                             |
@@ -49,7 +49,7 @@ FLAGS = (
     "out_of_equilibrium",
     "unknown",
 )
-RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.1, 1.2, 0.75, 0.8, 0.1, 0.01
+RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.03, 1.2, 0.75, 0.8, 0.1, 0.01
 STANDS_OUT = 3  # times the fluctuations of the plateau that a starting peak must exceed
 
 

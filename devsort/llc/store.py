@@ -26,7 +26,8 @@ HEATING = "heating"  # (checkpoint, restriction, chain, probe)
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
 PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
 DRAWS = (*DRAWN, *BURNIN, HEATING, PART_RISE)
-OWN = ("burnin_steps", "momentum")  # (checkpoint, restriction), settings that a cell came to have
+# (checkpoint, restriction): settings that a cell came to have, and their names in SamplerConfig
+OWN = {"burnin_steps": "num_burnin_steps", "momentum": "momentum", "batch_size": "batch_size"}
 FIXED = ("checksum", "dimension", *OWN)  # (checkpoint), then (checkpoint, restriction)
 AXES = ("checkpoint", "restriction", "part")
 
@@ -94,8 +95,8 @@ class Store:
                 self.group[name][position] = value
                 sync_tree(self.path / name / "c" / str(position))
             self.group["dimension"][position] = [t.dimension for t in traces]
-            self.group["burnin_steps"][position] = [t.config.num_burnin_steps for t in traces]
-            self.group["momentum"][position] = [t.config.momentum for t in traces]
+            for name, setting in OWN.items():
+                self.group[name][position] = [getattr(t.config, setting) for t in traces]
             self.group["checksum"][position] = _checksum(self._read(position))
             sync_tree(self.path / "checksum")
 
@@ -114,8 +115,7 @@ class Store:
         ]
 
     def _config(self, position: int, r: int) -> SamplerConfig:
-        burnin, momentum = (self.group[name][position, r].item() for name in OWN)
-        own = {"num_burnin_steps": burnin, "momentum": momentum}
+        own = {setting: self.group[name][position, r].item() for name, setting in OWN.items()}
         return self.sampler.model_copy(update=own)
 
     def _intact(self, position: int) -> bool:
@@ -265,7 +265,8 @@ def _empty(arrays: Mapping[str, tuple], plan: Plan) -> xr.Dataset:
     nothing = np.float32(np.nan)
     data = {name: (dims, np.broadcast_to(nothing, size)) for name, (dims, size) in arrays.items()}
     cells = (len(plan.steps), len(plan.restrictions))
-    for name, kind in (("dimension", int), ("burnin_steps", int), ("momentum", float)):
+    for name in ("dimension", *OWN):
+        kind = float if name == "momentum" else int
         data[name] = (("checkpoint", "restriction"), np.zeros(cells, kind))
     data["checksum"] = (("checkpoint",), np.zeros(cells[0], np.int64))
     coordinates = {

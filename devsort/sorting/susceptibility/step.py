@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from devsort.charts.style import save_figure
 from devsort.errors import UserError, saying
 from devsort.execution import progress, run_jobs
+from devsort.llc.store import OWN
 from devsort.llc.trajectory import Job, stacks
 from devsort.sorting.artifacts import LLC, SUSCEPTIBILITY
 from devsort.sorting.charts.susceptibility import plot
@@ -65,9 +66,9 @@ def cells_of(run: Run, names: Sequence[str]) -> Cells:
     llc, config = run.read(LLC), settings(run)
     found = {}
     for name in names:
-        one = llc[["burnin_steps", "momentum"]].sel(restriction=name).load()
+        one = llc[list(OWN)].sel(restriction=name).load()
         for i, step in enumerate(one.checkpoint.values.tolist()):
-            own = {"num_burnin_steps": int(one.burnin_steps[i]), "momentum": float(one.momentum[i])}
+            own = {setting: one[have][i].item() for have, setting in OWN.items()}
             found[step, name] = config.model_copy(update=own)
     return found
 

@@ -1,0 +1,70 @@
+"""Is a chain that has not settled noticed, and one that has left alone?
+
+python analysis/burnin.py
+
+Chains with a known truth, made without any sampler: nβ (L − L(w*)) is λ plus stationary noise that
+forgets with a relaxation time τ, of the spread that trained sorters have (10 % of λ a draw), and,
+where the burn-in was too short, an approach λ (1 − s exp(−t/T)) or a fall λ (1 + s exp(−t/T)). Four
+chains of 200 draws, as they are by default. Prints how often `not_converged` is raised: the false
+alarms (s = 0), and the power, with the bias that the draws have.
+"""
+
+import numpy as np
+
+from devsort.llc import estimate
+from devsort.sampling import Trace
+from devsort.sampling.config import SamplerConfig
+
+LLC, SPREAD, REPEATS = 150.0, 0.1, 500
+RELAXATIONS = (2.0, 6.0, 15.0, 30.0)  # τ: integrated autocorrelation time in steps
+APPROACHES = [(0.0, 1.0), *((s, T) for s in (-0.6, -0.3, 0.3, 0.6) for T in (30.0, 100.0, 300.0))]
+CONFIG = SamplerConfig(num_burnin_steps=0)
+
+
+def chains(rng: np.random.Generator, relaxation: float, size: float, length: float) -> np.ndarray:
+    """(C, T) draws of nβ (L − L(w*))."""
+    shape = (CONFIG.num_chains, CONFIG.num_draws)
+    kept = (relaxation - 1) / (relaxation + 1)  # of an AR(1) with that integrated time
+    noise = rng.standard_normal(shape)
+    for t in range(1, shape[1]):
+        noise[:, t] = kept * noise[:, t - 1] + np.sqrt(1 - kept**2) * noise[:, t]
+    path = 1 + size * np.exp(-np.arange(shape[1]) / length)
+    return LLC * (path + SPREAD * noise)
+
+
+def trace_of(values: np.ndarray) -> Trace:
+    """A trace with these draws and nothing else to be seen."""
+    size, none = values.shape, np.empty((len(values), 0))
+    return Trace(
+        loss=values / CONFIG.n_beta,
+        init_loss=np.zeros(size),
+        work=np.full(size, 50_000.0),
+        force=np.ones(size),
+        distance=np.ones(size),
+        heating=none,
+        burnin_loss=none,
+        burnin_init_loss=none,
+        parts={},
+        dimension=50_000,
+        config=CONFIG,
+    )
+
+
+def share(relaxation: float, size: float, length: float) -> tuple[float, float]:
+    """How often the flag is raised, and the mean bias of the draws."""
+    rng = np.random.default_rng(0)
+    drawn = [chains(rng, relaxation, size, length) for _ in range(REPEATS)]
+    raised = ["not_converged" in estimate(trace_of(values)).flags for values in drawn]
+    return float(np.mean(raised)), float(np.mean(drawn) / LLC - 1)
+
+
+def main() -> None:
+    print("start  length of approach  bias   flagged at τ = " + " / ".join(map(str, RELAXATIONS)))
+    for size, length in APPROACHES:
+        found = [share(relaxation, size, length) for relaxation in RELAXATIONS]
+        told = "  ".join(f"{flagged:6.1%}" for flagged, _ in found)
+        print(f"{size:+5.0%}  {length:10.0f} steps    {found[0][1]:+6.1%}  {told}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Chains that are drawn again: what asks for it, what is changed, and when it ends."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from devsort.llc import estimate
+from devsort.llc.settle import HOT, ROUNDS, remedy, until_settled
+from devsort.sampling import Trace
+from devsort.sampling.config import SamplerConfig
+
+LLC, CONFIG = 100.0, SamplerConfig(num_burnin_steps=20, num_draws=120)
+
+
+def trace(config: SamplerConfig = CONFIG, heat: float = 0.0, fall: float = 0.0) -> Trace:
+    """White draws of nβ (L − L(w*)) about LLC, that fall by a share of it, too high by `heat`."""
+    size = config.num_chains, config.num_draws
+    noise = np.random.default_rng(0).standard_normal(size)
+    line = fall * np.linspace(0.5, -0.5, size[1])
+    none = np.empty((size[0], 0))
+    return Trace(
+        loss=LLC * (1 + heat + line + 0.02 * noise) / config.n_beta,
+        init_loss=np.zeros(size),
+        work=np.full(size, 500.0),
+        force=np.ones(size),
+        distance=np.ones(size),
+        heating=np.full((size[0], config.num_probes), heat * LLC),
+        burnin_loss=none,
+        burnin_init_loss=none,
+        parts={},
+        dimension=500,
+        config=config,
+    )
+
+
+def test_a_healthy_chain_stays_as_it_is():
+    assert remedy(trace()) == {}
+    assert estimate(trace()).llc == pytest.approx(LLC, rel=0.01)
+
+
+def test_a_chain_that_still_falls_gets_its_draws_as_burnin():
+    assert remedy(trace(fall=0.08)) == {"num_burnin_steps": 140}
+
+
+@pytest.mark.parametrize("share", [0.9, 1.1])
+def test_a_hot_chain_loses_its_momentum_and_sees_more(share):
+    change = {"momentum": 0.0, "batch_size": 2 * CONFIG.batch_size} if share > 1 else {}
+    assert remedy(trace(heat=share * HOT)) == change
+
+
+def test_heat_within_the_error_is_left_alone():
+    found = trace(heat=2 * HOT)
+    wide = replace(found, loss=found.loss + np.array([[-0.04], [0.04], [-0.02], [0.02]]))
+    assert estimate(wide).se > estimate(wide).heat and "momentum" not in remedy(wide)
+
+
+def test_heat_comes_before_burnin_and_is_mended_once():
+    assert remedy(trace(heat=2 * HOT, fall=0.2))["momentum"] == 0
+    cold = CONFIG.model_copy(update={"momentum": 0.0})
+    assert remedy(trace(cold, heat=2 * HOT)) == {}
+
+
+def test_sgld_is_left_alone():
+    config = SamplerConfig(geometry="absolute", num_burnin_steps=20, num_draws=120)
+    found = replace(trace(config, fall=0.5), heating=np.empty((config.num_chains, 0)))
+    assert "not_converged" in estimate(found).flags and remedy(found) == {}
+
+
+def test_each_lane_gets_what_it_needs_and_no_more():
+    drawn = []
+
+    def draw(config, names):
+        drawn.append((dict(config), sorted(names)))
+        falls = {1: 0.0, 2: 0.2 if config.num_burnin_steps < 200 else 0.0, 3: 0.5}
+        return {name: trace(config, fall=falls[name]) for name in names}
+
+    found = until_settled(draw, CONFIG, [1, 2, 3])
+    burnin = {name: one.config.num_burnin_steps for name, one in found.items()}
+    assert burnin == {1: 20, 2: 260, 3: 20 + ROUNDS * CONFIG.num_draws}
+    assert len(drawn) == 1 + ROUNDS and [names for _, names in drawn[1:]] == [[2, 3], [2, 3], [3]]
+    flagged = {name for name in found if "not_converged" in estimate(found[name]).flags}
+    assert flagged == {3}
