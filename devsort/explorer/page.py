@@ -26,6 +26,7 @@ SCRIPTS = (
     "colours.js",
     "scale.js",
     "state.js",
+    "flags.js",
     "chart.js",
     "ribbon.js",
     "heatmap.js",
@@ -89,6 +90,7 @@ def look() -> dict[str, Any]:
         "palette": style.PALETTE,
         "heads": style.HEADS,
         "flag": style.FLAG,
+        "flag_markers": style.FLAG_MARKERS,
         "tint": ribbon.TINT,
         "edge": ribbon.EDGE,
     }

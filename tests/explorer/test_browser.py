@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -323,6 +324,21 @@ def test_hovering_tells_the_numbers_of_a_point(explored):
     chart.hover()
     tip = explored.page.text_content("#tooltip")
     assert tip.startswith("whole model at step ") and "R-hat " in tip and "ESS " in tip
+
+
+def test_each_flag_has_a_mark_of_its_own_at_its_points_and_in_the_legend(explored, smoke):
+    rows = [r for r in smoke.values["llc"]["trajectory"] if r["restriction"] == "full"]
+    truth = Counter(flag for row in rows for flag in row["flags"])
+    chart = explored.page.locator("figure:has(svg[aria-label^='LLC of'])").first
+    chart.scroll_into_view_if_needed()
+    settle(explored)
+    marks = "marks => marks.map(m => [m.dataset.flag, m.getAttribute('d')])"
+    drawn = chart.locator("svg[role=img] path[data-flag]").evaluate_all(marks)
+    assert Counter(flag for flag, _ in drawn) == truth
+    shapes = dict(drawn)
+    assert len(set(shapes.values())) == len(shapes) > 1
+    legend = chart.locator("figcaption path[data-flag]").evaluate_all(marks)
+    assert dict(legend) == shapes
 
 
 def test_each_flag_is_explained(explored, smoke):

@@ -25,7 +25,7 @@ function build() {
   buildControls();
   addSection({
     title: "Time line",
-    text: "Over training steps, with 95 % bands; a red cross marks a flagged estimate" +
+    text: "Over training steps, with 95 % bands; the shape of a red mark says which flag" +
       (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),
       ...run.panels.map((panel) => chart(run, panel, samePanel(run, panel.title)))),
