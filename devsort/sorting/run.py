@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,14 @@ from typing import Any
 from devsort.errors import UserError
 from devsort.sorting.config import Config, default_config, load_config
 from devsort.storage.artifact import Artifact, Origin
-from devsort.storage.files import locked, refuse_links, remove_leftovers, write_atomic, writing
+from devsort.storage.files import (
+    locked,
+    refuse_links,
+    remove,
+    remove_leftovers,
+    write_atomic,
+    writing,
+)
 from devsort.storage.reference import reference
 
 
@@ -39,8 +46,6 @@ class Run:
     # what else there is
     training_log = property(lambda self: self.path / "training.jsonl")
     resume_state = property(lambda self: self.path / "checkpoints" / "resume.safetensors")
-    heads_parts = property(lambda self: self.path / "heads.parts")
-    susceptibility_parts = property(lambda self: self.path / "susceptibility.parts")
     figures = property(lambda self: self.path / "figures")
 
     def __reduce__(self) -> tuple:
@@ -60,6 +65,10 @@ class Run:
     def file(self, artifact: Artifact) -> Path:
         """Where an artifact lies."""
         return getattr(self, artifact.name)
+
+    def parts(self, artifact: Artifact) -> Path:
+        """Where an artifact is kept piece by piece until it is whole."""
+        return self.path / f"{artifact.name}.parts"
 
     def origin(self, artifact: Artifact) -> Origin:
         """What an artifact is made from as the run stands now; its inputs are verified."""
@@ -107,6 +116,34 @@ class Run:
         except UserError:
             return False
         return True
+
+    def update(
+        self,
+        artifact: Artifact,
+        make: Callable[["Run"], Any],
+        write: Callable[[Path, Any, Origin], None],
+        force: bool = False,
+    ) -> Any:
+        """The value of an artifact, which is made and written first if it is not up to date.
+
+        Args:
+            artifact: What to make.
+            make: Its value, from the run; it may keep what is done in `parts`.
+            write: Writes the value with its origin.
+            force: Make it again, from the start, even if it is up to date.
+
+        Raises:
+            InUse: Another process holds the folder.
+            UserError: See `read`, or raised by `make`.
+        """
+        with self.lock():
+            if force:
+                remove(self.parts(artifact))
+            if force or not self.is_current(artifact):
+                write(self.file(artifact), make(self), self.origin(artifact))
+                self.forget(artifact)
+            remove(self.parts(artifact))
+        return self.read(artifact)
 
     def _verified(self, artifact: Artifact) -> tuple[Any, str]:
         if artifact.name not in self._opened:

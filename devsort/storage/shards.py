@@ -13,7 +13,7 @@ SINGLE = ("model.safetensors", "pytorch_model.bin")
 END = 2**20  # bytes of either end of a file that tell it from others
 
 
-def load_checkpoint(path: Path) -> dict[str, Tensor]:
+def load_state_dict(path: Path) -> dict[str, Tensor]:
     """The state dict of a weight file, or of a folder of Hugging Face.
 
     Raises:

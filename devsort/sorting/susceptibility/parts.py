@@ -39,7 +39,7 @@ def save(run: Run, step: int, component: str, followed: Followed) -> None:
 
 def file_of(run: Run, step: int, component: str) -> Path:
     """The file of one cell."""
-    return run.susceptibility_parts / f"step-{step:09d}-{component}.safetensors"
+    return run.parts(SUSCEPTIBILITY) / f"step-{step:09d}-{component}.safetensors"
 
 
 def _moments(arrays: dict[str, np.ndarray], name: str) -> Moments:

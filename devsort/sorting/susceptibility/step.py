@@ -16,7 +16,6 @@ from devsort.sorting.samplers import settings
 from devsort.sorting.susceptibility import parts, tables
 from devsort.sorting.susceptibility.sampler import Cells, Followed, ResponseSampler
 from devsort.storage.datasets import write_dataset
-from devsort.storage.files import remove
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -30,14 +29,8 @@ def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The LLC is missing, or it has no such component.
     """
+    found = run.update(SUSCEPTIBILITY, _measured, write_dataset, force)
     with run.lock():
-        if force:
-            remove(run.susceptibility_parts)
-        if force or not run.is_current(SUSCEPTIBILITY):
-            write_dataset(run.susceptibility, _measured(run), run.origin(SUSCEPTIBILITY))
-            run.forget(SUSCEPTIBILITY)
-        remove(run.susceptibility_parts)
-        found = run.read(SUSCEPTIBILITY)
         files = save_figure(plot(found), run.figures, "susceptibility")
     return {
         "run": str(run.path),
