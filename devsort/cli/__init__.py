@@ -1,7 +1,7 @@
 """The command line.
 
-`app` runs it; the other modules hold the commands, thin over the package. `refusals` has the one
-line for an exception.
+`app` runs it; the other modules hold the commands, thin over the package. `refusals` turns an
+exception into one line.
 """
 
 # the help lists the commands in this order

@@ -21,7 +21,7 @@ from devsort.errors import Interrupted, UserError
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # exit code 128 + signal: 130, 143
-INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+INTERRUPTIONS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 JsonOpt = Annotated[
     bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
@@ -91,9 +91,9 @@ def main(argv: list[str] | None = None) -> None:
         message = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
         _fail(message, 128 + e.signum)
     except Exception as e:
-        if (message := users_error(e)) is None:
+        if (line := users_error(e)) is None:
             raise
-        _fail(f"error: {message}", 2)
+        _fail(f"error: {line}", 2)
     sys.exit(result if isinstance(result, int) else 0)
 
 

@@ -62,11 +62,9 @@ def heads(  # noqa: PLR0913  an argument is an option
             "heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them"
         )
     if run is not None:
-        return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
-    if weights is not None:
-        return emit(
-            report.weights(weights, list_length, numbers, norm.value, tuple(set_)),
-            as_json,
-            report.checkpoint_table,
-        )
-    return emit(report.gpt2(hf), as_json, report.gpt2_table)
+        emit(report.run(run, tuple(set_), force), as_json, report.run_table)
+    elif weights is not None:
+        value = report.weights(weights, list_length, numbers, norm.value, tuple(set_))
+        emit(value, as_json, report.checkpoint_table)
+    elif hf is not None:
+        emit(report.gpt2(hf), as_json, report.gpt2_table)

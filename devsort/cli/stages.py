@@ -70,10 +70,9 @@ def stages(  # noqa: PLR0913  an argument is an option
     if trajectory is not None:
         from devsort.charts.style import kinds_of
 
-        look = {"kinds": kinds_of(kinds), "width": width.value, "scale": axis.value}
-        draw = partial(_draw_stages, **look)
+        draw = partial(_draw_stages, kinds=kinds_of(kinds), width=width.value, scale=axis.value)
         value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns), draw)
-    else:
+    elif run is not None:
         from devsort.sorting.run import open_run
         from devsort.sorting.stages import run_stages
 

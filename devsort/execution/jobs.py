@@ -68,11 +68,11 @@ def run_jobs(
         return
     with starter(work, cores) as start:
         seats = [_Seat(member, share()) for member in start(count)]
-        while busy := {s.member.connection: s for s in seats if s.job is not NONE}:
+        while busy := [seat for seat in seats if seat.job is not NONE]:
             if watch:
-                watch([seat.job for seat in busy.values()])
-            for connection in wait(list(busy), POLL if watch else None):
-                seat = busy[connection]
+                watch([seat.job for seat in busy])
+            heard = wait([seat.member.connection for seat in busy], POLL if watch else None)
+            for seat in [one for one in busy if one.member.connection in heard]:
                 kind, value = seat.member.hear()
                 if kind == "died":
                     kind, value = seat.after_death(value, lost, start)

@@ -99,7 +99,7 @@ class Member:
         if code == -signal.SIGTERM:  # a scheduler sends it to all; this process may hear it last
             raise Interrupted(signal.SIGTERM)
         what = f"a process that was to compute on one core ended with exit code {code}"
-        if code > 0 and not self.ready:
+        if (code or 0) > 0 and not self.ready:
             raise UserError(what, UNGUARDED)
         return UserError(what, DIED)
 
@@ -172,7 +172,8 @@ def _live(connection: Connection) -> None:
 
 def _end_with_parent() -> None:
     """Ends this process at once when the one that started it ends."""
-    parent_process().join()
+    if parent := parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -43,7 +43,7 @@ def curve(
     line: str = "-",
 ) -> Object:
     """Values over steps; `ci95` is (n, 2)."""
-    plain = {"name": name, "colour": colour, "dash": DASH[line]}
+    plain: Object = {"name": name, "colour": colour, "dash": DASH[line]}
     plain |= {"step": numbers(step), "value": numbers(value)}
     if ci95 is None:
         return plain
@@ -60,7 +60,7 @@ def llc_curve(llc: "xr.Dataset", restriction: str, name: str, colour: str | None
     interval = np.array([row["ci95"] or [np.nan] * 2 for row in found], float)
     behind = llc.sel(restriction=restriction)
     return {
-        **curve(name, *(_column(found, key) for key in ("step", "llc")), interval, colour),
+        **curve(name, _column(found, "step"), _column(found, "llc"), interval, colour),
         **{key: numbers(behind[key].values) for key in SHOWN if key in behind},
         "flags": [row["flags"] for row in found],
         "behind": {key: numbers(behind[key].values) for key in NUMBERS},

@@ -189,7 +189,7 @@ def _resolve(params: Params, blocks: Blocks) -> dict[str, Block | Tensor]:
     unused = [p for p in blocks if not any(fnmatch.fnmatchcase(n, p) for n in params)]
     if unused:
         raise UserError(f"blocks: no parameter matches {unused[0]!r}", f"use {list(params)}")
-    given = default_blocks(params)
+    given: dict[str, Block | Tensor] = {**default_blocks(params)}
     for name in params:
         given[name] = next(
             (b for p, b in blocks.items() if fnmatch.fnmatchcase(name, p)), given[name]

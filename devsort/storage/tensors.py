@@ -24,7 +24,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(t.shape)}{t.dtype}".encode())
-        digest.update(t.flatten().view(torch.uint8).numpy())
+        digest.update(t.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 

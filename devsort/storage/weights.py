@@ -45,8 +45,8 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not os.path.isfile(path):
-        state = "is a folder" if os.path.isdir(path) else "is missing"
-        raise UserError(f"{path} {state}", KINDS)
+        what = "is a folder" if os.path.isdir(path) else "is missing"
+        raise UserError(f"{path} {what}", KINDS)
     check_readable(path)
     state = _state_dict(_read(path), path)
     if sum(v.numel() * v.element_size() for v in state.values()) > SHARED * path.stat().st_size:

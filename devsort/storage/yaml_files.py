@@ -86,9 +86,9 @@ class _Loader(yaml.SafeLoader):
     It refuses two equal keys, of which the other takes the last, and merges without end.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else id(key)

@@ -252,7 +252,7 @@ def _dataset(
     """Responses, one below the other, as variables."""
     import xarray as xr
 
-    variables = {}
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for name, parts in responses.items():
         prefix = "" if name == "chi" else f"{name}_"
         values = {name: "value", f"{prefix}se": "se", "rhat": "rhat"}

@@ -67,14 +67,15 @@ class ProbeLosses:
     """
 
     def __init__(self, objective: LossObjective, rows: Tensor) -> None:
-        if not objective.traits.by_example:
+        index = objective.index
+        if index is None or not objective.traits.by_example:
             fix = "return the loss of each example, such as with reduction='none'"
             raise UserError("a response to an example needs more than a mean loss", fix)
         if not objective.traits.own_rows:
             what = "the loss of an example depends on the others in its batch"
             raise UserError(what, "turn off what mixes examples, such as batch statistics")
         self.objective, self.count = objective, len(rows)
-        size = objective.index.shape[2]
+        size = index.shape[2]
         padded = rows.repeat(-(-size // len(rows)) + 1)[: -(-len(rows) // size) * size]
         self.chunks = padded.split(size)
 
