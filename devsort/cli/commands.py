@@ -1,4 +1,4 @@
-"""The commands on a run but those with a module of their own, thin over the package.
+"""Commands on a run: train, llc, calibrate, status, config.
 
 Heavy imports happen inside the commands that need them.
 """
@@ -13,7 +13,7 @@ from devsort.cli.app import ForceOpt, JsonOpt, RunArg, SetOpt, app, emit
 
 
 class Sampler(StrEnum):
-    """Whose SGLD runs the chains."""
+    """Whose sampler runs the chains."""
 
     devsort = "devsort"
     devinterp = "devinterp"
@@ -70,7 +70,7 @@ def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:
 
 @app.command()
 def status(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
-    """Say what of a run is done, stale, broken or missing. Example: devsort status runs/baseline"""
+    """Say what is done, stale, broken or missing in a run. Example: devsort status runs/baseline"""
     from devsort.sorting import status
     from devsort.sorting.run import open_run
 

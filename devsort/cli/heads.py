@@ -11,7 +11,7 @@ from devsort.errors import UserError
 
 
 class Norm(StrEnum):
-    """Where the layer norms' gains and biases are."""
+    """Where the gains and biases of the layer norms are."""
 
     auto = "auto"
     file = "file"

@@ -23,7 +23,7 @@ from devsort.errors import UserError
 
 
 class AxisOfSteps(StrEnum):
-    """How steps are spread over a chart."""
+    """The scale of the step axis."""
 
     log = "log"
     linear = "linear"

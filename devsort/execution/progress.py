@@ -12,6 +12,6 @@ tqdm.set_lock(threading.RLock())
 
 
 def progress(iterable: Iterable | None = None, **options: Any) -> tqdm:
-    """A tqdm bar with rate and time left; silent where nobody watches, unless the work is long."""
+    """A tqdm bar with rate and time left; without a terminal it prints only every 15 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 15
     return tqdm(iterable, file=sys.stderr, mininterval=interval, dynamic_ncols=True, **options)

@@ -126,13 +126,6 @@ def block_scales(
     return {name: found[name][numbers[name]].to(params[name]) for name in params}
 
 
-def floored(params: Params, blocks: Blocks | None = None, floor: float = FLOOR) -> list[str]:
-    """Names of the parameters with a block whose scale is the floor: the estimate depends on their
-    units."""
-    lifted, plain = (block_scales(params, blocks, f) for f in (floor, floor / 2))
-    return [name for name in params if not torch.equal(lifted[name], plain[name])]
-
-
 class Rescaled:
     """An objective in the variables v = w / s; see the module. It stands for the objective in any
     sampler.

@@ -15,10 +15,10 @@ import pytest
 import torch
 import xarray as xr
 from commands import devsort
+from pages import unpacked
 
 import devsort as package
 from devsort.explorer.advice import ADVICE
-from devsort.explorer.packing import unpacked
 from devsort.sorting import circuits
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.explorer.networks import rounded, typical
@@ -351,7 +351,7 @@ def test_each_flag_is_explained(explored, smoke):
     told.first.wait_for()
     labels = {"full": "whole model", "h0": "head 0", "h1": "head 1"}
     begun = [
-        f"{labels[row['restriction']]}: ✗ {flag.replace('_', ' ')}: {ADVICE[flag][0]}"
+        f"{labels[row['restriction']]}: flagged {flag.replace('_', ' ')}: {ADVICE[flag][0]}"
         for row in rows
         if row["step"] == worst
         for flag in row["flags"]
@@ -380,7 +380,7 @@ def test_the_svg_of_the_view_is_whole(explored):
     assert len(inner) == charts and charts >= 12
     assert all(len(drawing) for drawing in inner)
     words = [text.text for text in root.findall("{http://www.w3.org/2000/svg}text")]
-    assert {"Time line", "Evidence", HOSTILE} <= set(words)
+    assert {"Timeline", "Evidence", HOSTILE} <= set(words)
 
 
 def test_weights_come_back_as_they_were_packed(explored):
@@ -412,7 +412,7 @@ def test_any_network_has_the_page_without_the_sorters_sections(browser, tmp_path
     page.goto(out.as_uri())
     page.keyboard.press("Home")
     titles = page.locator("main h2").all_text_contents()
-    assert titles == ["Time line", "Responses", "Evidence"] and complaints == []
+    assert titles == ["Timeline", "Responses", "Evidence"] and complaints == []
     assert HOSTILE in page.locator("figcaption").all_text_contents()
     rows = list(csv.DictReader(io.StringIO(page.evaluate("explorer.csv()"))))
     found = {r["series"]: float(r["value"]) for r in rows if r["panel"] == "susceptibility"}

@@ -24,7 +24,7 @@ function build() {
   buildHeader();
   buildControls();
   addSection({
-    title: "Time line",
+    title: "Timeline",
     text: "Over training steps, with 95 % bands; the shape of a red mark says which flag" +
       (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
-    """Follows the probe at the LLC's draws of a run and writes susceptibility.zarr.
+    """Evaluates the probe at the LLC's draws of a run and writes susceptibility.zarr.
 
     Nothing is done if it is up to date.
 
     Raises:
-        UserError: The LLC is missing, or it has no such component.
+        UserError: The LLC is missing, or it was not sampled for a component.
     """
     found = run.update(SUSCEPTIBILITY, _measured, write_dataset, force)
     with run.lock():
@@ -40,10 +40,10 @@ def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
 
 
 def components(run: Run) -> tuple[str, ...]:
-    """The components of a run, each of which the LLC has sampled.
+    """The components of a run.
 
     Raises:
-        UserError: It has not.
+        UserError: The LLC was not sampled for one of them.
     """
     names = expand(run.config.susceptibility.components, run.config.model.heads)
     sampled = expand(run.config.llc.restrictions, run.config.model.heads)
@@ -54,7 +54,7 @@ def components(run: Run) -> tuple[str, ...]:
 
 
 def cells_of(run: Run, names: Sequence[str]) -> Cells:
-    """The settings that the LLC's draws came to have, by (step, component)."""
+    """The final settings of the LLC's draws, by (step, component)."""
     llc, config = run.read(LLC), settings(run)
     found = {}
     for name in names:
@@ -71,7 +71,7 @@ def _measured(run: Run) -> "xr.Dataset":
     kept = {cell: found for cell in cells if (found := parts.load(run, *cell)) is not None}
     sampler = ResponseSampler(run, cells)
     jobs = [job for job in _jobs(sampler, cells, names) if not _done(job, kept)]
-    with saying(lambda: f"{len(kept)} of {len(cells)} cells are followed and saved"):
+    with saying(lambda: f"{len(kept)} of {len(cells)} cells are done and saved"):
         _follow(run, sampler, jobs, kept)
     return tables.dataset(kept, sampler.probe, run)
 
