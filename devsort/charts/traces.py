@@ -73,7 +73,7 @@ def _note(cell: xr.Dataset) -> str:
     value = float(cell["llc"])
     estimate = with_error(value, float(cell["se"])) if np.isfinite(value) else "withheld"
     warning = [f"! {', '.join(f.replace('_', ' ') for f in flags)}"] if flags else []
-    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ = {estimate}", *warning])
+    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ {estimate}", *warning])
 
 
 def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: float) -> None:
