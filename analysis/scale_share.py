@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
+from devsort.charts.stage_chart import flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import ATTN, Params
@@ -159,7 +160,11 @@ def figure(found: dict) -> Figure:
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("LLC")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
-    axes[0, 1].plot([], [], "x", color=style.FLAG, ms=4, mew=1, label="flagged estimate")
+    every = [
+        found["rows"][f"{k} {r} {s} full"]["flags"] for k in KINDS for r in RUNS for s in STEPS
+    ]
+    for flag in dict.fromkeys(flag for flags in every for flag in flags):
+        axes[0, 1].plot([], [], label=flag_title(flag), **style.flag_look(flag))
     axes[0, 1].legend(loc="upper right")
     axes[1, 1].legend(loc="lower left", ncols=2)
     fig.align_ylabels(list(axes[:, 0]))
@@ -167,13 +172,15 @@ def figure(found: dict) -> Figure:
 
 
 def curve(ax: Axes, rows: list[dict], kind: str) -> None:
-    """LLC over the steps, its 95 % interval as a band, flagged points crossed."""
+    """LLC over the steps, its 95 % interval as a band, and a mark for each flag."""
     colour, marker, label = CURVES[kind]
-    value, flagged = np.array([r["llc"] for r in rows]), np.array([bool(r["flags"]) for r in rows])
+    value = np.array([r["llc"] for r in rows])
     ax.plot(STEPS, value, marker=marker, ms=3, mew=0, lw=1.2, color=colour, label=label)
     low, high = np.array([r["ci95"] for r in rows]).T
     ax.fill_between(STEPS, low, high, color=colour, alpha=0.25, lw=0)
-    ax.plot(np.array(STEPS)[flagged], value[flagged], "x", color=style.FLAG, ms=4, mew=1, zorder=4)
+    for step, row in zip(STEPS, rows, strict=True):
+        for flag in row["flags"]:
+            ax.plot(step, row["llc"], zorder=4, **style.flag_look(flag))
 
 
 def report(found: dict) -> None:
@@ -201,8 +208,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     results, figures = Path("analysis/results/scale_share.json"), Path("docs/figures")
-    told = "what is there already is not measured again"
-    parser.add_argument("--json", type=Path, default=results, help=told)
+    stored = "estimates; what is there already is not measured again"
+    parser.add_argument("--json", type=Path, default=results, help=stored)
     parser.add_argument("--figure", type=Path, default=figures / "scale-share.png")
     arguments = parser.parse_args()
     found = {"rows": {}, "scales": {}, "shares": {}}
@@ -213,7 +220,7 @@ def main() -> None:
     save(arguments.json, found)
     report(found)
     with style.look():
-        figure(found).savefig(arguments.figure, bbox_inches="tight")
+        figure(found).savefig(arguments.figure)
 
 
 if __name__ == "__main__":

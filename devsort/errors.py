@@ -32,13 +32,13 @@ class Unfinished(UserError):
 
 
 class Interrupted(BaseException):
-    """The process is asked to end by SIGINT or SIGTERM; raised where the work stands.
+    """SIGINT or SIGTERM asked the process to end; raised wherever the work is at that moment.
 
     Args:
         signum: The signal.
 
     Attributes:
-        heard: Of the class: all signals that this process received.
+        heard: All signals that this process received (an attribute of the class).
     """
 
     heard: ClassVar[list[int]] = []
@@ -50,9 +50,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def saying(saved: Callable[[], str]) -> Iterator[None]:
-    """Has an interruption of the block say what is saved, such as `steps 1 to 150 of 300 are
-    saved`.
-    """
+    """Adds to an interruption of the block what is saved: `steps 1 to 150 of 300 are saved`."""
     try:
         yield
     except Interrupted as e:
@@ -62,9 +60,9 @@ def saying(saved: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Around compiled code that calls Python.
+    """Raises an interruption that compiled code in the block swallowed or turned into an error.
 
-    Raises an interruption that it swallows or turns into its own error.
+    Compiled code that calls Python may do either.
     """
     before = len(Interrupted.heard)
     try:
@@ -81,8 +79,6 @@ class InUse(UserError):
 
 
 def one_line(text: str) -> str:
-    """Folds white space and escapes what a terminal would act on, whatever a file name or value
-    contains.
-    """
+    """Text on one line: white space folded, control characters of a terminal escaped."""
     folded = " ".join(str(text).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)

@@ -1,4 +1,4 @@
-"""Axes that serve their data: limits that hold all of it, and labels at any range."""
+"""Axes: limits that contain all data, and readable labels at any range."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,11 +10,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 Scale = Literal["log", "linear"]
 MARGIN = 0.06  # of the range, above and below the data
-FLATTENED = 0.5  # of the largest value: data above it are not drawn from zero
-WIDE = 3.0  # ranges of the data: intervals that span more may run out of the panel
+FLATTENED = 0.5  # if all data lie above this share of the largest, the axis does not begin at zero
+WIDE = 3.0  # times the range of the data; wider intervals may be cut off
 TICKS = 5
-DECADES_ALONE = 3.0  # from which powers of ten are labels enough
-PLAIN = (1e-3, 1e5)  # numbers between are written out
+DECADES_ALONE = 3.0  # from here on, powers of ten are enough labels
+PLAIN = (1e-3, 1e5)  # numbers in this range are written out
 
 
 def over_steps(ax: Axes, scale: Scale, low: float, high: float) -> None:
@@ -25,12 +25,13 @@ def over_steps(ax: Axes, scale: Scale, low: float, high: float) -> None:
 
 
 def over_values(ax: Axes, values: Sequence[np.ndarray], intervals: Sequence[np.ndarray]) -> None:
-    """Limits that hold all values, from zero where that does not flatten them.
+    """Sets limits that contain all values, from zero unless that would flatten the curves.
 
     Args:
         ax: The panel.
-        values: Of all its curves.
-        intervals: Their bands, which are held as well unless they dwarf the values.
+        values: Values of all curves.
+        intervals: Their bands, which are inside the limits too unless they are far wider than the
+            values.
     """
     low, high = _range(values)
     flattened = low >= FLATTENED * high
@@ -43,7 +44,7 @@ def over_values(ax: Axes, values: Sequence[np.ndarray], intervals: Sequence[np.n
 
 
 def over_loss(ax: Axes, values: np.ndarray) -> None:
-    """An axis of a loss: in logarithms if it falls by a factor of ten or more."""
+    """An axis for a loss: logarithmic if the loss falls by a factor of ten or more."""
     low, high = _range([values])
     if low <= 0 or high < 10 * low:
         return over_values(ax, [values], [])

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import seaborn as sns
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from devsort.charts.style import FULL, INK, WIDTH, look, save_figure, with_error
+from devsort.charts.style import FULL, INK, PALETTE, WIDTH, look, save_figure, with_error
 from devsort.sampling.trace import Trace
 
-CLIMB = 0.1  # at which the colours of the heat map end, at least
+CLIMBS = (1e-3, 1.0)  # shares of the way to a uniform guess at which the colours begin and end
 
 
 def draw(value: dict, traces: dict[tuple[float, float, int], Trace], folder: Path) -> list[Path]:
@@ -22,7 +23,7 @@ def draw(value: dict, traces: dict[tuple[float, float, int], Trace], folder: Pat
 def heat_map(value: dict) -> Figure:
     """Settings by checkpoints.
 
-    Colour is how far the loss climbs to a uniform guess, text is λ̂ and its flags.
+    Colour is how far the loss climbs to a uniform guess, on a log scale; text is λ̂ and its flags.
     """
     steps, trials = value["checkpoints"], value["trials"]
     settings = list(dict.fromkeys((t["n_beta"], t["localization"], t["lr"]) for t in trials))
@@ -33,12 +34,12 @@ def heat_map(value: dict) -> Figure:
     axis = figure.subplots()
     bar = {"label": "share of the way to a uniform guess"}
     sns.heatmap(
-        climb,
+        climb.clip(*CLIMBS),
         annot=text,
         fmt="",
-        cmap="Blues",
-        vmin=0,
-        vmax=float(np.nanmax(climb, initial=CLIMB)),
+        cmap=sns.light_palette(PALETTE[0], as_cmap=True),
+        norm=LogNorm(*CLIMBS),
+        linewidths=0.8,
         annot_kws={"size": 7},
         ax=axis,
         cbar_kws=bar,
@@ -92,4 +93,4 @@ SHORT = {
 
 def _cell_text(trial: dict) -> str:
     flags = " ".join(SHORT.get(f, f) for f in trial["flags"])
-    return f"{with_error(trial['llc'], trial['se'])}\n{flags}"
+    return f"{with_error(trial['llc'], trial['se'])}\n{flags}".rstrip()

@@ -1,7 +1,4 @@
-"""Overlay of runs.
-
-Loss, LLC and split score over log step, and the stages of each run as ribbons.
-"""
+"""Runs over each other: loss, LLC and split score over log step, and a ribbon of stages each."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,4 @@
-"""Stages as a ribbon.
-
-Names stand above, boundaries have their intervals, events hang from the stage they belong to.
-"""
+"""Stages as a ribbon: names above, boundaries with intervals, events below their stage."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,14 +11,14 @@ from matplotlib.text import Text
 from devsort.charts import style
 from devsort.stages.naming import title
 
-# by direction of the LLC; light in print, and of no colour that a head or a run has
+# by direction of the LLC; light in print, and no colour of a head or a run
 TINT = {"rising": "#e8e1f2", "falling": "#e0ebdc", "flat": "#efefef"}
 EDGE = {"rising": "#5d4590", "falling": "#3f6b33", "flat": "#666666"}
 ARROW = {"rising": "↗", "falling": "↘", "flat": "→"}
 BOUNDARY = "#555555"
 RIBBON = (0.0, 1.0)  # y of the ribbon; names above, events below
 LINE = 0.95  # y of a line of text
-GAP = 6  # pixels between names on a line
+GAP = 6  # pixels between names on one line
 
 
 def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
@@ -37,7 +34,7 @@ def shade(ax: Axes, stages: Mapping[str, Any]) -> None:
 
 
 def weak_handle() -> Line2D:
-    """What stands for a weak boundary in a legend."""
+    """The legend handle of a weak boundary."""
     return Line2D([], [], lw=0.7, **_look({"strength": "weak"}))
 
 
@@ -71,7 +68,7 @@ def draw(ax: Axes, stages: Mapping[str, Any]) -> float:
 def labels(ax: Axes, stages: list[Mapping[str, Any]], y: float) -> None:
     """Writes the title of each stage at height y between its ends.
 
-    On two lines if one is long, and the arrow of its direction alone where there is no room.
+    A long title takes two lines; if there is no room, only the arrow is written.
     """
     ax.figure.draw_without_rendering()
     for stage in stages:
@@ -94,9 +91,9 @@ def _middle(ax: Axes, stage: Mapping[str, Any]) -> float:
 
 
 def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
-    """Names over the ribbon: in the middle of a stage that holds its name, else on a flagpole.
+    """Writes names over the ribbon: above a stage that is wide enough, else on a flagpole.
 
-    Flags fly to the right, and the pole of each is higher than those that it flies over, so that no
+    Flags fly to the right, and each pole is higher than the poles its flag flies over, so that no
     pole crosses a name. Returns the number of lines.
     """
     taken: list[tuple[float, int]] = []  # left end and line of the names to the right
@@ -113,7 +110,7 @@ def _names(ax: Axes, stages: list[Mapping[str, Any]]) -> int:
 
 
 def _raise_flag(ax: Axes, text: Text, taken: list[tuple[float, int]]) -> int:
-    """Has a name fly from a pole at its stage; returns its line."""
+    """Puts a name on a pole at its stage; returns its line."""
     pole = text.get_position()[0]
     text.set_ha("left")
     _keep_inside(ax, text)
@@ -124,7 +121,7 @@ def _raise_flag(ax: Axes, text: Text, taken: list[tuple[float, int]]) -> int:
 
 
 def _keep_inside(ax: Axes, text: Text) -> None:
-    """Moves a text that runs over the left or right edge of the axis back in."""
+    """Moves a text that crosses the left or right edge of the axis back inside."""
     box, frame = text.get_window_extent(), ax.get_window_extent()
     shift = max(frame.x0 - box.x0, 0) - max(box.x1 - frame.x1, 0)
     if shift:
@@ -132,7 +129,7 @@ def _keep_inside(ax: Axes, text: Text) -> None:
 
 
 def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
-    """Each event on a line of its own: interval, marker, and a stem to the stage it belongs to."""
+    """Draws each event on its own line: interval, marker, and a stem to its stage."""
     low, high = ax.get_xlim()
     for row, event in enumerate(sorted(stages["events"], key=lambda e: e["step"])):
         y, colour = -LINE * (row + 0.7), EDGE[stages["stages"][event["stage_index"]]["llc"]]
@@ -155,5 +152,5 @@ def _events(ax: Axes, stages: Mapping[str, Any]) -> None:
 
 
 def event_title(event: str) -> str:
-    """The name of an event in print."""
+    """The name of an event, as printed."""
     return event.replace("_", " ")

@@ -1,6 +1,6 @@
-"""The stage chart.
+"""The stage chart: stages and events above, curves below.
 
-Stages and events above; below loss, LLC, per-head LLC and head-mode scores over log step.
+The curves are loss, LLC, LLC of each head and head-mode scores over log step.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
 Z95 = 1.96
-FLAGGED = "flagged"  # by a table that does not say which flag
-MANY = 100  # points from which markers are small
-LINE = "#8a8a8a"  # of the fit: of no head
+FLAGGED = "flagged"  # in a table that does not name the flag
+MANY = 100  # with more points, markers are small
+LINE = "#8a8a8a"  # of the fit; no head has this colour
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
-NARROW = 14  # characters of a label that a low panel holds
+NARROW = 14  # characters of a label that fit a low panel
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values over steps, with what is known of them.
+    """Values over steps, with their intervals and flags.
 
     Attributes:
         step: (n,) training steps.
         value: (n,) values.
         ci95: (n, 2) 95 % intervals, or None.
-        flags: Flag → (n,) where it is raised.
+        flags: Flag → (n,) bool, where it is raised.
         scatter: (n,) scatter of the shape, or None.
     """
 
@@ -50,7 +50,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Story:
-    """All that one stage chart shows.
+    """Everything that a stage chart shows.
 
     Attributes:
         stages: The JSON object of `devsort stages`.
@@ -59,7 +59,7 @@ class Story:
         heads: LLC of each head, or of another part of the weights, by its label.
         scores: Head-mode scores by name.
         signals: Other measures by name, each with a panel of its own.
-        scale: Of the steps.
+        scale: Scale of the step axis.
     """
 
     stages: Mapping[str, Any]
@@ -74,7 +74,7 @@ class Story:
 def from_datasets(
     stages: Mapping[str, Any], llc: "xr.Dataset", heads: "xr.Dataset", loss: Curve | None
 ) -> Story:
-    """Puts the tables of a run together.
+    """The story of a run from its tables.
 
     Without a training log, the loss at the checkpoints is shown.
     """
@@ -96,7 +96,7 @@ def from_datasets(
 def of_trajectory(
     trajectory: Trajectory, stages: Mapping[str, Any], scale: axes.Scale = "log"
 ) -> Story:
-    """What is known of a trajectory from anywhere.
+    """The story of a trajectory from anywhere.
 
     Its band is ± 1.96 reported standard errors, its whiskers ± 1.96 times the scatter of the shape.
     """
@@ -127,7 +127,7 @@ def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
 
 
 def positive(curve: Curve) -> Curve:
-    """The points that a log axis can show: step 1 and later, finite values."""
+    """The points that a log axis can show: finite values at step 1 and later."""
     kept = (curve.step >= 1) & np.isfinite(curve.value)
     interval = None if curve.ci95 is None else curve.ci95[kept]
     flags = {name: raised[kept] for name, raised in curve.flags.items()}
@@ -184,7 +184,7 @@ def _llc(ax: Axes, story: Story) -> None:
 
 
 def _line(corners: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps and values of the fitted line, straight over log step whatever the axis is."""
+    """Steps and values of the fitted line, which is straight over log step, on any axis."""
     step, value = np.array(corners).T
     share = np.linspace(0, len(step) - 1, 100 * (len(step) - 1) + 1)
     corner = np.arange(len(step))
@@ -225,7 +225,7 @@ PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
 def _curves(
     ax: Axes, curves: Sequence[tuple[Curve, str, str, str]], lines: Sequence[np.ndarray] = ()
 ) -> None:
-    """Curves with colour, label and marker, in limits that hold them and the values of lines."""
+    """Draws curves with colour, label and marker; the limits contain them and the lines."""
     for curve, colour, label, marker in curves:
         _band(ax, curve, colour, label, marker)
     whiskers = [
@@ -239,9 +239,9 @@ def _curves(
 
 
 def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
-    """A curve with its 95 % band; flagged points have a mark in red, by flag.
+    """Draws a curve with its 95 % band and a red mark for each flag.
 
-    Of many points some have whiskers alone, and no line joins them.
+    If there are many points, only some have whiskers, and no line joins them.
     """
     many = len(curve.step) > MANY
     look = {"ms": 1.4, "lw": 0.0} if many else {"ms": 2.4, "lw": 1.0}
@@ -257,7 +257,7 @@ def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
 
 
 def mark_flags(ax: Axes, curve: Curve) -> None:
-    """A red mark at each flagged point, in the shape of its flag."""
+    """Draws a red mark at each flagged point, in the shape of its flag."""
     for flag, at in curve.flags.items():
         if at.any():
             ax.plot(curve.step[at], curve.value[at], **style.flag_look(flag))
@@ -269,10 +269,10 @@ def raised(curves: Iterable[Curve]) -> list[str]:
 
 
 def flag_title(flag: str) -> str:
-    """The name of a flag in print."""
+    """The name of a flag, as printed."""
     return flag.replace("_", " ")
 
 
 def flag_handle(flag: str) -> Line2D:
-    """What stands for a flag in a legend."""
+    """The legend handle of a flag."""
     return Line2D([], [], **style.flag_look(flag))

@@ -45,7 +45,7 @@ DIVERGING = "RdBu_r"  # signed matrices: OV and QK
 WIDTHS = {"single": 3.4, "double": 7.0}  # inches: one column of a paper, or both
 WIDTH = WIDTHS["double"]
 KINDS = ("png", "svg", "pdf")
-BOTH = ("png", "svg")  # what is written unless others are named
+BOTH = ("png", "svg")  # the default
 # what seaborn's theme sets for papers; seaborn itself takes seconds to import
 THEME = {
     "axes.axisbelow": True,
@@ -119,7 +119,7 @@ def label_of(restriction: str) -> str:
 
 
 def with_error(value: float, se: float) -> str:
-    """A value and its standard error, to the error's second digit: 230.9 ± 2.3."""
+    """A value and its standard error, to two digits of the error: 230.9 ± 2.3."""
     if not (np.isfinite(value) and np.isfinite(se) and se > 0):
         return f"{value:.3g}"
     digits = max(0, 1 - int(np.floor(np.log10(se))))
@@ -127,10 +127,10 @@ def with_error(value: float, se: float) -> str:
 
 
 def kinds_of(text: str) -> tuple[str, ...]:
-    """The kinds of files that a list such as `pdf,png` names.
+    """The kinds of files in a list such as `pdf,png`.
 
     Raises:
-        UserError: One of them is not written.
+        UserError: One of them is unknown.
     """
     kinds = tuple(dict.fromkeys(word.strip().lower() for word in text.split(",")))
     if unknown := [kind for kind in kinds if kind not in KINDS]:
@@ -142,9 +142,9 @@ def kinds_of(text: str) -> tuple[str, ...]:
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Our look for what is drawn or saved within the block, then the caller's again.
+    """Applies our look within the block, then restores the caller's settings.
 
-    Figures are made with `Figure`, never with pyplot, so that no backend is chosen either.
+    Figures are made with `Figure`, never with pyplot, so no backend is chosen either.
     """
     defaults = {k: v for k, v in mpl.rcParamsDefault.items() if k not in BACKEND}
     with mpl.rc_context(defaults):
@@ -154,7 +154,7 @@ def look() -> Iterator[None]:
 
 @look()
 def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = BOTH) -> list[Path]:
-    """Saves a figure once for each kind, at its own size; the same figure is the same bytes.
+    """Saves a figure in each of the kinds, at its own size; the same figure gives the same bytes.
 
     Returns:
         The paths.
@@ -170,8 +170,8 @@ def save_figure(figure: Figure, folder: Path, name: str, kinds: Sequence[str] = 
 def _numbered(svg: bytes) -> bytes:
     """An SVG with its clip paths numbered.
 
-    Matplotlib names them by a hash of all digits of a rectangle, and the last digits of a layout
-    are left to chance by its solver.
+    Matplotlib names them by a hash of all digits of a rectangle, and the layout's solver does not
+    reproduce the last digits.
     """
     names: dict[bytes, bytes] = {}
     return CLIP_PATH.sub(lambda found: names.setdefault(found[0], b"clip%d" % len(names)), svg)

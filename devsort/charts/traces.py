@@ -1,6 +1,6 @@
-"""SGLD traces at an early, a middle and a late checkpoint.
+"""Chains at an early, a middle and a late checkpoint.
 
-Is the chain local, and has it reached a plateau?
+They show whether a chain stays local and whether it has reached a plateau.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ def figure(llc: xr.Dataset, chance_loss: float | None = None, width: float = WID
 
     Args:
         llc: Draws and table of a trajectory.
-        chance_loss: Loss of a uniform guess in nats, drawn where it fits; None for no line.
+        chance_loss: Loss of a uniform guess in nats, drawn if it fits; None: no line.
         width: In inches.
     """
     steps = chosen(llc["checkpoint"].values)
@@ -39,10 +39,7 @@ def figure(llc: xr.Dataset, chance_loss: float | None = None, width: float = WID
 
 
 def chosen(checkpoints: np.ndarray, count: int = 3) -> list[int]:
-    """Checkpoints at the first, the middle and the last third of the trajectory.
-
-    Early, middle, late.
-    """
+    """Checkpoints at 30 %, 65 % and 100 % of the trajectory."""
     positions = np.linspace(0.3, 1, count) * (len(checkpoints) - 1)
     return sorted({int(checkpoints[round(p)]) for p in positions})
 
@@ -76,11 +73,11 @@ def _note(cell: xr.Dataset) -> str:
     value = float(cell["llc"])
     estimate = with_error(value, float(cell["se"])) if np.isfinite(value) else "withheld"
     warning = [f"! {', '.join(f.replace('_', ' ') for f in flags)}"] if flags else []
-    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ = {estimate}", *warning])
+    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ {estimate}", *warning])
 
 
 def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: float) -> None:
-    """A dashed line at the level of a uniform guess, where it fits the panel."""
+    """Draws a dashed line at the level of a uniform guess, if it fits the panel."""
     top = row[0].get_ylim()[1]
     for axis, step in zip(row, steps, strict=True):
         level = chance - float(data["checkpoint_loss"].sel(checkpoint=step))

@@ -21,7 +21,7 @@ from devsort.errors import Interrupted, UserError
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 # exit code 128 + signal: 130, 143
-INTERRUPTIONS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+INTERRUPTIONS: dict[int, str] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 JsonOpt = Annotated[
     bool, typer.Option("--json", help="print one JSON object on standard output and nothing else")
@@ -76,10 +76,10 @@ def main(argv: list[str] | None = None) -> None:
 
     Exit codes: 0 done, 2 a user's error in one line, 130/143 interrupted, 1 a defect of ours.
     """
-    # threads that wait must not eat the cores of other processes
+    # waiting threads must not use the cores of other processes
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)
-    # a shell's background jobs ignore it
+    # background jobs of a shell ignore it
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     _accept_any_text()
@@ -87,26 +87,26 @@ def main(argv: list[str] | None = None) -> None:
         arguments = sys.argv[1:] if argv is None else argv
         result = app(arguments or ["--help"], prog_name="devsort", standalone_mode=False)
     except Interrupted as e:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C has nothing left to stop
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left for a second Ctrl-C to stop
         message = f"{INTERRUPTIONS[e.signum]}; {e.saved}, the same command goes on from there"
         _fail(message, 128 + e.signum)
     except Exception as e:
-        if (message := users_error(e)) is None:
+        if (line := users_error(e)) is None:
             raise
-        _fail(f"error: {message}", 2)
+        _fail(f"error: {line}", 2)
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]], str]) -> None:
-    """Prints a result.
+    """Prints a result: the text of `table`, or one JSON object.
 
-    One JSON object, where a number that is not finite is null, or the text of `table`.
+    In JSON a number that is not finite is null.
     """
     try:
         text = json.dumps(_finite(value), allow_nan=False) if as_json else table(value)
-        print(text, flush=True)  # typer.echo writes UTF-8 to a console that is ASCII
+        print(text, flush=True)  # typer.echo would write UTF-8 to an ASCII console
     except OSError as e:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
         if isinstance(e, BrokenPipeError):  # the reader has seen enough
             sys.exit(141)
         raise UserError(
@@ -115,12 +115,12 @@ def emit(value: dict[str, Any], as_json: bool, table: Callable[[dict[str, Any]],
 
 
 def written(value: dict[str, Any]) -> str:
-    """The files of a result, for its text."""
+    """The lines that name the files of a result."""
     return "".join(f"\nwritten: {path}" for path in value.get("files", []))
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for every number that is not finite, which JSON cannot hold."""
+    """The value with None for every number that is not finite, which JSON cannot hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -129,7 +129,7 @@ def _finite(value: Any) -> Any:
 
 
 def _accept_any_text() -> None:
-    """Has a console of another encoding show what it cannot write as \\u escapes."""
+    """Makes a console show characters that its encoding lacks as \\u escapes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -141,6 +141,6 @@ def _interrupt(signum: int, _: object) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    with suppress(OSError):  # a full disk may hold the log as well
+    with suppress(OSError):  # the log may be on the full disk as well
         print(f"devsort: {message}", file=sys.stderr)
     sys.exit(code)

@@ -1,52 +1,22 @@
-"""The commands on a run, thin over the package.
+"""Commands on a run: train, llc, calibrate, status, config.
 
 Heavy imports happen inside the commands that need them.
 """
 
-from collections.abc import Callable, Sequence
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from devsort.cli.app import (
-    ForceOpt,
-    FormatOpt,
-    JsonOpt,
-    RunArg,
-    SetOpt,
-    WidthOfFigures,
-    WidthOpt,
-    app,
-    emit,
-    written,
-)
-from devsort.errors import UserError
-
-
-class AxisOfSteps(StrEnum):
-    """How steps are spread over a chart."""
-
-    log = "log"
-    linear = "linear"
+from devsort.cli.app import ForceOpt, JsonOpt, RunArg, SetOpt, app, emit
 
 
 class Sampler(StrEnum):
-    """Whose SGLD runs the chains."""
+    """Whose sampler runs the chains."""
 
     devsort = "devsort"
     devinterp = "devinterp"
-
-
-class Norm(StrEnum):
-    """Where the layer norms' gains and biases are."""
-
-    auto = "auto"
-    file = "file"
-    folded = "folded"
-    none = "none"
 
 
 @app.command()
@@ -100,7 +70,7 @@ def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:
 
 @app.command()
 def status(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
-    """Say what of a run is done, stale, broken or missing. Example: devsort status runs/baseline"""
+    """Say what is done, stale, broken or missing in a run. Example: devsort status runs/baseline"""
     from devsort.sorting import status
     from devsort.sorting.run import open_run
 
@@ -125,146 +95,3 @@ def config(
 
     resolved = open_run(run, tuple(set_)).config if run else default_config(tuple(set_))
     emit(resolved.model_dump(mode="json"), as_json, lambda _: reference(resolved))
-
-
-@app.command()
-def stages(  # noqa: PLR0913  an argument is an option
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
-    ] = None,
-    trajectory: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.csv", help="a table of your own: step, llc, se, optionally loss and flag"
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str],
-        typer.Option(
-            metavar="ROLE=NAME",
-            help="column of --trajectory for step, llc, se, std, chains, loss or flag; repeatable",
-        ),
-    ] = [],  # noqa: B006  typer reads it, nobody changes it
-    out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="where the chart and JSON of --trajectory go")
-    ] = Path("stages"),
-    axis: Annotated[
-        AxisOfSteps, typer.Option(help="scale of the step axis in the chart of --trajectory")
-    ] = AxisOfSteps.log,
-    kinds: FormatOpt = "png,svg",
-    width: WidthOpt = WidthOfFigures.double,
-    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
-    as_json: JsonOpt = False,
-    force: ForceOpt = False,
-) -> None:
-    """Find the stages of a run, or of any trajectory, with intervals.
-
-    Example: devsort stages runs/baseline
-    """
-    from devsort.stages.report import table
-
-    if (run is None) == (trajectory is None):
-        raise UserError("stages needs either RUN or --trajectory FILE.csv", "give one of them")
-    if trajectory is not None:
-        from devsort.charts.style import kinds_of
-
-        look = {"kinds": kinds_of(kinds), "width": width.value, "scale": axis.value}
-        draw = partial(_draw_stages, **look)
-        value = _stages_of_csv(trajectory, out, tuple(set_), tuple(columns), draw)
-    else:
-        from devsort.sorting.run import open_run
-        from devsort.sorting.stages import run_stages
-
-        value = run_stages(open_run(run, tuple(set_)), force)
-    emit(value, as_json, lambda value: table(value) + written(value))
-
-
-@app.command()
-def heads(  # noqa: PLR0913  an argument is an option
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="run folder, for example runs/baseline")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="state dict of a one-layer HookedTransformer without MLP: n_ctx 2L + 1 or more, "
-            "vocabulary N + 1, SEP last; .safetensors or torch.save",
-        ),
-    ] = None,
-    list_length: Annotated[
-        int, typer.Option(min=2, max=100, help="L: numbers in a list, for --weights")
-    ] = 10,
-    numbers: Annotated[
-        int, typer.Option(min=2, max=1000, help="N: lists are drawn from 0 to N - 1, SEP is N")
-    ] = 51,
-    norm: Annotated[
-        Norm,
-        typer.Option(
-            help="layer norms of --weights: in the file, folded into the weights, or none"
-        ),
-    ] = Norm.auto,
-    hf: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="a GPT-2 style model of transformers")
-    ] = None,
-    force: ForceOpt = False,
-    as_json: JsonOpt = False,
-    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
-) -> None:
-    """Say what each head does, in a run, a weight file or a GPT-2.
-
-    Example: devsort heads runs/baseline
-    """
-    from devsort.sorting.heads import report
-
-    if sum(source is not None for source in (run, weights, hf)) != 1:
-        raise UserError(
-            "heads needs exactly one of RUN, --weights FILE and --hf FOLDER", "give one of them"
-        )
-    if run is not None:
-        return emit(report.run(run, tuple(set_), force), as_json, report.run_table)
-    if weights is not None:
-        return emit(
-            report.weights(weights, list_length, numbers, norm.value, tuple(set_)),
-            as_json,
-            report.checkpoint_table,
-        )
-    return emit(report.gpt2(hf), as_json, report.gpt2_table)
-
-
-def _draw_stages(
-    trajectory: Any,
-    value: dict[str, Any],
-    out: Path,
-    *,
-    kinds: Sequence[str],
-    width: str,
-    scale: Any,
-) -> list[Path]:
-    """The stage chart of a trajectory from anywhere."""
-    from devsort.charts.stage_chart import figure, of_trajectory
-    from devsort.charts.style import WIDTHS, save_figure
-
-    story = of_trajectory(trajectory, value, scale)
-    return save_figure(figure(story, WIDTHS[width]), out, "stages", kinds)
-
-
-def _stages_of_csv(
-    path: Path,
-    out: Path,
-    overrides: tuple[str, ...],
-    columns: tuple[str, ...],
-    draw: Callable[[Any, dict[str, Any], Path], list[Path]],
-) -> dict[str, Any]:
-    """Stages of a table from anywhere, with their chart."""
-    from devsort.sorting.config import default_config
-    from devsort.stages import read_csv
-    from devsort.stages.report import find_stages
-    from devsort.storage.objects import refuse_foreign, write_json
-
-    trajectory = read_csv(path, columns)
-    value = {"trajectory": str(path), **find_stages(trajectory, default_config(overrides).stages)}
-    refuse_foreign(out, "stages.json")
-    write_json(out / "stages.json", value)
-    files = draw(trajectory, value, out)
-    return {**value, "files": [str(p) for p in (out / "stages.json", *files)]}

@@ -1,9 +1,10 @@
-"""Which exceptions are a user's or the machine's doing, and the one line that tells each.
+"""Which exceptions are caused by a user or the machine, and the one line that reports each.
 
 All others are defects.
 """
 
 import errno
+from typing import Any
 
 import typer
 
@@ -11,14 +12,11 @@ from devsort.errors import UserError, one_line
 
 MACHINE = {"ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "EMFILE", "ENFILE"}
 # of click, or of the copy of it that newer typers carry
-ClickException = typer.BadParameter.__mro__[2]
+ClickException: Any = typer.BadParameter.__mro__[2]
 
 
 def users_error(e: Exception) -> str | None:
-    """The line that tells an error that a user or the machine has caused.
-
-    None for a defect of ours.
-    """
+    """The line that reports an error caused by a user or the machine; None for a defect of ours."""
     if isinstance(e, UserError):
         return str(e)
     if isinstance(e, ClickException):
@@ -26,14 +24,14 @@ def users_error(e: Exception) -> str | None:
     if _out_of_memory(e):
         settings = "task.eval_lists, llc.dataset_size, a batch_size, num_chains or num_draws"
         return str(UserError(f"out of memory ({e})", f"lower what asks for it: {settings}"))
-    if isinstance(e, OSError) and errno.errorcode.get(e.errno) in MACHINE:
+    if isinstance(e, OSError) and errno.errorcode.get(e.errno or 0) in MACHINE:
         fix = "make room or permissions, then run the same command: finished work is kept"
         what = f"{e.filename or 'a file'} cannot be read or written ({e.strerror})"
         return str(UserError(what, fix))
     return None
 
 
-def _command_path(e: ClickException) -> str:
+def _command_path(e: Exception) -> str:
     context = getattr(e, "ctx", None)
     return context.command_path if context else "devsort"
 
@@ -43,4 +41,4 @@ def _out_of_memory(e: Exception) -> bool:
     if isinstance(e, MemoryError):
         return True
     words = ("can't allocate memory", "out of memory")
-    return isinstance(e, RuntimeError) and any(told in str(e) for told in words)
+    return isinstance(e, RuntimeError) and any(phrase in str(e) for phrase in words)

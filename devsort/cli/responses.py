@@ -1,4 +1,4 @@
-"""The commands that ask which data a network answers to, and that choose data by it."""
+"""Commands that measure which data a network responds to, and choose data by it."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ def susceptibility(
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
-    """Estimate how each head's loss answers to more of each number, gap and position in the data.
+    """Estimate how each head's loss responds to more of each number, gap and position in the data.
 
     Example: devsort susceptibility runs/baseline
     """
@@ -32,7 +32,7 @@ def pattern(  # noqa: PLR0913  an argument is an option
         str, typer.Option(metavar="NAME=up|down", help="low, split or suppression, up or down")
     ],
     start: Annotated[
-        int | None, typer.Option("--from", metavar="STEP", help="saved step to go on from")
+        int | None, typer.Option("--from", metavar="STEP", help="saved step to start from")
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=10**6, help="steps of training")] = 300,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="seeds of lists")] = 8,
@@ -43,7 +43,7 @@ def pattern(  # noqa: PLR0913  an argument is an option
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
-    """Shift the data so that a structure forms, and retrain with it and without.
+    """Shift the data so that a structure forms, and retrain with and without the shift.
 
     Example: devsort pattern runs/smoke --target low=up --steps 200
     """

@@ -1,4 +1,4 @@
-"""The commands that need no existing run: a new run, sweeps, known answers, speed."""
+"""Commands that need no existing run: init, sweep, trajectory, validate, bench."""
 
 import sys
 from enum import StrEnum
@@ -101,7 +101,7 @@ def validate(
     fast: Annotated[bool, typer.Option("--fast", help="only the cases that take seconds")] = False,
     trained: Annotated[
         bool,
-        typer.Option("--trained", help="trained sorters with LLCs from slow reference samplers"),
+        typer.Option("--trained", help="trained networks with LLCs from slow reference samplers"),
     ] = False,
     as_json: JsonOpt = False,
 ) -> int:

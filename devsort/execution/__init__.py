@@ -1,7 +1,7 @@
 """How work is spread over cores and processes.
 
-`device` has the device, the cores and torch's threads. `processes` has how a worker process lives
-and ends. `jobs` hands out jobs to such processes. `progress` shows how far they are.
+`device` has the device, the cores and torch's threads. `processes` starts and ends worker
+processes. `jobs` hands out jobs to them. `progress` shows how far they are.
 """
 
 from devsort.execution.device import cores, one_core, resolve_device, torch_threads

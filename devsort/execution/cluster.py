@@ -1,4 +1,4 @@
-"""Jobs as tasks of a Ray cluster, with the face of `jobs.run_jobs`."""
+"""Jobs as tasks of a Ray cluster, with the interface of `jobs.run_jobs`."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from devsort.execution.jobs import Together, unheard
 from devsort.execution.processes import Advanced, Work
 
 PATIENCE = 5.0  # seconds to wait for an answer at the address
-# how a client of HTTP/2 begins, and what its server answers with: a frame of settings
+# how an HTTP/2 client begins; its server answers with a frame of settings
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 FRAME, SETTINGS = 9, b"\x04"  # bytes of a frame's head, and its type, the fourth of them
 RETRIES = 3  # of a task whose node or process was lost
@@ -21,8 +21,8 @@ def ray_jobs(address: str | None = None, gpus: float = 0.0) -> Callable[..., Ite
     """A function that does what `run_jobs` does, on a cluster.
 
     Args:
-        address: Of the cluster, HOST:PORT or `auto`; None: one on this machine, started if there is
-            none.
+        address: Address of the cluster, HOST:PORT or `auto`; None: a cluster on this machine,
+            started if there is none.
         gpus: Share of a GPU that a task asks for.
     """
     return partial(run_ray, address, gpus)
@@ -43,10 +43,10 @@ def run_ray(
     Args:
         address: See `ray_jobs`.
         gpus: See `ray_jobs`.
-        work: What is done; it is sent to each node once.
-        jobs: Those of one key are one task, since they share what they load.
+        work: What is done with a job; it is sent to each node once.
+        jobs: The jobs; those of one key form one task, since they share what they load.
         count: Not used: the cluster says how many tasks run at once.
-        advanced: Called once a task is done, with all that it did.
+        advanced: Called when a task is done, with the amount of its work.
         together: Key of a job.
 
     Raises:
@@ -75,7 +75,7 @@ def connected(address: str | None, who: str = "engine 'ray'") -> Any:
 
     Args:
         address: HOST:PORT, or `auto`; None: a cluster on this machine, started if there is none.
-        who: Asks for it, for errors.
+        who: Who asks for Ray, for error messages.
 
     Raises:
         UserError: Ray is not installed, or no cluster answers.
@@ -97,12 +97,12 @@ def connected(address: str | None, who: str = "engine 'ray'") -> Any:
 
 
 def ask(address: str) -> None:
-    """Asks the port of an address whether a server of gRPC, as Ray's, listens there.
+    """Checks that a gRPC server, such as Ray's, listens at an address.
 
-    Ray itself would try for a quarter of an hour, without a word.
+    Ray itself would try for a quarter of an hour and print nothing.
 
     Raises:
-        UserError: The address is none, nobody listens, or something else does.
+        UserError: It is no address, nothing listens there, or something else does.
     """
     if address == "auto":
         return
@@ -113,7 +113,7 @@ def ask(address: str) -> None:
     try:
         with socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as there:
             if os.environ.get("RAY_USE_TLS") == "1":
-                return  # it speaks to no stranger
+                return  # it would not answer without a certificate
             there.settimeout(PATIENCE)
             there.sendall(PREFACE)
             found = there.recv(FRAME, socket.MSG_WAITALL)

@@ -1,6 +1,6 @@
-"""Which device computes, how many cores there are, and how many threads of torch compute.
+"""The device, the number of cores, and the number of torch's threads.
 
-Torch is imported where it is used, because that takes seconds.
+Torch is imported inside the functions, because that takes seconds.
 """
 
 import os
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def resolve_device(name: str) -> "torch.device":
-    """The device of a name: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+    """The device for a name: `cpu`, `cuda`, or `auto`, which takes the GPU if there is one.
 
     Raises:
-        UserError: `cuda` is asked for and there is none.
+        UserError: The name is `cuda`, and there is no GPU.
     """
     import torch
 
@@ -31,9 +31,9 @@ def resolve_device(name: str) -> "torch.device":
 
 
 def cores() -> int:
-    """Cores that this process may use.
+    """Number of cores that this process may use.
 
-    Those that it is bound to, and at most OMP_NUM_THREADS where that is set.
+    The cores it is bound to, but at most OMP_NUM_THREADS if that is set.
     """
     if hasattr(os, "sched_getaffinity"):
         bound = len(os.sched_getaffinity(0))
@@ -45,13 +45,13 @@ def cores() -> int:
 
 @contextmanager
 def torch_threads(count: int, flush_denormal: bool = True) -> Iterator[None]:
-    """Torch computes on so many threads; afterwards it is set as before.
+    """Sets the number of torch's threads within the block.
 
     Weight decay drives a fifth of the weights into denormal floats, on which a CPU takes up to
-    four times as long. So they are flushed to zero in this thread.
+    four times as long. Therefore they are flushed to zero in this thread.
 
     Args:
-        count: Threads of one operation.
+        count: Number of threads for one operation.
         flush_denormal: Whether denormal floats are flushed to zero.
     """
     import torch
@@ -67,7 +67,7 @@ def torch_threads(count: int, flush_denormal: bool = True) -> Iterator[None]:
 
 
 def one_core() -> AbstractContextManager[None]:
-    """Torch computes on one core and flushes denormal floats, see `torch_threads`."""
+    """One thread for torch, with denormal floats flushed; see `torch_threads`."""
     return torch_threads(1)
 
 

@@ -1,7 +1,7 @@
-"""Jobs, handed out one by one to processes.
+"""Hands out jobs, one at a time, to worker processes.
 
-Threads of one process take turns at Python's lock, which costs more the more cores there are. So
-each worker is a process; `processes` says how it lives and ends.
+Threads of one process take turns at Python's lock, which costs more the more cores there are, so
+each worker is a process. How workers start and end: `processes`.
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from typing import Any
 
 from devsort.execution.processes import Advanced, Member, Start, Work, starter
 
-POLL = 1.0  # seconds between two looks at the jobs in flight
+POLL = 1.0  # seconds between two calls of `watch`
 NONE = object()  # where there is no job
 
 Together = Callable[[Any], Hashable]
@@ -21,7 +21,7 @@ Watch = Callable[[list], None]
 
 
 def unheard(_: int) -> None:
-    """Takes progress that nobody follows."""
+    """Ignores progress."""
 
 
 def run_jobs(
@@ -35,30 +35,32 @@ def run_jobs(
     watch: Watch | None = None,
     cores: int = 1,
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields (job, work(job, advanced)) as they finish.
+    """Yields (job, work(job, advanced)) as jobs finish.
 
-    A process has one job at a time, so a slow core holds up the rest by one job at most.
-    Close the iterator (`contextlib.closing`) where the loop may end early: that ends the processes.
+    A worker has one job at a time, so a slow core delays the rest by one job at most.
+    Close the iterator (`contextlib.closing`) if the loop may end early: that ends the workers.
 
     Args:
-        work: What is done. With processes it is pickled, as are jobs and results.
-        jobs: In the order in which they are begun.
-        count: Processes, at most as many as there are jobs. 1 works here, in this thread, unless
-            `lost` is given. So does a daemon of multiprocessing, which may not start processes.
+        work: What is done with a job. If there are workers, it is pickled, and so are jobs and
+            results.
+        jobs: The jobs, in the order in which they begin.
+        count: Number of workers, at most one for each job. With 1 the jobs run here, in this
+            thread, unless `lost` is given; so they do in a daemon of multiprocessing, which may
+            not start processes.
         advanced: Called in this process with the amount of work done since the last call.
-        together: Key of a job. A process takes the jobs of one key one after the other, because
-            they share what it loads; then the next key that no process has begun. When there is
-            none, it takes jobs from the end of the key that has most left. None: no job shares.
-        lost: Called with a job whose process died and how often that happened to it. What it
-            returns is the job's result; after None the job is begun again on a new process.
-            Without it, a death is an error.
-        watch: Called at least once a second with the jobs in flight.
-        cores: Of each process.
+        together: Key of a job. Jobs of one key share what a worker loads, so a worker takes them
+            one after the other, then the next key that no worker has begun. If none is left, it
+            takes jobs from the end of the key with most jobs left. None: jobs share nothing.
+        lost: Called with a job whose worker died, and how often that happened to this job. It
+            returns the job's result, or None to begin the job again on a new worker. Without it, a
+            death is an error.
+        watch: Called at least once a second with the jobs in progress.
+        cores: Cores of each worker.
 
     Raises:
-        UserError: A process died.
-        Interrupted: A process was ended by SIGTERM.
-        Exception: What the work raised, with the traceback of its process as a note.
+        UserError: A worker died.
+        Interrupted: SIGTERM ended a worker.
+        Exception: What the work raised, with the traceback of its worker as a note.
     """
     share = _shares(jobs, together)
     count = min(count, len(jobs))
@@ -68,11 +70,11 @@ def run_jobs(
         return
     with starter(work, cores) as start:
         seats = [_Seat(member, share()) for member in start(count)]
-        while busy := {s.member.connection: s for s in seats if s.job is not NONE}:
+        while busy := [seat for seat in seats if seat.job is not NONE]:
             if watch:
-                watch([seat.job for seat in busy.values()])
-            for connection in wait(list(busy), POLL if watch else None):
-                seat = busy[connection]
+                watch([seat.job for seat in busy])
+            heard = wait([seat.member.connection for seat in busy], POLL if watch else None)
+            for seat in [one for one in busy if one.member.connection in heard]:
                 kind, value = seat.member.hear()
                 if kind == "died":
                     kind, value = seat.after_death(value, lost, start)
@@ -85,7 +87,7 @@ def run_jobs(
 
 
 def _shares(jobs: Sequence, together: Together | None) -> Callable[[], Iterator]:
-    """A function that makes one process's iterator over jobs; each job comes in one of them."""
+    """A function that makes one worker's iterator over jobs; each job is in exactly one of them."""
     left: dict[Hashable, deque] = {}
     for i, job in enumerate(jobs):
         left.setdefault(together(job) if together else i, deque()).append(job)
@@ -104,11 +106,11 @@ def _shares(jobs: Sequence, together: Together | None) -> Callable[[], Iterator]
 
 
 class _Seat:
-    """A process, the jobs that it takes and the one that it is at.
+    """A worker, the jobs that it takes, and its present job.
 
     Args:
-        member: The process; another one after its death.
-        jobs: What it takes.
+        member: The worker; replaced if it dies.
+        jobs: Its jobs.
     """
 
     def __init__(self, member: Member, jobs: Iterator) -> None:
@@ -122,7 +124,7 @@ class _Seat:
             self.member.give(self.job)
 
     def after_death(self, error: Exception, lost: Lost | None, start: Start) -> tuple[str, Any]:
-        """Has another process in place of one that died; what `Member.hear` would have said."""
+        """Replaces a worker that died; returns a message as `Member.hear` does."""
         if lost is None:
             raise error
         self.deaths += 1

@@ -1,11 +1,11 @@
-"""Processes that work for the process that started them, and end with it.
+"""Worker processes, which end with the process that started them.
 
-A process gets its work once and then its jobs, one after the other, through a pipe. Through the
-same pipe come its progress and its results. It writes nothing to disk of itself. It may start
-processes of its own.
+A worker receives its work once and then one job after the other, through a pipe. It sends progress
+and results back through the same pipe. It writes nothing to disk by itself. It may start workers of
+its own.
 
-It ends when the one that started it closes the pipe or ends, also by a kill and also in the middle
-of a job: a thread of it waits for just that. Its own processes end with it in the same way.
+It ends when its parent closes the pipe or ends, even if the parent is killed and even in the middle
+of a job: one of its threads waits for that. Its own workers end with it in the same way.
 """
 
 import os
@@ -26,7 +26,7 @@ from devsort.errors import Interrupted, UserError
 Advanced = Callable[[int], None]
 Work = Callable[[Any, Advanced], Any]
 HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # for large tensors
-TELL = 0.1  # seconds between two messages about progress
+REPORT = 0.1  # seconds between two messages about progress
 DIED = (
     "out of memory or by a signal: run the command again, it goes on; "
     "OMP_NUM_THREADS=1 keeps to one process"
@@ -35,46 +35,46 @@ UNGUARDED = "a script that calls it needs `if __name__ == '__main__':`"
 
 
 class Member:
-    """A process and this end of its pipe. It takes one job at a time."""
+    """A worker process and our end of its pipe. It takes one job at a time."""
 
     def __init__(self) -> None:
         context = get_context("spawn")
-        self.connection, its = context.Pipe()
-        # a daemon of this process: where nobody ends it, the end of the interpreter does
-        self.process = context.Process(target=_live, args=(its,), daemon=True)
+        self.connection, far_end = context.Pipe()
+        # a daemon: if nothing else ends it, the end of this interpreter does
+        self.process = context.Process(target=_live, args=(far_end,), daemon=True)
         self.process.start()
-        its.close()
+        far_end.close()
         self.ready = False
 
     def give(self, job: Any) -> None:
-        """Gives it a job; before the first one, its work."""
-        with suppress(ConnectionError):  # it died, as `hear` will say
-            # plain pickle: the one of multiprocessing would keep a file open for each tensor
+        """Sends it a job; the first message is its work."""
+        with suppress(ConnectionError):  # it died; `hear` will report that
+            # plain pickle: multiprocessing's own would keep a file open for each tensor
             self.connection.send_bytes(pickle.dumps(job))
 
     def result(self) -> Any:
-        """What became of its job, once it is done."""
+        """Waits for the result of its job."""
         return self.wait_for("done")
 
     def wait_for(self, kind: str) -> Any:
-        """What comes with its next message of a kind."""
+        """Waits for its next message of a kind; returns what comes with it."""
         while True:
-            found, value = self.hear()
-            if found == "died":
+            heard, value = self.hear()
+            if heard == "died":
                 raise value
-            if found == kind:
+            if heard == kind:
                 return value
 
     def hear(self) -> tuple[str, Any]:
-        """Its next message.
+        """Waits for its next message.
 
         Returns:
-            `ready` for jobs; `advanced` and by how much; `done` and the result; `died` and the
-            error to raise.
+            The kind of message and what comes with it: `ready` and None, `advanced` and by how
+            much, `done` and the result, or `died` and the error to raise.
 
         Raises:
-            UserError: It ended before it was ready, and not by a signal.
-            Interrupted: It was ended by SIGTERM.
+            UserError: It ended before it was ready, and no signal ended it.
+            Interrupted: SIGTERM ended it.
             Exception: What its work raised.
         """
         try:
@@ -89,17 +89,18 @@ class Member:
         return kind, value
 
     def end(self) -> None:
-        """Ends it, whatever it is doing."""
+        """Kills it, whatever it is doing."""
         self.connection.close()
         self.process.kill()
 
     def _death(self) -> UserError:
         self.process.join()
         code = self.process.exitcode
-        if code == -signal.SIGTERM:  # a scheduler sends it to all; this process may hear it last
+        # a scheduler sends it to all processes; this one may receive it last
+        if code == -signal.SIGTERM:
             raise Interrupted(signal.SIGTERM)
         what = f"a process that was to compute on one core ended with exit code {code}"
-        if code > 0 and not self.ready:
+        if (code or 0) > 0 and not self.ready:
             raise UserError(what, UNGUARDED)
         return UserError(what, DIED)
 
@@ -109,13 +110,13 @@ Start = Callable[[int], list[Member]]
 
 @contextmanager
 def starter(work: Work, cores: int = 1) -> Iterator[Start]:
-    """Yields a function that starts processes for this work; they end with the context.
+    """Yields a function that starts workers for this work; they end with the context.
 
     Args:
-        work: What is done with a job; it is pickled, as are jobs and results. With
-            `by_value = True` it brings along what the script that runs here defines, which is then
-            not run again.
-        cores: Of each process.
+        work: What is done with a job. It is pickled, and so are jobs and results. If it has
+            `by_value = True`, it carries what the running script defines, so the workers do not
+            run that script again.
+        cores: Cores of each worker.
     """
     members: list[Member] = []
 
@@ -139,13 +140,13 @@ def starter(work: Work, cores: int = 1) -> Iterator[Start]:
 
 @contextmanager
 def crew(work: Work, count: int) -> Iterator[list[Member]]:
-    """Processes of one core that are all ready for jobs of this work, so that they begin together.
+    """Yields one-core workers that are all ready for jobs, so that they begin together.
 
-    There are none in a daemon of multiprocessing, which may not start processes.
+    The list is empty in a daemon of multiprocessing, which may not start processes.
 
     Args:
-        work: What is done with a job; it is pickled, as are jobs and results.
-        count: Processes.
+        work: What is done with a job. It is pickled, and so are jobs and results.
+        count: Number of workers.
 
     Raises:
         UserError, Interrupted, Exception: See `Member.hear`.
@@ -158,28 +159,29 @@ def crew(work: Work, count: int) -> Iterator[list[Member]]:
 
 
 def _live(connection: Connection) -> None:
-    """The life of a process."""
+    """What a worker does, from its start to its end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     current_process().daemon = False  # multiprocessing would not let it start processes
     with suppress(EOFError, ConnectionError):
-        work, told = connection.recv(), _Progress(connection)
+        work, progress = connection.recv(), _Progress(connection)
         connection.send(("ready", None))
         while True:
-            message = _message(work, connection.recv(), told)
-            told.send()
+            message = _message(work, connection.recv(), progress)
+            progress.send()
             connection.send_bytes(message)
 
 
 def _end_with_parent() -> None:
-    """Ends this process at once when the one that started it ends."""
-    parent_process().join()
+    """Ends this process as soon as its parent ends."""
+    if parent := parent_process():
+        parent.join()
     os._exit(1)
 
 
 def _message(work: Work, job: Any, advanced: Advanced) -> bytes:
     try:
         return pickle.dumps(("done", work(job, advanced)))
-    except Interrupted as e:  # a process of its own was; so is this one, then
+    except Interrupted as e:  # one of its own workers was interrupted; then so is this one
         os.kill(os.getpid(), e.signum)
         raise
     except Exception as e:
@@ -188,14 +190,14 @@ def _message(work: Work, job: Any, advanced: Advanced) -> bytes:
 
 
 class _Progress:
-    """Sends on what advances, not too often."""
+    """Passes progress on, but not too often."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection, self.done, self.sent = connection, 0, time.monotonic()
 
     def __call__(self, done: int) -> None:
         self.done += done
-        if time.monotonic() - self.sent > TELL:
+        if time.monotonic() - self.sent > REPORT:
             self.send()
 
     def send(self) -> None:
@@ -206,9 +208,9 @@ class _Progress:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Has a process that is started here not run the script of this one.
+    """Keeps a process started within the block from running this process's script.
 
-    So multiprocessing looks for a script: by the name in `__spec__`, then by `__file__`.
+    multiprocessing looks for the script by the name in `__spec__`, then by `__file__`.
     """
     main = sys.modules["__main__"]
     spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
@@ -225,9 +227,9 @@ def _without_main() -> Iterator[None]:
 
 @contextmanager
 def _inherited(cores: int) -> Iterator[None]:
-    """What a process that is started here inherits: its cores, huge pages, and no Ctrl-C.
+    """Sets what a process started within the block inherits: its cores, huge pages, no Ctrl-C.
 
-    The terminal sends Ctrl-C to all processes; the first one answers it and ends the others.
+    The terminal sends Ctrl-C to all processes; the first one handles it and ends the others.
     """
     variables = {"OMP_NUM_THREADS": str(cores), **HUGE_PAGES}
     before = {name: os.environ[name] for name in variables if name in os.environ}

@@ -3,6 +3,7 @@
 import sys
 import threading
 from collections.abc import Iterable
+from typing import Any
 
 from tqdm import tqdm
 
@@ -10,7 +11,7 @@ from tqdm import tqdm
 tqdm.set_lock(threading.RLock())
 
 
-def progress(iterable: Iterable | None = None, **options) -> tqdm:
-    """A tqdm bar with rate and time left; silent where nobody watches, unless the work is long."""
+def progress(iterable: Iterable | None = None, **options: Any) -> tqdm:
+    """A tqdm bar with rate and time left; without a terminal it prints only every 15 seconds."""
     interval = 0.2 if sys.stderr.isatty() else 15
     return tqdm(iterable, file=sys.stderr, mininterval=interval, dynamic_ncols=True, **options)

@@ -33,20 +33,21 @@ def explore(
     """Makes the page of any network's trajectory and returns its path.
 
     Args:
-        trajectory: Steps, LLC and standard errors in nats, and the loss; `devsort.stages.read_csv`
+        trajectory: Steps, LLC with standard errors, and the loss in nats; `devsort.stages.read_csv`
             reads one.
         stages: The JSON object of `devsort stages`; found anew if None.
         out: The HTML file.
-        name: Of the run.
+        name: Name of the run.
         traces: One trace of `devsort.sample` for each step: the chains, R-hat, ESS and flags.
         signals: Further (steps, values) by name; each has a panel of its own.
         responses: Arrays of step, component and part of the data, by name: how much each component
-            answers to each part, such as susceptibilities.
+            responds to each part, such as susceptibilities.
         about: Settings to keep with the page, such as the sampler's.
 
     Raises:
-        UserError: `out` is a file that is no page of ours.
-        ValueError: There are not as many traces as steps, or a response has not three dimensions.
+        UserError: `out` is a file that devsort did not write.
+        ValueError: The numbers of traces and steps differ, or a response does not have three
+            dimensions.
     """
     if traces is not None and len(traces) != len(trajectory):
         raise ValueError(f"{len(traces)} traces for {len(trajectory)} steps")

@@ -1,4 +1,4 @@
-"""What a flag of an LLC estimate says, what to do about it, and the diagnostic behind it."""
+"""For each flag: what was seen, what to do, and the diagnostic behind it."""
 
 from devsort.llc.flags import CHANCE, DRIFT, GAP, PEAK, RHAT, SLOPE
 
@@ -11,7 +11,7 @@ ADVICE = {
     "dead_chains": ("a chain is no longer finite, so the estimate is withheld", "lower lr", None),
     "negative": (
         "the whole 95 % interval lies below zero: the chain goes on training from here",
-        "take the checkpoint for no minimum, or sample more locally: raise localization",
+        "treat the checkpoint as no minimum, or sample more locally: raise localization",
         None,
     ),
     "not_converged": (
@@ -31,7 +31,7 @@ ADVICE = {
     ),
     "prior_dominated": (
         f"the estimate is close to proportional to nβ (exponent over {SLOPE})",
-        "raise n_beta, or lower localization, and do not read the level",
+        "raise n_beta, or lower localization, and do not interpret the level",
         "slope",
     ),
     "improper": (

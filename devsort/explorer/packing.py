@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 HALF, SINGLE, BYTE = "<f2", "<f4", "|u1"
-LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
 def packed(values: ArrayLike, kind: str) -> dict[str, Any]:
     """An array for the page.
 
     Args:
-        values: Of any shape; NaN is kept.
+        values: An array of any shape; NaN is allowed.
         kind: HALF (11 bits of precision, up to 65,504), SINGLE or BYTE.
 
     Raises:
@@ -27,12 +26,6 @@ def packed(values: ArrayLike, kind: str) -> dict[str, Any]:
         raise OverflowError(f"{np.nanmax(np.abs(given)):g} does not fit {kind}")
     data = base64.b64encode(np.ascontiguousarray(stored).tobytes()).decode()
     return {"type": kind, "shape": list(stored.shape), "data": data}
-
-
-def unpacked(value: dict[str, Any]) -> np.ndarray:
-    """The inverse of `packed`, up to the rounding of its kind."""
-    flat = np.frombuffer(base64.b64decode(value["data"]), value["type"])
-    return flat.reshape(value["shape"])
 
 
 def numbers(values: ArrayLike) -> list[float | None]:

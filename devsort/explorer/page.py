@@ -1,7 +1,7 @@
-"""The page: one HTML file that holds its style, its script and its data, and asks for nothing else.
+"""The page: one HTML file with its style, script and data, which loads nothing else.
 
-A content security policy lets the browser run this script alone, by its hash, and make no request.
-Data are JSON in an element that is never executed, and become text only.
+Its content security policy allows only this script, by its hash, and no request. The data are JSON
+in an element that is never executed, and only become text.
 """
 
 import base64
@@ -26,6 +26,7 @@ SCRIPTS = (
     "colours.js",
     "scale.js",
     "state.js",
+    "flags.js",
     "chart.js",
     "ribbon.js",
     "heatmap.js",
@@ -53,7 +54,7 @@ def write_page(
         scripts: The text of further scripts; each adds a section with `addSection`.
 
     Raises:
-        UserError: The file is there, and is no page of ours.
+        UserError: The file exists and is not a page of devsort.
     """
     refuse_other(out)
     data = {"version": __version__, "style": look(), "advice": ADVICE, "runs": list(runs)}
@@ -76,7 +77,7 @@ def page(data: Mapping[str, Any], scripts: Sequence[str] = ()) -> str:
 
 
 def harmless(data: Mapping[str, Any]) -> str:
-    """JSON in which no HTML can begin: every `<`, `>` and `&` is escaped."""
+    """JSON that cannot contain HTML: every `<`, `>` and `&` is escaped."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -89,13 +90,14 @@ def look() -> dict[str, Any]:
         "palette": style.PALETTE,
         "heads": style.HEADS,
         "flag": style.FLAG,
+        "flag_markers": style.FLAG_MARKERS,
         "tint": ribbon.TINT,
         "edge": ribbon.EDGE,
     }
 
 
 def refuse_other(out: Path) -> None:
-    """Raises UserError if `out` is a file that is no page of ours."""
+    """Raises UserError if `out` is a folder or a file that devsort did not write."""
     if out.is_dir():
         raise UserError(f"{out} is a folder", "give a file with --out")
     if out.is_file() and not out.read_bytes()[: len(MARK)] == MARK:

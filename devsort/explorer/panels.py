@@ -1,9 +1,9 @@
 """What the page shows of one run over its training: curves in panels, as JSON objects.
 
 A curve has a name, a colour (null: the colour of text), a dash, and over its steps value and,
-where there are any, low and high of the 95 % interval, rhat, ess, heat (what was taken off the
-LLC), flags and the numbers behind the flags. A panel has a title, a unit, its curves, and whether
-its axis is logarithmic.
+where there are any, low and high of the 95 % interval, rhat, ess, heat (what was subtracted from
+the LLC), flags and the numbers behind the flags. A panel has a title, a unit, its curves, and
+whether its axis is logarithmic.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def curve(
     line: str = "-",
 ) -> Object:
     """Values over steps; `ci95` is (n, 2)."""
-    plain = {"name": name, "colour": colour, "dash": DASH[line]}
+    plain: Object = {"name": name, "colour": colour, "dash": DASH[line]}
     plain |= {"step": numbers(step), "value": numbers(value)}
     if ci95 is None:
         return plain
@@ -60,7 +60,7 @@ def llc_curve(llc: "xr.Dataset", restriction: str, name: str, colour: str | None
     interval = np.array([row["ci95"] or [np.nan] * 2 for row in found], float)
     behind = llc.sel(restriction=restriction)
     return {
-        **curve(name, *(_column(found, key) for key in ("step", "llc")), interval, colour),
+        **curve(name, _column(found, "step"), _column(found, "llc"), interval, colour),
         **{key: numbers(behind[key].values) for key in SHOWN if key in behind},
         "flags": [row["flags"] for row in found],
         "behind": {key: numbers(behind[key].values) for key in NUMBERS},
@@ -76,7 +76,7 @@ def llc_traces(llc: "xr.Dataset") -> Object:
     names = [str(name) for name in llc.restriction.values]
     kept = values[0].shape[-1]
     steps = np.full(values[0].shape[:2], kept)
-    if "burnin_steps" in llc:  # a chain that was let go on had more burn-in than is kept of it
+    if "burnin_steps" in llc:  # a prolonged chain had more burn-in than is stored
         steps = llc["burnin_steps"].transpose(*axes[:2]).values
     return _traces(llc.checkpoint.values, names, np.concatenate(values, -1), kept, steps)
 
@@ -132,16 +132,16 @@ def scores_panel(step: ArrayLike, scores: Mapping[str, tuple[ArrayLike, np.ndarr
 
 
 def response(name: str, values: "xr.DataArray", unit: str = "") -> Object:
-    """How much each component answers to each part of the data.
+    """How much each component responds to each part of the data.
 
     Args:
-        name: Of the response.
+        name: Name of the response.
         values: Dimensions step, component and part of the data, in this order, whatever their
             names, each with its coordinate.
-        unit: Of the values.
+        unit: Unit of the values.
 
     Raises:
-        ValueError: There are not three dimensions.
+        ValueError: The number of dimensions is not three.
     """
     if values.ndim != 3:
         raise ValueError(f"{name} has the dimensions {values.dims}, expected step, component, part")

@@ -93,7 +93,7 @@ def diagnose(
         confined: See `estimate`.
     """
     if confined is None:
-        confined = trace.config.localization + trace.config.prior > 0
+        confined = trace.config.localization + float(trace.config.prior) > 0
     seen = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
     values = trace.config.n_beta * seen.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):

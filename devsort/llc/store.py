@@ -103,7 +103,7 @@ class Store:
     def traces(self, position: int) -> list[Trace]:
         """The traces of all restrictions of one checkpoint."""
         arrays = self._read(position)
-        rises = arrays.pop(PART_RISE, None)
+        rises = arrays.pop(PART_RISE, np.empty(0))
         return [
             Trace(
                 **{name: array[r] for name, array in arrays.items()},
@@ -252,6 +252,7 @@ def _arrays(plan: Plan) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
     lead, sizes = ("checkpoint", "restriction"), (len(plan.steps), len(plan.restrictions))
     chains, draws = plan.sampler.num_chains, plan.sampler.num_draws
     burnin = plan.sampler.num_burnin_steps
+    arrays: dict[str, tuple[tuple[str, ...], tuple[int, ...]]]
     arrays = {n: ((*lead, "chain", "draw"), (*sizes, chains, draws)) for n in DRAWN}
     arrays |= {n: ((*lead, "chain", "burnin"), (*sizes, chains, burnin)) for n in BURNIN}
     arrays[HEATING] = ((*lead, "chain", "probe"), (*sizes, chains, plan.sampler.num_probes))

@@ -3,7 +3,9 @@
 One estimate for each checkpoint and restriction, as xarray and as JSON rows.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -38,8 +40,9 @@ def make_table(
     cells = [_row(store.traces(i), chance_loss, allow_dead) for i in range(len(store.steps))]
     estimates, parts, losses = (list(column) for column in zip(*cells, strict=True))
     lead = ("checkpoint", "restriction")
-    data = {n: (lead, _grid(estimates, lambda e, n=n: getattr(e, n))) for n in SCALARS}
-    data |= {n: (lead, _grid(estimates, lambda e, n=n: getattr(e.diagnostics, n))) for n in NUMBERS}
+    data: dict[str, tuple[tuple[str, ...], Any]]
+    data = {n: (lead, _grid(estimates, attrgetter(n))) for n in SCALARS}
+    data |= {n: (lead, _grid(estimates, attrgetter(f"diagnostics.{n}"))) for n in NUMBERS}
     data["ci95"] = ((*lead, "bound"), _grid(estimates, lambda e: e.ci95))
     data["llc_chain"] = ((*lead, "chain"), _grid(estimates, lambda e: e.llc_chain))
     data["flags"] = ((*lead, "flag"), _grid(estimates, lambda e: [f in e.flags for f in FLAGS]))
@@ -95,22 +98,22 @@ def text_table(value: dict) -> str:
 
 
 def _line(row: dict) -> str:
-    numbers = " ".join(_told(row[key], form) for key, form in COLUMNS.items())
+    numbers = " ".join(_cell(row[key], form) for key, form in COLUMNS.items())
     flags = ", ".join(row["flags"])
     return f"{row['step']:7d}  {row['restriction']:8} {numbers}  {flags}".rstrip()
 
 
-def _told(value: float | None, form: str) -> str:
+def _cell(value: float | None, form: str) -> str:
     width = form.partition(".")[0]
     return "–".rjust(int(width)) if value is None else format(value, form)
 
 
-def _grid(estimates: list[list[Estimate]], get) -> np.ndarray:
+def _grid(estimates: list[list[Estimate]], get: Callable[[Estimate], Any]) -> np.ndarray:
     return np.array([[get(e) for e in row] for row in estimates])
 
 
 def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
-    names = cell["part"].values if "part" in cell else []
+    names = cell["part"].values.tolist() if "part" in cell else []
     of = {str(n): cell.sel(part=n) for n in names}
     return {n: {"llc": _number(c["part_llc"]), "se": _number(c["part_se"])} for n, c in of.items()}
 

@@ -89,7 +89,7 @@ def _sample(store: Store, sampler: Sampler, left: set[int], name: str, engine: E
     done: dict[tuple[int, ...], dict[str, dict[int, Trace]]] = {}
     with progress(total=total, desc=f"llc {name}", unit="chain-step", unit_scale=True) as bar:
         work = engine(sampler, jobs, sampler.processes(total), bar.update, together=_steps_of)
-        with closing(work) as results:
+        with closing(work) as results:  # type: ignore[type-var]  # a generator
             for job, traces in results:
                 done.setdefault(job.steps, {})[job.restriction] = traces
                 if len(done[job.steps]) == len(store.restrictions):

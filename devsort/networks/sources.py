@@ -17,7 +17,7 @@ from torch import Tensor
 
 from devsort.errors import UserError
 from devsort.storage.artifact import identity
-from devsort.storage.shards import ends_of, folder_files, load_checkpoint
+from devsort.storage.shards import ends_of, folder_files, load_state_dict
 from devsort.storage.tensors import checksum
 
 State = dict[str, Tensor]
@@ -114,7 +114,7 @@ def _of_folder(folder: Path) -> Source:
 def _of_paths(paths: Mapping[int, Path], notes: tuple[str, ...] = ()) -> Source:
     return Source(
         _steps(paths),
-        lambda step: load_checkpoint(paths[step]),
+        lambda step: load_state_dict(paths[step]),
         lambda step: ends_of(paths[step]),
         notes,
     )

@@ -41,16 +41,17 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
     expected = {*loss.aliases, *loss.buffers}
     given = [_common_prefix_off(names, expected) for names in (dict(state), bare)]
     # a network may have a part that is called `module` itself
-    state = max(given, key=lambda names: len(expected & names.keys()))
-    _check_unknown(state, expected, loss.ignored, where)
-    found = _parameters(state, loss, where)
-    missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*found, *state}]
+    named = max(given, key=lambda names: len(expected & names.keys()))
+    _check_unknown(named, expected, loss.ignored, where)
+    found = _parameters(named, loss, where)
+    missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*found, *named}]
     if missing:
-        raise UserError(f"{where} lacks {_told(missing)}", "give checkpoints of this very module")
+        raise UserError(f"{where} lacks {_listed(missing)}", "give checkpoints of this very module")
     refuse_not_finite(found, where)
-    found |= {name: state[name] for name in loss.buffers if name in state}
+    found |= {name: named[name] for name in loss.buffers if name in named}
+    own_tensors = {**loss.buffers, **loss.params}
     for name, tensor in found.items():
-        own = loss.params.get(name, loss.buffers.get(name))
+        own = own_tensors[name]
         if tensor.shape != own.shape:
             what = (
                 f"{where}: {name} has shape {tuple(tensor.shape)}, the module's {tuple(own.shape)}"
@@ -100,10 +101,10 @@ def _check_unknown(state: State, expected: set[str], ignored: Sequence[str], whe
         if name not in expected and not any(re.search(pattern, name) for pattern in ignored)
     ]
     if unknown:
-        what = f"{where} holds {_told(unknown)}, which the module does not have"
+        what = f"{where} holds {_listed(unknown)}, which the module does not have"
         raise UserError(what, f"give checkpoints of this very module, or {LEAVE_OUT}")
 
 
-def _told(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     return ", ".join(names[:MOST]) + more

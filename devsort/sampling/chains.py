@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -84,13 +84,13 @@ class _Step:
 
     def turns(self) -> tuple[Callable, Callable]:
         """A plain step, and one that measures its heating."""
-        both = self, partial(self, probe=True)
-        return tuple(map(Replayed, both)) if self.replayed else both
+        plain, measuring = self, partial(self, probe=True)
+        return (Replayed(plain), Replayed(measuring)) if self.replayed else (plain, measuring)
 
     def __call__(self, probe: bool = False) -> dict[str, Tensor | Parts]:
         """What there is to record of the state before the update."""
         loss, init_loss, grad, parts = self.objective(self.w, self.number)
-        seen = {"loss": loss, "init_loss": init_loss, "parts": parts}
+        seen: dict[str, Any] = {"loss": loss, "init_loss": init_loss, "parts": parts}
         if probe:
             seen, grad = tree_map(torch.clone, (seen, grad))  # the objective uses its memory again
             other = self.objective(self.w, (self.number + 1) % self.config.num_steps)[2]

@@ -89,7 +89,9 @@ def traits_of(
             what = "the loss adds up over the batch: twice the examples give twice the loss"
             raise UserError(what, "return its mean, or the loss of each example")
         by_example = rows is not None and first.dim() > 0
-        own_rows = by_example and _rows_are_alone(first, loss, state, batch, rows)
+        own_rows = (
+            rows is not None and by_example and _rows_are_alone(first, loss, state, batch, rows)
+        )
         return Traits(by_example, own_rows, _refusal(first, loss, state, free, batch, rows))
 
 

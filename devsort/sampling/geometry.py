@@ -126,13 +126,6 @@ def block_scales(
     return {name: found[name][numbers[name]].to(params[name]) for name in params}
 
 
-def floored(params: Params, blocks: Blocks | None = None, floor: float = FLOOR) -> list[str]:
-    """Names of the parameters with a block whose scale is the floor: the estimate depends on their
-    units."""
-    lifted, plain = (block_scales(params, blocks, f) for f in (floor, floor / 2))
-    return [name for name in params if not torch.equal(lifted[name], plain[name])]
-
-
 class Rescaled:
     """An objective in the variables v = w / s; see the module. It stands for the objective in any
     sampler.
@@ -189,7 +182,7 @@ def _resolve(params: Params, blocks: Blocks) -> dict[str, Block | Tensor]:
     unused = [p for p in blocks if not any(fnmatch.fnmatchcase(n, p) for n in params)]
     if unused:
         raise UserError(f"blocks: no parameter matches {unused[0]!r}", f"use {list(params)}")
-    given = default_blocks(params)
+    given: dict[str, Block | Tensor] = {**default_blocks(params)}
     for name in params:
         given[name] = next(
             (b for p, b in blocks.items() if fnmatch.fnmatchcase(name, p)), given[name]

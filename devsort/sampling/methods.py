@@ -73,7 +73,7 @@ class Baoab:
         w.add_(p, alpha=self.h / 2)
 
 
-METHODS = {"sgld": Sgld, "baoab": Baoab}
+METHODS: dict[str, type[Sgld] | type[Baoab]] = {"sgld": Sgld, "baoab": Baoab}
 
 
 def force_of(
@@ -91,7 +91,7 @@ def force_of(
     moved = torch.sub(w, star, out=out)
     force = grad.mul_(config.n_beta).add_(moved, alpha=config.localization)
     if config.prior:
-        force.add_(w, alpha=config.prior)
+        force.add_(w, alpha=float(config.prior))
     return force, moved
 
 

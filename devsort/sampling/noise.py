@@ -14,6 +14,7 @@ named by the stream.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ GOLDEN, FIRST, SECOND = (
 
 def lane_noise(
     seed: int, streams: Sequence[tuple[int, ...]], like: Tensor
-) -> Callable[[int | Tensor], Tensor]:
+) -> Callable[[Any], Tensor]:
     """The noise of lanes whose parameters (G, F) are `like`, on its device.
 
     A function of the step, see both classes.

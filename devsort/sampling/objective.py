@@ -38,7 +38,7 @@ class Objective(Protocol):
 
     center: Tensor
 
-    def __call__(self, w: Tensor, step: int, /) -> tuple[Tensor, Tensor, Tensor, Parts]:
+    def __call__(self, w: Tensor, step: int | Tensor, /) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """At parameters w (G, F) and step `step` of the chain (from 0).
 
         Returns:
@@ -108,10 +108,10 @@ class LossObjective:
             self.lanes.mapped = False
         self.parts = {name: _part(name, p, self) for name, p in (parts or {}).items()}
         self.losses = losses
-        if self.traits.own_rows and losses is None:
-            self.losses = self._table(loss, states)
+        if self.traits.own_rows and index is not None and losses is None:
+            self.losses = self._table(loss, states, index)
 
-    def __call__(self, w: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Parts]:
+    def __call__(self, w: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Parts]:
         """See `Objective`."""
         if self.index is None:
             loss, grad = self.lanes.value_and_grad(w, None)
@@ -120,7 +120,8 @@ class LossObjective:
         rows = self.index[:, step].repeat(count, 1)  # (G, B)
         batch = rows_of(self.data, rows, w)
         losses, grad = self.lanes.value_and_grad(w, batch)
-        start = self._looked_up(rows, count) if self.losses is not None else self._at_star(batch)
+        known = self.losses
+        start = self._at_star(batch) if known is None else _looked_up(known, rows, count)
         rises = {name: _mean_of(losses - start, part[rows]) for name, part in self.parts.items()}
         return means(losses), means(start), grad, rises
 
@@ -136,10 +137,9 @@ class LossObjective:
             batch = rows_of(self.data, self.index[0, 0], self.center)
         return traits_of(loss, state, tuple(pieces), batch, rows)
 
-    def _table(self, loss: Loss, states: Sequence[Params]) -> list[Tensor]:
+    def _table(self, loss: Loss, states: Sequence[Params], index: Tensor) -> list[Tensor]:
         """Each checkpoint's losses (n, …) on the examples that are drawn; the others are zero."""
-        drawn = self.index.unique()
-        chunks = drawn.split(self.index.shape[2] * len(self.index))
+        chunks = index.unique().split(index.shape[2] * len(index))
         return [self._tabled(loss, state, chunks) for state in states]
 
     def _tabled(self, loss: Loss, state: Params, chunks: Sequence[Tensor]) -> Tensor:
@@ -157,11 +157,6 @@ class LossObjective:
     @property
     def _by_entry(self) -> bool:
         return any(part.dim() > 1 for part in self.parts.values())
-
-    def _looked_up(self, rows: Tensor, count: int) -> Tensor:
-        """(G, B, …) losses of each lane's checkpoint."""
-        rows = rows.to(self.losses[0].device).unflatten(0, (count, -1))
-        return torch.cat([t[r] for t, r in zip(self.losses, rows, strict=True)])
 
     def _at_star(self, batch: Any) -> Tensor:
         with torch.no_grad():
@@ -217,6 +212,12 @@ def _default(loss: Loss, mask: Mask | None) -> Mask | None:
 
 def _on(pieces: Mapping[str, Piece], device: torch.device) -> dict[str, Piece]:
     return {name: piece.to(device) for name, piece in pieces.items()}
+
+
+def _looked_up(losses: Sequence[Tensor], rows: Tensor, count: int) -> Tensor:
+    """(G, B, …) losses of each lane's checkpoint."""
+    rows = rows.to(losses[0].device).unflatten(0, (count, -1))
+    return torch.cat([t[r] for t, r in zip(losses, rows, strict=True)])
 
 
 def _part(name: str, part: Tensor, objective: LossObjective) -> Tensor:

@@ -1,18 +1,18 @@
 """Every artifact of a run: what it is made from, which command makes it, how it is read.
 
-`run.read(LLC)` gives an artifact's verified value; steps write with the writers of
-`devsort.storage`.
+`run.read(LLC)` returns the verified value of an artifact, `run.update(HEADS, …)` makes one that is
+out of date.
 
-| artifact      | made from                  | by `devsort …`          | value                |
-|---------------|----------------------------|-------------------------|----------------------|
-| CHECKPOINTS   | task, model, train         | train                   | steps that are saved |
-| LLC           | … llc, sampled checkpoints | llc                     | draws and table      |
-| LLC_DEVINTERP | … llc, sampled checkpoints | llc --sampler devinterp | draws and table      |
-| HEADS         | … heads, all checkpoints   | heads                   | data set             |
-| STAGES        | … stages, LLC, HEADS       | stages                  | JSON object          |
-| FIGURES       | LLC, HEADS, STAGES         | chart                   | names of the files   |
-| CALIBRATION   | … llc, checkpoints         | calibrate               | JSON object          |
-| SUSCEPTIBILITY | … susceptibility, LLC     | susceptibility          | data set             |
+| artifact       | made from                  | by `devsort …`          | value                |
+|----------------|----------------------------|-------------------------|----------------------|
+| CHECKPOINTS    | task, model, train         | train                   | steps that are saved |
+| LLC            | … llc, sampled checkpoints | llc                     | draws and table      |
+| LLC_DEVINTERP  | … llc, sampled checkpoints | llc --sampler devinterp | draws and table      |
+| HEADS          | … heads, all checkpoints   | heads                   | data set             |
+| STAGES         | … stages, LLC, HEADS       | stages                  | JSON object          |
+| FIGURES        | LLC, HEADS, STAGES         | chart                   | names of the files   |
+| CALIBRATION    | … llc, checkpoints         | calibrate               | JSON object          |
+| SUSCEPTIBILITY | … susceptibility, LLC      | susceptibility          | data set             |
 """
 
 from typing import TYPE_CHECKING, Any
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 
-MADE_FROM = "made-from.json"  # in the folder of the figures: what they show
+MADE_FROM = "made-from.json"  # in figures/: what the figures show
 
 
 def _all_weights(run: Run) -> str:

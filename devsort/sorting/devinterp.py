@@ -133,28 +133,6 @@ def sample_with_devinterp(
     )
 
 
-def to_devinterp(trace: Trace) -> xr.DataTree:
-    """Our draws in the layout of devinterp's `sample()`.
-
-    `devinterp.slt.llc.compute_llc` makes our λ̂ of them.
-
-    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over
-    the minibatch, so the axes batch_sampling and token_pos have length one.
-    """
-    loss = trace.loss.astype(np.float64)  # its mean is taken in the type of the draws
-    draws = {
-        "sampling_loss_micro": (
-            ("chain", "step", "batch_sampling", "token_pos"),
-            loss[:, :, None, None],
-        )
-    }
-    start = {
-        "init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])
-    }
-    attrs = {"metadata": {"config": {"sampler": {"n_beta": trace.config.n_beta}}}}
-    return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
-
-
 def _sample(
     model: torch.nn.Module,
     data: Batch,

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,14 @@ from typing import Any
 from devsort.errors import UserError
 from devsort.sorting.config import Config, default_config, load_config
 from devsort.storage.artifact import Artifact, Origin
-from devsort.storage.files import locked, refuse_links, remove_leftovers, write_atomic, writing
+from devsort.storage.files import (
+    locked,
+    refuse_links,
+    remove,
+    remove_leftovers,
+    write_atomic,
+    writing,
+)
 from devsort.storage.reference import reference
 
 
@@ -19,7 +26,7 @@ from devsort.storage.reference import reference
 class Run:
     """A run folder and its resolved config.
 
-    What it has read it keeps, so that nothing is verified twice.
+    It keeps what it has read, so nothing is verified twice.
     """
 
     path: Path
@@ -36,15 +43,13 @@ class Run:
     stages = property(lambda self: self.path / "stages.json")
     calibration = property(lambda self: self.path / "calibration.json")
     susceptibility = property(lambda self: self.path / "susceptibility.zarr")
-    # what else there is
+    # other files
     training_log = property(lambda self: self.path / "training.jsonl")
     resume_state = property(lambda self: self.path / "checkpoints" / "resume.safetensors")
-    heads_parts = property(lambda self: self.path / "heads.parts")
-    susceptibility_parts = property(lambda self: self.path / "susceptibility.parts")
     figures = property(lambda self: self.path / "figures")
 
     def __reduce__(self) -> tuple:
-        """Another process opens its own artifacts."""
+        """Pickles without artifacts: another process opens its own."""
         return Run, (self.path, self.config)
 
     def checkpoint(self, step: int) -> Path:
@@ -58,11 +63,15 @@ class Run:
         return sorted(int(n) for n in numbers if n.isdecimal() and len(n) >= 9)
 
     def file(self, artifact: Artifact) -> Path:
-        """Where an artifact lies."""
+        """The path of an artifact."""
         return getattr(self, artifact.name)
 
+    def parts(self, artifact: Artifact) -> Path:
+        """The folder that holds the finished pieces of an artifact until it is complete."""
+        return self.path / f"{artifact.name}.parts"
+
     def origin(self, artifact: Artifact) -> Origin:
-        """What an artifact is made from as the run stands now; its inputs are verified."""
+        """What an artifact is made from, as the run is now; its inputs are verified."""
         return Origin(
             command=f"devsort {artifact.command} {self.path}",
             resolved=self.resolved(*artifact.sections),
@@ -80,8 +89,8 @@ class Run:
         """The value of an artifact, verified when it is first asked for.
 
         Raises:
-            UserError: It is missing or damaged, or one of its inputs is; names the command that
-                makes it.
+            UserError: It or one of its inputs is missing or damaged; names the command that makes
+                it.
             Stale: It was made from another config or from other inputs.
         """
         return self._verified(artifact)[0]
@@ -91,13 +100,13 @@ class Run:
         return self._verified(artifact)[1]
 
     def forget(self, artifact: Artifact) -> None:
-        """Has an artifact that was just written verified at its next reading."""
+        """Makes the next read of an artifact verify it again; for one that was just written."""
         self._opened.pop(artifact.name, None)
 
     def is_current(self, artifact: Artifact) -> bool:
-        """Whether an artifact is there, whole, and made from the run as it stands.
+        """Whether an artifact exists, is intact, and was made from the run as it is now.
 
-        Its inputs must be.
+        Its inputs must be current.
         """
         if not self.file(artifact).exists():
             return False
@@ -108,6 +117,34 @@ class Run:
             return False
         return True
 
+    def update(
+        self,
+        artifact: Artifact,
+        make: Callable[["Run"], Any],
+        write: Callable[[Path, Any, Origin], None],
+        force: bool = False,
+    ) -> Any:
+        """The value of an artifact; makes and writes it first if it is not up to date.
+
+        Args:
+            artifact: What to make.
+            make: Computes its value from the run; it may save finished work in `parts`.
+            write: Writes the value with its origin.
+            force: Make it again, from the start, even if it is up to date.
+
+        Raises:
+            InUse: Another process holds the folder.
+            UserError: See `read`, or raised by `make`.
+        """
+        with self.lock():
+            if force:
+                remove(self.parts(artifact))
+            if force or not self.is_current(artifact):
+                write(self.file(artifact), make(self), self.origin(artifact))
+                self.forget(artifact)
+            remove(self.parts(artifact))
+        return self.read(artifact)
+
     def _verified(self, artifact: Artifact) -> tuple[Any, str]:
         if artifact.name not in self._opened:
             self._opened[artifact.name] = artifact.read(self, self.origin(artifact))
@@ -115,10 +152,7 @@ class Run:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the folder for one writer, see `locked`.
-
-        Clears what a killed writer left half-written.
-        """
+        """Locks the folder for one writer, see `locked`; removes leftovers of killed writers."""
         with locked(self.path):
             with writing(self.path):
                 remove_leftovers(self.path)
@@ -132,11 +166,11 @@ def init_run(
 
     Args:
         path: The folder; a new one, or one that is empty.
-        like: A run folder whose settings are taken; the defaults, if None.
-        overrides: `key=value` settings that are written as well.
+        like: A run folder whose settings are copied; None: the defaults.
+        overrides: `key=value` settings that replace them.
 
     Raises:
-        UserError: There is something in the folder, or a setting is refused.
+        UserError: The folder is not empty, or a setting is refused.
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):

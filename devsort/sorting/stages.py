@@ -31,11 +31,7 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: llc.zarr or heads.zarr is missing; names the command that makes it.
     """
-    with run.lock():
-        if force or not run.is_current(STAGES):
-            write_object(run.stages, _found(run), run.origin(STAGES))
-            run.forget(STAGES)
-    return run.read(STAGES)
+    return run.update(STAGES, _found, write_object, force)
 
 
 def _found(run: Run) -> dict[str, Any]:

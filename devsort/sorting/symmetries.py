@@ -151,31 +151,6 @@ def random_move(
     return " ".join([*told, f"heads {order}"]), permuted(head_basis(moved, generator), order)
 
 
-def symmetry_moves(
-    params: Params, factors: tuple[float, ...] = (0.2, 0.5, 2.0, 5.0), seed: int = 0
-):
-    """Each exact symmetry on its own: (name, weights), one after the other.
-
-    Rotations of the residual basis are left out where a gain forbids them; see `basis` and
-    `folded`.
-    """
-    H = len(params[ATTN + "W_Q"])
-    generator = torch.Generator().manual_seed(seed)
-    for factor in factors:
-        for move in SCALINGS if has_norms(params) else SCALINGS[:3]:
-            for head in range(H) if move in ("ov", "qk") else [None]:
-                yield (
-                    f"{move}{'' if head is None else head} × {factor:g}",
-                    scaled(params, move, factor, head),
-                )
-    yield "heads reversed", permuted(params, list(range(H))[::-1])
-    yield "head bases rotated", head_basis(params, generator)
-    try:
-        yield "residual basis rotated", basis(params, generator)
-    except UserError:
-        return
-
-
 def stream_variance(params: Params) -> float:
     """Median variance over coordinates of token plus position, which layer norm compares with its ε
     = 1e-5."""

@@ -1,4 +1,4 @@
-"""Which joints of a fit are boundaries, and what is told of them; defined in docs/stages.md."""
+"""Which joints of a fit are boundaries, and what is known of them; defined in docs/stages.md."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,7 +9,15 @@ from devsort.stages.config import StagesConfig
 from devsort.stages.fit import Fit
 from devsort.stages.joints import GRID
 from devsort.stages.resample import Draws
-from devsort.stages.segments import INTERVAL, Boundary, Corner, Segment, Stretches, stretches
+from devsort.stages.segments import (
+    INTERVAL,
+    Boundary,
+    Corner,
+    Direction,
+    Segment,
+    Stretches,
+    stretches,
+)
 
 # a stretch may be part of a round corner if it is shorter than this share of both neighbours, or
 # than so many decades
@@ -20,7 +28,7 @@ NEAR = 0.05  # decades about its interval within which a joint is taken for the 
 
 def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[Corner]:
     """The corners that are boundaries."""
-    corners = [(j,) for j in range(len(model.chosen))]
+    corners: list[Corner] = [(j,) for j in range(len(model.chosen))]
     steps: list[Callable] = [
         _without_one_bend,
         _contrasting,
@@ -47,16 +55,21 @@ def _segments(model: Fit, run: Stretches) -> list[Segment]:
     low, high = run.interval[:, 0]
     drawn = run.end_draws[:, 0]  # (B, m, 2)
     ends = np.stack([run.ends[0], *_widened(model, run.ends[0], drawn)], -1)  # (m, 2, 3)
-    names = {1: "rising", -1: "falling", 0: "flat"}
+    names: dict[int, Direction] = {1: "rising", -1: "falling", 0: "flat"}
     return [
         Segment(
             float(run.edges[i]), float(run.edges[i + 1]),
             float(run.rate[0, i]), (float(low[i]), float(high[i])),
-            tuple(map(float, ends[i, 0])), tuple(map(float, ends[i, 1])), names[d],
+            _three(ends[i, 0]), _three(ends[i, 1]), names[d],
             run.edge_draws[:, i : i + 2], np.diff(drawn[:, i])[:, 0],
         )
         for i, d in enumerate(run.directions()[0])
     ]  # fmt: skip
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    value, low, high = map(float, values)
+    return value, low, high
 
 
 def _widened(model: Fit, ends: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -89,7 +89,7 @@ def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
 
 def contenders(found: list[Fit]) -> list[Fit]:
     """The best fit of each kind of correlation: outliers may hide which kind it is."""
-    best = {}
+    best: dict[tuple[bool, bool, bool], Fit] = {}
     for one in found:
         best.setdefault(one.noise.correlation.kind, one)
     return list(best.values())
@@ -104,8 +104,11 @@ def fits(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> list
     part = trajectory.select(used)
     x, known = part.x, list(_noise.profiles(part))
 
-    def under(profile: tuple, tried: Iterable[Correlation]) -> list[Fit]:
-        made = [Noise(*profile[:3], c, c.lags(x), profile[3]) for c in tried]
+    def under(
+        profile: tuple[str, np.ndarray, np.ndarray, float], tried: Iterable[Correlation]
+    ) -> list[Fit]:
+        name, s, reported, cost = profile
+        made = [Noise(name, s, reported, c, c.lags(x), cost) for c in tried]
         found = [fit_with(trajectory, used, config, noise) for noise in made]
         return sorted(found, key=lambda one: one.score)
 

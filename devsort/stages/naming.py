@@ -78,7 +78,7 @@ class Facts:
     learned: bool = False
     slowed: float | None = None
     overlap: float | None = None
-    overlapping: float | None = None
+    overlapping: float = np.inf
     gain: float | None = None
 
 
@@ -171,7 +171,7 @@ def named(segments: Sequence[Segment], signals: Signals) -> list[dict[str, Any]]
     edges = np.array([*(s.low for s in segments), segments[-1].high])
     found = facts(np.array([WAYS[s.direction] for s in segments]), edges, signals)
     drawn = _drawn(segments, signals)
-    return [_told(f, Counter(names[i] for names in drawn)) for i, f in enumerate(found)]
+    return [_described(f, Counter(names[i] for names in drawn)) for i, f in enumerate(found)]
 
 
 def title(stage: Mapping[str, Any]) -> str:
@@ -212,7 +212,7 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
     start = min(learning, default=len(llc))
     slowed = _slowed(edges, shares, learning)
     overlap, gain = _head_facts(edges, signals.scores)
-    level = None if signals.scores is None else signals.scores.overlapping
+    level = np.inf if signals.scores is None else signals.scores.overlapping
     return [
         Facts(int(w), shares[i], together[i], up, i > start, slowed[i], overlap[i], level, gain[i])
         for i, (w, up) in enumerate(zip(llc, climbing, strict=True))
@@ -239,7 +239,7 @@ def _slowed(
     if not learning:
         return [None] * len(shares)
     width = np.diff(edges)
-    rate = sum(shares[i] for i in learning) / sum(width[i] for i in learning)
+    rate = sum(shares[i] or 0.0 for i in learning) / sum(width[i] for i in learning)
     return [float(s / w / rate) for s, w in zip(shares, width, strict=True)]
 
 
@@ -248,11 +248,11 @@ def name_of(f: Facts) -> str:
     return next((n for n, rules in RULES.items() if all(r.holds(f) for r in rules)), UNNAMED)
 
 
-def _told(f: Facts, drawn: Counter) -> dict[str, Any]:
+def _described(f: Facts, drawn: Counter) -> dict[str, Any]:
     name, total = name_of(f), max(drawn.total(), 1)
-    held = {n: sum(r.holds(f) for r in rules) / len(rules) for n, rules in RULES.items()}
+    share = {n: sum(r.holds(f) for r in rules) / len(rules) for n, rules in RULES.items()}
     right_way = {n: all(r.holds(f) for r in rules if r.fact == "llc") for n, rules in RULES.items()}
-    nearest = max(RULES, key=lambda n: (n == name, drawn[n], held[n], right_way[n]))
+    nearest = max(RULES, key=lambda n: (n == name, drawn[n], share[n], right_way[n]))
     evidence = [
         {"of": nearest, "rule": r.says, "value": getattr(f, r.fact), "holds": bool(r.holds(f))}
         for r in RULES[nearest]
@@ -283,7 +283,7 @@ def _in_a_row(climbing: Sequence[bool], shares: Sequence[float | None]) -> list[
         if learning:
             together = list(run)
             for i in together:
-                out[i] = sum(shares[j] for j in together)
+                out[i] = sum(shares[j] or 0.0 for j in together)
     return [share if learned else None for share, learned in zip(out, learns, strict=True)]
 
 

@@ -124,7 +124,8 @@ def tried(target: Target) -> list[list[int]]:
 
 def _forward(target: Target) -> list[list[int]]:
     """Sets of 0, 1, … joints, each the last with the best candidate added."""
-    joints, sets, scores = target.joints, [[]], [target.score([])]
+    joints, scores = target.joints, [target.score([])]
+    sets: list[list[int]] = [[]]
     most = most_joints(joints.points)
     while True:
         free = allowed(joints, sets[-1])

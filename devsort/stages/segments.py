@@ -73,10 +73,10 @@ class Segment:
 
     def __eq__(self, other: object) -> bool:
         """The same but for the resamples behind it."""
-        told = ("low", "high", "rate", "rate_ci", "start", "end", "direction")
-        return all(getattr(self, name) == getattr(other, name, None) for name in told)
+        names = ("low", "high", "rate", "rate_ci", "start", "end", "direction")
+        return all(getattr(self, name) == getattr(other, name, None) for name in names)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # as beside any __eq__
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The contract of every artifact.
 
-It says what it was made from and the command that makes it; it has one checksum and one verified
-read. An artifact says in its own attributes where it comes from:
+An artifact records what it was made from. It has one command that makes it, one checksum and one
+verified read. Its own attributes say where it comes from:
 
 | attribute | meaning                                                            |
 |-----------|--------------------------------------------------------------------|
@@ -26,7 +26,7 @@ from typing import Any
 from devsort import __version__
 from devsort.errors import Stale, UserError
 
-MOST_CHANGES = 3  # settings that a refusal names
+MOST_CHANGES = 3  # settings that an error names
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,17 @@ class Origin:
 
     @property
     def again(self) -> str:
-        """What to do to have the artifact made again."""
+        """The fix that makes the artifact again."""
         return f"run `{self.command}{' --force' if self.force else ''}` to make it again"
 
     @property
     def anew(self) -> str:
-        """The same for an artifact that is whole, and that is lost with it."""
+        """The same for an intact artifact, which is discarded."""
         return self.again.replace("to make", "to discard it and make") if self.force else self.again
 
     @property
     def attributes(self) -> dict[str, str]:
-        """What the artifact says of itself, besides its checksum."""
+        """What the artifact records about itself, besides its checksum."""
         return {
             "devsort": __version__,
             "format": str(self.format),
@@ -87,14 +87,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Artifact:
-    """What there is to know of an artifact before it is made.
+    """What is known about an artifact before it is made.
 
     Attributes:
-        name: What `devsort status` and the run call it.
+        name: Its name in `devsort status` and in the run.
         command: The subcommand that makes it.
-        sections: The config sections that it depends on.
-        inputs: Identity of what it is made from, given the run.
-        read: Its verified value and its checksum, given the run and the origin.
+        sections: The config sections it depends on.
+        inputs: Returns the identity of what it is made from, given the run.
+        read: Returns its verified value and its checksum, given the run and the origin.
         format: See `Origin`.
         force: See `Origin`.
     """
@@ -124,7 +124,7 @@ def changes(found: Any, expected: str) -> str:
     """Settings that differ, as ` (train.lr was 0.1, is 0.2)`; empty if none does.
 
     Args:
-        found: JSON of config sections that an artifact carries; anything, if it is damaged.
+        found: JSON of the config sections in an artifact; anything, if it is damaged.
         expected: JSON of the sections now.
     """
     if found == expected:
@@ -134,16 +134,16 @@ def changes(found: Any, expected: str) -> str:
     except (TypeError, ValueError, AttributeError):
         return " (it does not say which)"
     keys = _different(old, new)
-    told = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:MOST_CHANGES]]
+    listed = [f"{key} was {old.get(key)}, is {new.get(key)}" for key in keys[:MOST_CHANGES]]
     if len(keys) > MOST_CHANGES:
-        told.append(f"and {len(keys) - MOST_CHANGES} more")
-    return f" ({'; '.join(told)})" if told else ""
+        listed.append(f"and {len(keys) - MOST_CHANGES} more")
+    return f" ({'; '.join(listed)})" if listed else ""
 
 
 def undo(found: Any, expected: str) -> str:
-    """How to have the settings that an artifact was made with: the `--set` to give again.
+    """How to go back to the settings that an artifact was made with: the `--set` to give.
 
-    Empty where it does not say them all, as an older version or a damaged file.
+    Empty if the artifact does not name them all, because it is older or damaged.
 
     Args:
         found: See `changes`.
@@ -163,7 +163,7 @@ def undo(found: Any, expected: str) -> str:
 
 
 def alternatives(*fixes: str) -> str:
-    """Ways out of one error; what is empty is none."""
+    """Several fixes for one error, joined; empty ones are left out."""
     return ", or ".join(filter(None, fixes))
 
 

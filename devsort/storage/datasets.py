@@ -37,7 +37,7 @@ def read_dataset(path: Path, origin: Origin) -> tuple["xr.Dataset", str]:
         found = xr.open_zarr(path, consolidated=False, chunks=None).load()
     except PermissionError:
         raise  # the command line has a line for it
-    except Exception as e:  # a damaged store can make the reader raise anything
+    except Exception as e:  # a damaged store can raise anything
         what = f"{path} is cut short or damaged ({type(e).__name__})"
         raise UserError(what, origin.again) from None
     origin.check(found.attrs, path)
@@ -47,7 +47,7 @@ def read_dataset(path: Path, origin: Origin) -> tuple["xr.Dataset", str]:
 
 
 def _checksum(dataset: "xr.Dataset") -> str:
-    """Identity of all variables: a store that lost a chunk reads it as zeros, without an error."""
+    """Identity of all variables. It is needed because zarr reads a lost chunk as zeros."""
     values = {str(name): variable.values for name, variable in dataset.variables.items()}
     for name, value in values.items():
         if value.dtype.kind not in "fib":

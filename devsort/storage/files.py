@@ -1,7 +1,7 @@
-"""Files and folders that are replaced whole or not at all, and never through a link.
+"""Files and folders that are replaced as a whole or not at all, and never through a link.
 
-A file is written to a temporary name, synced and renamed: a reader sees the old one or the new one,
-whenever the writer is killed or the power fails.
+A file is written to a temporary name, synced and renamed. If the writer is killed or the power
+fails, a reader sees either the old file or the new one.
 """
 
 import fcntl
@@ -14,11 +14,11 @@ from pathlib import Path
 from devsort.errors import InUse, UserError
 
 TEMPORARY = ".tmp-"  # prefix of files that are being written
-LEFTOVERS = (f"{TEMPORARY}*", "*.partial")  # what a kill leaves of ours and of zarr's
+LEFTOVERS = (f"{TEMPORARY}*", "*.partial")  # temporary files of ours and of zarr's
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes a file: a reader sees the old one or the new one whole, also after a power cut."""
+    """Writes a file: a reader sees all of the old one or all of the new one."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{TEMPORARY}{path.name}")
@@ -53,7 +53,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def sync_tree(folder: Path) -> None:
-    """Has the operating system put all files below a folder on disk."""
+    """Makes the operating system write all files below a folder to disk."""
     for found in folder.rglob("*"):
         if found.is_file():
             _sync(found)
@@ -77,7 +77,7 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a full disk or a refused permission into a one-line error that names `path`."""
+    """Turns a full disk or a missing permission into a one-line error that names `path`."""
     try:
         yield
     except OSError as e:
@@ -87,12 +87,12 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds a folder for one process.
+    """Locks a folder for one process.
 
-    The operating system lets go when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends.
 
     Raises:
-        InUse: Another process holds it.
+        InUse: Another process holds the lock.
     """
     path = folder / ".lock"
     with writing(path):
@@ -113,9 +113,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def check_readable(path: Path) -> None:
-    """Raises UserError if permission to read a file is refused.
+    """Raises UserError if there is no permission to read a file.
 
-    The readers of weights say anything then.
+    The libraries that read weights give misleading errors in that case.
     """
     if not os.access(path, os.R_OK):
         raise UserError(
@@ -124,18 +124,18 @@ def check_readable(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Clears what killed writers left."""
+    """Removes the temporary files of writers that were killed."""
     for leftover in [found for pattern in LEFTOVERS for found in folder.rglob(pattern)]:
         remove(leftover)
 
 
 def refuse_links(folder: Path) -> None:
-    """A link would be read, or written through, outside of the folder; a pipe would be waited for.
+    """Refuses links, which lead out of a folder, and pipes, which a reader would wait for.
 
     Raises:
         UserError: There is one anywhere below the folder.
     """
-    # a writer may take it away meanwhile
+    # a writer may remove an entry meanwhile
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

@@ -22,7 +22,7 @@ def read_json(path: Path, again: str) -> dict[str, Any]:
     """Reads a JSON object.
 
     Raises:
-        UserError: It is missing, damaged, or no object; `again` says what to do.
+        UserError: It is missing, damaged, or not an object; `again` is the fix.
     """
     if not os.path.isfile(path):
         raise UserError(f"{path} is missing", again)
@@ -40,8 +40,7 @@ def refuse_foreign(folder: Path, name: str) -> None:
     """Refuses a folder with files in it that devsort did not write.
 
     Raises:
-        UserError: The folder is not empty, and `name`, which devsort writes, is not among its
-            files.
+        UserError: The folder is not empty, and `name`, a file that devsort writes, is not in it.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / name).is_file():
         fix = "give another folder with --out"

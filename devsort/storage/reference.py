@@ -1,7 +1,4 @@
-"""Settings as a page.
-
-Every key with its value, range and meaning, as YAML that can be pasted into a config.
-"""
+"""All settings as YAML that can be pasted into a config: key, value, range and meaning."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +8,7 @@ import yaml
 from devsort.storage.settings import Section
 
 COLUMN = 36  # where comments begin
-TECHNICAL = 10**9  # upper bounds from here on guard the arithmetic and are not told
+TECHNICAL = 10**9  # larger bounds only guard the arithmetic and are not shown
 BOUNDS = {
     "minimum": "from {:g}",
     "exclusiveMinimum": "over {:g}",
@@ -21,7 +18,7 @@ BOUNDS = {
 
 
 def reference(section: Section) -> str:
-    """The page of a config and of all sections in it."""
+    """The YAML of a config and of all sections in it."""
     return "\n".join(_lines(section, ""))
 
 
@@ -53,5 +50,5 @@ def allowed(schema: dict[str, Any]) -> str:
         return str(schema["const"])
     if schema.get("type") == "null":
         return "null"
-    told = {key: text for key, text in BOUNDS.items() if schema.get(key, TECHNICAL) < TECHNICAL}
-    return " ".join(text.format(schema[key]) for key, text in told.items())
+    shown = {key: text for key, text in BOUNDS.items() if schema.get(key, TECHNICAL) < TECHNICAL}
+    return " ".join(text.format(schema[key]) for key, text in shown.items())

@@ -1,6 +1,6 @@
-"""Groups of settings.
+"""Groups of settings: frozen and strict; a refusal lists everything that is wrong.
 
-Frozen, strict, told in full when refused. Each lives with the part that it sets.
+Each group is defined in the package that uses it.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from devsort.errors import UserError
 
-if TYPE_CHECKING:  # pydantic has no public name for it
+if TYPE_CHECKING:  # pydantic has no public name for this class
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)
@@ -21,7 +21,7 @@ NonNegative = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 
 
 class _OneLine(ModelMetaclass):
-    """Has a call of the class say all that is refused in one line, as the commands do."""
+    """Makes the class report all refused values in one line, as the commands do."""
 
     def __call__(cls, *args: Any, **values: Any) -> Any:
         try:
@@ -35,7 +35,7 @@ class Section(BaseModel, metaclass=_OneLine):
     """A frozen group of settings that refuses unknown keys.
 
     Raises:
-        UserError: A value is refused; all of them are told in one line.
+        UserError: A value is refused; the line lists all refused values.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,9 +64,9 @@ def set_key(data: dict[str, Any], key: str, value: Any, where: str) -> None:
 
 
 def problems(error: ValidationError) -> str:
-    """All that a validation refuses, in one line: key, what is wrong, what it got."""
+    """Everything that a validation refuses, in one line: key, what is wrong, the value."""
 
-    def told(e: Any) -> str:
+    def problem(e: Any) -> str:
         key = ".".join(str(part) for part in e["loc"])
         if e["type"] == "extra_forbidden":
             return f"unknown key {key}"
@@ -76,12 +76,12 @@ def problems(error: ValidationError) -> str:
 
     errors = error.errors()
     more = [f"and {len(errors) - 8} more"] if len(errors) > 8 else []
-    return "; ".join([told(e) for e in errors[:8]] + more)
+    return "; ".join([problem(e) for e in errors[:8]] + more)
 
 
 def _shown(value: Any) -> str:
     if not isinstance(value, str | int | float | None):
-        # not its text: a few YAML aliases can stand for gigabytes
+        # not its text: a few YAML aliases can expand to gigabytes
         return f"a {type(value).__name__}"
     if isinstance(value, int) and value.bit_length() > 256:
         return "a huge integer"

@@ -1,4 +1,4 @@
-"""Checkpoints as files or as folders of Hugging Face, whose weights may lie in several shards."""
+"""Checkpoints as files or as Hugging Face folders, whose weights may be in several shards."""
 
 import hashlib
 from pathlib import Path
@@ -10,11 +10,11 @@ from devsort.storage.objects import read_json
 from devsort.storage.weights import load_weights
 
 SINGLE = ("model.safetensors", "pytorch_model.bin")
-END = 2**20  # bytes of either end of a file that tell it from others
+END = 2**20  # bytes at both ends of a file that distinguish it from others
 
 
-def load_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The state dict of a weight file, or of a folder of Hugging Face.
+def load_state_dict(path: Path) -> dict[str, Tensor]:
+    """The state dict of a weight file, or of a Hugging Face folder.
 
     Raises:
         UserError: See `weights.load_weights`; or a folder holds no weights, or a shard is missing.
@@ -30,7 +30,7 @@ def load_checkpoint(path: Path) -> dict[str, Tensor]:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """The weight files of a folder of Hugging Face; none if it is no such folder."""
+    """The weight files of a Hugging Face folder; none if it is no such folder."""
     for name in SINGLE:
         if (folder / name).is_file():
             return [folder / name]
@@ -42,13 +42,13 @@ def folder_files(folder: Path) -> list[Path]:
 
 
 def ends_of(path: Path) -> str:
-    """Sixteen digits that stand for the weights of a checkpoint: sizes and both ends of its files.
+    """Sixteen digits that identify a checkpoint, from the size and both ends of its files.
 
-    Reading all of it would take as long as sampling small networks.
+    Reading whole files would take as long as sampling a small network.
     """
     digest = hashlib.sha256()
     for file in folder_files(path) if path.is_dir() else [path]:
-        size = file.stat().st_size if file.is_file() else 0  # a missing one is told when it is read
+        size = file.stat().st_size if file.is_file() else 0  # if it is missing, reading it says so
         digest.update(f"{file.name} {size}".encode())
         if not size:
             continue

@@ -15,7 +15,7 @@ from devsort.errors import UserError, interruptible
 from devsort.storage.artifact import Origin
 from devsort.storage.files import check_readable, write_atomic
 
-LENGTH, ALIGNED = 8, 8  # bytes that hold the length of a header, and that a header is a multiple of
+LENGTH, ALIGNED = 8, 8  # bytes of the length of a header; a header is a multiple of 8 bytes
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:
@@ -24,7 +24,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         t = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}{tuple(t.shape)}{t.dtype}".encode())
-        digest.update(t.flatten().view(torch.uint8).numpy())
+        digest.update(t.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -73,7 +73,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _ordered(data: bytes) -> bytes:
     """The same file with the keys of its header in order.
 
-    Safetensors writes metadata in random order.
+    The safetensors library writes metadata in random order.
     """
     size = int.from_bytes(data[:LENGTH], "little")
     header = json.loads(data[LENGTH : LENGTH + size])

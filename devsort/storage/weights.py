@@ -23,7 +23,7 @@ from torch import Tensor
 from devsort.errors import UserError, interruptible
 from devsort.storage.files import check_readable
 
-# times over which the bytes of a file may be shared between its tensors, such as tied embeddings
+# how many times tensors may use the same bytes of a file, as tied embeddings do
 SHARED = 4
 KINDS = "give a .safetensors file, or one of torch.save"
 SAVE = "save `model.state_dict()`"
@@ -34,19 +34,19 @@ WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wra
 
 
 def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Reads a state dict from a stranger's file; nothing in it is executed.
+    """Reads a state dict from a file that is not trusted; nothing in it is executed.
 
-    The file is a safetensors file or an archive of torch.save. A checkpoint with one state dict
-    beside other things is taken for that state dict. Floats become float32.
+    The file is a safetensors file or an archive of torch.save. If a checkpoint
+    holds one state dict and other things, the state dict is read. Floats become float32.
 
     Raises:
-        UserError: The file is missing, of another kind, damaged, holds no state dict or several of
-            them, or a value that is not finite.
+        UserError: The file is missing, damaged or of another kind, holds no state dict or several,
+            or holds complex weights.
     """
     path = Path(path)
     if not os.path.isfile(path):
-        state = "is a folder" if os.path.isdir(path) else "is missing"
-        raise UserError(f"{path} {state}", KINDS)
+        what = "is a folder" if os.path.isdir(path) else "is missing"
+        raise UserError(f"{path} {what}", KINDS)
     check_readable(path)
     state = _state_dict(_read(path), path)
     if sum(v.numel() * v.element_size() for v in state.values()) > SHARED * path.stat().st_size:
@@ -56,7 +56,7 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def refuse_complex(state: Mapping[str, Tensor], where: Path) -> None:
-    """Refuses complex weights, of which half would be lost."""
+    """Refuses complex weights, whose imaginary part would be lost."""
     named = next((name for name, value in state.items() if value.is_complex()), None)
     if named:
         raise UserError(f"{where}: {named} is complex", "give real weights")
@@ -75,7 +75,7 @@ def refuse_not_finite(state: Mapping[str, Tensor], where: Path | str) -> None:
 
 
 def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[str, Tensor]:
-    """A state dict without what wrappers put in front of its names.
+    """A state dict without the prefixes that wrappers put before its names.
 
     Args:
         state: Names to tensors, such as `module._orig_mod.embed.W_E`.
@@ -84,7 +84,7 @@ def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[s
         where: The file, for errors.
 
     Raises:
-        UserError: The network is there twice.
+        UserError: The file holds the network twice.
     """
     state = {WRAPPERS.sub("", name): value for name, value in state.items()}
     found = [name for name in state if f".{name}".endswith(f".{anchor}")]
@@ -98,7 +98,7 @@ def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[s
 
 
 def _state_dict(value: Any, path: Path) -> Mapping[str, Tensor]:
-    """The state dict itself, or the one that a checkpoint holds beside other things."""
+    """The value itself if it is a state dict, else the one state dict inside it."""
     if _is_state_dict(value):
         return value
     inside = {k: v for k, v in value.items() if _is_state_dict(v)} if _is_mapping(value) else {}
@@ -119,9 +119,9 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _is_plain(value: Any) -> bool:
-    """A tensor whose numbers are all in the file.
+    """Whether a value is a tensor whose numbers are all in the file.
 
-    No sparse or meta tensor, no stride 0 that stands for terabytes.
+    Sparse and meta tensors are not, nor is a stride of 0, which can stand for terabytes.
     """
     if (
         not isinstance(value, Tensor)
@@ -134,7 +134,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _read(path: Path) -> Any:
-    """What the file holds, whatever that is."""
+    """What the file holds, of whatever type."""
     try:
         return _read_kind(path)
     except UserError:
@@ -152,7 +152,7 @@ def _read(path: Path) -> Any:
 def _read_kind(path: Path) -> Any:
     with open(path, "rb") as f:
         start = f.read(64)
-    if start[8:].startswith(b"{"):  # before it, the length of the header: any eight bytes
+    if start[8:].startswith(b"{"):  # after eight bytes with the length of the header
         with interruptible(), safe_open(path, "pt") as f:
             return {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118
     if start.startswith(b"\x80"):
@@ -162,13 +162,13 @@ def _read_kind(path: Path) -> Any:
     if not start.startswith(b"PK"):
         raise UserError(f"{path} is no weight file", KINDS)
     _check_archive(path)
-    # of a path torch would believe the name; a refusal is told in one line
+    # given a path, torch would trust its extension; its warnings are part of our error
     with open(path, "rb") as f, warnings.catch_warnings(action="ignore"):
         return torch.load(f, map_location="cpu", weights_only=True)  # noqa: TID251  here
 
 
 def _bare_pickle(path: Path, legacy: bool) -> tuple[str, str]:
-    """What is wrong with a pickle outside of an archive, and how to save it anew."""
+    """What is wrong with a bare pickle, and how to save it anew."""
     name, new = (json.dumps(str(p)) for p in (path, path.with_suffix(".new.pt")))
     if legacy:
         what = "was written by a torch.save before 1.6, or in its old form"
@@ -180,7 +180,7 @@ def _bare_pickle(path: Path, legacy: bool) -> tuple[str, str]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuses what torch.save never writes, and what costs its reader without bound.
+    """Refuses what torch.save never writes, and what could take unlimited time or memory.
 
     Raises:
         pickle.UnpicklingError: No archive of torch.save, or one that is compressed or claims more
@@ -205,7 +205,7 @@ def _check_archive(path: Path) -> None:
 def _check_pickle(data: bytes) -> None:
     """Refuses a pickle that uses a tuple twice.
 
-    Forty tuples, each twice within the next, take for ever as a key, also with `weights_only`.
+    Forty tuples, each twice within the next, take forever as a key, even with `weights_only`.
     """
     tuples, made = set(), None
     for opcode, argument, _ in pickletools.genops(data):

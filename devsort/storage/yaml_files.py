@@ -1,8 +1,8 @@
 """YAML as a person means it.
 
-Plain values alone, numbers by the core schema of YAML 1.2, no key twice, and nothing that takes for
-ever to read. YAML 1.1, which PyYAML reads, takes 0512 for 330, 1:30 for 90, `no` for false, and 1e3
-for text.
+Plain values only, numbers by the core schema of YAML 1.2, no duplicate keys, and nothing that takes
+forever to read. YAML 1.1, which PyYAML reads, takes 0512 for 330, 1:30 for 90, `no` for false, and
+1e3 for text.
 """
 
 import re
@@ -13,10 +13,10 @@ import yaml
 
 from devsort.errors import UserError
 
-# of a config.yaml, of a mapping in it; YAML can take for ever over more
+# of a config.yaml, and of a mapping in it; larger YAML can take forever to read
 MAX_BYTES, MAX_KEYS = 100_000, 1000
 
-# what plain text stands for, in the order in which it is tried: tag, pattern, first characters
+# what plain text means, in the order of trial: tag, pattern, first characters
 CORE = (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -31,7 +31,7 @@ CORE = (
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping with the safe loader: tags that build objects are refused."""
+    """Reads a YAML mapping with the safe loader, which refuses tags that build objects."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise UserError(
@@ -65,7 +65,7 @@ def parse_yaml(text: str) -> Any:
     """The value of a YAML text.
 
     Raises:
-        ValueError: It is no YAML, holds a tag that builds an object, or a key twice.
+        ValueError: It is not YAML, has a tag that builds an object, or a duplicate key.
     """
     try:
         loader = _Loader(text)
@@ -83,12 +83,12 @@ def parse_yaml(text: str) -> Any:
 class _Loader(yaml.SafeLoader):
     """The safe loader with the core schema of YAML 1.2.
 
-    It refuses two equal keys, of which the other takes the last, and merges without end.
+    It refuses duplicate keys, of which PyYAML takes the last, and endless merges.
     """
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers: ClassVar[dict] = {}  # type: ignore[misc]
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node, seen = super().compose_mapping_node(anchor), set()
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else id(key)
@@ -107,7 +107,7 @@ class _Loader(yaml.SafeLoader):
             )
 
     def construct_integer(self, node: yaml.ScalarNode) -> int:
-        """An integer, whose leading zeros say nothing: 0512 is 512."""
+        """An integer; leading zeros mean nothing: 0512 is 512."""
         text = self.construct_scalar(node)
         return int(text, 0 if text[:2] in ("0x", "0o") else 10)
 

@@ -1,7 +1,7 @@
-"""How a network answers to its data: susceptibilities, influence, the kernel of the losses.
+"""How a network responds to its data: susceptibilities, influence, the kernel of the losses.
 
-`response` has the equations, the sign and the factor; `moments` the sums over draws that they are
-made of; `observe` what is evaluated at the draws of a sampler; `api` the entry points for any loss.
+`response` has the equations with their sign and factor, `moments` the sums over draws behind them,
+`observe` what is evaluated at the draws of a sampler, and `api` the entry points for any loss.
 """
 
 from devsort.susceptibility.moments import Moments

@@ -38,14 +38,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 FULL = "full"  # the whole model
-PROBE = 1024  # rows that are evaluated unless told otherwise, at most
+PROBE = 1024  # rows that are evaluated by default, at most
 
 Observable = Callable[[Params], Tensor]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is sampled and which rows are evaluated at its draws.
+    """What is sampled, and which rows are evaluated at the draws.
 
     Attributes:
         loss: `loss(params, batch)`: the loss of each example (B,) or token (B, T).
@@ -53,9 +53,9 @@ class Setting:
         data: See `sampling.data.as_data`.
         config: Sampler settings.
         probe: Rows that are evaluated; None: all, or PROBE of them at equal distances.
-        parts: Name → rows of the data, by index or as a bool mask (n,) or (n, T); without parts
-            each probed row stands for itself.
-        every: One in so many draws is evaluated.
+        parts: Name → rows of the data, by index or as a bool mask (n,) or (n, T); without parts,
+            each probed row is its own part.
+        every: One of this many draws is evaluated.
         key: Names the noise, see `sampling.sample`.
         blocks: See `sampling.geometry`.
     """
@@ -110,7 +110,7 @@ def susceptibilities(
         The table has `chi`, `se`, `ci95` and `rhat` by component and part or row.
 
     Raises:
-        UserError: The loss gives no losses by example, or something does not fit.
+        UserError: The loss gives no losses by example, or a mask, part or row does not fit.
     """
     setting = Setting(loss, params, as_data(data), config or SamplerConfig(), **more)
     names = list(masks or {FULL: None})
@@ -252,7 +252,7 @@ def _dataset(
     """Responses, one below the other, as variables."""
     import xarray as xr
 
-    variables = {}
+    variables: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
     for name, parts in responses.items():
         prefix = "" if name == "chi" else f"{name}_"
         values = {name: "value", f"{prefix}se": "se", "rhat": "rhat"}

@@ -1,4 +1,4 @@
-"""Sums over draws: all that a covariance with its error needs, at a size that draws do not change.
+"""Sums over draws: all that a covariance with its error needs, in memory that does not grow.
 
 Of observables φ (M) and losses ℓ (N) at each draw, the sums of φ^i ℓ^j for i, j ≤ 2, for each lane
 and each of a few blocks of successive draws. Give values less those at the start w*: a constant
@@ -23,7 +23,7 @@ class Moments:
     Attributes:
         counts: (B,) draws in each block.
         sums: (i, j) → Σ φ^i ℓ^j: (G, B, M, N), (G, B, M) where j = 0, (G, B, N) where i = 0.
-        draws: Draws of a lane that are expected in all.
+        draws: Total number of draws expected of a lane.
     """
 
     counts: np.ndarray
@@ -48,7 +48,7 @@ class Moments:
 
     @classmethod
     def of(cls, observables: np.ndarray, losses: np.ndarray) -> "Moments":
-        """The sums of draws that are all there.
+        """The sums of draws that are all in memory.
 
         Args:
             observables: (C, T, M).
@@ -78,12 +78,12 @@ class Moments:
                 total[:, block] += (phi[i] if i else loss[j]).sum(1)
 
     def lanes(self, chosen: slice | Sequence[int]) -> "Moments":
-        """Those of some lanes."""
+        """The moments of some lanes."""
         return Moments(self.counts, {p: s[chosen] for p, s in self.sums.items()}, self.draws)
 
     @classmethod
     def join(cls, parts: Sequence["Moments"]) -> "Moments":
-        """The lanes of all, which had as many draws each."""
+        """The lanes of several moments with equal numbers of draws."""
         sums = {p: np.concatenate([part.sums[p] for part in parts]) for p in POWERS}
         return cls(parts[0].counts, sums, parts[0].draws)
 

@@ -22,13 +22,13 @@ Evaluate = Callable[[Tensor], Sequence[Pair]]  # of weights (G, F)
 
 
 class Watcher:
-    """Sums what it evaluates at every `every`-th draw, less what it is at the start.
+    """Sums what it evaluates at every `every`-th draw, less its value at the start.
 
     Args:
         evaluate: One or more pairs of observables and losses whose covariances are wanted.
         objective: What is sampled, in relative geometry or not.
-        config: Says how many draws there are.
-        every: One in so many draws is seen.
+        config: Sampler settings, with the number of draws.
+        every: One of this many draws is evaluated.
 
     Attributes:
         moments: The sums of each pair so far.
@@ -63,18 +63,19 @@ class ProbeLosses:
         rows: Row numbers.
 
     Raises:
-        UserError: The loss gives a mean, or an example's loss depends on the others.
+        UserError: The loss is a mean, or the loss of an example depends on the others.
     """
 
     def __init__(self, objective: LossObjective, rows: Tensor) -> None:
-        if not objective.traits.by_example:
+        index = objective.index
+        if index is None or not objective.traits.by_example:
             fix = "return the loss of each example, such as with reduction='none'"
             raise UserError("a response to an example needs more than a mean loss", fix)
         if not objective.traits.own_rows:
             what = "the loss of an example depends on the others in its batch"
             raise UserError(what, "turn off what mixes examples, such as batch statistics")
         self.objective, self.count = objective, len(rows)
-        size = objective.index.shape[2]
+        size = index.shape[2]
         padded = rows.repeat(-(-size // len(rows)) + 1)[: -(-len(rows) // size) * size]
         self.chunks = padded.split(size)
 
@@ -91,7 +92,7 @@ class PartMeans:
     """Means of losses over parts of the entries.
 
     Args:
-        parts: Name → (rows,) or (rows, T) bool; a part may be empty, its mean is NaN.
+        parts: Name → (rows,) or (rows, T) bool; the mean of an empty part is NaN.
         device: Where the losses are.
     """
 
@@ -122,7 +123,7 @@ def component_response(losses: Losses, parts: PartMeans | None) -> Evaluate:
 def kernel_response(
     losses: Losses, parts: PartMeans | None, others: Sequence[Losses] = ()
 ) -> Evaluate:
-    """φ = the losses ℓ_x, then what else is observed (G,); and ℓ_x."""
+    """φ = the losses ℓ_x and then other observables (G,), with ℓ_x."""
 
     def evaluate(w: Tensor) -> list[Pair]:
         each = _means(losses(w).double(), parts)

@@ -15,15 +15,15 @@ import numpy as np
 
 from devsort.susceptibility.response import Response
 
-FLOOR = 1e-12  # of a row's scale, against an observable that answers to nothing
+FLOOR = 1e-12  # smallest scale of a row, for an observable that responds to nothing
 
 
 def shift(response: Response, wanted: np.ndarray) -> np.ndarray:
-    """The direction of the data's shift (N,), of length 1.
+    """The direction in which to shift the data (N,), of length 1.
 
     Args:
         response: χ of M observables to N parts.
-        wanted: (M,) wanted changes; 0 holds an observable where it is.
+        wanted: (M,) wanted changes; 0 keeps an observable as it is.
     """
     scale = np.maximum(np.abs(response.value).max(1, keepdims=True), FLOOR)
     chi, noise = response.value / scale, (response.se / scale) ** 2

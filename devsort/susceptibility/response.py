@@ -117,12 +117,6 @@ def variances(moments: Moments) -> tuple[np.ndarray, np.ndarray]:
     return phi, loss
 
 
-def pooled(moments: Moments) -> np.ndarray:
-    """The covariance of all draws taken as one sample, over their number: no correction."""
-    whole = {power: mean.mean((0, 1)) for power, mean in moments.means(1).items()}
-    return whole[1, 1] - whole[1, 0] * whole[0, 1]
-
-
 def _by_chain(moments: Moments, power: tuple[int, int]) -> np.ndarray:
     """Means (C, …) by chain; of a single chain, by block, which then stand for chains."""
     alone = len(moments.sums[1, 1]) == 1

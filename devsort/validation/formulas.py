@@ -142,12 +142,6 @@ class Quadratic:
         second_moment = (shift * (1 - left)) ** 2 + self.variance * (1 - left**2)
         return float((c.n_beta * self.curvature / 2 * second_moment).sum(1).mean())
 
-    @property
-    def autocorrelation_time(self) -> np.ndarray:
-        """Integrated autocorrelation time of (w_i − m_i)² in steps, (1 + ρ²)/(1 − ρ²)."""
-        r = self.memory**2
-        return (1 + r) / (1 - r)
-
     def standard_error(self) -> float:
         """Of one chain's mean of nβ L over T stationary draws k steps apart, without a prior.
 

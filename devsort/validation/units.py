@@ -19,8 +19,6 @@ from devsort.validation.case import Case, settings
 from devsort.validation.measurements import llc
 from devsort.validation.potentials import Potential
 
-UNITS = (0.2, 1.0, 5.0)
-
 
 def in_units(potential: Potential, *units: float) -> Potential:
     """K'(w) = K(w/k − 1) around w* = k, with one k for each tensor in the order of names; the truth

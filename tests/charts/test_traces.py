@@ -52,7 +52,7 @@ def test_every_chain_is_drawn_as_it_was_sampled(llc):
     np.testing.assert_array_equal(raw, np.concatenate(rises, axis=1))
     shaded = axis.patches[0]
     assert (shaded.get_x(), shaded.get_x() + shaded.get_width()) == (0, 8)
-    assert note(axis)[0] == f"λ̂ = {with_error(float(data.llc), float(data.se))}"
+    assert note(axis)[0] == f"λ̂ {with_error(float(data.llc), float(data.se))}"
 
 
 def test_flags_stand_in_the_panel(llc):
@@ -69,7 +69,7 @@ def test_flags_stand_in_the_panel(llc):
 def test_a_withheld_estimate_is_called_so(llc):
     llc["llc"][:] = np.nan
     llc["loss"][:, :, 1, 5:] = np.nan
-    assert note(traces.figure(llc).axes[0])[0] == "λ̂ = withheld"
+    assert note(traces.figure(llc).axes[0])[0] == "λ̂ withheld"
 
 
 @pytest.mark.parametrize("draws", [1, 5])

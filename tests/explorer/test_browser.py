@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import xml.etree.ElementTree as ET
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,10 @@ import pytest
 import torch
 import xarray as xr
 from commands import devsort
+from pages import unpacked
 
 import devsort as package
 from devsort.explorer.advice import ADVICE
-from devsort.explorer.packing import unpacked
 from devsort.sorting import circuits
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.explorer.networks import rounded, typical
@@ -325,6 +326,21 @@ def test_hovering_tells_the_numbers_of_a_point(explored):
     assert tip.startswith("whole model at step ") and "R-hat " in tip and "ESS " in tip
 
 
+def test_each_flag_has_a_mark_of_its_own_at_its_points_and_in_the_legend(explored, smoke):
+    rows = [r for r in smoke.values["llc"]["trajectory"] if r["restriction"] == "full"]
+    truth = Counter(flag for row in rows for flag in row["flags"])
+    chart = explored.page.locator("figure:has(svg[aria-label^='LLC of'])").first
+    chart.scroll_into_view_if_needed()
+    settle(explored)
+    marks = "marks => marks.map(m => [m.dataset.flag, m.getAttribute('d')])"
+    drawn = chart.locator("svg[role=img] path[data-flag]").evaluate_all(marks)
+    assert Counter(flag for flag, _ in drawn) == truth
+    shapes = dict(drawn)
+    assert len(set(shapes.values())) == len(shapes) > 1
+    legend = chart.locator("figcaption path[data-flag]").evaluate_all(marks)
+    assert dict(legend) == shapes
+
+
 def test_each_flag_is_explained(explored, smoke):
     rows = smoke.values["llc"]["trajectory"]
     worst = max(rows, key=lambda row: len(row["flags"]))["step"]
@@ -335,7 +351,7 @@ def test_each_flag_is_explained(explored, smoke):
     told.first.wait_for()
     labels = {"full": "whole model", "h0": "head 0", "h1": "head 1"}
     begun = [
-        f"{labels[row['restriction']]}: ✗ {flag.replace('_', ' ')}: {ADVICE[flag][0]}"
+        f"{labels[row['restriction']]}: flagged {flag.replace('_', ' ')}: {ADVICE[flag][0]}"
         for row in rows
         if row["step"] == worst
         for flag in row["flags"]
@@ -364,7 +380,7 @@ def test_the_svg_of_the_view_is_whole(explored):
     assert len(inner) == charts and charts >= 12
     assert all(len(drawing) for drawing in inner)
     words = [text.text for text in root.findall("{http://www.w3.org/2000/svg}text")]
-    assert {"Time line", "Evidence", HOSTILE} <= set(words)
+    assert {"Timeline", "Evidence", HOSTILE} <= set(words)
 
 
 def test_weights_come_back_as_they_were_packed(explored):
@@ -396,7 +412,7 @@ def test_any_network_has_the_page_without_the_sorters_sections(browser, tmp_path
     page.goto(out.as_uri())
     page.keyboard.press("Home")
     titles = page.locator("main h2").all_text_contents()
-    assert titles == ["Time line", "Responses", "Evidence"] and complaints == []
+    assert titles == ["Timeline", "Responses", "Evidence"] and complaints == []
     assert HOSTILE in page.locator("figcaption").all_text_contents()
     rows = list(csv.DictReader(io.StringIO(page.evaluate("explorer.csv()"))))
     found = {r["series"]: float(r["value"]) for r in rows if r["panel"] == "susceptibility"}

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from pages import unpacked
 
-from devsort.explorer.packing import BYTE, HALF, SINGLE, numbers, packed, unpacked
+from devsort.explorer.packing import BYTE, HALF, SINGLE, numbers, packed
 
 
 @pytest.mark.parametrize(("kind", "precision"), [(HALF, 2**-11), (SINGLE, 2**-24)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import devsort
+from devsort.charts.style import FLAG_MARKERS
 from devsort.errors import UserError
 from devsort.explorer.advice import ADVICE
 from devsort.explorer.page import harmless
@@ -110,6 +111,13 @@ def test_every_flag_has_a_reason_and_a_remedy():
     assert tuple(ADVICE) == FLAGS
     assert all(why and fix for why, fix, _ in ADVICE.values())
     assert {key for *_, key in ADVICE.values() if key} == {f.name for f in fields(Diagnostics)}
+
+
+def test_every_flag_has_the_shape_that_it_has_in_the_figures():
+    script = next(path for path in WEB if path.name == "flags.js").read_text()
+    drawn = re.findall(r'^  "?([^\s"]+)"?: (?:outline\(|")', script, re.MULTILINE)
+    assert {*FLAG_MARKERS.values(), "X"} == set(drawn)
+    assert len(set(FLAG_MARKERS.values())) == len(FLAG_MARKERS)
 
 
 def test_files_of_the_page_are_short_and_narrow():

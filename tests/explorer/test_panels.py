@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
+from pages import unpacked
 
-from devsort.explorer.packing import unpacked
 from devsort.explorer.panels import llc_curve, llc_traces, of_trajectory, response, traces_of
 from devsort.llc.estimate import estimate
 from devsort.llc.flags import FLAGS

@@ -263,7 +263,7 @@ def measured(run: Run) -> set[str]:
     try:
         return {str(int(step)) for step in run.read(HEADS).checkpoint}
     except UserError:
-        kept = run.heads_parts.glob("step-*.safetensors")
+        kept = run.parts(HEADS).glob("step-*.safetensors")
         return {str(int(path.stem.removeprefix("step-"))) for path in kept}
 
 

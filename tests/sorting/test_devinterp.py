@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from commands import devsort
 from folders import told
 
@@ -16,9 +17,10 @@ from devsort.llc import estimate
 from devsort.llc.store import Plan, open_store
 from devsort.sampling import run_chains
 from devsort.sampling.config import SamplerConfig
+from devsort.sampling.trace import Trace
 from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
 from devsort.sorting.checkpoints import load_checkpoint
-from devsort.sorting.devinterp import SortModule, answer_loss, sample_with_devinterp, to_devinterp
+from devsort.sorting.devinterp import SortModule, answer_loss, sample_with_devinterp
 from devsort.sorting.model import forward, losses, model_shape
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
 from devsort.sorting.restrictions import restriction_mask
@@ -126,6 +128,28 @@ def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
     run = open_run(folder, overrides)
     assert run.read(LLC_DEVINTERP).attrs["inputs"] == run.read(LLC).attrs["inputs"]
     assert run.llc_devinterp.is_dir() and run.llc_devinterp != run.llc
+
+
+def to_devinterp(trace: Trace) -> xr.DataTree:
+    """Our draws in the layout of devinterp's `sample()`.
+
+    `devinterp.slt.llc.compute_llc` makes our λ̂ of them.
+
+    Its `compute_llc` averages every step; burn-in is therefore left out here. Losses are means over
+    the minibatch, so the axes batch_sampling and token_pos have length one.
+    """
+    loss = trace.loss.astype(np.float64)  # its mean is taken in the type of the draws
+    draws = {
+        "sampling_loss_micro": (
+            ("chain", "step", "batch_sampling", "token_pos"),
+            loss[:, :, None, None],
+        )
+    }
+    start = {
+        "init_loss": (("chain", "token_pos"), trace.init_loss.astype(np.float64).mean(1)[:, None])
+    }
+    attrs = {"metadata": {"config": {"sampler": {"n_beta": trace.config.n_beta}}}}
+    return xr.DataTree(xr.Dataset(draws | start, attrs=attrs))
 
 
 def test_devinterp_reads_our_draws_and_gives_our_number(smoke):

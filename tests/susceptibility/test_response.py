@@ -12,7 +12,6 @@ from devsort.susceptibility.response import (
     correlation,
     covariance,
     covariance_of,
-    pooled,
     susceptibility,
     variances,
 )
@@ -26,6 +25,12 @@ def draws(chains=4, length=100, many=2, size=5, memory=0.0, key=0):
     series = lfilter([1], [1, -memory], noise, axis=1)
     shared = series[..., -1:]
     return series[..., :many] + shared, np.arange(1, size + 1) * shared + series[..., many:-1]
+
+
+def pooled(moments: Moments) -> np.ndarray:
+    """The covariance of all draws taken as one sample, over their number: no correction."""
+    whole = {power: mean.mean((0, 1)) for power, mean in moments.means(1).items()}
+    return whole[1, 1] - whole[1, 0] * whole[0, 1]
 
 
 def test_the_value_is_the_covariance_within_chains_plus_that_of_their_means():

@@ -157,7 +157,8 @@ def test_standard_error_is_the_double_sum_over_autocovariances():
 
 def test_standard_error_of_a_long_run_follows_the_autocorrelation_time():
     long = Quadratic(np.array([3.0]), config(50, 2, 1e-3, draws=10**6))
-    expected = math.sqrt(2 * long.stationary**2 * long.autocorrelation_time[0] / 10**6)
+    r = long.memory[0] ** 2
+    expected = math.sqrt(2 * long.stationary**2 * (1 + r) / (1 - r) / 10**6)
     assert long.standard_error() == pytest.approx(expected, rel=1e-4)
 
 

@@ -52,6 +52,7 @@ function chart(run, panel, others) {
   const made = figure(`${panel.title}${unit}`, area,
     `${panel.title} of ${run.name} over training steps; the table below has its numbers`);
   if (panel.curves.length > 1) made.firstChild.append(legend(panel.curves));
+  made.firstChild.append(flagLegend(panel.curves));
   return made;
 }
 
@@ -148,16 +149,14 @@ function band(curve, { x, y }, colour) {
     "fill-opacity": 0.22 });
 }
 
-/** A dot at each estimate; a cross where it is flagged. */
+/** A dot at each estimate, and a mark for each of its flags. */
 function marks(curve, { x, y }, colour) {
   if (!curve.flags) return [];
   return curve.value.flatMap((value, i) => {
     if (value === null) return [];
     const [cx, cy] = [x(curve.step[i]), y(value)];
     const point = svg("circle", { cx, cy, r: 2, fill: colour });
-    if (!curve.flags[i].length) return [point];
-    const cross = `M${cx - 4} ${cy - 4}l8 8m0 -8l-8 8`;
-    return [point, svg("path", { d: cross, stroke: DATA.style.flag, "stroke-width": 1.6 })];
+    return [point, ...curve.flags[i].map((flag) => flagMark(flag, cx, cy))];
   });
 }
 

@@ -1,9 +1,9 @@
-// The time line's controls: slider, keys, play, axis; and what the pointer shows.
+// The timeline's controls: slider, keys, play, axis; and what the pointer shows.
 
 const FRAME = 300; // milliseconds of a frame while playing
 let playing = null;
 
-/** Slider, buttons and the line that says where we are. */
+/** Slider, buttons and the line with the present step. */
 function buildControls() {
   const slider = html("input", { type: "range", id: "slider", min: 0, max: STEPS.length - 1,
     "aria-label": "training step" });
@@ -24,7 +24,7 @@ function buildControls() {
   document.addEventListener("keydown", onKey);
 }
 
-/** Where a run stands at the step of the slider, in a line. */
+/** The stage, loss and LLC of a run at the step of the slider, in one line. */
 function summary(run) {
   const at = stageAt(run, step());
   const where = at ? `stage ${at.number}, ${stageTitle(at.stage)}` : "outside the stages";
@@ -97,7 +97,7 @@ function pointText(curve, i, panel) {
     `${told(curve.value[i])}${unit}${interval}`];
   if (curve.rhat) lines.push(`R-hat ${told(curve.rhat[i])}, ESS ${told(curve.ess[i])}`);
   if (curve.heat && curve.heat[i]) {
-    lines.push(`${told(curve.heat[i])}${unit} of heat from minibatches taken off`);
+    lines.push(`${told(curve.heat[i])}${unit} of heat from minibatches subtracted`);
   }
   for (const flag of (curve.flags ? curve.flags[i] : [])) lines.push(flagText(flag, curve, i));
   return lines.join("\n");
@@ -107,7 +107,7 @@ function pointText(curve, i, panel) {
 function flagText(flag, curve, i) {
   const [why, fix, key] = DATA.advice[flag] || ["a diagnostic of this estimate failed"];
   const behind = key && curve.behind ? `; here ${key} ${told(curve.behind[key][i])}` : "";
-  return `✗ ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
+  return `flagged ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
 }
 
 function hideTip() {

@@ -24,8 +24,8 @@ function build() {
   buildHeader();
   buildControls();
   addSection({
-    title: "Time line",
-    text: "Over training steps, with 95 % bands; a red cross marks a flagged estimate" +
+    title: "Timeline",
+    text: "Over training steps, with 95 % bands; the shape of a red mark says which flag" +
       (RUNS.length > 1 ? "; dotted and pale: the other run." : "."),
     column: (run, place) => place.append(ribbon(run),
       ...run.panels.map((panel) => chart(run, panel, samePanel(run, panel.title)))),

@@ -1,4 +1,4 @@
-// Responses: how much each component answers to each part of the data, at the step of the slider.
+// Responses: how much each component responds to each part of the data, at the step of the slider.
 
 const RESPONSE = { width: 420, row: 15, letter: 6.2 }; // pixels
 
@@ -57,8 +57,8 @@ moreRows.push(() => RUNS.flatMap((run) => (run.responses || []).flatMap((respons
 
 const RESPONSES = {
   title: "Responses",
-  text: "How much each component answers to each part of the data at this step; colours mean the " +
-    "same at all steps and in all runs.",
+  text: "How much each component responds to each part of the data at this step; colours mean " +
+    "the same at all steps and in all runs.",
   needs: "responses",
   column: (run, place) => place.append(...run.responses.map((one) => responseFigure(run, one))),
 };

@@ -1,4 +1,4 @@
-// What the page shows now, and who is told when that changes.
+// What the page shows now, and what is redrawn when that changes.
 
 const DATA = JSON.parse($("data").textContent);
 const RUNS = DATA.runs;

@@ -40,12 +40,12 @@ def save(run: Run, step: int, analysis: Analysis) -> Analysis:
 
 def file_of(run: Run, step: int) -> Path:
     """The file of one step."""
-    return run.heads_parts / f"step-{step:09d}.safetensors"
+    return run.parts(HEADS) / f"step-{step:09d}.safetensors"
 
 
 def count(run: Run) -> int:
     """How many checkpoints are measured and saved."""
-    return len(list(run.heads_parts.glob("step-*.safetensors")))
+    return len(list(run.parts(HEADS).glob("step-*.safetensors")))
 
 
 def _origin(run: Run, step: int) -> Origin:

@@ -20,7 +20,6 @@ from devsort.sorting.run import Run
 from devsort.sorting.task import eval_batch
 from devsort.sorting.weight_files import Norm, near_chance, read_network
 from devsort.storage.datasets import write_dataset
-from devsort.storage.files import remove
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,14 +35,7 @@ def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: The run was not trained to its end, or a checkpoint is damaged.
     """
-    with run.lock():
-        if force:
-            remove(run.heads_parts)
-        if force or not run.is_current(HEADS):
-            write_dataset(run.heads, _measured(run), run.origin(HEADS))
-            run.forget(HEADS)
-        remove(run.heads_parts)
-    found = run.read(HEADS)
+    found = run.update(HEADS, _measured, write_dataset, force)
     return {
         "run": str(run.path),
         "checkpoints": [

@@ -1,4 +1,4 @@
-"""What is followed so far: a file for each cell, until the data set is whole."""
+"""Finished cells: a file for each, until the data set is complete."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ MOMENTS = ("chi", "kernel")
 
 
 def load(run: Run, step: int, component: str) -> Followed | None:
-    """What was followed of a cell; None if it is not there, damaged or of another origin."""
+    """A finished cell; None if there is none, or if it is damaged or of another origin."""
     try:
         found = load_tensors(file_of(run, step, component), run.origin(SUSCEPTIBILITY))
     except UserError:
@@ -27,7 +27,7 @@ def load(run: Run, step: int, component: str) -> Followed | None:
 
 
 def save(run: Run, step: int, component: str, followed: Followed) -> None:
-    """Keeps what was followed of a cell."""
+    """Saves a finished cell."""
     arrays = {"start": followed.start, "loss": followed.loss}
     for name in MOMENTS:
         moments: Moments = getattr(followed, name)
@@ -39,7 +39,7 @@ def save(run: Run, step: int, component: str, followed: Followed) -> None:
 
 def file_of(run: Run, step: int, component: str) -> Path:
     """The file of one cell."""
-    return run.susceptibility_parts / f"step-{step:09d}-{component}.safetensors"
+    return run.parts(SUSCEPTIBILITY) / f"step-{step:09d}-{component}.safetensors"
 
 
 def _moments(arrays: dict[str, np.ndarray], name: str) -> Moments:

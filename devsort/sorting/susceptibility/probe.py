@@ -1,4 +1,4 @@
-"""The parts of the data that a head may answer to: numbers, positions, and classes of gaps."""
+"""The parts of the data that a head may respond to: numbers, positions, and classes of gaps."""
 
 from collections.abc import Mapping
 
@@ -16,18 +16,18 @@ AXES = ("number", "gap_class", "position")
 
 
 class Probe:
-    """The first lists of the sampling set, and the parts that their answers fall into.
+    """The first lists of the sampling set, and the parts to which their answers belong.
 
     Args:
-        config: Of a run.
+        config: The config of a run.
 
     Attributes:
         data: The lists.
-        edges: (K + 1,) mean gaps between which the classes lie, fewer where many lists share one.
+        edges: (K + 1,) limits of the classes of mean gaps; fewer if many lists have the same gap.
         parts: Axis → (parts, lists, L) bool, for each of AXES.
 
     Raises:
-        UserError: The lists do not fall into two classes of gaps.
+        UserError: The lists do not form two classes of gaps.
     """
 
     def __init__(self, config: Config) -> None:

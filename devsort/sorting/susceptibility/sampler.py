@@ -1,4 +1,4 @@
-"""Follows the losses of the probe at the very draws that the LLC was estimated from."""
+"""Evaluates the losses of the probe at the same draws that the LLC was estimated from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Cells = Mapping[tuple[int, str], SamplerConfig]  # (step, restriction) → setti
 
 @dataclass(frozen=True)
 class Followed:
-    """What was followed at one checkpoint and component.
+    """The sums of one checkpoint and component.
 
     Attributes:
         chi: Sums of L with ℓ_x − L.
@@ -36,11 +36,11 @@ class Followed:
 
 
 class ResponseSampler:
-    """Draws again what the LLC has drawn, and evaluates the probe at every few draws.
+    """Repeats the draws of the LLC and evaluates the probe at every few of them.
 
     Args:
         run: The run.
-        cells: The settings that each cell of llc.zarr came to have.
+        cells: The final settings of each cell of llc.zarr.
     """
 
     def __init__(self, run: Run, cells: Cells) -> None:
@@ -48,11 +48,11 @@ class ResponseSampler:
         self.sampler, self.probe = SortSampler(run), Probe(run.config)
 
     def __reduce__(self) -> tuple:
-        """Another process makes its own."""
+        """Pickles as its arguments: another process makes its own."""
         return ResponseSampler, (self.run, self.cells)
 
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Followed]:
-        """What was followed at each checkpoint."""
+        """The sums of each checkpoint."""
         groups: dict[SamplerConfig, list[int]] = {}
         for step in job.steps:
             groups.setdefault(self.cells[step, job.restriction], []).append(step)

@@ -17,28 +17,21 @@ from devsort.sorting.samplers import settings
 from devsort.sorting.susceptibility import parts, tables
 from devsort.sorting.susceptibility.sampler import Cells, Followed, ResponseSampler
 from devsort.storage.datasets import write_dataset
-from devsort.storage.files import remove
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
-    """Follows the probe at the LLC's draws of a run and writes susceptibility.zarr.
+    """Evaluates the probe at the LLC's draws of a run and writes susceptibility.zarr.
 
     Nothing is done if it is up to date.
 
     Raises:
-        UserError: The LLC is missing, or it has no such component.
+        UserError: The LLC is missing, or it was not sampled for a component.
     """
+    found = run.update(SUSCEPTIBILITY, _measured, write_dataset, force)
     with run.lock():
-        if force:
-            remove(run.susceptibility_parts)
-        if force or not run.is_current(SUSCEPTIBILITY):
-            write_dataset(run.susceptibility, _measured(run), run.origin(SUSCEPTIBILITY))
-            run.forget(SUSCEPTIBILITY)
-        remove(run.susceptibility_parts)
-        found = run.read(SUSCEPTIBILITY)
         files = save_figure(plot(found), run.figures, "susceptibility")
     return {
         "run": str(run.path),
@@ -48,10 +41,10 @@ def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
 
 
 def components(run: Run) -> tuple[str, ...]:
-    """The components of a run, each of which the LLC has sampled.
+    """The components of a run.
 
     Raises:
-        UserError: It has not.
+        UserError: The LLC was not sampled for one of them.
     """
     names = expand(run.config.susceptibility.components, run.config.model.heads)
     sampled = expand(run.config.llc.restrictions, run.config.model.heads)
@@ -62,7 +55,7 @@ def components(run: Run) -> tuple[str, ...]:
 
 
 def cells_of(run: Run, names: Sequence[str]) -> Cells:
-    """The settings that the LLC's draws came to have, by (step, component)."""
+    """The final settings of the LLC's draws, by (step, component)."""
     llc, config = run.read(LLC), settings(run)
     found = {}
     for name in names:
@@ -79,7 +72,7 @@ def _measured(run: Run) -> "xr.Dataset":
     kept = {cell: found for cell in cells if (found := parts.load(run, *cell)) is not None}
     sampler = ResponseSampler(run, cells)
     jobs = [job for job in _jobs(sampler, cells, names) if not _done(job, kept)]
-    with saying(lambda: f"{len(kept)} of {len(cells)} cells are followed and saved"):
+    with saying(lambda: f"{len(kept)} of {len(cells)} cells are done and saved"):
         _follow(run, sampler, jobs, kept)
     return tables.dataset(kept, sampler.probe, run)
 

@@ -1,4 +1,4 @@
-"""From what was followed to the data set, its rows and its table."""
+"""The data set of all cells, its rows and its table."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -71,7 +71,7 @@ KEYS = (("chi", ""), ("se", "_se"), ("ci95", "_ci95"), ("rhat", "_rhat"))
 
 
 def text(value: dict[str, Any]) -> str:
-    """For a reader: what each component answers to most at each checkpoint."""
+    """As text: what each component responds to most at each checkpoint."""
     cells: dict[tuple[int, str], list[dict]] = {}
     for row in value["rows"]:
         if row["axis"] == "number":

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 from oracles import LoopModel
+from pages import unpacked
 
 from devsort.errors import UserError
-from devsort.explorer.packing import unpacked
 from devsort.sorting.explorer.networks import change, pack_networks, rounded, typical
 from devsort.sorting.model import init_params, model_shape
 from devsort.sorting.run import open_run

@@ -64,7 +64,7 @@ def test_a_run_goes_on_from_its_parts_unless_weights_have_changed(saved_run, cha
     run_heads(run)
     first, second, last = run.read(HEADS).loss.values
     assert first == 101.0 and (second == 105.0) != changed and last < 100
-    assert not run.heads_parts.exists()
+    assert not run.parts(HEADS).exists()
 
 
 def test_force_measures_again_what_is_kept(saved_run):

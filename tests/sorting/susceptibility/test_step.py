@@ -194,7 +194,7 @@ def test_cells_that_were_followed_are_kept(copied, monkeypatch):
     monkeypatch.setattr(ResponseSampler, "__call__", counted)
     step.run_susceptibility(run)
     assert ("h0", (at,)) not in followed and ("h1", (at,)) in followed
-    assert not run.susceptibility_parts.exists()
+    assert not run.parts(SUSCEPTIBILITY).exists()
 
 
 def test_a_component_that_was_not_sampled_is_named(run):
