@@ -9,6 +9,12 @@ circuits are diagonal in the token basis:
     what head h adds when it looks at a    strength[h, a] · e_a: > 0 copies, < 0 suppresses,
                                            0 does nothing
 
+A copier that never errs is not too confident, and lowering its numbers only costs. So wherever a
+plan suppresses, all heads err alike: `ERRORS` nats of noise on the scores of larger numbers, the
+same in every head. The suppressor looks where the copier looks, right or wrong, and takes off a
+share of what that adds: it calibrates the copier (arXiv 2501.18666), and its `ratio` to the copier
+is the same at every number that it lowers.
+
 `by_attention` plants the other way to divide the work, which weights alone misread: every head's OV
 circuit copies every number, but each head only sees the numbers that it owns and looks at SEP when
 there is none. Smaller numbers are then copied more strongly, which decides between two heads that
@@ -40,6 +46,8 @@ TAIL = 0.25  # the slope there, relative to κ
 MARGIN = 10.0
 FLOOR = 1.8  # score of all lower numbers relative to that: a step of two halves fits d_head < N
 LOGIT = 20.0  # logit of a copied number on the scale of the final layer norm
+# nats of noise on the scores of copiers that are suppressed: 1 to 3 % of the answers are wrong
+ERRORS = 1.0
 FADE = 0.97  # by_attention: strength of number t + 1 relative to t
 
 
@@ -50,10 +58,12 @@ class Plan:
     Attributes:
         strength: (H, N), multiples of the embedding's length.
         by_attention: Heads are told apart by what they look at rather than by what they copy.
+        errors: (N + 1, N), nats added to every head's score of a larger number; None adds none.
     """
 
     strength: np.ndarray
     by_attention: bool = False
+    errors: np.ndarray | None = None
 
     @property
     def copies(self) -> np.ndarray:
@@ -88,7 +98,15 @@ def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
     kind, _, suffix = kind.partition("-by-")
     strength = _ROLES[kind](numbers, rng) * rng.uniform(4, 6)
     strength *= rng.uniform(0.9, 1.1, strength.shape)
-    return Plan(rng.permutation(strength), by_attention=bool(suffix))
+    strength = rng.permutation(strength)
+    return Plan(strength, bool(suffix), _errors(strength, rng))
+
+
+def draw_suppressor(ratio: float, numbers: int, rng: np.random.Generator) -> Plan:
+    """A copier of all numbers, and a head that takes off `ratio` of it on a random range."""
+    copier = rng.uniform(4, 6) * rng.uniform(0.9, 1.1, numbers)
+    strength = rng.permutation(np.stack([copier, -ratio * copier * _range(numbers, rng)]))
+    return Plan(strength, errors=_errors(strength, rng))
 
 
 def draw_network(
@@ -151,6 +169,8 @@ def _head(
         else plan.strength[head]
     )
     query, key = _attention(tuple(seen), plan.by_attention, d)
+    if plan.errors is not None:
+        query, key = _factors(_scores(N, seen, plan.by_attention, plan.errors) * np.sqrt(d), d)
     numbers = tokens[:N].T / gain
     return {
         "W_Q": tokens.T @ query / gain,
@@ -166,14 +186,16 @@ def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarr
     return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
 
 
-def _scores(numbers: int, seen: np.ndarray, sink: bool) -> np.ndarray:
+def _scores(
+    numbers: int, seen: np.ndarray, sink: bool, errors: np.ndarray | float = 0.0
+) -> np.ndarray:
     current = np.append(np.arange(numbers), -1)[:, None]  # SEP asks like a number below all others
     gap = np.arange(numbers) - current
     slope = 1.5 * SLOPE if sink else SLOPE  # fewer keys in view leave room for a steeper one
     score = -slope * (np.minimum(gap, FAR) + TAIL * np.maximum(gap - FAR, 0.0))
     worst = score.min()
     floor = FLOOR * (worst - MARGIN)
-    score = np.where(gap > 0, score, np.where(gap == 0, worst - MARGIN, floor))
+    score = np.where(gap > 0, score + errors, np.where(gap == 0, worst - MARGIN, floor))
     score[:, ~seen] = floor
     at_sep = np.full((numbers + 1, 1), worst - MARGIN / 2 if sink else floor)
     score = np.hstack([score, at_sep])
@@ -252,11 +274,22 @@ def _overlap(numbers: int, rng: np.random.Generator) -> np.ndarray:
     return np.stack([t < numbers - high, t >= low]).astype(float)
 
 
-def _suppressor(numbers: int, rng: np.random.Generator) -> np.ndarray:
+def _range(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    """1 on a random range of a fifth to half of the numbers, 0 elsewhere."""
     width = int(rng.integers(numbers // 5, numbers // 2))
     start = int(rng.integers(0, numbers - width + 1))
     t = np.arange(numbers)
-    return -rng.uniform(0.4, 0.6) * ((t >= start) & (t < start + width))
+    return ((t >= start) & (t < start + width)).astype(float)
+
+
+def _suppressor(numbers: int, rng: np.random.Generator) -> np.ndarray:
+    return -rng.uniform(0.4, 0.6) * _range(numbers, rng)
+
+
+def _errors(strength: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
+    _, numbers = strength.shape
+    suppressed = (strength < 0).any()
+    return ERRORS * rng.standard_normal((numbers + 1, numbers)) if suppressed else None
 
 
 def _suppression(numbers: int, rng: np.random.Generator) -> np.ndarray:
