@@ -100,7 +100,7 @@ def read_weights(params: Mapping[str, Tensor]) -> dict[str, float | np.ndarray]:
 
 
 def interval(draws: np.ndarray) -> np.ndarray:
-    """95 % percentile interval over draws that are not NaN: (draws, …) → (…, 2), NaN without one."""
+    """95 % percentile interval over draws (draws, …) that are not NaN: (…, 2), NaN without any."""
     some = np.isfinite(draws).any(0)
     found = np.nanquantile(np.where(some, draws, 0.0), [0.025, 0.975], axis=0)
     return np.moveaxis(np.where(some, found, np.nan), 0, -1)
@@ -155,8 +155,7 @@ def _by_head(analyses: Sequence[Analysis]) -> Variables:
     values = {f: _stack(a.weights[f] for a in analyses) for f in analyses[0].weights}
     values |= {f: _stack(a.strength[f] for a in analyses) for f in analyses[0].strength}
     values |= {
-        f"{f}_ci95": _stack(a.strength_ci95[f] for a in analyses)
-        for f in analyses[0].strength_ci95
+        f"{f}_ci95": _stack(a.strength_ci95[f] for a in analyses) for f in analyses[0].strength_ci95
     }
     return {name: (dims[: value.ndim], value) for name, value in values.items()}
 
