@@ -133,7 +133,9 @@ def store(arguments, name: str, found: dict) -> None:
 
 
 def report(known: dict) -> None:
-    print(f"{'kind':22}{'cases':>7}{'found':>7}{'share':>8}{'lower':>7}   z of those: least to most")
+    print(
+        f"{'kind':22}{'cases':>7}{'found':>7}{'share':>8}{'lower':>7}   z of those: least to most"
+    )
     for name, one in sorted(known.items()):
         told = "–" if one["z_of_those"] is None else "{:+.1f} {:+.1f} {:+.1f}".format(
             *one["z_of_those"]

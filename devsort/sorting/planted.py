@@ -181,7 +181,7 @@ def _logit_scale(plan: Plan, gain: float) -> float:
 
 
 def noisy(params: Params, noise: float, rng: np.random.Generator) -> Params:
-    """Weights with Gaussian noise, relative to each matrix's root mean square; no biases or gains."""
+    """Weights with Gaussian noise, relative to each matrix's RMS; not on biases or gains."""
 
     def drawn(name: str, value: torch.Tensor) -> torch.Tensor:
         rms = value.square().mean().sqrt() if "W_" in name else 0.0

@@ -109,7 +109,8 @@ def _modes(one: "xr.Dataset") -> dict[str, Any]:
     """Scores, labels and accuracy at one checkpoint."""
     labels = one.label.values[one.labels.values.astype(bool)]
     scores = {column: number(one.scores.sel(score=name)) for column, name in SCORES.items()}
-    return {**scores, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
+    read = {name: number(one[name].max()) for name in ("lowered_share", "residual_rank")}
+    return {**scores, **read, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
 
 
 def _stages(run: Run) -> dict[str, Any]:

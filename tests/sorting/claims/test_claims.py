@@ -13,7 +13,7 @@ from sweeps import sweep_here, write_study
 
 from devsort.errors import UserError
 from devsort.sorting.artifacts import HEADS
-from devsort.sorting.claims.ablation import ablations, suppressing_heads
+from devsort.sorting.claims.ablation import ablations
 from devsort.sorting.claims.claims import claims
 from devsort.sorting.run import open_run
 from devsort.storage.datasets import write_dataset
@@ -217,21 +217,20 @@ def test_one_claim_is_printed_and_nothing_written(swept, tmp_path, monkeypatch, 
 
 
 def test_ablations_take_the_head_that_suppresses_most(swept, tmp_path):
-    """Heads that suppress are planted in heads.zarr's mask: tiny networks have none."""
+    """Heads that suppress are planted in heads.zarr: tiny networks have none."""
     folder = swept / "decay-seed0"
     assert list(ablations([folder])) == []
     run = open_run(shutil.copytree(folder, tmp_path / "planted"))
     heads = run.read(HEADS)
-    mask = heads.suppresses.copy()
-    mask[-1, 0, :2], mask[-1, 1, :3] = 1.0, 1.0
-    planted = heads.drop_attrs().assign(suppresses=mask)
-    write_dataset(run.heads, planted, run.origin(HEADS))
-    assert [h.number for h in suppressing_heads(open_run(run.path))] == [0, 1]
+    told = {"copier": 0, "ratio": 0.2, "changes": {"ablated": {"loss": 1.0}, "rest": {"loss": 0.5}}}
+    found = json.dumps([{"head": 1, "share": 0.1, **told}, {"head": 2, "share": 0.3, **told}])
+    attrs = {"events": heads.attrs["events"], "suppressors": found}
+    write_dataset(run.heads, heads.drop_attrs().assign_attrs(attrs), run.origin(HEADS))
     rows = list(ablations([run.path]))
-    kinds = [("planted", 1, "ablated"), ("planted", 1, "rest")]
-    assert [(r["cell"], r["head"], r["condition"]) for r in rows] == kinds
-    changes = ("loss", "accuracy", "confidence", "entropy")
-    assert all(np.isfinite([r[k] for k in changes]).all() for r in rows)
+    kinds = [("planted", 2, 0.3, "ablated", 1.0), ("planted", 2, 0.3, "rest", 0.5)]
+    assert [
+        tuple(r[k] for k in ("cell", "head", "share", "condition", "loss")) for r in rows
+    ] == kinds
 
 
 def test_runs_in_two_geometries_are_not_judged_together():
