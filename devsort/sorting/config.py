@@ -68,6 +68,9 @@ class ModelConfig(Section):
     init_scale: Positive = Field(
         0.8, description="weights start at N(0, init_scale² / d_model), biases at 0"
     )
+    init_heads: Literal["equal"] | None = Field(
+        None, description="equal: all heads start as the first, and stay so; null: each its own"
+    )
 
 
 class ScheduleConfig(Section):

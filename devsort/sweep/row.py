@@ -102,7 +102,8 @@ def _llc(table: "xr.Dataset") -> dict[str, Any]:
 
 def _heads(heads: "xr.Dataset") -> dict[str, Any]:
     last = heads.isel(checkpoint=-1)
-    return {**_modes(last), "regions": int(last.regions)}
+    owners = joined(last.owner.values)
+    return {**_modes(last), "regions": int(last.regions), "owners": owners}
 
 
 def _modes(one: "xr.Dataset") -> dict[str, Any]:
