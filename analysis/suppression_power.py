@@ -1,8 +1,8 @@
 """Which heads are said to suppress: planted suppressors by ratio, and nulls that must be refused.
 
 python analysis/suppression_power.py planted split overlap noise-head
-python analysis/suppression_power.py rotated --networks runs/paper/decay-seed*
-python analysis/suppression_power.py rotated --networks runs/paper/no-decay-seed* --as no-decay
+python analysis/suppression_power.py rotated trained --networks runs/paper/decay-seed*
+python analysis/suppression_power.py rotated trained --networks runs/paper/no-decay* --as no-decay
 python analysis/suppression_power.py all --report
 
 A case is found if it is labelled copy-suppression, and passes the first half of the rule if a head
@@ -93,9 +93,10 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kinds", nargs="+", help="planted split overlap noise-head rotated, or all")
+    told = "planted split overlap noise-head rotated trained, or all"
+    parser.add_argument("kinds", nargs="+", help=told)
     parser.add_argument("--networks", type=Path, nargs="*", default=[])
-    parser.add_argument("--as", dest="name", default="decay", help="of the rotated networks")
+    parser.add_argument("--as", dest="name", default="decay", help="name of these networks")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--lists", type=int, default=CONFIG.lists)
@@ -122,12 +123,14 @@ def cases(arguments) -> Iterator[tuple[str, Iterator[Params]]]:
     if arguments.networks and ("rotated" in kinds or "all" in kinds):
         networks = rotations(arguments.networks, seed, arguments.draws)
         yield f"rotated {arguments.name}", networks
+    if arguments.networks and ("trained" in kinds or "all" in kinds):
+        yield f"trained {arguments.name}", (final(folder) for folder in arguments.networks)
 
 
 def store(arguments, name: str, found: dict) -> None:
     known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     sample = {"seed": arguments.seed, "lists": arguments.lists}
-    if name.startswith("rotated"):
+    if name.startswith(("rotated", "trained")):
         sample["networks"] = [folder.name for folder in arguments.networks]
     write_json(arguments.out, known | {name: found | sample})
 
