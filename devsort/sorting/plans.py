@@ -106,7 +106,7 @@ def _range(numbers: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _suppressor(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return -rng.uniform(0.4, 0.6) * _range(numbers, rng)
+    return -rng.uniform(0.2, 0.35) * _range(numbers, rng)
 
 
 def _errors(strength: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:

@@ -143,7 +143,8 @@ def rank_correlation(
     permuted = _correlation(rankdata(x), rng.permuted(np.tile(rankdata(y), (RESAMPLES, 1)), axis=1))
     index = rng.integers(n, size=(RESAMPLES, n))
     drawn = _correlation(rankdata(x[index], axis=1), rankdata(y[index], axis=1))
-    ci = tuple(np.nanquantile(drawn, [0.025, 0.975]).tolist())
+    known = drawn[np.isfinite(drawn)]
+    ci = tuple(np.quantile(known, [0.025, 0.975]).tolist()) if len(known) else None
     return rho, ci, (1 + int((np.abs(permuted) >= abs(rho) - 1e-12).sum())) / (1 + RESAMPLES)
 
 

@@ -72,10 +72,11 @@ def test_a_suppressed_number_takes_the_suppressors_colour_and_a_line():
     who = int(plan.suppresses.any(1).argmax())
     rgb = ownership.lowering(heads)[0]
     np.testing.assert_allclose(rgb[~plan.suppresses[who]], 1, atol=0.05)
-    colour = to_rgb(head_colour(who))
-    np.testing.assert_allclose(
-        rgb[plan.suppresses[who]], np.tile(colour, (plan.suppresses[who].sum(), 1))
-    )
+    undone = -one.ratio[who][plan.suppresses[who]][:, None]
+    depth = np.minimum(undone / 0.25, 1)
+    assert (depth > 0.6).all()
+    expected = depth * np.array(to_rgb(head_colour(who))) + 1 - depth
+    np.testing.assert_allclose(rgb[plan.suppresses[who]], expected, atol=1e-6)
     middle = ownership.plot(heads, []).axes[1]
     assert len(middle.collections) == 2  # the map, and the line around what the rule names
 
