@@ -32,12 +32,20 @@ CHANGED = {
     "heads": ("model.heads", "heads: {:.0f}"),
     "gap": ("task.mean_gap", "mean gap {:g}"),
     "noise": ("task.label_noise", "{:.0%} label noise"),
+    "more-noise": ("task.label_noise", "{:.0%} label noise"),
+    "length": ("task.list_length", "lists of {:.0f}"),
+    "range": ("task.numbers", "{:.0f} numbers"),
 }  # group → what its grid changes
 NAMES = {
     "decay": "baseline",
     "no-decay": "no decay",
     "no-norm": "no layer norm",
     "neither": "no norm, no decay",
+    "challenge": "the challenge",
+    "together": "heads kept equal",
+    "together-no-decay": "heads equal, no decay",
+    "weights": "other weights",
+    "data": "other data",
 }
 
 

@@ -6,6 +6,7 @@ devsort sweep studies/paper.yaml
 python analysis/paper_table.py runs/paper
 python analysis/paper_table.py runs/paper --claim c
 python analysis/paper_table.py runs/paper --brief
+python analysis/paper_table.py --plan studies/paper.yaml
 
 Claims and rules are in devsort/sorting/claims; docs/sweeps.md says when they were written.
 
@@ -23,10 +24,12 @@ import pandas as pd
 from devsort import __version__
 from devsort.sorting.claims.ablation import ablations
 from devsort.sorting.claims.claims import claims
+from devsort.sorting.claims.plan import planned
 from devsort.sorting.claims.verdicts import Claim
 from devsort.storage.files import write_atomic
 from devsort.storage.objects import write_json
 from devsort.sweep import load_table, load_trajectories
+from devsort.sweep.study import read_study
 
 COLUMNS = ("", "claim", "measured", "n", "estimate", "95 % interval", "verdict",
            "more", "again with")  # fmt: skip
@@ -37,7 +40,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the sweep, for example runs/paper")
+    parser.add_argument("folder", type=Path, nargs="?", help="of the sweep, as runs/paper")
+    parser.add_argument("--plan", type=Path, help="a study: print its sample sizes and power")
     parser.add_argument("--claim", help="only the rows whose key begins so")
     parser.add_argument(
         "--brief", action="store_true", help="leave out the last two columns on standard output"
@@ -45,6 +49,11 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("analysis/results"))
     parser.add_argument("--name", default="claims")
     arguments = parser.parse_args()
+    if arguments.plan:
+        print(plan(arguments.plan))
+        return
+    if arguments.folder is None:
+        parser.error("name the folder of a sweep, or --plan STUDY")
     runs, points = load_table(arguments.folder), load_trajectories(arguments.folder)
     done = runs[runs.error.isna()]
     changes = pd.DataFrame(ablations([arguments.folder / cell for cell in done.cell]))
@@ -53,6 +62,13 @@ def main():
     print(markdown(shown, arguments.folder, BRIEF if arguments.brief else COLUMNS))
     if arguments.claim is None:
         save(arguments, found, {"runs": runs, "trajectories": points, "ablations": changes})
+
+
+def plan(study: Path) -> str:
+    """Rule, runs and power of each claim, before anything has run."""
+    rows = planned([(cell.group, cell.values) for cell in read_study(study).cells])
+    lines = [f"| {key} | {rule} | {n} | {power:.2f} |" for key, rule, n, power in rows]
+    return "\n".join(["| | rule | runs | power |", "| --- | --- | --- | --- |", *lines])
 
 
 def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None:
@@ -93,7 +109,7 @@ def cells(claim: Claim, folder: Path) -> list[str]:
         str(claim.n),
         estimate,
         interval,
-        f"**{claim.verdict}**",
+        f"**{claim.verdict}**" + (f", {claim.needed} would decide" if claim.needed else ""),
     ]
     return [*told, claim.detail.replace("|", "/") or "–", f"`{command(claim, folder)}`"]
 

@@ -103,7 +103,7 @@ LLC_DEVINTERP = Artifact(
     _read_llc_devinterp,
     format=4,
 )
-HEADS = Artifact("heads", "heads", (*TRAIN, "heads"), _all_weights, _read_heads, format=2)
+HEADS = Artifact("heads", "heads", (*TRAIN, "heads"), _all_weights, _read_heads, format=3)
 STAGES = Artifact(
     "stages",
     "stages",

@@ -68,6 +68,9 @@ class ModelConfig(Section):
     init_scale: Positive = Field(
         0.8, description="weights start at N(0, init_scale² / d_model), biases at 0"
     )
+    init_heads: Literal["equal"] | None = Field(
+        None, description="equal: all heads start as the first, and stay so; null: each its own"
+    )
 
 
 class ScheduleConfig(Section):
@@ -137,7 +140,13 @@ class HeadsConfig(Section):
 
     lists: PositiveInt = Field(2048, description="evaluation lists used for attention and ablation")
     copy_share: float = Field(
-        0.25, gt=0, le=1, description="effect that counts, relative to the strongest copier"
+        0.25, gt=0, le=1, description="copying that counts, relative to the strongest copier"
+    )
+    suppress_share: float = Field(
+        0.1, gt=0, le=1, description="lowering that counts, relative to the strongest copier"
+    )
+    suppress_se: Positive = Field(
+        3.0, description="standard errors by which the loss must rise without suppression"
     )
     copy_floor: Positive = Field(
         1.0, description="logits that a head must add to a number to copy it"

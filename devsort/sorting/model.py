@@ -110,6 +110,18 @@ def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
     return {name: init(name, size) for name, size in param_shapes(shape).items()}
 
 
+def equal_heads(params: Params) -> Params:
+    """Weights in which every head is the first; their gradients are equal too, so they stay so."""
+    return {
+        name: value[:1].expand_as(value).clone() if _of_heads(name) else value
+        for name, value in params.items()
+    }
+
+
+def _of_heads(name: str) -> bool:
+    return name.startswith(ATTN) and name != ATTN + "b_O"
+
+
 def infer_shape(
     params: Mapping[str, Tensor], list_length: int, numbers: int, where: str = "weights"
 ) -> Shape:

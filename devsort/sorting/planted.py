@@ -9,6 +9,11 @@ circuits are diagonal in the token basis:
     what head h adds when it looks at a    strength[h, a] · e_a: > 0 copies, < 0 suppresses,
                                            0 does nothing
 
+A copier that never errs is not too confident, and lowering its numbers only costs. So wherever a
+plan suppresses, heads err alike: the plan's `errors` are added to the scores of larger numbers. The
+suppressor looks where the copier looks, and KEEN times more where that looks too much, so taking
+off a share of what the copier adds costs the answer less than the number taken for it.
+
 `by_attention` plants the other way to divide the work, which weights alone misread: every head's OV
 circuit copies every number, but each head only sees the numbers that it owns and looks at SEP when
 there is none. Smaller numbers are then copied more strongly, which decides between two heads that
@@ -18,7 +23,6 @@ Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head
 baseline's 96 and 48 do.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -29,9 +33,10 @@ from devsort.errors import UserError
 from devsort.rng import name_key, stream
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.model import ATTN, Params, model_shape, param_shapes
+from devsort.sorting.plans import KINDS, Plan, draw_plan, draw_suppressor
 
-KINDS = ("single", "split", "split-by-attention", "regions", "regions-by-attention", "overlap",
-         "suppression", "three", "four", "eight")  # fmt: skip
+__all__ = ["KINDS", "Plan", "draw_network", "draw_plan", "draw_suppressor", "network", "noisy"]
+
 # κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
 SLOPE = 2.0
 FAR = 14  # gaps beyond this are rare; scores fall more slowly there, so that they need less range
@@ -40,55 +45,8 @@ TAIL = 0.25  # the slope there, relative to κ
 MARGIN = 10.0
 FLOOR = 1.8  # score of all lower numbers relative to that: a step of two halves fits d_head < N
 LOGIT = 20.0  # logit of a copied number on the scale of the final layer norm
+KEEN = 3.0  # how much more a suppressor looks where the copier looks too much
 FADE = 0.97  # by_attention: strength of number t + 1 relative to t
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What each head is made to do.
-
-    Attributes:
-        strength: (H, N), multiples of the embedding's length.
-        by_attention: Heads are told apart by what they look at rather than by what they copy.
-    """
-
-    strength: np.ndarray
-    by_attention: bool = False
-
-    @property
-    def copies(self) -> np.ndarray:
-        """(H, N) bool: the head raises this number."""
-        return self.strength > 0
-
-    @property
-    def suppresses(self) -> np.ndarray:
-        """(H, N) bool: the head lowers this number, which another head copies."""
-        return (self.strength < 0) & self.copies.any(0)
-
-    @property
-    def needed(self) -> np.ndarray:
-        """(H, N) bool: no other head copies this number."""
-        return self.copies & (self.copies.sum(0) == 1)
-
-    @property
-    def labels(self) -> list[str]:
-        """The labels that describe the plan, in the order of `heads.LABELS`."""
-        shared = (self.copies.sum(0) > 1).mean()
-        owners = self.needed.any(1).sum()
-        holds = {
-            "overlapping": shared > 0,
-            "vocabulary-splitting": owners > 1 and shared == 0,
-            "copy-suppression": self.suppresses.any(),
-        }
-        return [label for label, held in holds.items() if held]
-
-
-def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
-    """Draws a plan of one of KINDS: ranges, strengths and the order of the heads are random."""
-    kind, _, suffix = kind.partition("-by-")
-    strength = _ROLES[kind](numbers, rng) * rng.uniform(4, 6)
-    strength *= rng.uniform(0.9, 1.1, strength.shape)
-    return Plan(rng.permutation(strength), by_attention=bool(suffix))
 
 
 def draw_network(
@@ -108,7 +66,7 @@ def draw_network(
     rng = stream(seed, "planted", name_key(kind), index)
     plan = draw_plan(kind, task.numbers, rng)
     params = network(plan, task, model, rng)
-    return {name: _noisy(value, name, noise, rng) for name, value in params.items()}, plan
+    return noisy(params, noise, rng), plan
 
 
 def network(
@@ -151,6 +109,9 @@ def _head(
         else plan.strength[head]
     )
     query, key = _attention(tuple(seen), plan.by_attention, d)
+    if plan.errors is not None:
+        errors = plan.errors * (KEEN if (plan.strength[head] < 0).any() else 1)
+        query, key = _factors(_scores(N, seen, plan.by_attention, errors) * np.sqrt(d), d)
     numbers = tokens[:N].T / gain
     return {
         "W_Q": tokens.T @ query / gain,
@@ -166,14 +127,16 @@ def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarr
     return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
 
 
-def _scores(numbers: int, seen: np.ndarray, sink: bool) -> np.ndarray:
+def _scores(
+    numbers: int, seen: np.ndarray, sink: bool, errors: np.ndarray | float = 0.0
+) -> np.ndarray:
     current = np.append(np.arange(numbers), -1)[:, None]  # SEP asks like a number below all others
     gap = np.arange(numbers) - current
     slope = 1.5 * SLOPE if sink else SLOPE  # fewer keys in view leave room for a steeper one
     score = -slope * (np.minimum(gap, FAR) + TAIL * np.maximum(gap - FAR, 0.0))
     worst = score.min()
     floor = FLOOR * (worst - MARGIN)
-    score = np.where(gap > 0, score, np.where(gap == 0, worst - MARGIN, floor))
+    score = np.where(gap > 0, score + errors, np.where(gap == 0, worst - MARGIN, floor))
     score[:, ~seen] = floor
     at_sep = np.full((numbers + 1, 1), worst - MARGIN / 2 if sink else floor)
     score = np.hstack([score, at_sep])
@@ -217,71 +180,11 @@ def _logit_scale(plan: Plan, gain: float) -> float:
     return per_unit * 4 if plan.by_attention else per_unit
 
 
-def _noisy(value: torch.Tensor, name: str, noise: float, rng: np.random.Generator) -> torch.Tensor:
-    drawn = torch.from_numpy(rng.standard_normal(value.shape)).float()
-    rms = value.square().mean().sqrt() if "W_" in name else 0.0
-    return value + noise * rms * drawn
+def noisy(params: Params, noise: float, rng: np.random.Generator) -> Params:
+    """Weights with Gaussian noise, relative to each matrix's RMS; not on biases or gains."""
 
+    def drawn(name: str, value: torch.Tensor) -> torch.Tensor:
+        rms = value.square().mean().sqrt() if "W_" in name else 0.0
+        return value + noise * rms * torch.from_numpy(rng.standard_normal(value.shape)).float()
 
-def _cuts(parts: int, numbers: int, rng: np.random.Generator, shortest: int) -> np.ndarray:
-    """Sizes of `parts` neighbouring ranges, none shorter than `shortest`."""
-    spare = rng.multinomial(numbers - parts * shortest, rng.dirichlet(np.full(parts, 3.0)))
-    return np.repeat(np.arange(parts), shortest + spare)
-
-
-def _owned(owner: np.ndarray, heads: int) -> np.ndarray:
-    return (owner == np.arange(heads)[:, None]).astype(float)
-
-
-def _single(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return np.ones((1, numbers))
-
-
-def _split(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return _owned(_cuts(2, numbers, rng, numbers // 6), 2)
-
-
-def _regions(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    parts = int(rng.integers(3, 7))
-    return _owned(_cuts(parts, numbers, rng, 4) % 2, 2)
-
-
-def _overlap(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    low, high = rng.integers(0, int(0.15 * numbers) + 1, 2)
-    t = np.arange(numbers)
-    return np.stack([t < numbers - high, t >= low]).astype(float)
-
-
-def _suppressor(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    width = int(rng.integers(numbers // 5, numbers // 2))
-    start = int(rng.integers(0, numbers - width + 1))
-    t = np.arange(numbers)
-    return -rng.uniform(0.4, 0.6) * ((t >= start) & (t < start + width))
-
-
-def _suppression(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return np.stack([np.ones(numbers), _suppressor(numbers, rng)])
-
-
-def _three(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return np.vstack([_split(numbers, rng), _suppressor(numbers, rng)])
-
-
-def _four(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return np.vstack([_three(numbers, rng), np.zeros(numbers)])
-
-
-def _eight(numbers: int, rng: np.random.Generator) -> np.ndarray:
-    return _owned(_cuts(8, numbers, rng, 3), 8)
-
-
-_ROLES = {
-    "single": _single,
-    "split": _split,
-    "regions": _regions,
-    "overlap": _overlap,
-    "suppression": _suppression,
-    "three": _three,
-    "four": _four,
-    "eight": _eight,
-}
+    return {name: drawn(name, value) for name, value in params.items()}

@@ -30,7 +30,7 @@ from devsort.sorting.checkpoints import (
 )
 from devsort.sorting.config import TrainConfig
 from devsort.sorting.kernels import SortKernel
-from devsort.sorting.model import init_params, model_shape
+from devsort.sorting.model import equal_heads, init_params, model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch, train_batch
 from devsort.storage.artifact import identity
@@ -111,6 +111,8 @@ class Trainer:
         self.layout = self.kernel.layout
         shape = model_shape(run.config.task, run.config.model)
         params = init_params(shape, run.config.model.init_scale, self.config.seed)
+        if run.config.model.init_heads == "equal":
+            params = equal_heads(params)
         self.flat = self.layout.flatten(params).to(self.device)[None].requires_grad_()  # (1, P)
         c = self.config
         self.adam = torch.optim.Adam([self.flat], c.lr, c.betas, c.eps, c.weight_decay, fused=True)

@@ -102,14 +102,16 @@ def _llc(table: "xr.Dataset") -> dict[str, Any]:
 
 def _heads(heads: "xr.Dataset") -> dict[str, Any]:
     last = heads.isel(checkpoint=-1)
-    return {**_modes(last), "regions": int(last.regions)}
+    owners = joined(last.owner.values)
+    return {**_modes(last), "regions": int(last.regions), "owners": owners}
 
 
 def _modes(one: "xr.Dataset") -> dict[str, Any]:
     """Scores, labels and accuracy at one checkpoint."""
     labels = one.label.values[one.labels.values.astype(bool)]
     scores = {column: number(one.scores.sel(score=name)) for column, name in SCORES.items()}
-    return {**scores, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
+    read = {name: number(one[name].max()) for name in ("lowered_share", "residual_rank")}
+    return {**scores, **read, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
 
 
 def _stages(run: Run) -> dict[str, Any]:

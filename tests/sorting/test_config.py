@@ -88,6 +88,14 @@ def test_the_two_runs_differ_in_weight_decay_alone():
     assert a == b
 
 
+def test_the_challenge_sees_its_lists_25_times_at_a_falling_rate():
+    a, b = (load_config(RUNS / name / "config.yaml") for name in ("baseline", "challenge"))
+    assert b.train.steps * b.train.batch_size // b.task.train_lists == 24  # and most of a 25th
+    assert b.train.steps == round(25 * b.task.train_lists / b.train.batch_size)
+    assert (b.train.lr, b.train.lr_final) == (1e-3, 1e-4)
+    assert (a.model, a.train.weight_decay) == (b.model, b.train.weight_decay)
+
+
 def test_a_config_is_frozen():
     config = Config()
     for change in (

@@ -69,6 +69,15 @@ def test_steps_are_those_of_adam_on_autograds_gradient(tiny_run):
     assert largest_difference(trained(run, 3), reference_steps(run, 3, torch.optim.Adam)) < 2e-6
 
 
+def test_heads_that_start_equal_stay_equal_to_the_bit(tiny_run):
+    alone = trained(tiny_run, 20)["blocks.0.attn.W_O"]
+    assert not torch.equal(alone[0], alone[1])
+    params = trained(configured(tiny_run, "model.init_heads=equal"), 20)
+    for name, value in params.items():
+        if ".attn." in name and not name.endswith("b_O"):
+            assert torch.equal(value[0], value[1]), name
+
+
 def test_decay_is_in_the_gradient_and_not_adamws(tiny_run):
     run = configured(tiny_run, *SETTINGS)
     assert largest_difference(trained(run, 3), reference_steps(run, 3, torch.optim.AdamW)) > 1e-3

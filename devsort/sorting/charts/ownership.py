@@ -1,15 +1,17 @@
-"""Ownership chart.
+"""Ownership chart: both modes over training.
 
-Which head each number needs, over training, with the scores and events below.
+Which head each number needs, which head lowers it and by how much, and the scores and events below.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from devsort.charts.style import INK, SCORES, WIDTH, head_colour, look
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 KEY = 1.4  # inches of an entry of the legend
 FULL_COLOUR = 4.0  # nats of loss increase at which a head's colour is at its full strength
+FULL_RATIO = 0.25  # of what the copier adds, taken off by the head whose colour is then full
 
 
 def of_run(run: Run, width: float = WIDTH) -> Figure:
@@ -32,10 +35,12 @@ def of_run(run: Run, width: float = WIDTH) -> Figure:
 
 @look()
 def plot(heads: "xr.Dataset", found: Sequence[dict], width: float = WIDTH) -> Figure:
-    """Number × step coloured by the head that is needed, and scores with 95 % bands."""
-    figure = Figure(figsize=(width, 4.2), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 1))
-    _ownership(top, heads)
+    """Number × step by the head that is needed, by the head that lowers, and scores with 95 %."""
+    figure = Figure(figsize=(width, 6.0), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True, height_ratios=(2, 2, 1.2))
+    _map(top, heads, colours(heads), "number needs {}", "no head is needed")
+    _map(middle, heads, lowering(heads), "{} lowers it", "not lowered")
+    _outline(middle, heads)
     _scores(bottom, heads, found)
     bottom.set_xlabel("training step")
     return figure
@@ -47,10 +52,25 @@ def colours(heads: "xr.Dataset") -> np.ndarray:
     Each head's colour in its share of the need, paler where less is lost without it.
     """
     increase = np.maximum(heads.loss_increase.transpose("checkpoint", "number", "head").values, 0)
+    return _mixed(heads, increase, FULL_COLOUR)
+
+
+def lowering(heads: "xr.Dataset") -> np.ndarray:
+    """(checkpoint, number, 3) RGB.
+
+    The colour of the head that lowers a number which another head copies, paler where it takes off
+    a smaller share of what that head adds.
+    """
+    undone = -heads.copy_ratio.transpose("checkpoint", "number", "head").values
+    return _mixed(heads, np.nan_to_num(np.maximum(undone, 0)), FULL_RATIO)
+
+
+def _mixed(heads: "xr.Dataset", amount: np.ndarray, full: float) -> np.ndarray:
+    """Heads' colours mixed by their amounts (C, N, H); full depth where the largest is `full`."""
     palette = np.array([to_rgb(head_colour(int(h))) for h in heads["head"].values])
-    total = increase.sum(-1, keepdims=True)
-    mixed = increase / np.maximum(total, 1e-9) @ palette
-    depth = np.minimum(increase.max(-1, keepdims=True) / FULL_COLOUR, 1)
+    total = amount.sum(-1, keepdims=True)
+    mixed = amount / np.maximum(total, 1e-9) @ palette
+    depth = np.minimum(amount.max(-1, keepdims=True) / full, 1)
     return depth * mixed + (1 - depth)
 
 
@@ -68,22 +88,51 @@ def figure_width(ax: Axes) -> float:
     return float(ax.figure.get_size_inches()[0])
 
 
-def _ownership(ax: Axes, heads: "xr.Dataset") -> None:
+def _map(ax: Axes, heads: "xr.Dataset", rgb: np.ndarray, told: str, none: str) -> None:
+    """A map of colours (checkpoint, number, 3), with its key above."""
     numbers = heads.number.values
     edges = np.append(numbers, numbers[-1] + 1) - 0.5
-    ax.pcolormesh(
-        step_edges(heads.checkpoint.values), edges, colours(heads).swapaxes(0, 1), rasterized=True
-    )
+    ax.pcolormesh(step_edges(heads.checkpoint.values), edges, rgb.swapaxes(0, 1), rasterized=True)
     ax.set_xscale("log")
-    ax.set_ylabel("number to be copied")
-    keys = [Patch(color=head_colour(int(h)), label=f"needs head {h}") for h in heads["head"].values]
-    keys.append(Patch(facecolor="white", edgecolor=INK, lw=0.4, label="no head is needed"))
+    ax.set_ylabel("number in the list")
+    keys = [
+        Patch(color=head_colour(int(h)), label=told.format(f"head {h}"))
+        for h in heads["head"].values
+    ]
+    keys.append(Patch(facecolor="white", edgecolor=INK, lw=0.4, label=none))
+    _key(ax, keys)
+
+
+def _key(ax: Axes, keys: Sequence[Artist]) -> None:
     ax.legend(
         handles=keys,
         loc="lower left",
         bbox_to_anchor=(0, 1),
         ncols=max(1, min(len(keys), round(figure_width(ax) / KEY))),
         borderaxespad=0.2,
+    )
+
+
+def _outline(ax: Axes, heads: "xr.Dataset") -> None:
+    """A line around what is suppressed by the rule; the depth of colour is told beside the key."""
+    mask = heads.suppresses.any("head").transpose("number", "checkpoint").values.astype(float)
+    steps, numbers = step_edges(heads.checkpoint.values), heads.number.values
+    fine = np.repeat(np.repeat(mask, 2, 0), 2, 1)  # cells as squares, so that lines follow them
+    at = np.sort(np.concatenate([steps[:-1] * 1.0001, steps[1:] * 0.9999]))
+    high = np.sort(np.concatenate([numbers - 0.49, numbers + 0.49]))
+    if mask.any():
+        ax.contour(at, high, fine, [0.5], colors=INK, linewidths=0.7)
+    handles = [*ax.get_legend().legend_handles]
+    _key(ax, [*handles, Line2D([], [], color=INK, lw=0.7, label="suppresses, by the rule")])
+    ax.annotate(
+        f"full colour: takes off {FULL_RATIO:.0%} of the copy",
+        (1, 1),
+        xytext=(0, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=7,
     )
 
 

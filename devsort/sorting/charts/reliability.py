@@ -18,7 +18,9 @@ TITLES = {
     "whole": "whole",
     "ablated": "head ablated",
     "suppression": "suppression alone",
-    "rest": "the rest alone",
+    "rest": "no suppression",
+    "without_own": "none of the answer",
+    "without_competitors": "none of others",
 }
 
 
@@ -51,17 +53,7 @@ def plot(function: Function) -> Figure:
 
 def values(function: Function) -> list[Mapping[str, float | str]]:
     """The figures beside the diagrams, one row a condition."""
-    return [
-        {
-            "condition": name,
-            "loss": c.loss,
-            "accuracy": c.accuracy,
-            "entropy": c.entropy,
-            "confidence": c.confidence,
-            "calibration_error": c.reliability.error,
-        }
-        for name, c in function.conditions.items()
-    ]
+    return [{"condition": name, **c.values} for name, c in function.conditions.items()]
 
 
 def _reliability(ax: Axes, condition: Condition) -> None:

@@ -8,7 +8,7 @@ if it is labelled vocabulary-splitting or copy-suppression. Labels are those of 
 at the last checkpoint where none is named.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
@@ -16,6 +16,8 @@ import pandas as pd
 
 from devsort.errors import UserError
 from devsort.sorting.claims.groups import OVERLAP, SPLIT, modes, of
+from devsort.sorting.claims.movement import falls
+from devsort.sorting.claims.origins import decay_and_suppression, initialisation
 from devsort.sorting.claims.variations import gap, heads, noise, variations
 from devsort.sorting.claims.verdicts import SIGNIFICANT, Claim, majority, positive, three
 from devsort.sorting.heads.events import EVENTS
@@ -23,9 +25,7 @@ from devsort.stages.link import Timeline, permutation_test
 
 MAIN = ("decay", "no-decay")
 STAGES = ["initial learning", "head overlapping", "head specialization"]
-# standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
-BEYOND = 3.0
-RISE = 0.1  # by which the split score must rise from the peak of the LLC to the end
+TOGETHER = {"decay": "together", "no-decay": "together-no-decay"}  # networks made to overlap
 LIKE = 0.1  # two losses are alike if their logarithms differ by less
 CHANCE = 0.05  # p from which an association fails
 EVENTS_NEEDED = 16  # for a permutation test that decides
@@ -53,29 +53,13 @@ def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) ->
         *simpler(points),
         *variations(runs),
         *heads(runs),
-        *gap(runs),
+        *gap(runs, points),
         *noise(runs),
         *suppression(ablations),
         *stages(runs),
+        *decay_and_suppression(runs),
+        *initialisation(runs),
     ]
-
-
-def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
-    """(a) with decay the LLC falls as heads specialise."""
-    claim = "With weight decay the LLC falls as heads specialise"
-    group = of(runs, "decay")
-    rise = [_split_rise(points, run) for run in group.itertuples()]
-    fall = group.llc_fall > BEYOND * group.llc_fall_se
-    fell = [f and r >= RISE for f, r in zip(fall, rise, strict=True)]
-    mean = f"mean fall {_mean(group.llc_fall)} nats, mean rise of the split score {_mean(rise)}"
-    below = f"share of seeds whose LLC ends {BEYOND:g} SE below its peak"
-    measured = f"{below} while the split score rises by {RISE:g}"
-    yield majority("a1", claim, measured, fell, mean if len(group) else "")
-    falls = [_fall_after_onset(points, run) for run in group.itertuples()]
-    after = [fall for fall in falls if fall is not None]
-    onset = "fall of the LLC from the onset of splitting or suppression to the end"
-    told = f"{len(after)} of {len(group)} seeds have an onset"
-    yield positive("a2", claim, f"{onset}, share of its value at the onset", after, told)
 
 
 def splits(runs: pd.DataFrame) -> Iterator[Claim]:
@@ -91,20 +75,21 @@ def splits(runs: pd.DataFrame) -> Iterator[Claim]:
 def simpler(points: pd.DataFrame) -> Iterator[Claim]:
     """(c) split networks have a lower LLC than overlapping ones of like loss.
 
-    Within runs and between them.
+    Within runs, and against networks made to overlap: heads that start equal stay equal.
     """
     claim = "Split networks have a lower LLC than overlapping ones of like loss"
-    excess = "excess of the LLC of overlapping over split checkpoints of one run at like loss"
+    excess = "excess of the LLC of overlapping checkpoints over split ones, share of the former"
     for i, name in enumerate(MAIN, 1):
         group = of(points, name)
-        within = [float(np.mean(d)) for _, run in group.groupby("cell") if (d := _excesses(run))]
+        within = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, run))]
         told = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
-        measured = f"{excess}, share of the former"
-        yield positive(f"c{i}", f"{claim} ({name})", measured, within, told)
-    last = points.loc[points.groupby("cell").step.idxmax()] if len(points) else points
-    between = [d for name in MAIN for d in _excesses(of(last, name))]
-    same = "the same between seeds of one group at the last checkpoint"
-    yield positive("c3", f"{claim} (ends)", f"{same}, one value a split network", between)
+        yield positive(f"c{i}", f"{claim} ({name})", f"{excess}, within a run", within, told)
+    for i, name in enumerate(MAIN, 3):
+        group, together = of(points, name), of(points, TOGETHER[name])
+        beside = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, together))]
+        told = f"{len(beside)} of {group.cell.nunique()} runs, {together.cell.nunique()} overlap"
+        made = f"{claim} made so ({name})"
+        yield positive(f"c{i}", made, f"{excess}, one value a split run", beside, told)
 
 
 def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
@@ -117,9 +102,21 @@ def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
     }
     for number, (condition, column) in enumerate(product(taken, effects), 1):
         effect, measured, sign = effects[column]
-        part = ablations[ablations.condition == condition] if len(ablations) else ablations
-        values = (sign * part[column]).tolist() if len(part) else []
+        values = _changes(ablations, condition, column, sign)
         yield positive(f"h{number}", f"{taken[condition]} {effect}", measured, values)
+    parts = {
+        "without_own": ("of the answer costs: without it the loss falls", "fall", -1),
+        "without_competitors": ("of competitors serves: without it the loss rises", "rise", 1),
+    }
+    for number, (condition, (told, way, sign)) in enumerate(parts.items(), 7):
+        values = _changes(ablations, condition, "loss", sign)
+        yield positive(f"h{number}", f"Suppression {told}", f"{way} of the loss (nats)", values)
+
+
+def _changes(ablations: pd.DataFrame, condition: str, column: str, sign: int) -> list[float]:
+    """What a condition changes, one value a network that suppresses."""
+    part = ablations[ablations.condition == condition] if len(ablations) else ablations
+    return (sign * part[column]).tolist() if len(part) else []
 
 
 def stages(runs: pd.DataFrame) -> Iterator[Claim]:
@@ -136,37 +133,27 @@ def stages(runs: pd.DataFrame) -> Iterator[Claim]:
         yield _linked(f"i{i}", name, of(runs, name))
 
 
-def _split_rise(points: pd.DataFrame, run: tuple) -> float:
-    """Rise of the split score from the peak of the LLC to the last sampled checkpoint."""
-    own = points[points.cell == run.cell].set_index("step").split_score
-    return float(own.iloc[-1] - own.loc[run.llc_peak_step])
-
-
-def _fall_after_onset(points: pd.DataFrame, run: tuple) -> float | None:
-    """(LLC at the onset − LLC at the end) / LLC at the onset, over log step; None without one."""
-    onset = np.nanmin([run.split_onset or np.nan, run.suppression_onset or np.nan, np.inf])
-    own = points[(points.cell == run.cell) & points.llc.notna()]
-    if not np.isfinite(onset) or own.empty:
-        return None
-    at = float(np.interp(np.log(onset), np.log(own.step), own.llc.astype(float)))
-    return (at - float(own.llc.iloc[-1])) / at
-
-
-def _excesses(points: pd.DataFrame) -> list[float]:
+def excesses(split: pd.DataFrame, overlapping: pd.DataFrame) -> list[float]:
     """How far overlapping points of like loss lie above each split point, as a share of theirs.
 
     Split points without such a point are left out.
     """
-    points = points[points.llc.notna()]
-    labels = points.labels.str.split(";")
-    split = points[[SPLIT in s and OVERLAP not in s for s in labels]]
-    overlapping = points[[OVERLAP in s and SPLIT not in s for s in labels]]
+    split = split[_carrying(split, SPLIT, OVERLAP)]
+    overlapping = overlapping[_carrying(overlapping, OVERLAP, SPLIT)]
     found = []
     for point in split.itertuples():
         near = overlapping.llc[np.abs(np.log(overlapping.loss / point.loss)) < LIKE]
         if len(near):
             found.append(float(1 - point.llc / near.mean()))
     return found
+
+
+def _carrying(points: pd.DataFrame, label: str, other: str) -> np.ndarray:
+    """Which points have an LLC, and one label without the other."""
+    labels = points.labels.str.split(";")
+    known = points.llc.notna()
+    held = [label in carried and other not in carried for carried in labels]
+    return np.array(held, bool) & known.to_numpy(bool)
 
 
 def _named(names: str) -> list[str]:
@@ -197,7 +184,3 @@ def _timeline(run: dict) -> Timeline:
     low, high = np.log10([run["window_from"], run["window_to"]])
     at, boundaries = (np.log10(steps or np.empty(0)) for steps in (events, cuts))
     return Timeline(at, boundaries, float(low), float(high))
-
-
-def _mean(values: Iterable[float]) -> str:
-    return f"{np.mean(list(values)):.3g}"

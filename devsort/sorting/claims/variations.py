@@ -2,10 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import pandas as pd
 
 from devsort.sorting.claims.groups import modes, of, specialised
-from devsort.sorting.claims.verdicts import FEWEST, SIGNIFICANT, Claim, majority, rank_correlation
+from devsort.sorting.claims.verdicts import (
+    FEWEST,
+    SIGNIFICANT,
+    Claim,
+    for_association,
+    majority,
+    rank_correlation,
+)
 from devsort.sorting.config import TaskConfig
 from devsort.sorting.task import mean_gap
 
@@ -32,28 +40,58 @@ def heads(runs: pd.DataFrame) -> Iterator[Claim]:
         yield specialised(f"e{n}", f"{n} heads specialise", having(n))
 
 
-def gap(runs: pd.DataFrame) -> Iterator[Claim]:
-    """(f) the mean gap decides which mode emerges."""
-    claim = "The mean gap δ̄ decides which mode emerges"
-    measured = "rank correlation of δ̄ and split − suppression score"
+def gap(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
+    """(f) the mean gap decides which mode emerges: by tilt, by length, by range, at like loss."""
+    ways = {
+        "gap": "at fixed length and range",
+        "length": "through the length of lists",
+        "range": "through the range of numbers",
+    }
+    for number, (name, told) in enumerate(ways.items(), 1):
+        group = pd.concat([of(runs, name), of(runs, "decay")])
+        claim = f"The mean gap δ̄, {told}, decides which mode emerges"
+        yield _of_gap(f"f{number}", claim, group, points, of(runs, name).empty)
+
+
+def _of_gap(key: str, claim: str, group: pd.DataFrame, points: pd.DataFrame, empty: bool) -> Claim:
+    measured = "rank correlation of δ̄ and split − suppression score, at like loss"
     holds = f"holds: p < {SIGNIFICANT}, no commonest label is shared"
     rule = f"with {FEWEST} runs or more, {holds}; fails: all are the same"
-    group = pd.concat([of(runs, "gap"), of(runs, "decay")])
-    if group.empty or of(runs, "gap").empty:
-        yield Claim("f", claim, measured, rule, 0)
-        return
-    delta = group["task.mean_gap"].astype(float).fillna(mean_gap(TaskConfig()))
-    score = group.split_score - group.suppression_score
-    rho, ci, p = rank_correlation(delta.to_numpy(), score.to_numpy())
+    if group.empty or empty:
+        return Claim(key, claim, measured, rule, 0)
+    delta = np.array([_delta(run) for run in group.to_dict("records")])
+    level, score = like_loss(group, points)
+    rho, ci, p = rank_correlation(delta, score)
     common = {d: _commonest(labels) for d, labels in group.labels.groupby(delta)}
     verdict = _of_gaps(common, p) if len(group) >= FEWEST else "undecided"
-    told = ", ".join(f"δ̄ {d:.3g}: {' or '.join(sorted(labels))}" for d, labels in common.items())
-    yield Claim("f", claim, measured, rule, len(group), rho, ci, verdict, f"p = {p:.2g}; {told}")
+    needed = for_association(rho) if verdict == "undecided" and p >= SIGNIFICANT else None
+    modes = ", ".join(f"δ̄ {d:.3g}: {' or '.join(sorted(labels))}" for d, labels in common.items())
+    told = f"p = {p:.2g}; at loss {level:.3g}; {modes}"
+    return Claim(key, claim, measured, rule, len(group), rho, ci, verdict, told, needed)
+
+
+def like_loss(runs: pd.DataFrame, points: pd.DataFrame) -> tuple[float, np.ndarray]:
+    """The lowest loss that all runs reach, and split − suppression score where each reaches it."""
+    own = [points[points.cell == cell].sort_values("step") for cell in runs.cell]
+    level = max(float(one.loss.min()) for one in own)
+    first = [one[one.loss <= level].iloc[0] for one in own]
+    return level, np.array([one.split_score - one.suppression_score for one in first])
+
+
+def _delta(run: Mapping) -> float:
+    """The mean gap of a run's lists."""
+    changed = {
+        name: run[f"task.{name}"]
+        for name in ("list_length", "numbers", "mean_gap")
+        if pd.notna(run.get(f"task.{name}"))
+    }
+    whole = {name: value if name == "mean_gap" else int(value) for name, value in changed.items()}
+    return mean_gap(TaskConfig(**whole))
 
 
 def noise(runs: pd.DataFrame) -> Iterator[Claim]:
     """(g) label noise."""
-    group = of(runs, "noise")
+    group = pd.concat([of(runs, "noise"), of(runs, "more-noise")])
     if group.empty:
         yield specialised("g", "Heads specialise under label noise", group)
         return

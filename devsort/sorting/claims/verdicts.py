@@ -6,21 +6,24 @@
 | positive | of a mean over runs, by bootstrap | all above 0      | all below        |
 | three    | of a mean over runs, by bootstrap | within 3 ± 1/2   | outside of it    |
 
-Anything else is undecided. A bootstrap of fewer than FEWEST runs has intervals that are too narrow:
-it decides nothing. For a majority four runs of four are the fewest that can decide.
+Anything else is undecided, and then `needed` runs would decide if the estimate and the spread
+between runs stay as they are. A bootstrap of fewer than FEWEST runs has intervals that are too
+narrow: it decides nothing. For a majority four runs of four are the fewest that can decide.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+from scipy.stats import binomtest, norm, rankdata
 
 from devsort.rng import name_key, stream
 
 FEWEST = 8  # runs of a bootstrap that decides
 SIGNIFICANT = 0.01  # p below which an association holds
 RESAMPLES = 9999
+MOST = 1000  # runs beyond which no number is told
+Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Claim:
         ci95: Its interval; None where there is none.
         verdict: holds, fails or undecided.
         detail: More figures, in words.
+        needed: Runs that would decide an undecided claim; None where it is decided, without data,
+            or where more than MOST would be needed.
     """
 
     key: str
@@ -48,6 +53,7 @@ class Claim:
     ci95: tuple[float, float] | None = None
     verdict: str = "undecided"
     detail: str = ""
+    needed: int | None = None
 
 
 def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: str = "") -> Claim:
@@ -55,10 +61,34 @@ def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: 
     hits = [bool(h) for h in hits]
     if not hits:
         return Claim(key, claim, measured, "majority", 0)
-    ci = binomtest(sum(hits), len(hits)).proportion_ci(0.95, "wilson")
-    verdict = "holds" if ci.low > 0.5 else "fails" if ci.high < 0.5 else "undecided"
-    share = np.mean(hits).item()
-    return Claim(key, claim, measured, "majority", len(hits), share, tuple(ci), verdict, detail)
+    n, share = len(hits), np.mean(hits).item()
+    low, high = wilson(sum(hits), n)
+    verdict = "holds" if low > 0.5 else "fails" if high < 0.5 else "undecided"
+    needed = _for_majority(share, n) if verdict == "undecided" else None
+    return Claim(key, claim, measured, "majority", n, share, (low, high), verdict, detail, needed)
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    found = binomtest(hits, n).proportion_ci(0.95, "wilson")
+    return found.low, found.high
+
+
+def _for_majority(share: float, n: int) -> int | None:
+    """The fewest runs, more than n, at which the same share leaves out one half."""
+    sizes = np.arange(n + 1, MOST + 1)
+    hits = np.round(share * sizes)
+    half = Z / np.sqrt(sizes + Z**2) / 2  # of Wilson's test against one half
+    decided = np.abs(hits / sizes - 0.5) > half * np.sqrt(1 + Z**2 / sizes)
+    return int(sizes[decided][0]) if decided.any() else None
+
+
+def _for_mean(values: Sequence[float], margin: float) -> int | None:
+    """The fewest runs at which the interval of the mean is narrower than its margin."""
+    if len(values) < 2 or margin <= 0:
+        return None
+    n = max(FEWEST, len(values) + 1, int(np.ceil((Z * np.std(values, ddof=1) / margin) ** 2)))
+    return n if n <= MOST else None
 
 
 def positive(
@@ -69,7 +99,10 @@ def positive(
     verdict = "undecided"
     if ci and len(values) >= FEWEST:
         verdict = "holds" if ci[0] > 0 else "fails" if ci[1] < 0 else "undecided"
-    return Claim(key, claim, measured, "positive", len(values), estimate, ci, verdict, detail)
+    needed = _for_mean(values, abs(estimate)) if ci and verdict == "undecided" else None
+    return Claim(
+        key, claim, measured, "positive", len(values), estimate, ci, verdict, detail, needed
+    )
 
 
 def three(key: str, claim: str, measured: str, values: Sequence[float], detail: str = "") -> Claim:
@@ -79,7 +112,9 @@ def three(key: str, claim: str, measured: str, values: Sequence[float], detail: 
     if ci and len(values) >= FEWEST:
         inside, outside = ci[0] >= 2.5 and ci[1] <= 3.5, ci[1] < 2.5 or ci[0] > 3.5
         verdict = "holds" if inside else "fails" if outside else "undecided"
-    return Claim(key, claim, measured, "three", len(values), estimate, ci, verdict, detail)
+    margin = abs(abs(estimate - 3) - 0.5) if ci else 0.0
+    needed = _for_mean(values, margin) if ci and verdict == "undecided" else None
+    return Claim(key, claim, measured, "three", len(values), estimate, ci, verdict, detail, needed)
 
 
 def bootstrap(key: str, values: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
@@ -108,8 +143,18 @@ def rank_correlation(
     permuted = _correlation(rankdata(x), rng.permuted(np.tile(rankdata(y), (RESAMPLES, 1)), axis=1))
     index = rng.integers(n, size=(RESAMPLES, n))
     drawn = _correlation(rankdata(x[index], axis=1), rankdata(y[index], axis=1))
-    ci = tuple(np.nanquantile(drawn, [0.025, 0.975]).tolist())
+    known = drawn[np.isfinite(drawn)]
+    ci = tuple(np.quantile(known, [0.025, 0.975]).tolist()) if len(known) else None
     return rho, ci, (1 + int((np.abs(permuted) >= abs(rho) - 1e-12).sum())) / (1 + RESAMPLES)
+
+
+def for_association(rho: float) -> int | None:
+    """Runs at which a rank correlation has p < SIGNIFICANT, by Fisher's z."""
+    if not np.isfinite(rho) or abs(rho) < 1e-3:
+        return None
+    reach = norm.ppf(1 - SIGNIFICANT / 2) / np.arctanh(min(abs(rho), 0.999))
+    n = max(FEWEST, int(np.ceil(reach**2)) + 3)
+    return n if n <= MOST else None
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """All that is measured of the heads of one network, and how it becomes a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+Variables = dict[str, tuple]  # name → its dimensions, and its values
+
+
 @dataclass(frozen=True)
 class Analysis:
     """What the heads of one network do.
@@ -32,6 +35,10 @@ class Analysis:
         score_draws: (draws, 3).
         labels: (4,) bool, in the order of modes.LABELS.
         label_draws: (draws, 4) bool.
+        ratio: Copy effect over the copier's, (H, N); NaN where no other head copies.
+        ratio_ci95: Its 95 % interval, (H, N, 2).
+        strength: `modes.strength` by name, (H,) each.
+        strength_ci95: Their 95 % intervals, (H, 2) each.
         weights: What is read from the weights and the residual stream, by name: scalars or (H,).
     """
 
@@ -43,6 +50,10 @@ class Analysis:
     score_draws: np.ndarray
     labels: np.ndarray
     label_draws: np.ndarray
+    ratio: np.ndarray
+    ratio_ci95: np.ndarray
+    strength: dict[str, np.ndarray]
+    strength_ci95: dict[str, np.ndarray]
     weights: dict[str, float | np.ndarray]
 
 
@@ -65,11 +76,15 @@ def analyse(
         answers.loss.mean().item(),
         answers.correct.float().mean().item(),
         table,
-        {name: value.std(0) for name, value in draws.items()},
+        {name: draws[name].std(0) for name in HEAD_MEASURES},
         modes.scores(table, config),
         modes.scores(draws, config),
         modes.labels(table, config),
         modes.labels(draws, config),
+        ranges.ratio(table, config),
+        interval(ranges.ratio(draws, config)),
+        modes.strength(table, config),
+        {name: interval(value) for name, value in modes.strength(draws, config).items()},
         read_weights(params) | {"residual_rank": answers.resid_rank},
     )
 
@@ -84,6 +99,13 @@ def read_weights(params: Mapping[str, Tensor]) -> dict[str, float | np.ndarray]:
     }
 
 
+def interval(draws: np.ndarray) -> np.ndarray:
+    """95 % percentile interval over draws (draws, …) that are not NaN: (…, 2), NaN without any."""
+    some = np.isfinite(draws).any(0)
+    found = np.nanquantile(np.where(some, draws, 0.0), [0.025, 0.975], axis=0)
+    return np.moveaxis(np.where(some, found, np.nan), 0, -1)
+
+
 def dataset(
     analyses: Sequence[Analysis], steps: Sequence[int], config: HeadsConfig
 ) -> "xr.Dataset":
@@ -94,46 +116,63 @@ def dataset(
     """
     import xarray as xr
 
-    def stack(values: Sequence) -> np.ndarray:
-        return np.stack([np.asarray(v, float) for v in values])
-
-    by_number = {name: stack([a.tables[name] for a in analyses]) for name in HEAD_MEASURES}
-    masks = {
-        f.__name__: f(by_number, config) for f in (ranges.copies, ranges.suppresses, ranges.needed)
-    }
-    errors = {f"{name}_se": stack([a.errors[name] for a in analyses]) for name in HEAD_MEASURES}
-    weights = {name: stack([a.weights[name] for a in analyses]) for name in analyses[0].weights}
-    draws = stack([a.score_draws for a in analyses])
-    dims = ("checkpoint", "head", "number")
-    owner = ranges.owner(by_number, config)
-    variables = {name: (dims, value) for name, value in (by_number | errors | masks).items()}
-    variables |= {name: (dims[: value.ndim], value) for name, value in weights.items()}
-    variables |= {
-        "loss": ("checkpoint", stack([a.loss for a in analyses])),
-        "accuracy": ("checkpoint", stack([a.accuracy for a in analyses])),
-        "owner": (("checkpoint", "number"), owner),
-        "regions": ("checkpoint", np.array([ranges.regions(o) for o in owner])),
-        "scores": (("checkpoint", "score"), stack([a.scores for a in analyses])),
-        "score_draws": (("checkpoint", "draw", "score"), draws),
-        "score_ci95": (
-            ("checkpoint", "score", "bound"),
-            np.moveaxis(np.quantile(draws, [0.025, 0.975], axis=1), 0, -1),
-        ),
-        "labels": (("checkpoint", "label"), np.stack([a.labels for a in analyses])),
-        "label_draws": (
-            ("checkpoint", "draw", "label"),
-            np.stack([a.label_draws for a in analyses]),
-        ),
-    }
+    variables = _by_number(analyses, config) | _by_head(analyses) | _by_network(analyses)
+    _, heads, numbers = variables["copies"][1].shape
     coordinates = {
         "checkpoint": np.asarray(steps, np.int64),
-        "head": np.arange(masks["copies"].shape[1]),
-        "number": np.arange(masks["copies"].shape[2]),
+        "head": np.arange(heads),
+        "number": np.arange(numbers),
         "score": np.array(modes.SCORES, object),
         "label": np.array(modes.LABELS, object),
         "bound": np.array(["low", "high"], object),
     }
     return xr.Dataset(variables, coordinates)
+
+
+def _stack(values: Iterable) -> np.ndarray:
+    return np.stack([np.asarray(v, float) for v in values])
+
+
+def _by_number(analyses: Sequence[Analysis], config: HeadsConfig) -> Variables:
+    dims = ("checkpoint", "head", "number")
+    tables = {name: _stack(a.tables[name] for a in analyses) for name in analyses[0].tables}
+    errors = {f"{name}_se": _stack(a.errors[name] for a in analyses) for name in HEAD_MEASURES}
+    roles = (ranges.copies, ranges.suppresses, ranges.needed)
+    masks = {role.__name__: role(tables, config) for role in roles}
+    owner = ranges.owner(tables, config)
+    measures = {name: tables[name] for name in HEAD_MEASURES}
+    return {
+        **{name: (dims, value) for name, value in (measures | errors | masks).items()},
+        "copy_ratio": (dims, _stack(a.ratio for a in analyses)),
+        "copy_ratio_ci95": ((*dims, "bound"), _stack(a.ratio_ci95 for a in analyses)),
+        "owner": (("checkpoint", "number"), owner),
+        "regions": ("checkpoint", np.array([ranges.regions(o) for o in owner])),
+    }
+
+
+def _by_head(analyses: Sequence[Analysis]) -> Variables:
+    dims = ("checkpoint", "head", "bound")
+    values = {f: _stack(a.weights[f] for a in analyses) for f in analyses[0].weights}
+    values |= {f: _stack(a.strength[f] for a in analyses) for f in analyses[0].strength}
+    values |= {
+        f"{f}_ci95": _stack(a.strength_ci95[f] for a in analyses) for f in analyses[0].strength_ci95
+    }
+    return {name: (dims[: value.ndim], value) for name, value in values.items()}
+
+
+def _by_network(analyses: Sequence[Analysis]) -> Variables:
+    draws = _stack(a.score_draws for a in analyses)
+    intervals = np.stack([interval(one) for one in draws])
+    drawn = np.stack([a.label_draws for a in analyses])
+    return {
+        "loss": ("checkpoint", _stack(a.loss for a in analyses)),
+        "accuracy": ("checkpoint", _stack(a.accuracy for a in analyses)),
+        "scores": (("checkpoint", "score"), _stack(a.scores for a in analyses)),
+        "score_draws": (("checkpoint", "draw", "score"), draws),
+        "score_ci95": (("checkpoint", "score", "bound"), intervals),
+        "labels": (("checkpoint", "label"), np.stack([a.labels for a in analyses])),
+        "label_draws": (("checkpoint", "draw", "label"), drawn),
+    }
 
 
 def describe(one: "xr.Dataset") -> dict[str, Any]:
@@ -159,5 +198,7 @@ def _describe_head(head: "xr.Dataset") -> dict[str, Any]:
         name: ranges.ranges(head[name].values.astype(bool))
         for name in ("copies", "suppresses", "needed")
     }
-    numbers = {name: float(head[name]) for name in ("ov_rank", "qk_rank", "head_norm")}
-    return {"head": int(head["head"]), **masks, **numbers}
+    read = ("ov_rank", "qk_rank", "head_norm", *modes.STRENGTH)
+    numbers = {name: float(head[name]) for name in read}
+    intervals = {f"{name}_ci95": head[f"{name}_ci95"].values.tolist() for name in modes.STRENGTH}
+    return {"head": int(head["head"]), **masks, **numbers, **intervals}

@@ -1,11 +1,11 @@
 """What copy-suppression is for: what changes without a head, or without its suppression.
 
-Four networks are compared on the same lists: the whole one; the head replaced by its mean output
-(`ablated`); the head keeping only its suppression (`suppression`), that is the part of its output,
-less the mean, along the unembedding of each number it looks at, where that part lowers the number;
-and the head keeping only what that leaves out (`rest`). As in McDougall et al. 2023 (arXiv
-2310.04625), the head's effect is the rise of the loss when it is ablated, and what `suppression`
-alone keeps of it is 1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
+Six networks are compared on the same lists: the whole one; the head replaced by its mean output
+(`ablated`); the head keeping only its suppression (`suppression`), see `heads.suppression`; the
+head keeping all but that (`rest`); and the head without its suppression of the answer alone
+(`without_own`), or of the answer's competitors alone (`without_competitors`). As in McDougall et
+al. 2023 (arXiv 2310.04625), the head's effect is the rise of the loss when it is ablated, and what
+`suppression` alone keeps of it is 1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from devsort.sorting import circuits
 from devsort.sorting.heads.measures import answer_loss, direct_effect, residual, scale
+from devsort.sorting.heads.suppression import written
 from devsort.sorting.model import Shape, activations, unembed
 from devsort.sorting.task import Batch
 
+CONDITIONS = ("whole", "ablated", "suppression", "rest", "without_own", "without_competitors")
 BINS = 15  # of equal width in confidence, as usual for calibration error (Guo et al. 2017)
 
 
@@ -57,6 +58,17 @@ class Condition:
     confidence: float
     reliability: Reliability
 
+    @property
+    def values(self) -> dict[str, float]:
+        """All of it as numbers by name."""
+        names = ("loss", "accuracy", "entropy", "confidence")
+        numbers = {name: getattr(self, name) for name in names}
+        return numbers | {"calibration_error": self.reliability.error}
+
+    def less(self, other: "Condition") -> dict[str, float]:
+        """How far each number lies above another's."""
+        return {name: value - other.values[name] for name, value in self.values.items()}
+
 
 @dataclass(frozen=True)
 class Function:
@@ -64,7 +76,7 @@ class Function:
 
     Attributes:
         head: Its number.
-        conditions: By name: whole, ablated, suppression, rest.
+        conditions: By name, in the order of CONDITIONS.
         kept: Share of the head's effect on the loss that suppression alone keeps; NaN where it has
             less than 1e-6 nats.
         self_repair: (H,), what each other head's direct effect on the answer gains in logits when
@@ -80,18 +92,23 @@ class Function:
 
 @torch.inference_mode()
 def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head: int) -> Function:
-    """Compares the whole network with a head ablated, or with only a part of it left.
-
-    The part is its suppression alone, or the rest alone.
-    """
+    """Compares the whole network with a head ablated, or with only a part of it left."""
     act = activations(params, batch.tokens)
     resid = residual(params, act)
     output = act.head_out[:, head]  # (B, L, D)
     mean = output.mean((0, 1))
-    kept = suppression(params, shape, act.pattern[:, head], batch, head)
+    part = written(params, shape, act.pattern[:, head], batch, head)
     away = resid - output + mean
-    streams = {"whole": resid, "ablated": away, "suppression": away + kept, "rest": resid - kept}
-    conditions = {name: condition(unembed(params, x), batch.targets) for name, x in streams.items()}
+    streams = (
+        resid,
+        away,
+        away + part.whole,
+        resid - part.whole,
+        resid - part.own,
+        resid - part.competitors,
+    )
+    found = (condition(unembed(params, stream), batch.targets) for stream in streams)
+    conditions = dict(zip(CONDITIONS, found, strict=True))
     effect = conditions["ablated"].loss - conditions["whole"].loss
     left = conditions["suppression"].loss - conditions["whole"].loss
     direct = direct_effect(
@@ -103,41 +120,6 @@ def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head
     return Function(
         head, conditions, 1 - left / effect if abs(effect) > 1e-6 else float("nan"), repair
     )
-
-
-def suppression(
-    params: Mapping[str, Tensor], shape: Shape, pattern: Tensor, batch: Batch, head: int
-) -> Tensor:
-    """What a head writes along the unembeddings of the numbers it looks at and lowers.
-
-    At each answer.
-
-    For list position j with number s, the head writes x_j = pattern_j · OV(s); its part along U_s
-    is
-    min(x_j · U_s, 0) U_s / |U_s|². Parts along several numbers are added.
-
-    Args:
-        params: State dict.
-        shape: Its dimensions.
-        pattern: (B, L, 2L), the head's attention.
-        batch: The lists.
-        head: Its number.
-
-    Returns:
-        (B, L, D).
-    """
-    L = shape.list_length
-    unembedding = circuits.folded_unembedding(params, shape)  # (D, N)
-    diagonal = circuits.copying(params, shape)[head]  # (N, L)
-    lists = batch.tokens[:, :L]
-    lowered = (
-        pattern[..., :L]
-        * diagonal[lists, torch.arange(L, device=lists.device)].clamp_max(0)[:, None]
-    )
-    length = unembedding.square().sum(0)[lists][:, None]  # (B, 1, L)
-    amount = lowered.new_zeros(*lowered.shape[:2], shape.numbers)
-    amount.scatter_(-1, lists[:, None].expand_as(lowered), lowered / length)
-    return amount @ unembedding.T
 
 
 def condition(logits: Tensor, targets: Tensor) -> Condition:

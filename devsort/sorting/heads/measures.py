@@ -9,6 +9,8 @@ For the answer t of one list, predicted where the network stands at position L +
                    in logits, by way of all positions
     loss increase  loss(t | head_out_h replaced) − loss(t)
                    in nats
+    suppression    loss(t | head_out_h less its suppression) − loss(t)
+    gain           in nats, see `suppression`
 
 Mean ablation replaces the head's output by its mean over all lists and answer positions, so that it
 says nothing about the list, nor how far sorting has come; resample ablation by the head's output at
@@ -25,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from devsort.sorting import circuits
+from devsort.sorting.heads.suppression import written
 from devsort.sorting.model import ATTN, LN_EPS, Activations, Shape, activations, unembed
 from devsort.sorting.task import Batch
 
@@ -35,6 +38,7 @@ HEAD_MEASURES = (
     "direct_effect",
     "loss_increase",
     "loss_increase_resample",
+    "suppression_gain",
 )
 
 
@@ -102,6 +106,7 @@ def _measure_chunk(
         "loss_increase_resample": loss_increase(
             params, resid, act, batch.targets, loss, act.head_out.roll(1, 0)
         ),
+        "suppression_gain": suppression_gain(params, shape, batch, act, resid, loss),
     }
     return loss, logits.argmax(-1) == batch.targets, by_head
 
@@ -180,6 +185,20 @@ def loss_increase(
     heads = range(act.head_out.shape[1])
     streams = (ablated(resid, act, h, replacement) for h in heads)
     return torch.stack([answer_loss(unembed(params, s), targets) - loss for s in streams], 1)
+
+
+def suppression_gain(
+    params: Mapping[str, Tensor],
+    shape: Shape,
+    batch: Batch,
+    act: Activations,
+    resid: Tensor,
+    loss: Tensor,
+) -> Tensor:
+    """Rise of the loss at each answer without one head's suppression: (B, H, L), nats."""
+    heads = range(shape.heads)
+    streams = (resid - written(params, shape, act.pattern[:, h], batch, h).whole for h in heads)
+    return torch.stack([answer_loss(unembed(params, s), batch.targets) - loss for s in streams], 1)
 
 
 @torch.inference_mode()

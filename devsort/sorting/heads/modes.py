@@ -9,9 +9,19 @@ checkpoints.
 import numpy as np
 
 from devsort.sorting.config import HeadsConfig
-from devsort.sorting.heads.ranges import Tables, copies, owner, shares, strongest, suppresses
+from devsort.sorting.heads.ranges import (
+    Tables,
+    copies,
+    lowers,
+    owner,
+    ratio,
+    shares,
+    strongest,
+    suppresses,
+)
 
 SCORES = ("vocabulary_splitting", "copy_suppression", "overlap")
+STRENGTH = ("lowered_share", "lowered_ratio", "mean_suppression_gain", "suppression_z")
 LABELS = ("unformed", "overlapping", "vocabulary-splitting", "copy-suppression")
 
 
@@ -42,15 +52,27 @@ def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def suppression_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Mean over numbers of how far the most negative head undoes the copier.
+    """Mean over numbers of how far the most negative head undoes the copier, 0 where none copies.
 
     1: half or more, everywhere. (…)
     """
     effect = tables["copy_effect"]
-    undone = np.maximum(-effect.min(-2), 0) / np.maximum(
-        strongest(effect)[..., 0, :], config.copy_floor
-    )
-    return np.minimum(undone / 0.5, 1).mean(-1)
+    top = strongest(effect)[..., 0, :]
+    undone = np.maximum(-effect.min(-2), 0) / np.maximum(top, config.copy_floor)
+    return np.where(top >= config.copy_floor, np.minimum(undone / 0.5, 1), 0).mean(-1)
+
+
+def strength(tables: Tables, config: HeadsConfig) -> dict[str, np.ndarray]:
+    """How much each head lowers, whether that is earned or not: each of STRENGTH, (…, H).
+
+    `lowered_share`, of all numbers; `lowered_ratio`, its mean −c_h / c⁺ over these, 0 without any;
+    `mean_suppression_gain`, the rise of the loss without it in nats; `suppression_z`, that in its
+    standard errors.
+    """
+    low = lowers(tables, config)
+    undone = np.where(low, -ratio(tables, config), 0).sum(-1) / np.maximum(low.sum(-1), 1)
+    same = {name: tables[name] for name in ("mean_suppression_gain", "suppression_z")}
+    return {"lowered_share": low.mean(-1), "lowered_ratio": undone, **same}
 
 
 def scores(tables: Tables, config: HeadsConfig) -> np.ndarray:
@@ -67,7 +89,7 @@ def labels(tables: Tables, config: HeadsConfig) -> np.ndarray:
         owner(tables, config)[..., None, :] == np.arange(tables["copy_effect"].shape[-2])[:, None]
     )
     owners = (held.mean(-1) >= config.extent).sum(-1)
-    suppressed = suppresses(tables, config).any(-2).mean(-1) >= config.extent
+    suppressed = (suppresses(tables, config).mean(-1) >= config.extent).any(-1)
     return np.stack(
         [
             ~formed,

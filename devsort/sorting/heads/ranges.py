@@ -27,14 +27,36 @@ def copies(tables: Tables, config: HeadsConfig) -> np.ndarray:
     return effect >= np.maximum(config.copy_share * strongest(effect), config.copy_floor)
 
 
-def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
+def lowers(tables: Tables, config: HeadsConfig) -> np.ndarray:
     """Where a head lowers the number it looks at, and another head copies it.
 
-    It must undo a share of what that head adds.
+    It must undo a share of what that head adds, and reach the floor. (…, H, N) bool.
     """
     effect = tables["copy_effect"]
     top = strongest(effect)
-    return (top >= config.copy_floor) & (effect <= -config.copy_share * top)
+    enough = np.maximum(config.suppress_share * top, config.copy_floor)
+    return (top >= config.copy_floor) & (effect <= -enough)
+
+
+def earned(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Whether a head's suppression serves the network: (…, H) bool.
+
+    The loss over all answers rises without it, by `suppress_se` standard errors or more.
+    """
+    return tables["suppression_z"] >= config.suppress_se
+
+
+def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """Where a head lowers a number that another head copies, and its suppression is earned."""
+    return lowers(tables, config) & earned(tables, config)[..., None]
+
+
+def ratio(tables: Tables, config: HeadsConfig) -> np.ndarray:
+    """A head's copy effect over the copier's, NaN where no other head copies: (…, H, N)."""
+    effect = tables["copy_effect"]
+    top = strongest(effect)
+    other = (top >= config.copy_floor) & (effect < top)
+    return np.where(other, effect / np.maximum(top, config.copy_floor), np.nan)
 
 
 def needed(tables: Tables, config: HeadsConfig) -> np.ndarray:

@@ -10,6 +10,19 @@ from devsort.sorting.heads.step import analyse_weights, run_heads
 from devsort.sorting.run import open_run
 from devsort.sorting.weight_files import Norm
 
+CHANGED = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "entropy": "entropy",
+    "confidence": "confidence",
+    "calibration_error": "ECE",
+}
+WITHOUT = {
+    "ablated": "head {}",
+    "rest": "its suppression",
+    "without_own": "its suppression of the answer",
+    "without_competitors": "its suppression of competitors",
+}
 ROWS = 12  # checkpoints in the table of a run; --json has all
 
 
@@ -58,7 +71,8 @@ def run_table(value: Mapping[str, Any]) -> str:
     for e in value["events"]:
         low, high = e["ci95"]
         lines.append(f"{e['event'].replace('_', ' ')} at step {e['step']} (95 %: {low} to {high})")
-    return "\n".join([*lines, "", checkpoint_table(every[-1])])
+    last = {**every[-1], "suppressors": value["suppressors"]}
+    return "\n".join([*lines, "", checkpoint_table(last)])
 
 
 def checkpoint_table(value: Mapping[str, Any]) -> str:
@@ -76,7 +90,34 @@ def checkpoint_table(value: Mapping[str, Any]) -> str:
             f"  head {head['head']} {what:11}{_ranges(head[what])}"
             for what in ("copies", "suppresses", "needed")
         ]
+    lines += [line for one in value["suppressors"] for line in _suppressor(one)]
     return "\n".join([*lines, *(f"note: {note}" for note in value.get("notes", ()))])
+
+
+def _suppressor(one: Mapping[str, Any]) -> list[str]:
+    """Whom a head suppresses, how much, and what changes without that, in lines of text."""
+    head, copier = one["head"], one["copier"]
+    low, high = one["ratio_ci95"]
+    ratio = f"{one['ratio']:.3f} (95 %: {low:.3f} to {high:.3f})"
+    like = f"attention {one['attention_similarity']:.2f}, QK {one['qk_similarity']:.2f}"
+    lines = [
+        f"  head {head} takes off {ratio} of what head {copier} adds to {one['share']:.0%} of the "
+        f"numbers; likeness of the two: {like}",
+        f"  {'without':34}{''.join(f'{title:>12}' for title in CHANGED.values())}",
+    ]
+    for name, told in WITHOUT.items():
+        figures = "".join(f"{one['changes'][name][key]:+12.4f}" for key in CHANGED)
+        lines.append(f"  {told.format(head):34}{figures}")
+    lines.append(f"  {'number':>8}{'copy effect, logits':>30}{'ratio to the copier':>30}")
+    return lines + [_cell(cell) for cell in one["numbers"]]
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+    effect, ratio = (
+        f"{cell[name]:.2f} ({cell[name + '_ci95'][0]:.2f} to {cell[name + '_ci95'][1]:.2f})"
+        for name in ("copy_effect", "ratio")
+    )
+    return f"  {cell['number']:8d}{effect:>30}{ratio:>30}"
 
 
 def gpt2_table(value: Mapping[str, Any]) -> str:

@@ -15,9 +15,10 @@ from devsort.sorting.config import Config, TaskConfig
 from devsort.sorting.heads import parts
 from devsort.sorting.heads.analysis import Analysis, analyse, dataset, describe
 from devsort.sorting.heads.events import events
-from devsort.sorting.model import model_shape
+from devsort.sorting.heads.suppressors import suppressors
+from devsort.sorting.model import Shape, model_shape
 from devsort.sorting.run import Run
-from devsort.sorting.task import eval_batch
+from devsort.sorting.task import Batch, eval_batch
 from devsort.sorting.weight_files import Norm, near_chance, read_network
 from devsort.storage.datasets import write_dataset
 
@@ -42,12 +43,18 @@ def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
             describe(found.isel(checkpoint=i)) for i in range(found.sizes["checkpoint"])
         ],
         "events": stored_events(found),
+        "suppressors": stored_suppressors(found),
     }
 
 
 def stored_events(heads: "xr.Dataset") -> list[dict[str, Any]]:
     """The events of heads.zarr, see `devsort.sorting.heads.events`."""
     return json.loads(heads.attrs["events"])
+
+
+def stored_suppressors(heads: "xr.Dataset") -> list[dict[str, Any]]:
+    """The suppressing heads at the last checkpoint of heads.zarr, see `heads.suppressors`."""
+    return json.loads(heads.attrs["suppressors"])
 
 
 def analyse_weights(
@@ -79,11 +86,13 @@ def analyse_weights(
         seed=config.task.seed,
     )
     network = read_network(path, task, norm)
-    result = analyse(network.params, network.shape, eval_batch(task), config.heads)
-    value = describe(dataset([result], [0], config.heads).isel(checkpoint=0))
+    batch = eval_batch(task)
+    result = analyse(network.params, network.shape, batch, config.heads)
+    one = dataset([result], [0], config.heads).isel(checkpoint=0)
+    who = suppressors(network.params, network.shape, batch, one, config.heads.extent)
     notes = [*network.notes, *near_chance(result.loss, task)]
     read = {"step": None, "weights": str(path), "norm": network.norm, "notes": notes}
-    return {**value, **read}
+    return {**describe(one), "suppressors": who, **read}
 
 
 def _measured(run: Run) -> "xr.Dataset":
@@ -102,11 +111,23 @@ def _measured(run: Run) -> "xr.Dataset":
                 kept[step] = parts.save(run, step, analysis)
                 bar.update()
     found = dataset([kept[step] for step in steps], steps, run.config.heads)
-    return found.assign_attrs(events=json.dumps(events(found)))
+    last = _suppressors(run, steps[-1], found.isel(checkpoint=-1))
+    return found.assign_attrs(events=json.dumps(events(found)), suppressors=json.dumps(last))
 
 
 def _analyse(run: Run, step: int, _: Callable[[int], None]) -> Analysis:
-    task = run.config.task.model_copy(update={"eval_lists": run.config.heads.lists})
-    shape = model_shape(run.config.task, run.config.model)
+    shape, batch = _setting(run)
     with torch_threads(1, flush_denormal=False):  # ranks are sensitive to the last bit
-        return analyse(load_checkpoint(run, step), shape, eval_batch(task), run.config.heads)
+        return analyse(load_checkpoint(run, step), shape, batch, run.config.heads)
+
+
+def _suppressors(run: Run, step: int, one: "xr.Dataset") -> list[dict[str, Any]]:
+    shape, batch = _setting(run)
+    with torch_threads(1, flush_denormal=False):
+        return suppressors(load_checkpoint(run, step), shape, batch, one, run.config.heads.extent)
+
+
+def _setting(run: Run) -> tuple[Shape, Batch]:
+    """The shape of a run's networks, and the lists that its heads are measured on."""
+    task = run.config.task.model_copy(update={"eval_lists": run.config.heads.lists})
+    return model_shape(run.config.task, run.config.model), eval_batch(task)

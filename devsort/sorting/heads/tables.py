@@ -11,6 +11,7 @@ from devsort.rng import stream
 from devsort.sorting.heads.measures import HEAD_MEASURES, Answers
 
 GROUPS = 256  # at most; with 4,096 lists a group holds 16
+TINY = 1e-9  # nats; errors below it are rounding of single precision
 
 
 def group_sums(answers: Answers, numbers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,10 +49,28 @@ def tables(
     A number that no list asks for has mean 0 everywhere.
 
     Returns:
-        Each of HEAD_MEASURES as (H, N), or (draws, H, N).
+        Each of HEAD_MEASURES as (H, N), or (draws, H, N); `mean_suppression_gain` over all answers
+        and `suppression_z`, it over its standard error, as (H,), or (draws, H).
     """
     weights = np.ones(len(counts)) if weights is None else weights
     total = np.tensordot(weights, sums, 1)  # (…, M, H, N)
     count = np.tensordot(weights, counts, 1)[..., None, None, :]
     mean = total / np.maximum(count, 1)
-    return {name: mean[..., i, :, :] for i, name in enumerate(HEAD_MEASURES)}
+    by_number = {name: mean[..., i, :, :] for i, name in enumerate(HEAD_MEASURES)}
+    gain, z = _over_answers(counts, sums[:, HEAD_MEASURES.index("suppression_gain")], weights)
+    return {**by_number, "mean_suppression_gain": gain, "suppression_z": z}
+
+
+def _over_answers(
+    counts: np.ndarray, sums: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over all answers, and it over its standard error, with groups of lists as the unit.
+
+    Of the sums (G, H, N) of one measure; (…, H) each. SE² = Σ w_g (s_g − mean n_g)² / (Σ w_g n_g)².
+    """
+    total, count = sums.sum(-1), counts.sum(-1)  # (G, H), (G,)
+    answered = (weights @ count)[..., None]
+    mean = weights @ total / answered
+    off = total - mean[..., None, :] * count[:, None]  # (…, G, H)
+    error = np.sqrt((weights[..., None] * off**2).sum(-2)) / answered
+    return mean, mean / np.maximum(error, TINY)

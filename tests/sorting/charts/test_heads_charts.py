@@ -12,7 +12,7 @@ from devsort.sorting import planted
 from devsort.sorting.charts import circuits, ownership, reliability
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig
 from devsort.sorting.heads import analyse, dataset, run_heads
-from devsort.sorting.heads.function import head_function
+from devsort.sorting.heads.function import CONDITIONS, head_function
 from devsort.sorting.model import infer_shape
 from devsort.sorting.task import eval_batch
 
@@ -64,6 +64,23 @@ def test_numbers_take_the_colour_of_the_head_that_they_need(split):
         np.testing.assert_allclose(rgb[0, number], expected, atol=0.05)
 
 
+def test_a_suppressed_number_takes_the_suppressors_colour_and_a_line():
+    task = TaskConfig(eval_lists=1024)
+    params, plan = planted.draw_network("suppression", task, ModelConfig(), 0, 0)
+    one = analyse(params, infer_shape(params, 10, 51), eval_batch(task), HeadsConfig(bootstrap=5))
+    heads = dataset([one, one], [1, 10], HeadsConfig())
+    who = int(plan.suppresses.any(1).argmax())
+    rgb = ownership.lowering(heads)[0]
+    np.testing.assert_allclose(rgb[~plan.suppresses[who]], 1, atol=0.05)
+    undone = -one.ratio[who][plan.suppresses[who]][:, None]
+    depth = np.minimum(undone / 0.25, 1)
+    assert (depth > 0.6).all()
+    expected = depth * np.array(to_rgb(head_colour(who))) + 1 - depth
+    np.testing.assert_allclose(rgb[plan.suppresses[who]], expected, atol=1e-6)
+    middle = ownership.plot(heads, []).axes[1]
+    assert len(middle.collections) == 2  # the map, and the line around what the rule names
+
+
 def test_a_number_that_needs_no_head_is_white():
     params, _ = planted.draw_network("single", TASK, ModelConfig(), 0, 0)
     shape = infer_shape(params, 10, 51)
@@ -83,8 +100,10 @@ def test_axes_and_events_of_the_ownership_chart(split):
     one = analyse(params, shape, batch, HeadsConfig())
     heads = dataset([one, one, one], [1, 10, 100], HeadsConfig())
     figure = ownership.plot(heads, [{"event": "split_onset", "step": 10, "ci95": [1, 10]}])
-    top, bottom = figure.axes
-    assert (top.get_ylabel(), bottom.get_ylabel()) == ("number to be copied", "head-mode score")
+    top, middle, bottom = figure.axes
+    assert top.get_ylabel() == middle.get_ylabel() == "number in the list"
+    assert bottom.get_ylabel() == "head-mode score"
+    assert not middle.collections[1:]  # no head suppresses: no line
     assert bottom.get_xlabel() == "training step"
     assert [t.get_text() for t in bottom.texts] == ["split onset"]
 
@@ -93,7 +112,7 @@ def test_reliability_diagrams_carry_their_figures(split, tmp_path):
     params, _, shape, batch = split
     result = head_function(params, shape, batch, 0)
     rows = reliability.values(result)
-    assert [r["condition"] for r in rows] == ["whole", "ablated", "suppression", "rest"]
+    assert tuple(r["condition"] for r in rows) == CONDITIONS
     assert rows[0]["accuracy"] > 0.99 > rows[1]["accuracy"]
     paths = reliability.draw(result, tmp_path)
     assert [p.name for p in paths] == ["reliability.png", "reliability.svg"]

@@ -90,3 +90,22 @@ def test_the_rank_correlation_and_its_p_are_scipys():
         rng=0,
     )
     assert p < 0.001 and rank_correlation(x, weak)[2] == pytest.approx(exact.pvalue, abs=0.05)
+
+
+@pytest.mark.parametrize(("hits", "n", "needed"), [(3, 4, 14), (10, 16, 61), (8, 16, None)])
+def test_how_many_runs_would_decide_a_majority(hits, n, needed):
+    found = majority("x", "", "", [True] * hits + [False] * (n - hits)).needed
+    assert (found is None) == (needed is None)
+    if needed:
+        same = round(hits / n * found)
+        assert majority("x", "", "", [True] * same + [False] * (found - same)).verdict == "holds"
+        less = round(hits / n * (found - 1))
+        before = majority("x", "", "", [True] * less + [False] * (found - 1 - less))
+        assert found - 1 == n or before.verdict == "undecided"
+
+
+def test_how_many_runs_would_decide_a_mean():
+    values = [1.0, -1.0, 2.0, -1.0] * 4  # mean 1/4, standard deviation 1.34
+    needed = positive("x", "", "", values).needed
+    assert needed == int(np.ceil((1.96 * np.std(values, ddof=1) / 0.25) ** 2))
+    assert positive("x", "", "", [1.0] * 15 + [1.1]).needed is None

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from devsort.rng import stream
-from devsort.sorting import planted
+from devsort.rng import stream, torch_stream
+from devsort.sorting import circuits, planted
 from devsort.sorting.config import ModelConfig, TaskConfig
-from devsort.sorting.heads.function import condition, head_function, reliability
+from devsort.sorting.heads.function import CONDITIONS, condition, head_function, reliability
+from devsort.sorting.heads.suppression import attention_similarity, qk_similarity
 from devsort.sorting.model import infer_shape
-from devsort.sorting.task import eval_batch
+from devsort.sorting.task import Batch, eval_batch
 
 TASK = TaskConfig(eval_lists=256)
 BATCH = eval_batch(TASK)
@@ -28,12 +29,45 @@ def test_a_planted_suppressor_is_all_suppression(suppressor):
     params, shape, head = suppressor
     found = head_function(params, shape, BATCH, head)
     c = found.conditions
-    assert c["ablated"].confidence > c["whole"].confidence  # it lowers what the copier says
-    assert c["ablated"].entropy < c["whole"].entropy
+    assert tuple(c) == CONDITIONS
+    assert c["ablated"].loss > c["whole"].loss + 0.005
     assert c["rest"].loss == pytest.approx(
         c["ablated"].loss, abs=0.1 * abs(c["ablated"].loss - c["whole"].loss)
     )
     assert found.kept > 0.8
+
+
+def test_a_suppressor_helps_by_its_competitors_and_costs_by_the_answer(suppressor):
+    params, shape, head = suppressor
+    c = head_function(params, shape, BATCH, head).conditions
+    assert c["without_own"].loss < c["whole"].loss < c["rest"].loss < c["without_competitors"].loss
+    change = c["rest"].less(c["whole"])
+    assert change["loss"] == c["rest"].loss - c["whole"].loss
+    assert change["calibration_error"] > 0 > change["accuracy"]
+
+
+def test_likeness_of_attention_by_hand():
+    batch = Batch(torch.tensor([[2, 0, 1, 0, 2], [1, 2, 3, 1, 2]]), torch.zeros(2, 2).long())
+    pattern = torch.zeros(2, 2, 2, 4)  # two heads, lists of two numbers
+    pattern[:, 0, :, 0] = 1.0
+    pattern[0, 1, 0, :2] = torch.tensor([0.3, 0.4])  # asked for 0: cosine 0.3 / 0.5
+    pattern[1, 1, 0, :2] = torch.tensor([0.0, 1.0])  # asked for 1: cosine 0
+    found = attention_similarity(pattern, batch, torch.tensor([True, True, False]))
+    torch.testing.assert_close(found, torch.tensor([[1, 0.3], [0.3, 1]]))
+    none = attention_similarity(pattern, batch, torch.zeros(3).bool())
+    assert none.isnan().all()
+
+
+def test_likeness_of_qk_is_that_of_larger_numbers(monkeypatch):
+    """The second head's rows are the first's over larger numbers, and noise below."""
+    g = torch_stream(0, "qk")
+    one = torch.randn(52, 51, generator=g)
+    other = torch.where(torch.arange(51) > torch.arange(52)[:, None] % 51, 2 * one + 3, -one)
+    other[51] = 2 * one[51] + 3
+    monkeypatch.setattr(circuits, "qk", lambda params, shape: torch.stack([one, other, -one]))
+    shape = infer_shape(planted.draw_network("three", TASK, ModelConfig(), 0, 0)[0], 10, 51)
+    expected = torch.tensor([[1.0, 1, -1], [1, 1, -1], [-1, -1, 1]])
+    torch.testing.assert_close(qk_similarity({}, shape), expected, atol=1e-4, rtol=0)
 
 
 def test_a_planted_copier_keeps_nothing_by_suppression(suppressor):

@@ -4,8 +4,10 @@ import torch
 import torch.nn.functional as F
 
 from devsort.rng import torch_stream
+from devsort.sorting import circuits
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.heads import measures
+from devsort.sorting.heads.suppression import written
 from devsort.sorting.model import ATTN, activations, forward, init_params, model_shape, unembed
 from devsort.sorting.task import Batch, eval_batch
 
@@ -60,6 +62,25 @@ def test_mean_ablation_is_the_loop():
             torch.testing.assert_close(
                 FOUND.by_head["loss_increase"][b, h], loss - FOUND.loss[b], atol=1e-4, rtol=1e-4
             )
+
+
+def test_suppression_is_taken_away_number_by_number():
+    """min(x · U_s, 0) U_s / |U_s|² for each number s of the list, by a loop; and the answer's."""
+    act = activations(PARAMS, BATCH.tokens)
+    resid = measures.residual(PARAMS, act)
+    u = circuits.folded_unembedding(PARAMS, SHAPE)
+    table = circuits.copying(PARAMS, SHAPE)
+    for b, i, h in ((0, 0, 0), (7, 1, 1), (299, 2, 0)):
+        parts = {}
+        for j, s in enumerate(BATCH.tokens[b, :3].tolist()):
+            low = min(float(act.pattern[b, h, i, j] * table[h, s, j]), 0.0)
+            parts[s] = low * u[:, s] / u[:, s].square().sum()
+        away = unembed(PARAMS, resid[b, i] - sum(parts.values()))
+        rise = F.cross_entropy(away, BATCH.targets[b, i]) - FOUND.loss[b, i]
+        assert abs(rise - FOUND.by_head["suppression_gain"][b, h, i]) < 1e-4
+        found = written(PARAMS, SHAPE, act.pattern[:, h], BATCH, h)
+        torch.testing.assert_close(found.own[b, i], parts[int(BATCH.targets[b, i])])
+        torch.testing.assert_close(found.whole[b, i], sum(parts.values()), atol=1e-6, rtol=1e-4)
 
 
 def test_resample_ablation_takes_another_lists_output():

@@ -67,14 +67,16 @@ def test_a_head_that_owns_one_number_makes_no_split():
         (owned(np.arange(N) // 10 % 2), None, ["vocabulary-splitting"]),
         (8 * np.ones((2, N)), np.zeros((2, N)), ["overlapping"]),
         ([8 * np.ones(N), np.where(np.arange(N) < 12, -3.0, 0)], None, ["copy-suppression"]),
-        ([8 * np.ones(N), np.where(np.arange(N) < 12, -1.2, 0)], None, []),  # undoes 15 %
+        ([8 * np.ones(N), np.where(np.arange(N) < 12, -1.2, 0)], None, ["copy-suppression"]),
+        ([20 * np.ones(N), np.where(np.arange(N) < 12, -1.8, 0)], None, []),  # undoes 9 %
+        ([8 * np.ones(N), np.where(np.arange(N) < 12, -0.9, 0)], None, []),  # less than a logit
         ([8 * np.ones(N), np.where(np.arange(N) < 4, -3.0, 0)], None, []),  # 4 of 60 numbers
         ([*owned(BLOCKS), -3.0 * BLOCKS], None, ["vocabulary-splitting", "copy-suppression"]),
         ([0.5 * np.ones(N), np.zeros(N)], None, ["unformed"]),
         ([-8 * np.ones(N), np.zeros(N)], None, ["unformed"]),  # nobody copies: nothing to suppress
     ],
     ids=["one head", "split", "regions", "overlap", "suppression",
-         "too weak", "too few", "both", "unformed", "negative"],
+         "15 %", "9 %", "too weak", "too few", "both", "unformed", "negative"],
 )  # fmt: skip
 def test_labels(effect, increase, labels):
     assert named(table(effect, increase)) == labels
@@ -87,9 +89,29 @@ def test_a_positive_diagonal_in_both_heads_is_a_split_if_attention_and_ablation_
 
 
 def test_overlap_and_suppression_scores_by_hand():
-    t = table([[8, 8, 4], [4, -2, -4]])
-    assert modes.overlap_score(t, CONFIG) == pytest.approx(0.5 / 3)
-    assert modes.suppression_score(t, CONFIG) == pytest.approx((0 + 0.5 + 1) / 3)
+    """A number that nobody copies is not suppressed, however low it is pushed."""
+    t = table([[8, 8, 4, 0.5], [4, -2, -4, -9]])
+    assert modes.overlap_score(t, CONFIG) == pytest.approx(0.5 / 4)
+    assert modes.suppression_score(t, CONFIG) == pytest.approx((0 + 0.5 + 1 + 0) / 4)
+
+
+@pytest.mark.parametrize(("z", "named_so"), [(3.0, True), (2.9, False), (-50.0, False)])
+def test_suppression_must_be_earned(z, named_so):
+    t = table([8 * np.ones(N), np.where(np.arange(N) < 12, -3.0, 0)], z=[0.0, z])
+    assert (named(t) == ["copy-suppression"]) == named_so
+
+
+def test_two_heads_with_half_a_role_each_have_none():
+    low = np.where(np.arange(N) < 4, -3.0, 0)
+    assert named(table([8 * np.ones(N), low, low[::-1]])) == []
+
+
+def test_strength_by_hand():
+    t = table([[8, 8, 4, 0.5], [4, -2, -2, -9]], z=[0.0, 4.0])
+    found = modes.strength(t, CONFIG)
+    assert found["lowered_share"].tolist() == [0, 0.5]
+    assert found["lowered_ratio"].tolist() == [0, pytest.approx((2 / 8 + 2 / 4) / 2)]
+    assert found["suppression_z"].tolist() == [0, 4]
 
 
 def test_more_than_two_heads_overlap_by_the_two_strongest():

@@ -26,7 +26,9 @@ def analysis(run: Run, step: int, loss: float) -> Analysis:
 
 def same(a: Analysis, b: Analysis) -> bool:
     left, right = parts.as_tensors(a), parts.as_tensors(b)
-    return left.keys() == right.keys() and all((left[k] == right[k]).all() for k in left)
+    return left.keys() == right.keys() and all(
+        np.array_equal(left[k], right[k], equal_nan=left[k].is_floating_point()) for k in left
+    )
 
 
 def other_weights(run: Run, step: int) -> Run:

@@ -127,9 +127,11 @@ def test_a_weight_file_is_described(kind, suffix, tmp_path):
     save_file(params | buffers, path) if suffix == "safetensors" else torch.save(
         params | buffers, path
     )
-    value = heads.analyse_weights(path, 10, 51, default_config(("heads.lists=300",)))
+    value = heads.analyse_weights(
+        path, 10, 51, default_config(("heads.lists=1500", "heads.bootstrap=20"))
+    )
     assert value["labels"] == plan.labels
-    assert value["accuracy"] > 0.99
+    assert value["accuracy"] > (0.99 if plan.errors is None else 0.97)
     assert [h["head"] for h in value["heads"]] == list(range(len(plan.strength)))
     for h in value["heads"]:
         assert h["copies"] == ranges.ranges(plan.copies[h["head"]])

@@ -45,6 +45,25 @@ def test_bootstrap_spread_is_the_standard_error_of_the_mean():
         assert abs(drawn[:, 0, t].std() / expected - 1) < 0.15
 
 
+def test_the_gain_over_all_answers_has_the_standard_error_of_a_mean_over_groups():
+    a = answers(256)  # a group a list
+    counts, sums = group_sums(a, N)
+    found = tables(counts, sums)
+    lists = a.by_head["suppression_gain"].double().mean(-1).numpy()  # (B, H)
+    np.testing.assert_allclose(found["mean_suppression_gain"], lists.mean(0), rtol=1e-6)
+    z = lists.mean(0) / (lists.std(0) / len(lists) ** 0.5)
+    np.testing.assert_allclose(found["suppression_z"], z, rtol=1e-6)
+    drawn = tables(counts, sums, draw_weights(len(counts), 7, 0))
+    assert drawn["suppression_z"].shape == (7, H)
+
+
+def test_no_suppression_has_no_gain():
+    a = answers(50)
+    a.by_head["suppression_gain"].zero_()
+    found = tables(*group_sums(a, N))
+    assert found["mean_suppression_gain"].tolist() == found["suppression_z"].tolist() == [0, 0]
+
+
 def test_draws_take_as_many_groups_as_there_are():
     weights = draw_weights(40, 7, 0)
     assert weights.shape == (7, 40)
