@@ -97,7 +97,9 @@ data = (pairs[seen], sums[seen])
 checkpoints = {step: OUT / "checkpoints" / f"step-{step}.pt" for step in saved}
 loss, _ = devsort.module_loss(network, each_loss)
 options = devsort.Options(device="cpu", chance_loss=float(np.log(P)))
-config = devsort.SamplerConfig(num_chains=4, num_draws=6 if SHORT else 100, num_burnin_steps=50)
+config = devsort.SamplerConfig(
+    batch_size=256, num_draws=6 if SHORT else 100, num_burnin_steps=50
+)
 if SHORT:
     config = config.model_copy(update={"num_burnin_steps": 2})
 else:
@@ -153,7 +155,7 @@ half = next((s for s, a in zip(*signals["test accuracy"], strict=True) if a > 0.
 
 # %%
 stages = devsort.find_stages(trajectory, events={"half of the held-out pairs right": half})
-devsort.stage_chart(trajectory, stages, OUT / "stages.png", signals=signals)
+devsort.stage_chart(trajectory, stages, OUT / "grokking.png", signals=signals)
 for stage in stages["stages"]:
     span = f"{stage['from']:6g} to {stage['to']:6g}"
     print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade")
@@ -161,6 +163,9 @@ full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]
     print(f"rank correlation of the LLC with {name}: {rank:+.2f}")
+
+# %% [markdown]
+# ![Loss, LLC, LLC of the embedding, test accuracy, weight norm and effective dimension](grokking.png)
 
 # %% [markdown]
 # ## What was learned

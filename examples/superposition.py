@@ -75,6 +75,7 @@ for step in range(1, STEPS + 1):
 # %%
 config = devsort.SamplerConfig(
     geometry="absolute",
+    sampling_method="baoab",
     n_beta=3000,
     lr=1e-4,
     localization=3,
@@ -116,9 +117,12 @@ for step in checkpoints:
 
 # %%
 stages = devsort.find_stages(trajectory)
-devsort.stage_chart(trajectory, stages, OUT / "stages.png")
+devsort.stage_chart(trajectory, stages, OUT / "superposition.png")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}")
+
+# %% [markdown]
+# ![Loss and LLC of the toy model over training](superposition.png)
 
 # %% [markdown]
 # ## What was learned
