@@ -15,7 +15,7 @@
 # Two layers of attention learn the characters of Python's own help texts, which every Python
 # ships. The LLC of each head, with all other weights frozen, is followed over training.
 #
-# Run it: `python examples/language.py`. It takes about five minutes on two cores.
+# Run it: `python examples/language.py`. It takes about five minutes of one core.
 
 # %%
 import os
@@ -126,7 +126,7 @@ trajectory = devsort.llc_trajectory(
     options=devsort.Options(device="cpu", chance_loss=float(np.log(len(letters)))),
 )
 table = devsort.to_dataframe(trajectory)
-print(table.pivot(index="step", columns="restriction", values="llc").round(1))
+print(table.pivot(index="step", columns="restriction", values="llc").round(1).to_string())
 print(table.groupby("restriction")["flags"].apply(lambda f: (f != "").mean()).rename("flagged"))
 
 # %% [markdown]
@@ -144,5 +144,11 @@ for stage in stages["stages"]:
 # %% [markdown]
 # ## What was learned
 #
-# Entries of a fused weight are restrictions like any other, so heads need no hooks. Look at the
-# flags before the curves: `chance_level` and `negative` mark the checkpoints of early training.
+# - Entries of a fused weight are restrictions like any other, so heads need no hooks.
+# - With all else frozen, the LLC of every head rises from step 342 on, those of layer 0 ahead of
+#   those of layer 1: 34 ± 1 and 32 ± 1 against 25 ± 2 and 21 ± 1 at step 616, 76 ± 2 and 74 ± 2
+#   against 64 ± 2 and 61 ± 1 at step 2000.
+# - The whole model has 404 ± 5 there, which carries the flag `prior_dominated`.
+# - One stage is found: on text this small network learns steadily, without a turn.
+# - Look at the flags before the curves: until step 58 the whole model is `negative`, because the
+#   chain goes on learning what the checkpoint has not learned yet.

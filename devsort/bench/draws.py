@@ -2,9 +2,9 @@
 
 Ours samples as `llc_trajectory` does by default: BAOAB in relative geometry. All weights share one
 scale s here, so that devinterp, which knows one unit for all of them, has the same posterior at
-γ / s². Its step is the largest at which its bias is about a hundredth (docs/performance.md). Burn-in
-is left out for both. The effective number of draws is the estimate's own, of nβ (L(w) − L(w*)) on
-each chain's minibatches; what is compared are the LLCs of the chains.
+γ / s². Its step is the one at which SGLD's bias is one or two per cent (docs/performance.md).
+Burn-in is left out for both. The effective number of draws is the estimate's own, of
+nβ (L(w) − L(w*)) on each chain's minibatches; what is compared are the LLCs of the chains.
 """
 
 from statistics import median
@@ -21,7 +21,7 @@ from devsort.sampling.geometry import Block, Blocks, block_scales
 ONE = "unembed.weight"  # whose scale all weights have
 BLOCKS: Blocks = {ONE: Block(), "*": Block(follows=(ONE,))}
 STEP = 2e-3  # devinterp's ε / s²
-BURN_IN, DRAWS = (0.5, 2.0), (1.5, 4.0)  # ours and devinterp's, in chain steps of the bench
+BURN_IN, DRAWS = (0.5, 4.0), (1.5, 4.0)  # ours and devinterp's, in chain steps of the bench
 
 
 def ours(of: Subject, steps: int, seed: int, device: str) -> Timed:

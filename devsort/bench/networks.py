@@ -31,7 +31,7 @@ from devsort.sampling.geometry import Blocks
 
 VOCABULARY, WIDTH, LENGTH, HEADS, LAYERS = 64, 64, 32, 4, 2  # 110,400 parameters
 SEQUENCES = 1024
-WARM, RATE = 40, 3e-3  # training steps before the checkpoint, and Adam's rate
+TRAINED, RATE = 32, 3e-3  # sequences of a training step, and Adam's rate
 LR = 3e-5  # ε: within 60 steps the loss rises by twenty times the scatter of its mean
 
 
@@ -91,8 +91,8 @@ class Subject:
         return module_loss(self.model, token_losses)[0]
 
 
-def subject(device: torch.device) -> Subject:
-    """A transformer after some steps on sequences that count up by a step of their own."""
+def subject(device: torch.device, steps: int) -> Subject:
+    """A transformer after so many steps on sequences that count up by a step of their own."""
     rng = short_torch_stream(0, "bench transformer")
     starts, strides = (torch.randint(1, VOCABULARY, (SEQUENCES, 1), generator=rng) for _ in "ab")
     ids = (starts + strides * torch.arange(LENGTH + 1)) % VOCABULARY
@@ -103,8 +103,9 @@ def subject(device: torch.device) -> Subject:
             if p.dim() > 1:
                 p.copy_(0.1 * torch.randn(p.shape, generator=rng))
     optimizer = torch.optim.Adam(model.parameters(), RATE)
-    for step in range(WARM):
-        loss = token_losses(model, ids[step * 16 : step * 16 + 32].to(device)).mean()
+    for step in range(steps):
+        first = step * TRAINED % SEQUENCES
+        loss = token_losses(model, ids[first : first + TRAINED].to(device)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -37,7 +37,7 @@ class Settings:
         chain_steps: Steps of a chain at small batches; at large ones fewer.
         draw_steps: Unit of the lengths of the chains whose effective draws are counted.
         train_steps: Optimiser steps of a turn.
-        warm_steps: Training steps before the checkpoint that is sampled.
+        warm_steps: Training steps before the checkpoint that is sampled; of the transformer twice.
         device: cpu, or cuda for all contenders.
         overrides: key=value over the default config.
     """
@@ -157,7 +157,7 @@ def _works(chosen: Settings) -> list[Work]:
 
 def _network(chosen: Settings) -> list[Work]:
     """The two-layer transformer of a user's: the rate of steps, and of what they are worth."""
-    of = networks.subject(resolve_device(chosen.device))
+    of = networks.subject(resolve_device(chosen.device), 2 * chosen.warm_steps)
     own = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "lr": networks.LR}
     every = [SamplerConfig(geometry="absolute", seed=i, **own) for i in range(chosen.repeats)]
 

@@ -89,7 +89,7 @@ def test_the_trainers_have_the_same_losses(value):
 
 def test_effective_draws_are_counted_on_one_posterior():
     """In relative geometry with one scale, and in the weights' own units, a chain is the same."""
-    of = networks.subject(torch.device("cpu"))
+    of = networks.subject(torch.device("cpu"), 5)
     absolute = draws.in_units(of, 4e-3, 1, 3, seed=0)
     relative = SamplerConfig(
         sampling_method="sgld", num_burnin_steps=1, num_draws=3, batch_size=absolute.batch_size
