@@ -163,7 +163,7 @@ for name, (_, values) in signals.items():
     print(f"rank correlation of the LLC with {name}: {rank:+.2f}")
 
 # %% [markdown]
-# ![Loss, LLC, LLC of the embedding, test accuracy, weight norm and effective dimension](grokking.png)
+# ![Loss, LLC, LLC of the embedding, test accuracy, weight norm, effective dimension](grokking.png)
 
 # %% [markdown]
 # ## What was learned
@@ -174,6 +174,6 @@ for name, (_, values) in signals.items():
 # - The fall begins at step 91, long before half of the held-out pairs are right, at 602, which lies
 #   where the fall slows (527). The weight norm turns with the LLC, the effective dimension only
 #   after step 400.
-# - Look at the flags of the calibration: at nβ of 3,000 and more early estimates are negative, since
+# - Look at the flags of the calibration: at nβ of 3,000 and more early estimates are negative as
 #   the chain goes on learning there. nβ = 300 was proposed because there the three that were tried
 #   had no flag. Eight of the whole network's nineteen estimates have one.

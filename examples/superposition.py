@@ -133,4 +133,4 @@ for stage in stages["stages"]:
 #   orders, which a chain feels and a Hessian does not.
 # - The first two estimates are negative and flagged: the network is no minimum of anything there.
 # - γ decides whether a chain stays. At γ = 3 some chains left the hexagon within 500 steps, and the
-#   estimate was negative and `not_converged`; at γ = 100 none does, and the known value is lower too.
+#   estimate was negative and `not_converged`; at γ = 100 none does. The known value changes too.
