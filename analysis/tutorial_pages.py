@@ -1,12 +1,14 @@
-"""The tutorials as pages: text, code, and what the code printed.
+"""The tutorials and worked examples as pages: text, code, and what the code printed.
 
-python analysis/tutorial_pages.py    # examples/tutorials/*.py → docs/tutorials/*.md
+python analysis/tutorial_pages.py    # examples/**/*.py → docs/tutorials/*.md
+python analysis/tutorial_pages.py grokking --work results    # a store that is there is gone on with
 """
 
 import argparse
 import code
 import io
 import os
+import re
 import shutil
 import tempfile
 from contextlib import redirect_stdout
@@ -15,6 +17,8 @@ from pathlib import Path
 import jupytext
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = ("grokking", "superposition", "language")
+TUTORIALS = ("baseline", "files")
 
 
 def page(notebook: Path, out: Path) -> str:
@@ -28,7 +32,8 @@ def page(notebook: Path, out: Path) -> str:
         parts.append(f"```python\n{cell.source}\n```")
         if printed := _run(shell, cell.source):
             parts.append(f"```text\n{printed.rstrip()}\n```")
-    return "\n\n".join(parts).replace("](tutorial-", f"]({_seen_from(out)}/tutorial-") + "\n"
+    text = "\n\n".join(parts) + "\n"
+    return re.sub(r"\]\(([\w-]+\.png)\)", rf"]({_seen_from(out)}/\1)", text)
 
 
 def _run(shell: code.InteractiveInterpreter, source: str) -> str:
@@ -42,18 +47,25 @@ def _seen_from(figures: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", default=["baseline", "files"])
-    figures = ROOT / "docs" / "figures"
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    names = [*EXAMPLES, *TUTORIALS]
+    parser.add_argument("names", nargs="*", default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--work", type=Path, help="folder of the results, kept")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["DEVSORT_OUT"] = folder
-        for name in parser.parse_args().names:
-            text = page(ROOT / "examples" / "tutorials" / f"{name}.py", figures)
-            written = ROOT / "docs" / "tutorials" / f"{name}.md"
-            written.write_text(text, encoding="utf-8")
-            print(written)
-        for picture in Path(folder).glob("*.png"):
-            shutil.copy(picture, figures)
+        for name in args.names:
+            written(name, Path(args.work or folder) / name)
+
+
+def written(name: str, work: Path) -> None:
+    """Writes the page of a notebook, and its pictures beside those of the docs."""
+    os.environ["DEVSORT_OUT"] = str(work)
+    inside = "" if name in EXAMPLES else "tutorials"
+    figures, target = ROOT / "docs" / "figures", ROOT / "docs" / "tutorials" / f"{name}.md"
+    target.write_text(page(ROOT / "examples" / inside / f"{name}.py", figures), encoding="utf-8")
+    for picture in work.glob("*.png"):
+        shutil.copy(picture, figures)
+    print(target)
 
 
 if __name__ == "__main__":

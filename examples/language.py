@@ -15,7 +15,7 @@
 # Two layers of attention learn the characters of Python's own help texts, which every Python
 # ships. The LLC of each head, with all other weights frozen, is followed over training.
 #
-# Run it: `python examples/language.py`. It takes about five minutes on two cores.
+# Run it: `python examples/language.py`. It takes about five minutes of one core.
 
 # %%
 import os
@@ -31,7 +31,7 @@ import devsort
 
 SHORT = "DEVSORT_SHORT" in os.environ  # the tests' form: a few steps of everything
 OUT = Path(os.environ.get("DEVSORT_OUT", "language"))
-WIDTH, HEADS, LENGTH, STEPS = (8, 2, 8, 12) if SHORT else (32, 2, 32, 1500)
+WIDTH, HEADS, LENGTH, STEPS = (8, 2, 8, 12) if SHORT else (32, 2, 16, 2000)
 
 # %% [markdown]
 # ## The text and the network
@@ -83,7 +83,7 @@ def token_losses(model, ids):
 torch.manual_seed(0)
 network = Model()
 optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-saved = sorted({round(10**s) for s in np.linspace(0, np.log10(STEPS), 4 if SHORT else 16)})
+saved = sorted({round(s) for s in np.geomspace(1 if SHORT else 10, STEPS, 4 if SHORT else 10)})
 (OUT / "checkpoints").mkdir(parents=True, exist_ok=True)
 for step in range(1, STEPS + 1):
     rows = torch.randint(0, len(train), (64,), generator=rng)
@@ -114,7 +114,7 @@ def head(layer, h):
 
 loss, _ = devsort.module_loss(network, token_losses)
 config = devsort.SamplerConfig(
-    n_beta=1000, num_chains=4, num_draws=6 if SHORT else 120, num_burnin_steps=2 if SHORT else 80
+    n_beta=1000, batch_size=32, num_draws=6 if SHORT else 100, num_burnin_steps=2 if SHORT else 50
 )
 trajectory = devsort.llc_trajectory(
     loss,
@@ -126,7 +126,7 @@ trajectory = devsort.llc_trajectory(
     options=devsort.Options(device="cpu", chance_loss=float(np.log(len(letters)))),
 )
 table = devsort.to_dataframe(trajectory)
-print(table.pivot(index="step", columns="restriction", values="llc").round(1))
+print(table.pivot(index="step", columns="restriction", values="llc").round(1).to_string())
 print(table.groupby("restriction")["flags"].apply(lambda f: (f != "").mean()).rename("flagged"))
 
 # %% [markdown]
@@ -134,12 +134,21 @@ print(table.groupby("restriction")["flags"].apply(lambda f: (f != "").mean()).re
 
 # %%
 stages = devsort.find_stages(trajectory)
-devsort.stage_chart(trajectory, stages, OUT / "stages.png")
+devsort.stage_chart(trajectory, stages, OUT / "language.png")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}, loss {stage['loss']}")
 
 # %% [markdown]
+# ![Loss, LLC and LLC of each head over training](language.png)
+
+# %% [markdown]
 # ## What was learned
 #
-# Entries of a fused weight are restrictions like any other, so heads need no hooks. Look at the
-# flags before the curves: `chance_level` and `negative` mark the checkpoints of early training.
+# - Entries of a fused weight are restrictions like any other, so heads need no hooks.
+# - With all else frozen, the LLC of every head rises from step 342 on, those of layer 0 ahead of
+#   those of layer 1: 34 ± 1 and 32 ± 1 against 25 ± 2 and 21 ± 1 at step 616, 76 ± 2 and 74 ± 2
+#   against 64 ± 2 and 61 ± 1 at step 2000.
+# - The whole model has 404 ± 5 there, which carries the flag `prior_dominated`.
+# - One stage is found: on text this small network learns steadily, without a turn.
+# - Look at the flags before the curves: until step 58 the whole model is `negative`, because the
+#   chain goes on learning what the checkpoint has not learned yet.

@@ -17,7 +17,8 @@ def test_an_example_runs_in_its_short_form(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         names = runpy.run_path(str(path))
-    assert {p.name for p in (tmp_path / "out").glob("stages.*")} == {"stages.png", "stages.svg"}
+    pictures = {p.name for p in (tmp_path / "out").glob(f"{path.stem}.*")}
+    assert pictures == {f"{path.stem}.png", f"{path.stem}.svg"}
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     assert names["trajectory"].llc.notnull().all() and "LLC" in capsys.readouterr().out
 

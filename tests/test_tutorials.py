@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 TUTORIALS = sorted((ROOT / "examples" / "tutorials").glob("*.py"))
 
 
@@ -39,7 +40,7 @@ def test_the_files_hold_what_the_tutorial_reads_from_them(ran, tmp_path):
     assert list(names["need"].columns) == ["head 0", "head 1"]
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*TUTORIALS, *EXAMPLES], ids=lambda p: p.stem)
 def test_a_page_holds_the_code_of_its_tutorial(path):
     cells = re.split(r"^# %%.*\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     code = [cell.strip() for cell in cells[1:] if not cell.startswith("# ")]

@@ -3,7 +3,7 @@
 Ours goes the way of `llc_trajectory`: a process a core, each with the chains of a checkpoint.
 devinterp works on one chain at a time with all of torch's threads. Both draw their own minibatches
 from the same data set; what is compared is each chain's mean loss above the checkpoint's on the
-same minibatches.
+same minibatches. `draws` compares what their steps are worth.
 """
 
 import tempfile
@@ -26,11 +26,12 @@ from devsort.networks.restrictions import FULL
 from devsort.networks.sampler import NetworkSampler, Work
 from devsort.networks.sources import source_of
 from devsort.rng import short_torch_stream
-from devsort.sampling import ModuleLoss, SamplerConfig, module_loss
+from devsort.sampling import ModuleLoss, SamplerConfig, Trace, module_loss
+from devsort.sampling.geometry import Blocks
 
 VOCABULARY, WIDTH, LENGTH, HEADS, LAYERS = 64, 64, 32, 4, 2  # 110,400 parameters
 SEQUENCES = 1024
-WARM, RATE = 40, 3e-3  # training steps before the checkpoint, and Adam's rate
+TRAINED, RATE = 32, 3e-3  # sequences of a training step, and Adam's rate
 LR = 3e-5  # ε: within 60 steps the loss rises by twenty times the scatter of its mean
 
 
@@ -90,8 +91,8 @@ class Subject:
         return module_loss(self.model, token_losses)[0]
 
 
-def subject(device: torch.device) -> Subject:
-    """A transformer after some steps on sequences that count up by a step of their own."""
+def subject(device: torch.device, steps: int) -> Subject:
+    """A transformer after so many steps on sequences that count up by a step of their own."""
     rng = short_torch_stream(0, "bench transformer")
     starts, strides = (torch.randint(1, VOCABULARY, (SEQUENCES, 1), generator=rng) for _ in "ab")
     ids = (starts + strides * torch.arange(LENGTH + 1)) % VOCABULARY
@@ -102,8 +103,9 @@ def subject(device: torch.device) -> Subject:
             if p.dim() > 1:
                 p.copy_(0.1 * torch.randn(p.shape, generator=rng))
     optimizer = torch.optim.Adam(model.parameters(), RATE)
-    for step in range(WARM):
-        loss = token_losses(model, ids[step * 16 : step * 16 + 32].to(device)).mean()
+    for step in range(steps):
+        first = step * TRAINED % SEQUENCES
+        loss = token_losses(model, ids[first : first + TRAINED].to(device)).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -122,24 +124,41 @@ def flops(of: Subject, batch: int) -> int:
 
 def ours(of: Subject, config: SamplerConfig, device: str) -> Timed:
     """Our sampler; chain-steps per second of all processes together."""
+    rate, traces = sampled(of, config, device)
+    return Timed(rate, np.mean([trace.rise.mean(1) for trace in traces], 0))
+
+
+def sampled(
+    of: Subject, config: SamplerConfig, device: str, blocks: Blocks | None = None
+) -> tuple[float, list[Trace]]:
+    """Chain-steps per second of all processes of ours together, and the trace of each."""
     count = 1 if device == "cuda" else cores()
     states = {step: of.model.state_dict() for step in range(count)}
-    work = Work(of.loss, source_of(states), of.ids, config, {FULL: None}, device=device)
+    source = source_of(states)
+    work = Work(of.loss, source, of.ids, config, {FULL: None}, blocks=blocks, device=device)
     sampler = NetworkSampler(work)
     jobs = [Job((step,), FULL) for step in states]
     turns = side_by_side(partial(_ticked, sampler), jobs)
     rate = rate_of([ticks for ticks, _ in turns], config.num_chains)
-    return Timed(rate, np.mean([rises for _, rises in turns], 0))
+    return rate, [trace for _, trace in turns]
 
 
-def _ticked(sampler: NetworkSampler, job: Job, _: Advanced) -> tuple[list[float], np.ndarray]:
+def _ticked(sampler: NetworkSampler, job: Job, _: Advanced) -> tuple[list[float], Trace]:
     ticks: list[float] = []
     (trace,) = sampler.drawn(job, lambda _: ticks.append(now(sampler.device))).values()
-    return ticks, trace.rise.mean(1)
+    return ticks, trace
 
 
 def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
     """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains."""
+    rate, rises = sampled_by_devinterp(of, config, device)
+    return Timed(rate, rises.mean(1))
+
+
+def sampled_by_devinterp(
+    of: Subject, config: SamplerConfig, device: str
+) -> tuple[float, np.ndarray]:
+    """Its chain-steps per second, and the loss above the checkpoint's at all steps (C, T)."""
     from datasets import Dataset
     from devinterp.slt.sampling import sample
 
@@ -149,7 +168,7 @@ def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
         ticks.append(now(ids.device))
         return token_losses(model, ids)
 
-    names = ("lr", "n_beta", "localization", "num_chains", "num_draws", "batch_size")
+    names = ("lr", "n_beta", "localization", "num_chains", "batch_size")
     given = {name: getattr(config, name) for name in names}
     data = Dataset.from_dict({"input_ids": of.ids.numpy()}).with_format("torch")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
@@ -158,6 +177,7 @@ def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
             data,
             observables={},
             **given,
+            num_draws=config.num_steps,
             init_seed=config.seed,
             num_init_loss_batches=1,
             match_sampling_input_ids_across_chains=False,
@@ -166,14 +186,14 @@ def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
             output_path=Path(folder) / "draws.zarr",
         )
         drawn = tree.dataset.load()
-    begun = np.reshape(ticks[-config.num_chains * config.num_draws :], (config.num_chains, -1))
+    begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
     seconds = begun[:, -1] - begun[:, 1]
-    rate = float(len(begun) * (config.num_draws - 2) / seconds.sum())
-    return Timed(rate, _rises(of, drawn))
+    rate = float(len(begun) * (config.num_steps - 2) / seconds.sum())
+    return rate, _rises(of, drawn)
 
 
 def _rises(of: Subject, drawn) -> np.ndarray:
-    """(C,) each chain's mean loss above the checkpoint's, on the minibatches that it saw."""
+    """(C, T) the loss of each step above the checkpoint's, on the minibatch that it saw."""
     loss = drawn["sampling_loss_micro"].values.mean((2, 3))
     seen = torch.from_numpy(drawn["sampling_input_ids_micro"].values)
     device = next(of.model.parameters()).device
@@ -182,4 +202,4 @@ def _rises(of: Subject, drawn) -> np.ndarray:
             [float(token_losses(of.model, ids.to(device)).mean()) for ids in chain]
             for chain in seen
         ]
-    return (loss - np.array(start)).mean(1)
+    return loss - np.array(start)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from devsort.bench import floor, networks, samplers, trainers
+from devsort.bench import draws, floor, networks, samplers, trainers
 from devsort.bench.timing import Contender, Timed, Work
 from devsort.errors import UserError
 from devsort.execution import cores, progress, resolve_device, torch_threads
@@ -35,8 +35,9 @@ class Settings:
         restrictions: What the chains sample.
         repeats: Turns of each contender.
         chain_steps: Steps of a chain at small batches; at large ones fewer.
+        draw_steps: Unit of the lengths of the chains whose effective draws are counted.
         train_steps: Optimiser steps of a turn.
-        warm_steps: Training steps before the checkpoint that is sampled.
+        warm_steps: Training steps before the checkpoint that is sampled; of the transformer twice.
         device: cpu, or cuda for all contenders.
         overrides: key=value over the default config.
     """
@@ -45,6 +46,7 @@ class Settings:
     restrictions: tuple[str, ...] = ("full", "h0")
     repeats: int = 3
     chain_steps: int = 60
+    draw_steps: int = 60
     train_steps: int = 24
     warm_steps: int = 200
     device: str = "cpu"
@@ -150,31 +152,35 @@ def _works(chosen: Settings) -> list[Work]:
         for batch in chosen.batches
         for name in chosen.restrictions
     ]
-    return [*sampled, _network(chosen), _training(base, chosen.train_steps)]
+    return [*sampled, *_network(chosen), _training(base, chosen.train_steps)]
 
 
-def _network(chosen: Settings) -> Work:
-    """The two-layer transformer of a user's, at the sampler's default batch."""
-    of = networks.subject(resolve_device(chosen.device))
+def _network(chosen: Settings) -> list[Work]:
+    """The two-layer transformer of a user's: the rate of steps, and of what they are worth."""
+    of = networks.subject(resolve_device(chosen.device), 2 * chosen.warm_steps)
+    own = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "lr": networks.LR}
+    every = [SamplerConfig(geometry="absolute", seed=i, **own) for i in range(chosen.repeats)]
 
-    def settings(turn: int) -> SamplerConfig:
-        drawn = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "seed": turn}
-        return SamplerConfig(geometry="absolute", lr=networks.LR, **drawn)
+    def work(what: str, unit: str, batch: int, ours: Contender, devinterp: Contender) -> Work:
+        peers, flops = {f"devinterp {_version('devinterp')}": devinterp}, networks.flops(of, batch)
+        return Work(what, batch, unit, flops, ours, peers, same_means)
 
-    config = settings(0)
-    return Work(
-        what="sampler transformer",
-        batch=config.batch_size,
-        unit="chain-steps/s",
-        flops=networks.flops(of, config.batch_size),
-        ours=lambda turn: networks.ours(of, settings(turn), chosen.device),
-        peers={
-            f"devinterp {_version('devinterp')}": lambda turn: networks.devinterp(
-                of, settings(turn), chosen.device
-            )
-        },
-        agreement=same_means,
-    )
+    return [
+        work(
+            "sampler transformer",
+            "chain-steps/s",
+            every[0].batch_size,
+            lambda turn: networks.ours(of, every[turn], chosen.device),
+            lambda turn: networks.devinterp(of, every[turn], chosen.device),
+        ),
+        work(
+            "draws transformer",
+            "effective draws/s",
+            SamplerConfig().batch_size,
+            lambda turn: draws.ours(of, chosen.draw_steps, turn, chosen.device),
+            lambda turn: draws.devinterp(of, chosen.draw_steps, turn, chosen.device),
+        ),
+    ]
 
 
 def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:

@@ -69,7 +69,12 @@ def _matching(
         if p == pattern or (p in free and fnmatch.fnmatchcase(p, pattern))
     )
     if not chosen:
-        what = f"restriction {name!r}: no parameter matches {', '.join(patterns)}"
+        given = ", ".join(patterns)
+        frozen = [n for n in params if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+        if frozen:
+            what = f"restriction {name!r}: all that matches {given} has requires_grad=False"
+            raise UserError(what, f"free it by full names, such as {frozen[:8]}")
+        what = f"restriction {name!r}: no parameter matches {given}"
         raise UserError(what, f"use names or patterns of {list(params)[:8]}")
     return dict.fromkeys(chosen)
 

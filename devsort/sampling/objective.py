@@ -22,7 +22,7 @@ from devsort.sampling.modules import ModuleLoss, Params, sampled_type
 
 Parts = dict[str, Tensor]
 # bytes of a lane from which on lanes side by side fall out of a CPU's caches: a loop is as fast
-MAPPED = 16 * 2**20
+MAPPED = 8 * 2**20
 
 
 class Objective(Protocol):

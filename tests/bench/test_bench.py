@@ -9,9 +9,10 @@ import torch
 from commands import devsort
 from torch.utils.flop_counter import FlopCounterMode
 
-from devsort.bench import Settings, run_bench, samplers, table, timing
+from devsort.bench import Settings, draws, networks, run_bench, samplers, table, timing
 from devsort.bench.floor import step_flops
 from devsort.bench.report import same_losses, same_means
+from devsort.sampling import SamplerConfig, sample
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.kernels import HeadKernel, SortKernel
 from devsort.sorting.model import init_params, model_shape
@@ -22,6 +23,7 @@ TINY = Settings(
     restrictions=("full", "h1"),
     repeats=2,
     chain_steps=12,
+    draw_steps=3,
     train_steps=8,
     warm_steps=20,
     overrides=(
@@ -68,6 +70,7 @@ def test_a_row_for_each_kind_of_work_and_peer(value):
             for peer in peers
         ),
         ("sampler transformer", 32, "devinterp", "chain-steps/s"),
+        ("draws transformer", 64, "devinterp", "effective draws/s"),
         ("trainer", 16, "plain autograd", "steps/s"),
         ("trainer", 16, "transformer-lens", "steps/s"),
     ]
@@ -79,9 +82,22 @@ def test_a_row_for_each_kind_of_work_and_peer(value):
 
 
 def test_the_trainers_have_the_same_losses(value):
-    for row in value["rows"][5:]:
+    for row in value["rows"][6:]:
         assert row["agreement"]["ok"] and row["agreement"]["off"] <= 1e-5
         assert row["agreement"]["devsort"] == pytest.approx(row["agreement"]["peer"], rel=1e-5)
+
+
+def test_effective_draws_are_counted_on_one_posterior():
+    """In relative geometry with one scale, and in the weights' own units, a chain is the same."""
+    of = networks.subject(torch.device("cpu"), 5)
+    absolute = draws.in_units(of, 4e-3, 1, 3, seed=0)
+    relative = SamplerConfig(
+        sampling_method="sgld", num_burnin_steps=1, num_draws=3, batch_size=absolute.batch_size
+    )
+    ours = sample(of.loss, of.loss.params, of.ids, relative, blocks=draws.BLOCKS)
+    theirs = sample(of.loss, of.loss.params, of.ids, absolute)
+    assert absolute.lr != relative.lr and (ours.rise.std() > 0.003)
+    np.testing.assert_allclose(ours.rise, theirs.rise, rtol=1e-3, atol=1e-5)
 
 
 def test_the_table_has_all_rows(value):

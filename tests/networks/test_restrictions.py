@@ -1,10 +1,13 @@
 """Restrictions by pattern, by entries and by mask."""
 
+import re
+
 import pytest
 import torch
 from folders import told
 from torch import nn
 
+from devsort.errors import UserError
 from devsort.networks.restrictions import masks_of
 from devsort.sampling import module_loss
 
@@ -49,6 +52,11 @@ def test_a_pattern_passes_over_what_is_frozen_and_a_name_frees_it():
     masks = masks_of({"first": "0.*", "named": ["0.weight", "0.bias"]}, params, loss)
     assert list(masks["first"]) == ["0.bias"]
     assert list(masks["named"]) == ["0.weight", "0.bias"]
+    told = "restriction 'a': all that matches *.weight has requires_grad=False; "
+    net.requires_grad_(False)
+    loss, params = module_loss(net, lambda m, b: m(b))
+    with pytest.raises(UserError, match=re.escape(told + "free it by full names")):
+        masks_of({"a": "*.weight"}, params, loss)
 
 
 NAMES = list(PARAMS)
