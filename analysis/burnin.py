@@ -12,6 +12,7 @@ alarms (s = 0), and the power, with the bias that the draws have.
 import numpy as np
 
 from devsort.llc import estimate
+from devsort.rng import stream
 from devsort.sampling import Trace
 from devsort.sampling.config import SamplerConfig
 
@@ -52,7 +53,7 @@ def trace_of(values: np.ndarray) -> Trace:
 
 def share(relaxation: float, size: float, length: float) -> tuple[float, float]:
     """How often the flag is raised, and the mean bias of the draws."""
-    rng = np.random.default_rng(0)
+    rng = stream(0, "burnin")
     drawn = [chains(rng, relaxation, size, length) for _ in range(REPEATS)]
     raised = ["not_converged" in estimate(trace_of(values)).flags for values in drawn]
     return float(np.mean(raised)), float(np.mean(drawn) / LLC - 1)
