@@ -16,7 +16,7 @@ from devsort.rng import stream
 from devsort.sampling import Trace
 from devsort.sampling.config import SamplerConfig
 
-LLC, SPREAD, REPEATS = 150.0, 0.1, 500
+LLC, SPREAD, REPEATS = 150.0, 0.1, 200
 RELAXATIONS = (2.0, 6.0, 15.0, 30.0)  # τ: integrated autocorrelation time in steps
 APPROACHES = [(0.0, 1.0), *((s, T) for s in (-0.6, -0.3, 0.3, 0.6) for T in (30.0, 100.0, 300.0))]
 CONFIG = SamplerConfig(num_burnin_steps=0)
