@@ -129,8 +129,8 @@ for stage in stages["stages"]:
 #
 # - From step 840 on the network rests at the hexagon. Six checkpoints give 6.3 to 6.9 ± 0.2, flat
 #   within their errors: the LLC sees one solution.
-# - Their mean, 6.7, is 8 % below the quadratic value, 7.24. The loss has kinks (ReLU) and higher
-#   orders, which a chain feels and a Hessian does not.
+# - Their mean, 6.7, is 8 % below the quadratic value, 7.24. Why was not tested; the
+#   loss has kinks (ReLU) and higher orders, which a Hessian does not see.
 # - The first two estimates are negative and flagged: the network is no minimum of anything there.
-# - γ decides whether a chain stays. At γ = 3 some chains left the hexagon within 500 steps, and the
-#   estimate was negative and `not_converged`; at γ = 100 none does. The known value changes too.
+# - γ = 100 was chosen after γ = 3, with which the last two estimates were below zero and
+#   `not_converged`. The known value changes with γ.

@@ -2,8 +2,8 @@
 
 Ours samples as `llc_trajectory` does by default: BAOAB in relative geometry. All weights share one
 scale s here, so that devinterp, which knows one unit for all of them, has the same posterior at
-γ / s². Its step is the one at which SGLD's bias is one or two per cent (docs/performance.md).
-Burn-in is left out for both. The effective number of draws is the estimate's own, of
+γ / s². Its step is half of ours; its bias on this network is not measured. Burn-in is left out for
+both. The effective number of draws is the estimate's own, of
 nβ (L(w) − L(w*)) on each chain's minibatches; what is compared are the LLCs of the chains.
 """
 
