@@ -2,7 +2,7 @@
 
 - Draws that `estimate` would flag as not converged become burn-in, and as many are drawn after
   them.
-- Where the heat of minibatches is over HOT of λ̂, which is more than first order can take off, and
+- Where then the heat of minibatches is over HOT of λ̂, more than first order can take off, and
   over the standard error, the chains are drawn without momentum (Leimkuhler–Matthews) from
   minibatches of twice the size: at c = 0.7 that leaves an eleventh of the heat. Such chains forget
   quickly.
@@ -50,8 +50,8 @@ def remedy(trace: Trace) -> dict[str, float]:
     found, config = estimate(trace), trace.config
     if config.sampling_method == "sgld":
         return {}
-    if config.momentum and found.heat > max(HOT * found.llc, found.se) > 0:
-        return {"momentum": 0.0, "batch_size": 2 * config.batch_size}
     if "not_converged" in found.flags:
         return {"num_burnin_steps": config.num_steps}
+    if config.momentum and found.heat > max(HOT * found.llc, found.se) > 0:
+        return {"momentum": 0.0, "batch_size": 2 * config.batch_size}
     return {}

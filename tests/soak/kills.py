@@ -211,7 +211,7 @@ def all_of_it(*_: object) -> list[str]:
 UNITS: dict[str, tuple[str, Callable[..., list[str]]]] = {
     "train": ("devsort.sorting.train.Trainer.advance", a_step_of_training),
     "llc": ("devsort.sorting.samplers.SortSampler.__call__", a_job),
-    "heads": ("devsort.sorting.heads.step.load_checkpoint", a_job),
+    "heads": ("devsort.sorting.heads.step._analyse", a_job),
     "stages": ("devsort.sorting.stages.detect", all_of_it),
     "train by processes": ("devsort.sorting.train.Trainer.advance", a_step_of_training),
     "llc by processes": (f"{Member.__module__}.Member.give", a_job),
