@@ -31,7 +31,7 @@ from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.task import sampling_set
 from devsort.sorting.trained import Point, known, sampled, weights
 
-POINTS = ("baseline-6000-full-absolute", "baseline-6000-full-relative")
+POINTS = ("baseline-6000-full-relative", "baseline-6000-full-absolute")
 STEP = {"absolute": 1.3e-5, "relative": 4e-3}
 LENGTH = {
     "sgld": {"num_chains": 4, "num_burnin_steps": 400, "num_draws": 600},
@@ -111,9 +111,10 @@ def line(cost: Cost, who: str) -> None:
     )
 
 
-def cheapest(costs: list[Cost]) -> Cost:
+def cheapest(costs: list[Cost]) -> Cost | None:
     """The cheapest of those whose bias is below 1 %, as far as its error can tell."""
-    return min((c for c in costs if abs(c.bias) <= TARGET + c.error), key=lambda c: c.cpu)
+    right = [cost for cost in costs if abs(cost.bias) <= TARGET + cost.error]
+    return min(right, key=lambda cost: cost.cpu, default=None)
 
 
 def compared(point: Point, row: dict) -> None:
@@ -130,8 +131,10 @@ def compared(point: Point, row: dict) -> None:
             line(cost, "devinterp")
     print("  cheapest with a bias below 1 %:")
     for who, costs in found.items():
-        if costs:
-            line(cheapest(costs), who)
+        if best := cheapest(costs):
+            line(best, who)
+        elif costs:
+            print(f"  {who:10} none of them")
 
 
 def main() -> None:
