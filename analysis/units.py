@@ -182,9 +182,11 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--moves", type=int, default=200)
     parser.add_argument("--only", choices=("moves", "paths", "rotations", "absolute"))
+    parser.add_argument("--network", action="append", help="only this one, as in 'no-decay 215'")
     parser.add_argument("--json", type=Path, help="results are added to what is there")
     arguments = parser.parse_args()
-    every, found = list(networks(arguments.runs)), {}
+    named = arguments.network
+    every, found = [n for n in networks(arguments.runs) if not named or n.name in named], {}
     parts = {
         "moves": lambda: moves(every, arguments.moves, found),
         "paths": lambda: paths(every, found),
