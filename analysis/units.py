@@ -12,7 +12,9 @@ bases. Its LLC, with noise and minibatches of its own, is compared with the lift
 The rule, fixed before the first of these chains was run: 20 moves a network, an estimate from 8
 chains, that of the lifted network from 32, at the default settings of relative geometry (nβ = 1000)
 with 60 steps of burn-in, from where on a pilot with other seeds (steps 68, 383, 825)
-showed no trend, and 80 draws, all that 20 minutes allow. (The random network still climbs by 5 %
+showed no trend, and 80 draws, all that 20 minutes allow. Momentum and minibatches are for all moves
+those that the network itself needed (`devsort.llc.settle`): geometry is tested here, and not the
+sampler's choice near its threshold. (The random network still climbs by 5 %
 after that, before and after a move alike.) With d the difference and s the combined standard error,
 
     t:  |d| ≤ q s, q the 97.5 % quantile of Student's t with Welch's degrees of freedom of the pair
@@ -33,8 +35,9 @@ import torch
 from geometry_tools import ABSOLUTE, RELATIVE, rms, traces, with_sampler
 from scipy.stats import kstest, t
 
-from devsort.llc import Estimate, estimate
+from devsort.llc import estimate
 from devsort.rng import torch_stream
+from devsort.sampling import Trace
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import Params, forward, init_params, model_shape
 from devsort.sorting.run import Run, open_run
@@ -57,12 +60,10 @@ class Network:
     params: Params
     data: Batch | None = None
 
-    def sampled(
-        self, params: Params, seed: int, chains: int, name: str = "full", **more
-    ) -> Estimate:
-        """The LLC at these weights, with noise and minibatches of this seed."""
+    def sampled(self, params: Params, seed: int, chains: int, name: str = "full", **more) -> Trace:
+        """Chains at these weights, with noise and minibatches of this seed."""
         run = with_sampler(self.run, **{**RELATIVE, **LENGTH, **more}, num_chains=chains, seed=seed)
-        return estimate(traces(run, {0: params}, name, self.data)[0])
+        return traces(run, {0: params}, name, self.data)[0]
 
 
 def networks(folder: Path) -> Iterator[Network]:
@@ -91,10 +92,11 @@ def compared(
     network: Network, params: Params, moved: list[Params], seed: int, name: str = "full", **more
 ) -> list[dict]:
     """LLC of each moved network beside that of the network itself; all seeds differ."""
-    home = network.sampled(params, 100 * seed, AT_HOME, name, **more)
-    rows = []
+    trace, rows = network.sampled(params, 100 * seed, AT_HOME, name, **more), []
+    home = estimate(trace)
+    more |= trace.config.model_dump(include={"momentum", "batch_size"})
     for k, p in enumerate(moved, 1):
-        e = network.sampled(p, 100 * seed + k, CHAINS, name, **more)
+        e = estimate(network.sampled(p, 100 * seed + k, CHAINS, name, **more))
         s2 = np.array([e.se**2, home.se**2])
         dof = s2.sum() ** 2 / (s2**2 / [2 * (CHAINS - 1), 2 * (AT_HOME - 1)]).sum()
         z = float((e.llc - home.llc) / np.sqrt(s2.sum()))
