@@ -111,25 +111,27 @@ def measure(folder: Path, path: Path, found: dict) -> None:
                 save(path, found)
 
 
-def shares(rows: Rows, restriction: str) -> dict[str, tuple[float, float]]:
+def shares(
+    rows: Rows, restriction: str, steps: tuple[int, int, int] = (REFERENCE, PEAK, END)
+) -> dict[str, tuple[float, float]]:
     """Share of each feature of the absolute curve that is scale, with its standard error."""
-    first, last = RUNS
+    (first, last), (start, peak, end) = RUNS, steps
     names = {
-        "start": f"absolute {first} {REFERENCE}",
-        "peak": f"absolute {first} {PEAK}",
-        "end": f"absolute {first} {END}",
-        "other": f"absolute {last} {END}",
-        "peak at start's": f"rescaled {first} {PEAK}",
-        "end at start's": f"rescaled {first} {END}",
-        "other at start's": f"rescaled {last} {END}",
+        "start": f"absolute {first} {start}",
+        "peak": f"absolute {first} {peak}",
+        "end": f"absolute {first} {end}",
+        "other": f"absolute {last} {end}",
+        "peak at start's": f"rescaled {first} {peak}",
+        "end at start's": f"rescaled {first} {end}",
+        "other at start's": f"rescaled {last} {end}",
     }
     v = {told: rows[f"{name} {restriction}"] for told, name in names.items()}
     return {
-        f"rise {REFERENCE} → {PEAK}": with_error(
+        f"rise {start} → {peak}": with_error(
             lambda x: (x["peak"] - x["peak at start's"]) / (x["peak"] - x["start"]), v
         ),
-        f"height at {PEAK}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
-        f"decay less no decay at {END}": with_error(
+        f"height at {peak}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
+        f"decay less no decay at {end}": with_error(
             lambda x: 1 - (x["end at start's"] - x["other at start's"]) / (x["end"] - x["other"]), v
         ),
     }
