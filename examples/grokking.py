@@ -156,7 +156,7 @@ stages = devsort.find_stages(trajectory, events={"half of the held-out pairs rig
 devsort.stage_chart(trajectory, stages, OUT / "grokking.png", signals=signals)
 for stage in stages["stages"]:
     span = f"{stage['from']:6g} to {stage['to']:6g}"
-    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade")
+    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} per decade")
 full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]
