@@ -11,10 +11,10 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.errors import UserError as UserError
     from devsort.explorer import explore as explore
     from devsort.llc import Estimate as Estimate
-    from devsort.llc import estimate as estimate
     from devsort.llc.describe import load_trajectory as load_trajectory
     from devsort.llc.devinterp import Imported as Imported
     from devsort.llc.devinterp import from_devinterp as from_devinterp
+    from devsort.llc.estimate import estimate as estimate
     from devsort.llc.units import check_units as check_units
     from devsort.networks.calibrate import Calibration as Calibration
     from devsort.networks.calibrate import calibrate as calibrate

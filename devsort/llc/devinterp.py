@@ -66,7 +66,7 @@ def from_devinterp(draws: xr.DataTree | str | Path, start: Start | None = None) 
         cannot tell. `print` it for a table.
 
     Raises:
-        UserError: They are no draws of devinterp's.
+        UserError: The draws are not from devinterp.
     """
     data = _opened(draws)
     settings = data.attrs["metadata"]["config"]["sampler"]

@@ -2,7 +2,7 @@
 
 An estimate comes with its error and with what is wrong with it. L(w) − L(w*) is taken draw by draw
 on the chain's own minibatch, so minibatch noise cancels to first order. What the same noise adds by
-heating the chain is measured where the sampler can (`sampling.methods`) and taken off;
+heating the chain is measured where the sampler can (`sampling.methods`) and subtracted;
 HEATING_ERROR of it goes into the standard error, since it is known to first order only.
 """
 
@@ -27,7 +27,7 @@ class Estimate:
             autocorrelation.
         ci95: 95 % interval, λ̂ ± t se with Student's t of the standard error's degrees of freedom.
         llc_chain: (C,) λ̂ of each chain.
-        heat: What was taken off λ̂ as the heat of minibatches; 0 for SGLD.
+        heat: What was subtracted from λ̂ as the heat of minibatches; 0 for SGLD.
         rhat: Rank-normalised split R-hat (Vehtari et al. 2021); of one chain, that of its halves.
         ess: Effective number of draws behind the mean.
         chains_failed: Chains that died.

@@ -38,7 +38,7 @@ def check_units(
         loss: As for `sample`.
         params: w*, name → tensor.
         moves: Name of a move → parameter name or pattern → factor, such as
-            `{"double": {"0.*": 2, "2.weight": 0.5}}`. A move must leave the loss alone.
+            `{"double": {"0.*": 2, "2.weight": 0.5}}`. A move must not change the loss.
         data: As for `sample`.
         config: Sampler settings; `geometry` says which LLC is checked.
         blocks: As for `sample`.

@@ -22,13 +22,13 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
             `run.read(STAGES)`.
 
     Returns:
-        Of a trajectory one row a checkpoint and restriction, see `llc.describe.trajectory_frame`.
-        Of heads one row a checkpoint: step, loss, accuracy and all else that is one number, and
-        each score and label under its name. Of stages one row a stage, with what is one value; an
-        interval NAME_ci95 is NAME_low and NAME_high.
+        For a trajectory, one row per checkpoint and restriction (`llc.describe.trajectory_frame`).
+        For heads, one row per checkpoint: step, loss, accuracy and every other single number, and
+        each score and label under its name. For stages, one row per stage with its single values;
+        an interval NAME_ci95 becomes NAME_low and NAME_high.
 
     Raises:
-        UserError: It is none of these.
+        UserError: The value is none of these.
     """
     if isinstance(value, Mapping) and "stages" in value and not isinstance(value, xr.Dataset):
         return _stages(value)

@@ -32,9 +32,9 @@ def find_stages(
     """Boundaries and stages of a trajectory; see docs/stages.md.
 
     Args:
-        trajectory: Of `llc_trajectory` or `load_trajectory`.
+        trajectory: Result of `llc_trajectory` or `load_trajectory`.
         config: Penalties, resamples, seed.
-        signals: What shares the boundaries with the LLC: name → (steps, values), or names of
+        signals: Curves with the same boundaries as the LLC: name → (steps, values), or names of
             restrictions, or `loss`. Values are interpolated over log step.
         events: Name → step, or (step, (low, high)) with its 95 % interval: each gets its stage and
             its distance to the nearest boundary.
@@ -68,12 +68,12 @@ def stage_chart(
     """Draws stages and events over loss, LLC, restricted LLCs and signals.
 
     Args:
-        trajectory: Of `llc_trajectory`.
-        stages: Of `find_stages`.
-        path: Of the figure; its ending is replaced by each of `kinds`.
+        trajectory: Result of `llc_trajectory`.
+        stages: Result of `find_stages`.
+        path: Path of the figure; its ending is replaced by each of `kinds`.
         loss: Steps and losses in nats; None: the checkpoints' own.
         signals: Name → (steps, values), each with a panel of its own.
-        kinds: Of files: png, svg, pdf.
+        kinds: File types: png, svg, pdf.
         width: One column of a paper, 3.4 inches, or both, 7.
 
     Returns:

@@ -42,18 +42,18 @@ SAME_LOSS = 1e-3  # relative difference of a loss at the same weights that round
 
 @dataclass(frozen=True)
 class Options:
-    """How a trajectory is computed, and what more is known of the loss.
+    """How a trajectory is computed, and what else is known about the loss.
 
     Attributes:
-        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing.
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if there is no such loss.
         blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`.
-        device: A device of torch's, such as `cuda:1`, or `auto` for the GPU where there is one.
-        memory: MiB that lanes side by side may take.
-        processes: On a CPU; None: one a core.
+        device: A torch device, such as `cuda:1`, or `auto` for the GPU where there is one.
+        memory: MiB that the lanes that run side by side may take.
+        processes: Number of processes on a CPU; None: one per core.
         engine: `local`, or `ray` for a Ray cluster whose nodes see the checkpoints.
-        address: Of the cluster; None starts or finds one on this machine.
-        gpus: Share of a GPU of each task of the cluster.
-        force: Sample again what a store has.
+        address: Address of the cluster; None starts or finds one on this machine.
+        gpus: Share of a GPU that each task of the cluster takes.
+        force: Sample again what a store already has.
     """
 
     chance_loss: float | None = None
@@ -88,7 +88,7 @@ def llc_trajectory(
         restrictions: Name → what moves, besides the whole model, see `restrictions`.
         parts: Name → rows of the data whose loss is followed, by number or bool mask.
         store: Folder of the draws, such as llc.zarr. Checkpoints are written as they are done; the
-            same call goes on where it stopped. None: the draws are kept in memory alone.
+            same call goes on where it stopped. None: the draws are kept only in memory.
         options: Device, memory, processes, and more.
 
     Returns:

@@ -31,7 +31,7 @@ def sample(
     blocks: Blocks | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* by BAOAB or SGLD.
+    """Samples `exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²)` around w* by BAOAB or SGLD.
 
     `config.num_chains` chains run at once. In relative geometry, step, noise, localization and
     prior are in units of each block's own scale, see `geometry`.
@@ -45,10 +45,10 @@ def sample(
         config: Sampler settings.
         mask: Free entries, name → bool tensor or None for a whole parameter; names that are left
             out are frozen.
-        key: Names the noise, so that two calls with other keys are independent; minibatches do not
+        key: Names the noise, so two calls with different keys are independent; minibatches do not
             depend on it.
         blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`;
-            None: those of a tensor.
+            None: all weights of a tensor share one.
         parts: Name → rows of the data, by index or as a bool mask (n,) or (n, T), whose loss is
             followed at the same draws; needs the loss of each example.
 
@@ -56,7 +56,7 @@ def sample(
         The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
 
     Raises:
-        UserError: Mask, blocks or parts do not fit, the loss cannot be sampled, see `checks`, or
+        UserError: Mask, blocks or parts do not fit, the loss cannot be sampled (see `checks`), or
             all weights are zero in relative geometry.
     """
     config = config or SamplerConfig()

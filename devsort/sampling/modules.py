@@ -101,7 +101,7 @@ def module_loss(
 
     Raises:
         UserError: The module cannot be copied, has no parameters, or has some that are complex or
-            not there yet.
+            not initialised.
     """
     found = ModuleLoss(module, loss or _own_loss)
     for note in found.notes:

@@ -160,7 +160,7 @@ def table(value: Mapping[str, Any]) -> str:
 
 
 def _boundary_line(b: Mapping[str, Any]) -> str:
-    leap = "" if b["jump"] is None else f", the LLC jumps by {b['jump']:+.4g} nats"
+    leap = "" if b["jump"] is None else f", the LLC jumps by {b['jump']:+.4g}"
     sure = f"in {b['present']:.0%} of resamples, up to a penalty of {b['vanishes_at_penalty']:.3g}"
     interval = f"95 %: {b['ci95'][0]:.5g} to {b['ci95'][1]:.5g}"
     return f"boundary at step {b['step']:.5g} ({interval}{leap}; {b['strength']}: {sure})"

@@ -31,10 +31,10 @@ class Trajectory:
 
     Attributes:
         step: (n,) training steps, at least 1, strictly increasing.
-        llc: (n,) values in nats.
-        se: (n,) standard errors in nats, positive; all NaN if none is known.
+        llc: (n,) values, pure numbers.
+        se: (n,) standard errors, positive; all NaN if none is known.
         loss: (n,) loss in nats, or None.
-        chains: (n, C) value of each chain in nats, or None; NaN marks a chain that failed.
+        chains: (n, C) value of each chain, or None; NaN marks a chain that failed.
         flagged: (n,) true where a diagnostic of the estimate failed.
         others: (S, n, 2) value and standard error of further signals that share the boundaries.
         notes: What was repaired on reading, one sentence each.

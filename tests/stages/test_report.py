@@ -104,7 +104,7 @@ def test_errors_that_are_no_scatter_are_noted(se, note):
 def test_the_text_tells_jump_and_sensitivity(found):
     text = table(found)
     jump = found["boundaries"][0]["jump"]
-    assert f"the LLC jumps by {jump:+.4g} nats; strong: in 100% of resamples" in text
+    assert f"the LLC jumps by {jump:+.4g}; strong: in 100% of resamples" in text
 
 
 def test_large_steps_do_not_run_together():
