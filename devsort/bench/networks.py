@@ -92,7 +92,7 @@ class Subject:
 
 
 def subject(device: torch.device, steps: int) -> Subject:
-    """A transformer after `steps` of training on sequences that count up by strides of their own."""
+    """A transformer after `steps` of training on sequences that count up by their own strides."""
     rng = short_torch_stream(0, "bench transformer")
     starts, strides = (torch.randint(1, VOCABULARY, (SEQUENCES, 1), generator=rng) for _ in "ab")
     ids = (starts + strides * torch.arange(LENGTH + 1)) % VOCABULARY
