@@ -1,7 +1,7 @@
-"""Every artifact of a run: what it is made from, which command makes it, how it is read.
+"""Every artifact of a run: what it is made from, which command makes it, and how it is read.
 
-`run.read(LLC)` returns the verified value of an artifact, `run.update(HEADS, …)` makes one that is
-out of date.
+`run.read(LLC)` returns the verified value of an artifact, and `run.update(HEADS, …)` makes an
+artifact again if it is out of date. In the table `…` stands for task, model and train.
 
 | artifact       | made from                  | by `devsort …`          | value                |
 |----------------|----------------------------|-------------------------|----------------------|
@@ -118,7 +118,7 @@ FIGURES = Artifact(
     (),
     lambda run: identity([run.checksum(artifact) for artifact in (LLC, HEADS, STAGES)]),
     _read_figures,
-    force=False,  # `chart` draws them again
+    force=False,  # `chart` always draws them again
 )
 SUSCEPTIBILITY = Artifact(
     "susceptibility",

@@ -158,7 +158,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_missing_folder(tmp_path, command):
     fix = f"give a run folder, or make one with `devsort init {tmp_path}/none`"
-    assert error(command, tmp_path / "none") == f"{tmp_path}/none is no folder; {fix}"
+    assert error(command, tmp_path / "none") == f"{tmp_path}/none is not a folder; {fix}"
 
 
 @pytest.mark.parametrize("command", ON_A_RUN)

@@ -1,4 +1,4 @@
-"""Training that goes on from a checkpoint on other lists, with the run's own settings."""
+"""Training that continues from a checkpoint on other lists, with the run's own settings."""
 
 import torch
 from torch import Tensor
@@ -17,10 +17,10 @@ def retrain(run: Run, params: Params, lists: WeightedLists, seed: int, steps: in
 
     Args:
         run: Gives the settings of training.
-        params: Where it starts.
-        lists: What is trained on.
-        seed: Of the lists.
-        steps: How many.
+        params: Weights at the start.
+        lists: The lists to train on.
+        seed: Seed of the lists.
+        steps: Number of steps.
     """
     c, shape = run.config.train, model_shape(run.config.task, run.config.model)
     kernel = SortKernel(shape)

@@ -65,10 +65,10 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     Returns:
         run, target, start, the shift by numbers and gap_classes, the change that is predicted in
         equilibrium, and rows: seed, and the target's change over training without, with, and with a
-        random shift of the same size; moved: seeds in which it moved as wanted against without.
+        random shift of the same size; moved: seeds in which it moved as wanted relative to without.
 
     Raises:
-        UserError: The target or the checkpoint does not exist, or there is but one head.
+        UserError: The target or the checkpoint does not exist, or there is only one head.
     """
     name, sign = pattern.wanted
     if run.config.model.heads < 2:

@@ -1,4 +1,4 @@
-"""The `susceptibility` command: checkpoints and llc.zarr in, susceptibility.zarr out."""
+"""The `susceptibility` command: reads checkpoints and llc.zarr, writes susceptibility.zarr."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
     """Evaluates the probe at the LLC's draws of a run and writes susceptibility.zarr.
 
-    Nothing is done if it is up to date.
+    Does nothing if susceptibility.zarr is up to date.
 
     Raises:
         UserError: The LLC is missing, or it was not sampled for a component.
