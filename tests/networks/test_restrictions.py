@@ -67,7 +67,7 @@ REFUSED = {
     ),
     "no parameter": (
         {"a": {"tail": 0}},
-        f"restriction 'a' names 'tail', which is no parameter; use {NAMES}",
+        f"restriction 'a' names 'tail', which is not a parameter; use {NAMES}",
     ),
     "no names": (
         ["head"],

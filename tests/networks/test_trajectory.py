@@ -199,7 +199,7 @@ def test_what_vmap_refuses_is_sampled_and_noted():
         own = module_loss(network(1), branching)[0]
     states = {step: network(step).state_dict() for step in STEPS[:2]}
     found = llc_trajectory(own, states, X, CONFIG, options=Options(device="cpu"))
-    assert any("vmap refuses the loss" in note for note in found.attrs["notes"])
+    assert any("vmap cannot map the loss" in note for note in found.attrs["notes"])
     expected = llc_trajectory(loss(), states, X, CONFIG, options=Options(device="cpu"))
     np.testing.assert_allclose(found.llc.values, expected.llc.values, rtol=1e-3)
 
