@@ -223,7 +223,7 @@ def test_what_is_no_store_is_never_removed(tmp_path, inside, force):
     (tmp_path / inside).write_text("mine")
     options = Options(device="cpu", force=force)
     call = lambda: llc_trajectory(loss(), states, X, CONFIG, store=path, options=options)  # noqa: E731
-    message = f"{path} is there and is no store of draws; give the store another name"
+    message = f"{path} exists and is not a store of draws; give the store another name"
     assert told(call) == message and (tmp_path / inside).read_text() == "mine"
 
 
