@@ -1,7 +1,7 @@
 """devsort: developmental interpretability with singular learning theory.
 
-The instrument samples and estimates on any network; the laboratory, `devsort.sorting`, is a small
-transformer that sorts lists. See docs/architecture.md.
+The instrument samples and analyses any network. The laboratory, `devsort.sorting`, is a small
+transformer that learns to sort lists. See docs/architecture.md.
 """
 
 from importlib import import_module
@@ -69,7 +69,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used: `import devsort` stays fast."""
+    """Loads a public name when it is first used, so that `import devsort` stays fast."""
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'devsort' has no attribute {name!r}")

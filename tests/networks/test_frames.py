@@ -49,5 +49,5 @@ def test_heads_are_a_row_a_checkpoint():
 
 
 def test_what_is_no_result_is_refused():
-    message = "no table can be made of this list; give a trajectory, heads or stages"
+    message = "a list cannot be made into a table; give a trajectory, heads or stages"
     assert told(to_dataframe, []) == message

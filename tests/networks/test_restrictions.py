@@ -52,10 +52,10 @@ def test_a_pattern_passes_over_what_is_frozen_and_a_name_frees_it():
     masks = masks_of({"first": "0.*", "named": ["0.weight", "0.bias"]}, params, loss)
     assert list(masks["first"]) == ["0.bias"]
     assert list(masks["named"]) == ["0.weight", "0.bias"]
-    told = "restriction 'a': all that matches *.weight has requires_grad=False; "
+    told = "restriction 'a': all parameters that match *.weight have requires_grad=False; "
     net.requires_grad_(False)
     loss, params = module_loss(net, lambda m, b: m(b))
-    with pytest.raises(UserError, match=re.escape(told + "free it by full names")):
+    with pytest.raises(UserError, match=re.escape(told + "give their full names to free them")):
         masks_of({"a": "*.weight"}, params, loss)
 
 
@@ -67,7 +67,7 @@ REFUSED = {
     ),
     "no parameter": (
         {"a": {"tail": 0}},
-        f"restriction 'a' names 'tail', which is no parameter; use {NAMES}",
+        f"restriction 'a' names 'tail', which is not a parameter; use {NAMES}",
     ),
     "no names": (
         ["head"],

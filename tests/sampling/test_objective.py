@@ -201,7 +201,7 @@ REFUSED = {
     ),
     "wrong shape": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.ones(3, dtype=torch.bool)}),
-        "mask of a has shape (3,), expected (2,); give a mask of the shape of its parameter",
+        "mask of a has shape (3,), expected (2,); give a mask with the shape of the parameter",
     ),
     "nothing free": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.zeros(2, dtype=torch.bool)}),
@@ -213,33 +213,34 @@ REFUSED = {
     ),
     "a vector without data": (
         lambda: sample(lambda p: p["a"] * p["s"], PARAMS, config=SHORT),
-        "the loss of one lane has shape (2,), expected a scalar; take its mean",
+        "the loss of one lane has shape (2,), expected a scalar; return its mean",
     ),
     "a sum": (
         lambda: sample(lambda p, b: 2 * loss(p, b) * len(b["x"]), PARAMS, DATA, SHORT),
-        "the loss adds up over the batch: twice the examples give twice the loss; "
-        "return its mean, or the loss of each example",
+        "the loss is a sum over the batch: twice the examples give twice the loss; "
+        "return the mean, or the loss of each example",
     ),
     "a number": (
         lambda: sample(lambda p, b: float(loss(p, b)), PARAMS, DATA, SHORT),
-        "the loss gives a float, expected a tensor; return the loss of each example, or their mean",
+        "the loss returns a float, expected a tensor; "
+        "return the loss of each example, or their mean",
     ),
     "an output without a loss": (
         lambda: sample(lambda p, b: {"loss": None, "logits": p["a"]}, PARAMS, DATA, SHORT),
-        "the loss gives none; return it; a model of Hugging Face needs `labels`",
+        "the loss returns None; return the loss; a Hugging Face model needs `labels`",
     ),
     "an error of the user's": (
         lambda: sample(lambda p, b: loss(p, b) + b["z"], PARAMS, DATA, SHORT),
         "the loss fails (KeyError: 'z'); "
-        "call it on the parameters and a few rows of the data by hand",
+        "call it yourself on the parameters and a few rows of the data",
     ),
     "complex": (
         lambda: sample(loss, {**PARAMS, "c": torch.zeros(1, dtype=torch.complex64)}, DATA, SHORT),
-        "c is complex, and SGLD here samples real numbers; give `torch.view_as_real` of it",
+        "c is complex, and only real numbers can be sampled; convert it with `torch.view_as_real`",
     ),
     "no weights": (
         lambda: sample(loss, {"n": torch.zeros(2, dtype=torch.int64)}, DATA, SHORT),
-        "params holds no floating tensor; give name → tensor of weights",
+        "params contains no floating-point tensor; give the weights, name → tensor",
     ),
     "a part of a mean": (
         lambda: sample(loss, PARAMS, DATA, SHORT, parts={"odd": [1, 3]}),
@@ -264,7 +265,8 @@ REFUSED = {
     ),
     "ragged data": (
         lambda: sample(loss, PARAMS, {"x": X, "y": torch.zeros(4)}, SHORT),
-        "data has tensors of [4, 5] rows; give tensors with the same first axis",
+        "data contains tensors with [4, 5] rows; "
+        "give tensors whose first axes have the same length",
     ),
 }
 
