@@ -61,6 +61,7 @@ def stage_chart(
     path: str | Path,
     *,
     loss: Series | None = None,
+    loss_unit: str = "nats",
     signals: Mapping[str, Series] | None = None,
     kinds: Sequence[str] = ("png", "svg"),
     width: Literal["single", "double"] = "double",
@@ -71,7 +72,8 @@ def stage_chart(
         trajectory: Of `llc_trajectory`.
         stages: Of `find_stages`.
         path: Of the figure; its ending is replaced by each of `kinds`.
-        loss: Steps and losses in nats; None: the checkpoints' own.
+        loss: Steps and losses; None: the checkpoints' own.
+        loss_unit: Unit of the loss, or what it measures; empty: none.
         signals: Name → (steps, values), each with a panel of its own.
         kinds: Of files: png, svg, pdf.
         width: One column of a paper, 3.4 inches, or both, 7.
@@ -82,7 +84,8 @@ def stage_chart(
     Raises:
         UserError: A kind is none of these.
     """
-    from devsort.charts.stage_chart import Curve, Story, figure, llc_curve, positive
+    from devsort.charts.curves import Curve, positive
+    from devsort.charts.stage_chart import Story, figure, llc_curve
     from devsort.charts.style import WIDTHS, kinds_of, label_of, save_figure
 
     names = [str(r) for r in trajectory.restriction.values]
@@ -97,6 +100,7 @@ def stage_chart(
             name: positive(Curve(_floats(steps), _floats(values)))
             for name, (steps, values) in (signals or {}).items()
         },
+        loss_unit=loss_unit,
     )
     path = Path(path)
     written = kinds_of(",".join(kinds))
