@@ -25,7 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
-from devsort.charts.stage_chart import flag_title
+from devsort.charts.curves import flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import ATTN, Params

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from devsort.charts.stage_chart import Z95
+from devsort.charts.curves import Z95
 from devsort.charts.style import PALETTE, SCORES
 from devsort.explorer.packing import HALF, SINGLE, numbers, packed
 from devsort.llc.estimate import estimate

@@ -61,6 +61,7 @@ def stage_chart(
     path: str | Path,
     *,
     loss: Series | None = None,
+    loss_unit: str = "nats",
     signals: Mapping[str, Series] | None = None,
     kinds: Sequence[str] = ("png", "svg"),
     width: Literal["single", "double"] = "double",
@@ -71,7 +72,8 @@ def stage_chart(
         trajectory: The result of `llc_trajectory`.
         stages: The result of `find_stages`.
         path: Path of the figure. Its suffix is replaced by each of `kinds`.
-        loss: Steps and losses in nats. With None, the losses of the checkpoints.
+        loss: Steps and losses. With None, the losses of the checkpoints.
+        loss_unit: Unit of the loss, or what it measures; empty if it has none.
         signals: Name → (steps, values). Each signal has a panel of its own.
         kinds: File types: png, svg, pdf.
         width: One column of a paper (3.4 inches) or two (7 inches).
@@ -82,7 +84,8 @@ def stage_chart(
     Raises:
         UserError: If a file type is unknown.
     """
-    from devsort.charts.stage_chart import Curve, Story, figure, llc_curve, positive
+    from devsort.charts.curves import Curve, positive
+    from devsort.charts.stage_chart import Story, figure, llc_curve
     from devsort.charts.style import WIDTHS, kinds_of, label_of, save_figure
 
     names = [str(r) for r in trajectory.restriction.values]
@@ -97,6 +100,7 @@ def stage_chart(
             name: positive(Curve(_floats(steps), _floats(values)))
             for name, (steps, values) in (signals or {}).items()
         },
+        loss_unit=loss_unit,
     )
     path = Path(path)
     suffixes = kinds_of(",".join(kinds))
