@@ -39,14 +39,14 @@ from devsort.storage.objects import write_json
 from devsort.susceptibility import susceptibility
 from devsort.susceptibility.response import variances
 
-STEPS = (56, 133, 316, 562, 1000, 2000, 5000)
+STEPS = (56, 133, 316, 1000, 2000, 5000)
 HEADS = ("h0", "h1")
 FEW = (
     "llc.restrictions=[heads]",
     "llc.parts=[]",
     "llc.dataset_size=2048",
     "susceptibility.lists=192",
-    "susceptibility.every=5",
+    "susceptibility.every=4",
 )
 LISTS = 1024  # for ablation
 NEAR = 0.25  # share of a head's output that gives way to its mean
@@ -58,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
-    parser.add_argument("--draws", type=int, default=160)
+    parser.add_argument("--draws", type=int, default=120)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="folder of the figure")
     args = parser.parse_args()
