@@ -6,7 +6,7 @@ python analysis/susceptibility_seeds.py runs/paper/*decay-seed[0-7] \
 Needs a run's checkpoints alone: it draws from both heads anew, with few draws. A number is owned by
 head 0 or 1 as the ratio of the variances of its loss over their draws says (variance), the
 difference of its χ (χ), and mean ablation: the difference of the loss increases (difference), the
-heads' shares of them (share, `heads.ranges.shares`) and the difference where a quarter of a head's
+heads' shares of them (share, `heads.ranges.shares`) and the difference where half of a head's
 output gives way to its mean (near). Networks whose name differs in the seed alone form a group; a
 network that the JSON file has is not measured again.
 """
@@ -49,7 +49,7 @@ FEW = (
     "susceptibility.every=4",
 )
 LISTS = 1024  # for ablation
-NEAR = 0.25  # share of a head's output that gives way to its mean
+NEAR = 0.5  # share of a head's output that gives way to its mean
 HALVES = ((0, 1), (0, 2), (0, 3))  # chains of one half; the others are the other half
 SEEN = 0.5  # rank correlation with the owners at the end from which they are called visible
 
