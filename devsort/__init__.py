@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.networks.calibrate import calibrate as calibrate
     from devsort.networks.frames import to_dataframe as to_dataframe
     from devsort.networks.responses import influences as influences
+    from devsort.networks.responses import response_trajectory as response_trajectory
     from devsort.networks.responses import susceptibilities as susceptibilities
     from devsort.networks.stages import compare as compare
     from devsort.networks.stages import find_stages as find_stages
@@ -62,6 +63,7 @@ _PUBLIC = {
     "read_csv": "devsort.stages",
     "susceptibilities": "devsort.networks.responses",
     "influences": "devsort.networks.responses",
+    "response_trajectory": "devsort.networks.responses",
     "Responses": "devsort.susceptibility.api",
     "explore": "devsort.explorer",
 }

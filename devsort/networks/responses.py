@@ -1,14 +1,20 @@
 """Susceptibilities and influences of your own network, with components given by name patterns."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from devsort.execution import progress
 from devsort.networks.restrictions import masks_of
+from devsort.networks.sources import source_of
+from devsort.networks.states import fitted
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.losses import Loss
 from devsort.sampling.modules import Params
 from devsort.susceptibility import api
 from devsort.susceptibility.api import Responses
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def susceptibilities(
@@ -80,3 +86,39 @@ def influences(
     if component is not None:
         mask = masks_of({"component": component}, params, loss)["component"]
     return api.influences(loss, params, data, config, mask=mask, **more)
+
+
+def response_trajectory(
+    measure: Callable[..., Responses],
+    loss: Loss,
+    checkpoints: Any,
+    data: Any,
+    config: SamplerConfig | None = None,
+    **more: Any,
+) -> "xr.Dataset":
+    """Responses over training: the table of `susceptibilities` or `influences` by checkpoint.
+
+    Minibatches are the same at every checkpoint, so that differences between checkpoints are not
+    differences of minibatches; noise is named by the step, as that of `llc_trajectory`.
+
+    Args:
+        measure: `susceptibilities` or `influences`.
+        loss: As in `susceptibilities`.
+        checkpoints: A folder, step → state dict, or (steps, function), as in `llc_trajectory`.
+        data: As in `susceptibilities`.
+        config: As in `susceptibilities`.
+        more: What `measure` takes besides, but `key`.
+
+    Returns:
+        The tables below each other along a first axis `checkpoint`, the training steps.
+
+    Raises:
+        UserError: As `measure` and `llc_trajectory`.
+    """
+    import xarray as xr
+
+    source, tables = source_of(checkpoints), []
+    for step in progress(source.steps, desc="responses", unit="checkpoint"):
+        state = fitted(source.load(step), loss, f"the checkpoint of step {step}")
+        tables.append(measure(loss, state, data, config, key=(step,), **more).table)
+    return xr.concat(tables, xr.IndexVariable("checkpoint", list(source.steps)))
