@@ -107,7 +107,7 @@ REFUSED = {
     ),
     "no such restriction": (
         {"signals": ["mlp"]},
-        "the trajectory has no restriction mlp, only full, attention; sample it too",
+        "the trajectory has no restriction mlp, only full, attention; sample it as well",
     ),
 }
 
