@@ -74,7 +74,7 @@ def at_scales_of(params: Params, reference: Params) -> Params:
     return params
 
 
-def estimates(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
+def measured(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
     """Step → estimate; the checkpoints are sampled side by side."""
     rows = {}
     for step, trace in traces(run, params, restriction).items():
@@ -106,30 +106,32 @@ def measure(folder: Path, path: Path, results: dict) -> None:
                 params = {s: weights[s] for s in group}
                 if kind == "rescaled":
                     params = {s: at_scales_of(p, reference) for s, p in params.items()}
-                rows = estimates(with_sampler(run, **KINDS[kind]), params, restriction)
+                rows = measured(with_sampler(run, **KINDS[kind]), params, restriction)
                 results["rows"] |= {key.format(s): row for s, row in rows.items()}
                 save(path, results)
 
 
-def shares(rows: Rows, restriction: str) -> dict[str, tuple[float, float]]:
+def shares(
+    rows: Rows, restriction: str, steps: tuple[int, int, int] = (REFERENCE, PEAK, END)
+) -> dict[str, tuple[float, float]]:
     """The share of scale in each feature of the absolute curve, with its standard error."""
-    first, last = RUNS
+    (first, last), (start, peak, end) = RUNS, steps
     names = {
-        "start": f"absolute {first} {REFERENCE}",
-        "peak": f"absolute {first} {PEAK}",
-        "end": f"absolute {first} {END}",
-        "other": f"absolute {last} {END}",
-        "peak at start's": f"rescaled {first} {PEAK}",
-        "end at start's": f"rescaled {first} {END}",
-        "other at start's": f"rescaled {last} {END}",
+        "start": f"absolute {first} {start}",
+        "peak": f"absolute {first} {peak}",
+        "end": f"absolute {first} {end}",
+        "other": f"absolute {last} {end}",
+        "peak at start's": f"rescaled {first} {peak}",
+        "end at start's": f"rescaled {first} {end}",
+        "other at start's": f"rescaled {last} {end}",
     }
     v = {label: rows[f"{name} {restriction}"] for label, name in names.items()}
     return {
-        f"rise {REFERENCE} → {PEAK}": with_error(
+        f"rise {start} → {peak}": with_error(
             lambda x: (x["peak"] - x["peak at start's"]) / (x["peak"] - x["start"]), v
         ),
-        f"height at {PEAK}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
-        f"decay less no decay at {END}": with_error(
+        f"height at {peak}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
+        f"decay less no decay at {end}": with_error(
             lambda x: 1 - (x["end at start's"] - x["other at start's"]) / (x["end"] - x["other"]), v
         ),
     }

@@ -13,9 +13,10 @@ that of the lifted network.
 The rule was fixed before the first of these chains was run: 20 moves per network, each estimated
 from 8 chains, and the lifted network from 32, at the default settings of relative geometry
 (nβ = 1000). There are 60 steps of burn-in, after which a pilot with other seeds (steps 68, 383,
-825) showed no trend, and 80 draws, as many as 20 minutes allow. (The random network still climbs by
-5 % after that, both before and after a move.) With d the difference and s the combined standard
-error,
+825) showed no trend, and 80 draws, as many as 20 minutes allow. All moves use the momentum and the
+minibatches that the network itself needed (`devsort.llc.settle`), because geometry is tested here,
+not the sampler's choice near its threshold. (The random network still climbs by 5 % after that,
+both before and after a move.) With d the difference and s the combined standard error,
 
     t:  |d| ≤ q s, q the 97.5 % quantile of Student's t with Welch's degrees of freedom of the pair
     z:  |d| ≤ 2 s
@@ -35,8 +36,9 @@ import torch
 from geometry_tools import ABSOLUTE, RELATIVE, rms, traces, with_sampler
 from scipy.stats import kstest, t
 
-from devsort.llc import Estimate, estimate
+from devsort.llc import estimate
 from devsort.rng import torch_stream
+from devsort.sampling import Trace
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import Params, forward, init_params, model_shape
 from devsort.sorting.run import Run, open_run
@@ -59,12 +61,10 @@ class Network:
     params: Params
     data: Batch | None = None
 
-    def sampled(
-        self, params: Params, seed: int, chains: int, name: str = "full", **more
-    ) -> Estimate:
-        """The LLC at these weights, with noise and minibatches of this seed."""
+    def sampled(self, params: Params, seed: int, chains: int, name: str = "full", **more) -> Trace:
+        """Chains at these weights, with noise and minibatches of this seed."""
         run = with_sampler(self.run, **{**RELATIVE, **LENGTH, **more}, num_chains=chains, seed=seed)
-        return estimate(traces(run, {0: params}, name, self.data)[0])
+        return traces(run, {0: params}, name, self.data)[0]
 
 
 def networks(folder: Path) -> Iterator[Network]:
@@ -81,7 +81,7 @@ def networks(folder: Path) -> Iterator[Network]:
 
 
 def own_labels(params: Params, lists: Batch) -> Batch:
-    """The lists with answers answers from what the network itself predicts."""
+    """The lists with answers drawn from what the network itself predicts."""
     generator, answers = torch_stream(0, "own-labels"), []
     for i in range(0, len(lists), CHUNK):
         predicted = forward(params, lists.tokens[i : i + CHUNK]).softmax(-1)
@@ -93,10 +93,11 @@ def compare(
     network: Network, params: Params, moved: list[Params], seed: int, name: str = "full", **more
 ) -> list[dict]:
     """LLC of each moved network, and that of the network itself; all seeds differ."""
-    home = network.sampled(params, 100 * seed, AT_HOME, name, **more)
-    rows = []
+    trace, rows = network.sampled(params, 100 * seed, AT_HOME, name, **more), []
+    home = estimate(trace)
+    more |= trace.config.model_dump(include={"momentum", "batch_size"})
     for k, p in enumerate(moved, 1):
-        e = network.sampled(p, 100 * seed + k, CHAINS, name, **more)
+        e = estimate(network.sampled(p, 100 * seed + k, CHAINS, name, **more))
         s2 = np.array([e.se**2, home.se**2])
         dof = s2.sum() ** 2 / (s2**2 / [2 * (CHAINS - 1), 2 * (AT_HOME - 1)]).sum()
         z = float((e.llc - home.llc) / np.sqrt(s2.sum()))
