@@ -69,9 +69,9 @@ for given, answer in zip(lists.tokens[:, : task.list_length], answers, strict=Tr
 # %% [markdown]
 # ## One LLC
 #
-# `sample` walks around the weights and writes down losses. `estimate` turns them into the LLC.
-# All that it needs is a loss per example, a function of named tensors and a batch. `blocks` says
-# which weights share a scale: here each head of an attention weight has its own.
+# `sample` runs chains around the weights and records losses. `estimate` turns them into the LLC.
+# All that `sample` needs is a loss per example, a function of named tensors and a batch. `blocks`
+# says which weights share a scale: here each head of an attention weight has its own.
 
 # %%
 data = sampling_set(task, run.config.llc.dataset_size)

@@ -42,7 +42,7 @@ table = full[["llc", "se", "rhat", "ess"]].to_dataframe().drop(columns="restrict
 print(table.round(2))
 
 # %% [markdown]
-# The LLC is nβ times the mean rise of the loss over the draws, less the heat of minibatches. So
+# The LLC is nβ times the mean rise of the loss over the draws, minus the heat of minibatches. So
 # it can be computed again from the draws:
 
 # %%
@@ -60,7 +60,7 @@ print(flags.loc[flags.any(axis=1), flags.any(axis=0)])
 # %% [markdown]
 # ## heads.zarr: what the heads do
 #
-# By checkpoint, head and number: how much the loss on that number rises without that head.
+# For each checkpoint, head and number: how much the loss on that number rises without that head.
 
 # %%
 heads = xr.open_zarr(RUN / "heads.zarr", consolidated=False)
