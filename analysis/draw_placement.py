@@ -1,16 +1,17 @@
-"""Where draws are best spent: a start from the neighbouring checkpoint, and where checkpoints lie.
+"""Where draws are best spent: where chains start, and where checkpoints lie.
 
 python analysis/draw_placement.py runs                # both tables, some 15 minutes on one core
 python analysis/draw_placement.py runs --only start
 
-`start`: chains at a checkpoint, from w* as they are by default and from where the chains of the
-checkpoint before it ended (the same displacement in units of each block's scale). Printed is how
-far the mean of each stretch of steps is from the mean of the last 120 of 240 steps of both.
+`start`: chains at a checkpoint start at w*, as they do by default, or where the chains of the
+checkpoint before it ended (with the same displacement in units of each block's scale). The script
+prints how far the mean over each stretch of steps is from the mean over the last 120 of 240 steps
+of both.
 
-`place`: the baseline's LLC at every other checkpoint from step 46 on, twice, with other noise. From
-the first, a number of checkpoints is chosen, evenly over log step, or half of them evenly and the
-rest one by one in the middle of the stretch that bends most; the curve through their LLCs is
-compared with the second.
+`place`: the baseline's LLC is estimated at every other checkpoint from step 46 on, twice, with
+different noise. From the first estimates some checkpoints are chosen: evenly over log step, or half
+of them evenly and the others one by one, each in the middle of the stretch that bends most. The
+curve through their LLCs is compared with the second estimates.
 """
 
 import argparse
@@ -37,10 +38,10 @@ FIRST, NUMBERS = 46, (8, 12, 16)  # checkpoints of a trajectory
 
 
 class Start:
-    """Moves the chains to where they start, before their first step, and keeps their state.
+    """Moves the chains to their starting point before their first step, and keeps their state.
 
     Args:
-        moved: From w*, in units of the scales; None to stay there.
+        moved: Displacement from w* in units of the scales; None: no displacement.
     """
 
     every = 1
@@ -59,7 +60,7 @@ class Start:
 def chains(
     sampler: SortSampler, step: int, starts: Sequence[Tensor | None]
 ) -> tuple[np.ndarray, list[Tensor]]:
-    """nβ (L − L(w*)), (C, T), and how far each piece of the chains is from w* in the end."""
+    """nβ (L − L(w*)) as (C, T), and how far each piece of the chains is from w* at the end."""
     losses, ends = [], []
     for piece, moved in zip(sampler.lanes_of(sampler.load([step]), "full"), starts, strict=True):
         watch, center = Start(moved), piece.objective.center
@@ -89,13 +90,13 @@ def compare_starts(run: Run) -> None:
 
 
 def evenly(x: np.ndarray, number: int) -> list[int]:
-    """Positions of so many points, evenly over x."""
+    """Indices of `number` points, spread evenly over x."""
     grid = np.linspace(x[0], x[-1], number)
     return sorted({int(np.abs(x - g).argmin()) for g in grid})
 
 
 def where_it_bends(x: np.ndarray, y: np.ndarray, number: int) -> list[int]:
-    """Half of them evenly, then in the middle of the stretch that bends most, one by one."""
+    """Half of the points evenly, then one by one in the middle of the stretch that bends most."""
     chosen = evenly(x, number // 2)
     while len(chosen) < number:
         slopes = np.diff(y[chosen]) / np.diff(x[chosen])
@@ -112,15 +113,15 @@ def where_it_bends(x: np.ndarray, y: np.ndarray, number: int) -> list[int]:
 def curve(run: Run, steps: Sequence[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """LLC and standard error at each of the steps."""
     run = with_sampler(run, **RELATIVE, seed=seed)
-    found: dict[int, Trace] = traces(run, {s: load_checkpoint(run, s) for s in steps})
-    estimates = [estimate(found[s]) for s in steps]
+    by_step: dict[int, Trace] = traces(run, {s: load_checkpoint(run, s) for s in steps})
+    estimates = [estimate(by_step[s]) for s in steps]
     return np.array([e.llc for e in estimates]), np.array([e.se for e in estimates])
 
 
 def features(x: np.ndarray, y: np.ndarray, se: np.ndarray) -> tuple[float, float, list[float]]:
-    """Largest value, final value as a share of it, boundaries in decades."""
-    found = detect(Trajectory(10**x, y, se))
-    return y.max(), y[-1] / y.max(), [b.x for b in found.boundaries]
+    """The largest value, the final value as a share of it, and the boundaries in decades."""
+    stages = detect(Trajectory(10**x, y, se))
+    return y.max(), y[-1] / y.max(), [b.x for b in stages.boundaries]
 
 
 def compare_places(run: Run) -> None:

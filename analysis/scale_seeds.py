@@ -1,11 +1,12 @@
-"""How much of the absolute LLC's development is scale, over seeds?
+"""How much of the absolute LLC's development is the scale of the weights, over seeds?
 
 python analysis/scale_seeds.py runs/paper
 
-Pairs of networks of a sweep, DECAY-seedN and NO-DECAY-seedN, which differ in weight decay alone.
-Each pair is measured as in analysis/scale_share.py, whole model, at three steps; the reference is
-the network with decay at the first. Printed is the share of each feature that is scale, with the
-sampling error of each pair, and the mean over pairs with its 95 % interval (Student's t).
+The networks are pairs of a sweep, decay-seedN and no-decay-seedN, which differ only in weight
+decay. Each pair is measured as in analysis/scale_share.py, for the whole model at three steps; the
+reference is the network with decay at the first step. The script prints the share of scale in each
+feature, with the sampling error of each pair, and the mean over pairs with its 95 % interval
+(Student's t).
 """
 
 import argparse
@@ -25,7 +26,7 @@ STEPS = (91, 825, 6000)  # the nearest checkpoints of each network
 
 
 def measure(folder: Path, seed: int) -> tuple[Rows, tuple[int, int, int]]:
-    """The estimates of a pair, under the names of scale_share.py, and the steps."""
+    """The estimates of a pair, with the names of scale_share.py, and the steps."""
     runs = dict(zip(RUNS, (open_run(folder / f"{g}-seed{seed}") for g in GROUPS), strict=True))
     there = trained_steps(runs[RUNS[0]])
     steps = tuple(min(there, key=lambda s: abs(np.log(s / wanted))) for wanted in STEPS)
@@ -41,21 +42,21 @@ def measure(folder: Path, seed: int) -> tuple[Rows, tuple[int, int, int]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="of the sweep, as runs/paper")
-    stored = "estimates; what is there already is not measured again"
+    parser.add_argument("folder", type=Path, help="folder of the sweep, as runs/paper")
+    text = "file for the estimates; those that it already has are not measured again"
     parser.add_argument(
-        "--json", type=Path, default=Path("analysis/results/scale_seeds.json"), help=stored
+        "--json", type=Path, default=Path("analysis/results/scale_seeds.json"), help=text
     )
     arguments = parser.parse_args()
-    found = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
+    pairs = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
     seeds = sorted(int(p.name.split("seed")[1]) for p in arguments.folder.glob("no-decay-seed*"))
-    for seed in (s for s in seeds if str(s) not in found):
+    for seed in (s for s in seeds if str(s) not in pairs):
         rows, steps = measure(arguments.folder, seed)
-        found[str(seed)] = {"rows": rows, "shares": shares(rows, "full", steps)}
-        save(arguments.json, found)
-        for name, (value, se) in found[str(seed)]["shares"].items():
+        pairs[str(seed)] = {"rows": rows, "shares": shares(rows, "full", steps)}
+        save(arguments.json, pairs)
+        for name, (value, se) in pairs[str(seed)]["shares"].items():
             print(f"seed {seed}  {name:30} {value:6.1%} ± {se:.1%}", flush=True)
-    table = [list(pair["shares"].items()) for pair in found.values()]
+    table = [list(pair["shares"].items()) for pair in pairs.values()]
     for column in zip(*table, strict=True):
         values = np.array([value for _, (value, _) in column])
         half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5

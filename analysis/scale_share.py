@@ -74,7 +74,7 @@ def at_scales_of(params: Params, reference: Params) -> Params:
     return params
 
 
-def estimates(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
+def measured(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
     """Step → estimate; the checkpoints are sampled side by side."""
     rows = {}
     for step, trace in traces(run, params, restriction).items():
@@ -106,7 +106,7 @@ def measure(folder: Path, path: Path, results: dict) -> None:
                 params = {s: weights[s] for s in group}
                 if kind == "rescaled":
                     params = {s: at_scales_of(p, reference) for s, p in params.items()}
-                rows = estimates(with_sampler(run, **KINDS[kind]), params, restriction)
+                rows = measured(with_sampler(run, **KINDS[kind]), params, restriction)
                 results["rows"] |= {key.format(s): row for s, row in rows.items()}
                 save(path, results)
 

@@ -89,7 +89,7 @@ trajectory = devsort.llc_trajectory(
 
 
 def quadratic_llc(weights):
-    """The LLC of the loss's second order at a checkpoint, at these settings."""
+    """The LLC of the loss's quadratic approximation at a checkpoint, at these settings."""
     flat = torch.cat([weights["W"].flatten(), weights["b"]]).double()
 
     def loss_at(w):
