@@ -25,6 +25,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
+from devsort.charts.axes import label, over_steps
 from devsort.charts.curves import flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
@@ -37,7 +38,6 @@ from devsort.storage.files import write_atomic
 RUNS = ("baseline", "no-decay")
 REFERENCE, PEAK, END = 91, 825, 6000  # the reference is the baseline's
 STEPS = (29, 46, 68, 91, 147, 215, 383, 562, 825, 1468, 2800, 6000)
-TICKS = (30, 100, 300, 1000, 3000)
 HEADS = ("h0", "h1")
 KINDS = {"absolute": ABSOLUTE, "rescaled": ABSOLUTE, "relative": RELATIVE}
 AT_ONCE = 4  # checkpoints measured between two savings
@@ -153,10 +153,9 @@ def figure(found: dict) -> Figure:
             values = found["scales"][run][told]
             bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=told)
         top.set_title("with weight decay (baseline)" if run == RUNS[0] else "without weight decay")
-        bottom.set(xlabel="training step", xscale="log", yscale="log")
-        bottom.set_xticks(TICKS, map(str, TICKS))
-        bottom.set_yticks((0.01, 0.1, 1), ("0.01", "0.1", "1"))
-        bottom.minorticks_off()
+        bottom.set(xlabel="training step", yscale="log")
+        over_steps(bottom, "log", STEPS[0], STEPS[-1])
+        label(bottom.yaxis, "log", *bottom.get_ylim())
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("LLC")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
@@ -219,8 +218,8 @@ def main() -> None:
     found["shares"] = {r: shares(found["rows"], r) for r in ("full", *HEADS)}
     save(arguments.json, found)
     report(found)
-    with style.look():
-        figure(found).savefig(arguments.figure)
+    path = arguments.figure
+    style.save_figure(figure(found), path.parent, path.stem, (path.suffix[1:],))
 
 
 if __name__ == "__main__":
