@@ -26,7 +26,7 @@ from matplotlib.figure import Figure
 
 from devsort.charts import style
 from devsort.charts.axes import label, over_steps
-from devsort.charts.curves import flag_title
+from devsort.charts.curves import flag_handle, flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import ATTN, Params
@@ -162,9 +162,10 @@ def figure(found: dict) -> Figure:
     every = [
         found["rows"][f"{k} {r} {s} full"]["flags"] for k in KINDS for r in RUNS for s in STEPS
     ]
+    handles, labels = axes[0, 1].get_legend_handles_labels()
     for flag in dict.fromkeys(flag for flags in every for flag in flags):
-        axes[0, 1].plot([], [], label=flag_title(flag), **style.flag_look(flag))
-    axes[0, 1].legend(loc="upper right")
+        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
+    axes[0, 1].legend(handles, labels, loc="upper right")
     axes[1, 1].legend(loc="lower left", ncols=2)
     fig.align_ylabels(list(axes[:, 0]))
     return fig
