@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from geometry_tools import ABSOLUTE, with_sampler
-from scale_share import RUNS, Rows, at_scales_of, estimates, save, shares
+from scale_share import RUNS, Rows, at_scales_of, measured, save, shares
 from scipy.stats import t
 
 from devsort.sorting.checkpoints import load_checkpoint, trained_steps
@@ -35,7 +35,7 @@ def measure(folder: Path, seed: int) -> tuple[Rows, tuple[int, int, int]]:
         weights = {s: load_checkpoint(run, s) for s in chosen}
         moved = {s: at_scales_of(p, reference) for s, p in weights.items() if s != steps[0]}
         for kind, params in (("absolute", weights), ("rescaled", moved)):
-            found = estimates(with_sampler(run, **ABSOLUTE), params, "full")
+            found = measured(with_sampler(run, **ABSOLUTE), params, "full")
             rows |= {f"{kind} {name} {s} full": row for s, row in found.items()}
     return rows, steps
 

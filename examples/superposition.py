@@ -116,7 +116,7 @@ for step in checkpoints:
 
 # %%
 stages = devsort.find_stages(trajectory)
-devsort.stage_chart(trajectory, stages, OUT / "superposition.png")
+devsort.stage_chart(trajectory, stages, OUT / "superposition.png", loss_unit="squared error")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}")
 

@@ -6,8 +6,10 @@ from textwrap import fill
 
 import numpy as np
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from devsort.charts.axes import number
 from devsort.charts.curves import flag_title
@@ -61,16 +63,27 @@ def heat_map(value: dict, width: float = WIDTH) -> Figure:
     steps, trials = value["checkpoints"], value["trials"]
     settings = list(dict.fromkeys(map(_setting, trials)))
     cell = {(_setting(t), t["step"]): t for t in trials}
-    climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings], float)
-    comma = ", " if width > WIDTHS["single"] else "\n"
-    names = [f"nβ {number(n)}{comma}γ {g:g}{comma}ε {_rounded(e)}" for n, g, e in settings]
+    names = _names(settings, ", " if width > WIDTHS["single"] else "\n")
     beside = LETTER * max(len(line) for name in names for line in name.split("\n")) + 0.2
     letters = int((width - beside) / len(steps) / LETTER)
+    climb = np.array([[cell[s, step]["climb"] for step in steps] for s in settings], float)
     text = np.array([[_cell_text(cell[s, step], letters) for step in steps] for s in settings])
     tallest = max(entry.count("\n") + 1 for entry in [*names, *text.flat])
     height = (LINE * tallest + 0.1) * len(settings) + 1.3
     figure = Figure(figsize=(width, height), layout="constrained")
     axis = figure.subplots()
+    _cells(axis, climb, text)
+    proposed = value["proposal"]["settings"]
+    axis.set_yticklabels(names, rotation=0)
+    for label, setting in zip(axis.get_yticklabels(), settings, strict=True):
+        label.set_weight("bold" if setting[:2] == _setting(proposed)[:2] else "normal")
+    axis.set_xticklabels([number(s) for s in steps], rotation=0)
+    axis.set_xlabel(fill(_key(trials), int((width - beside) / LETTER)))
+    return figure
+
+
+def _cells(axis: Axes, climb: np.ndarray, text: np.ndarray) -> None:
+    """Draws a cell for each setting and checkpoint, and the bar of their colours above."""
     sns.heatmap(
         climb.clip(*CLIMBS),
         annot=text,
@@ -80,15 +93,14 @@ def heat_map(value: dict, width: float = WIDTH) -> Figure:
         linewidths=0.8,
         annot_kws={"size": 7},
         ax=axis,
-        cbar_kws={"label": "share of the way to a uniform guess", "location": "top", "aspect": 40},
+        cbar_kws={
+            "label": "share of the way to a uniform guess",
+            "location": "top",
+            "aspect": 40,
+            "pad": 0.02,
+            "format": FuncFormatter(lambda value, _: number(value)),
+        },
     )
-    axis.set_yticklabels(names, rotation=0)
-    proposed = value["proposal"]["settings"]
-    chosen = settings.index(next(s for s in settings if s[:2] == _setting(proposed)[:2]))
-    axis.get_yticklabels()[chosen].set_weight("bold")
-    axis.set_xticklabels([number(s) for s in steps], rotation=0)
-    axis.set_xlabel(fill(_key(trials), int((width - beside) / LETTER)))
-    return figure
 
 
 @look()
@@ -117,12 +129,18 @@ def trace_panels(
     return figure
 
 
-def _setting(trial: dict) -> tuple[float, float, float]:
-    return trial["n_beta"], trial["localization"], trial["lr"]
+def _names(settings: Sequence[tuple[float, float, float]], between: str) -> list[str]:
+    return [
+        between.join((f"nβ {number(n)}", f"γ {g:g}", f"ε {_rounded(e)}")) for n, g, e in settings
+    ]
 
 
 def _rounded(value: float) -> str:
     return number(float(f"{value:.2g}"))
+
+
+def _setting(trial: dict) -> tuple[float, float, float]:
+    return trial["n_beta"], trial["localization"], trial["lr"]
 
 
 def _cell_text(trial: dict, letters: int) -> str:

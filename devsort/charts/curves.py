@@ -104,9 +104,10 @@ def mark_flags(ax: Axes, curve: Curve) -> None:
         if at.any():
             ax.plot(curve.step[at], shown[at], **style.flag_look(flag))
     for i in np.flatnonzero(curve.flagged & (shown != curve.value)):
-        look = {"textcoords": "offset points", "va": "center", "fontsize": 7}
+        below = curve.value[i] < low
+        look = {"textcoords": "offset points", "va": "bottom" if below else "top", "fontsize": 7}
         value = axes.number(float(f"{curve.value[i]:.3g}"))
-        ax.annotate(value, (curve.step[i], shown[i]), (6, 0), **look)
+        ax.annotate(value, (curve.step[i], shown[i]), (6, 2 if below else -2), **look)
 
 
 def raised(curves: Iterable[Curve]) -> list[str]:

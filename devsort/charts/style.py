@@ -112,7 +112,7 @@ def flag_look(flag: str) -> dict[str, object]:
     """How a flag is drawn: red and hollow, in a shape of its own."""
     marker = FLAG_MARKERS.get(flag, "X")
     look = {"marker": marker, "ls": "", "ms": 5, "mew": 1.1, "color": FLAG, "mfc": "none"}
-    return {**look, "clip_on": False}  # whole at the edge of a panel
+    return {**look, "clip_on": False, "in_layout": False}  # whole at the edge of a panel
 
 
 def label_of(restriction: str) -> str:

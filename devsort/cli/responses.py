@@ -4,13 +4,25 @@ from typing import Annotated
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, RunArg, SetOpt, app, emit
+from devsort.cli.app import (
+    ForceOpt,
+    FormatOpt,
+    JsonOpt,
+    RunArg,
+    SetOpt,
+    WidthOfFigures,
+    WidthOpt,
+    app,
+    emit,
+)
 
 
 @app.command()
 def susceptibility(
     run: RunArg,
     force: ForceOpt = False,
+    kinds: FormatOpt = "png,svg",
+    width: WidthOpt = WidthOfFigures.double,
     as_json: JsonOpt = False,
     set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
 ) -> None:
@@ -18,11 +30,13 @@ def susceptibility(
 
     Example: devsort susceptibility runs/baseline
     """
+    from devsort.charts.style import WIDTHS, kinds_of
     from devsort.sorting.run import open_run
     from devsort.sorting.susceptibility.step import run_susceptibility
     from devsort.sorting.susceptibility.tables import text
 
-    emit(run_susceptibility(open_run(run, tuple(set_)), force), as_json, text)
+    opened, named = open_run(run, tuple(set_)), kinds_of(kinds)
+    emit(run_susceptibility(opened, force, named, WIDTHS[width.value]), as_json, text)
 
 
 @app.command()
