@@ -1,5 +1,6 @@
 """Trajectories for a reader: what each variable means, and tables of one row an estimate."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +57,18 @@ VARIABLES = {  # name → (meaning, unit)
 }
 
 
-def described(trajectory: xr.Dataset) -> xr.Dataset:
-    """The trajectory with `long_name` and `units` at every variable."""
-    found = trajectory.copy()
+def described(
+    dataset: xr.Dataset, variables: Mapping[str, tuple[str, str]] = VARIABLES
+) -> xr.Dataset:
+    """The data set with `long_name` and `units` at every variable.
+
+    Args:
+        dataset: A trajectory, or another data set.
+        variables: Name → meaning and unit.
+    """
+    found = dataset.copy()
     for name in found.variables:
-        meaning, unit = VARIABLES.get(str(name), (str(name), ""))
+        meaning, unit = variables.get(str(name), (str(name), ""))
         found[name].attrs.update({"long_name": meaning, "units": unit})
     return found
 

@@ -23,9 +23,10 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
 
     Returns:
         Of a trajectory one row a checkpoint and restriction, see `llc.describe.trajectory_frame`.
-        Of heads one row a checkpoint: step, loss, accuracy and all else that is one number, and
-        each score and label under its name. Of stages one row a stage, with what is one value; an
-        interval NAME_ci95 is NAME_low and NAME_high.
+        Of heads one row a checkpoint: step, loss, accuracy and all else that is one number, each
+        score and label under its name, and what is one number a head as NAME_0, NAME_1, …. Of
+        stages one row a stage, with what is one value; an interval NAME_ci95 is NAME_low and
+        NAME_high.
 
     Raises:
         UserError: It is none of these.
@@ -58,7 +59,7 @@ def _spread(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
-    """Variables over checkpoints alone, and over one further axis of names."""
+    """Variables over checkpoints alone, and over one further axis of names or heads."""
     import pandas as pd
 
     columns: dict[str, np.ndarray] = {"step": value["checkpoint"].values}
@@ -69,4 +70,7 @@ def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
             (axis,) = set(variable.dims) - {"checkpoint"}
             for key in value[axis].values:
                 columns[str(key)] = variable.sel({axis: key}).values
+        elif set(variable.dims) == {"checkpoint", "head"}:
+            for head in range(value.sizes["head"]):
+                columns[f"{name}_{head}"] = variable.isel(head=head).values
     return pd.DataFrame(columns)
