@@ -1,5 +1,6 @@
 """Describes the variables of a trajectory, and makes tables with one row per estimate."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,20 @@ VARIABLES = {  # name → (meaning, unit)
 }
 
 
-def described(trajectory: xr.Dataset) -> xr.Dataset:
-    """Returns the trajectory with `long_name` and `units` set for every variable."""
-    dataset = trajectory.copy()
-    for name in dataset.variables:
-        meaning, unit = VARIABLES.get(str(name), (str(name), ""))
-        dataset[name].attrs.update({"long_name": meaning, "units": unit})
-    return dataset
+def described(
+    dataset: xr.Dataset, variables: Mapping[str, tuple[str, str]] = VARIABLES
+) -> xr.Dataset:
+    """Returns the data set with `long_name` and `units` set for every variable.
+
+    Args:
+        dataset: A trajectory, or another data set.
+        variables: Name → meaning and unit.
+    """
+    copy = dataset.copy()
+    for name in copy.variables:
+        meaning, unit = variables.get(str(name), (str(name), ""))
+        copy[name].attrs.update({"long_name": meaning, "units": unit})
+    return copy
 
 
 def load_trajectory(path: str | Path) -> xr.Dataset:

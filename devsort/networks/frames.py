@@ -24,9 +24,10 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
     Returns:
         For a trajectory, one row per checkpoint and restriction; see
         `llc.describe.trajectory_frame`. For heads, one row per checkpoint, with step, loss,
-        accuracy, every other quantity that is a single number, and each score and label under its
-        name. For stages, one row per stage, with every quantity that is a single value; an interval
-        NAME_ci95 becomes the columns NAME_low and NAME_high.
+        accuracy, every other quantity that is a single number, each score and label under its name,
+        and a quantity with one number per head as NAME_0, NAME_1, …. For stages, one row per stage,
+        with every quantity that is a single value; an interval NAME_ci95 becomes the columns
+        NAME_low and NAME_high.
 
     Raises:
         UserError: If the value is none of these.
@@ -59,7 +60,7 @@ def _spread(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
-    """Returns the variables over checkpoints, or over checkpoints and one axis of names."""
+    """Returns the variables over checkpoints, and over one axis of names or heads besides."""
     import pandas as pd
 
     columns: dict[str, np.ndarray] = {"step": value["checkpoint"].values}
@@ -70,4 +71,7 @@ def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
             (axis,) = set(variable.dims) - {"checkpoint"}
             for key in value[axis].values:
                 columns[str(key)] = variable.sel({axis: key}).values
+        elif set(variable.dims) == {"checkpoint", "head"}:
+            for head in range(value.sizes["head"]):
+                columns[f"{name}_{head}"] = variable.isel(head=head).values
     return pd.DataFrame(columns)

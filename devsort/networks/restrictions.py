@@ -12,7 +12,7 @@ A pattern does not match parameters with `requires_grad=False`; their full name 
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ def masks_of(
 def _matching(
     name: str, patterns: str | Sequence[str], params: Params, free: Sequence[str]
 ) -> Mask:
-    patterns = [patterns] if isinstance(patterns, str) else list(patterns)
+    patterns = _as_patterns(name, patterns)
     chosen = dict.fromkeys(
         p
         for pattern in patterns
@@ -80,12 +80,26 @@ def _matching(
     return dict.fromkeys(chosen)
 
 
+def _as_patterns(name: str, given: Any) -> list[str]:
+    """One pattern or several as a list."""
+    patterns = [given] if isinstance(given, str) else given
+    if isinstance(patterns, Iterable):
+        patterns = list(patterns)
+        if patterns and all(isinstance(p, str) for p in patterns):
+            return patterns
+    fix = "give patterns of names, or parameter → entries as in {'head.weight': 3}"
+    raise UserError(f"restriction {name!r} is given as a {type(given).__name__}", fix)
+
+
 def _entries(name: str, chosen: Mapping[str, Any], params: Params) -> Mask:
     unknown = [p for p in chosen if p not in params]
     if unknown:
         what = f"restriction {name!r} names {unknown[0]!r}, which is not a parameter"
         raise UserError(what, f"use {list(params)[:8]}")
-    return {p: _mask(name, p, index, params[p]) for p, index in chosen.items()}
+    found = {p: _mask(name, p, index, params[p]) for p, index in chosen.items()}
+    if not any(mask is None or mask.any() for mask in found.values()):
+        raise UserError(f"restriction {name!r} leaves nothing free", "free at least one entry")
+    return found
 
 
 def _mask(name: str, parameter: str, index: Any, value: Tensor) -> Tensor | None:
@@ -96,7 +110,7 @@ def _mask(name: str, parameter: str, index: Any, value: Tensor) -> Tensor | None
     mask = torch.zeros(value.shape, dtype=torch.bool)
     try:
         mask[index] = True
-    except (IndexError, TypeError) as e:
+    except (IndexError, TypeError, ValueError, RuntimeError) as e:
         what = f"restriction {name!r}: {parameter} has no entries {index!r} ({e})"
         raise UserError(what, f"its shape is {tuple(value.shape)}") from None
     return mask

@@ -8,23 +8,29 @@ and so is `step-1e5` or `10k`. Files without a number, such as `last.ckpt`, are 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from devsort.errors import UserError
 from devsort.storage.artifact import identity
 from devsort.storage.shards import ends_of, folder_files, load_state_dict
 from devsort.storage.tensors import checksum
+from devsort.storage.weights import state_dict_in
 
 State = dict[str, Tensor]
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # suffixes of weight files
 LABELLED = (r"step[-_=]?(\d+)", r"checkpoint[-_=]?(\d+)")
 GOES_ON = re.compile(r"[.,]\d|e\d|[kmb](?![a-z])", re.IGNORECASE)  # 1,000, 1e5, 10k
 FIX = "give a mapping of steps to files, {100: 'a.pt', …}"
+GIVE = "give a state dict, a module or a file for each step"
+COPY = "copy each when it is saved, {n: t.clone() for n, t in model.state_dict().items()}"
 
 
 @dataclass(frozen=True)
@@ -53,11 +59,13 @@ def source_of(checkpoints: Any) -> Source:
 
     Args:
         checkpoints: A folder; a mapping from steps to state dicts, modules or paths; or a pair of
-            the steps and a function that returns the state dict of a step.
+            the steps and a function that returns one of these for a step. One in memory may
+            hold the state dict among other things, as a file may.
 
     Raises:
         UserError: If there are no checkpoints, no name contains a step, the step in a name is not
-            clear, or two names contain the same step.
+            clear, two names contain the same step, or two checkpoints are the same tensors in
+            memory.
     """
     if isinstance(checkpoints, Source):
         return checkpoints
@@ -124,36 +132,61 @@ def _of_paths(paths: Mapping[int, Path], notes: tuple[str, ...] = ()) -> Source:
 
 
 def _of_mapping(by_step: Mapping[int, Any]) -> Source:
-    if by_step and all(isinstance(value, str | Path) for value in by_step.values()):
-        return _of_paths({int(step): Path(path) for step, path in by_step.items()})
+    steps = _steps(by_step)
+    if all(isinstance(value, str | Path) for value in by_step.values()):
+        return _of_paths({step: Path(by_step[step]) for step in steps})
+    _refuse_shared(by_step)
+    return _checked(steps, lambda step: _loaded(by_step.__getitem__, step))
 
-    return _checked(list(by_step), lambda step: _loaded(by_step.__getitem__, step))
 
-
-def _checked(steps: Sequence[int], load: Callable[[int], State]) -> Source:
+def _checked(steps: Iterable[int], load: Callable[[int], State]) -> Source:
     return Source(_steps(steps), load, lambda step: checksum(load(step)))
 
 
+def _refuse_shared(given: Mapping[int, Any]) -> None:
+    """Refuses checkpoints that share memory: `state_dict()` returns references, not copies."""
+    seen: dict[frozenset[int], int] = {}
+    for step, value in given.items():
+        state = value.state_dict() if isinstance(value, torch.nn.Module) else value
+        values = state.values() if isinstance(state, Mapping) else ()
+        places = frozenset(t.data_ptr() for t in values if isinstance(t, Tensor) and t.numel())
+        if places in seen:
+            what = f"the checkpoints of steps {seen[places]} and {step} are the same memory"
+            raise UserError(what, COPY)
+        if places:
+            seen[places] = step
+
+
 def _loaded(load: Callable[[int], Any], step: int) -> State:
-    """Loads a state dict, or that of a module. An error names the step."""
+    """Loads a copy of a state dict, or of that of a module or file. An error names the step."""
+    where = f"the checkpoint of step {step}"
     try:
         value = load(step)
-        return dict(value.state_dict() if hasattr(value, "state_dict") else value)
+        value = value.state_dict() if hasattr(value, "state_dict") else value
     except UserError:
         raise
     except Exception as e:  # a user's function can raise anything
-        what = f"the checkpoint of step {step} cannot be loaded ({type(e).__name__}: {e})"
-        raise UserError(what, "give a state dict or a module for each step") from e
+        raise UserError(f"{where} cannot be loaded ({type(e).__name__}: {e})", GIVE) from e
+    if isinstance(value, str | Path):
+        return load_state_dict(Path(value))
+    state = state_dict_in(value, where, GIVE, lambda t: isinstance(t, Tensor | np.ndarray))
+    # a function may load every step into the same module
+    return {name: torch.as_tensor(t).detach().clone() for name, t in state.items()}
 
 
-def _steps(steps: Sequence[int] | Mapping[int, Any]) -> tuple[int, ...]:
-    if not len(steps):
+def _steps(steps: Iterable[int]) -> tuple[int, ...]:
+    steps = list(steps)
+    if not steps:
         raise UserError("there are no checkpoints", "give at least one")
-    strange = [s for s in steps if isinstance(s, bool) or int(s) != s or s < 0]
-    if strange or len(set(steps)) != len(steps):
-        what = f"steps {list(steps)[:5]} … are not distinct whole numbers from 0"
+    if not all(map(_is_step, steps)) or len(set(steps)) != len(steps):
+        what = f"steps {steps[:5]} … are not distinct whole numbers from 0"
         raise UserError(what, "give each checkpoint the training step at which it was saved")
-    return tuple(sorted(int(s) for s in steps))
+    return tuple(sorted(map(int, steps)))
+
+
+def _is_step(value: Any) -> bool:
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return number and float(value).is_integer() and value >= 0
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -26,7 +26,7 @@ from devsort.sampling.data import as_data
 from devsort.sampling.geometry import Blocks, scale_change
 from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
-from devsort.sampling.modules import ModuleLoss
+from devsort.sampling.modules import ModuleLoss, types_note
 from devsort.sampling.objective import sampled, weights_of
 from devsort.storage.artifact import Origin, identity
 from devsort.storage.files import locked, remove
@@ -198,6 +198,8 @@ def _notes(work: Work, sampler: NetworkSampler) -> list[str]:
     notes = list(work.source.notes)
     if isinstance(work.loss, ModuleLoss):
         notes += work.loss.notes
+    first = work.source.load(work.source.steps[0])
+    notes += [note for note in types_note(list(first.values())) if note not in notes]
     if sampler.traits.refusal:
         notes.append(one_by_one(sampler.traits.refusal))
     if work.config.geometry == "absolute" and len(work.source.steps) > 1:

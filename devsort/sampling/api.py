@@ -1,7 +1,7 @@
 """The public entry point: sample around given parameters of any loss."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from devsort.sampling.masks import Mask
 from devsort.sampling.modules import types_note
 from devsort.sampling.objective import LossObjective, Objective, minibatches, sampled
 from devsort.sampling.trace import Trace
+
+ROWS = "give row numbers, a slice, or a bool mask of the rows"
 
 
 def sample(
@@ -115,12 +117,15 @@ def row_masks(parts: Mapping[str, Any], data: Any) -> dict[str, Tensor]:
     """Returns each part of the data as a bool mask (n,) or (n, T).
 
     Args:
-        parts: Name → row numbers, or a mask.
+        parts: Name → row numbers, a slice, or such a mask.
         data: The data set.
 
     Raises:
-        UserError: If there is no data, a row does not exist, or a part is empty.
+        UserError: If there is no data, a row does not exist, or a part is empty or selects no rows.
     """
+    if not isinstance(parts, Mapping):
+        what = f"parts are given as a {type(parts).__name__}"
+        raise UserError(what, "give name → rows, as in {'hard': [3, 17]}")
     if parts and data is None:
         raise UserError("parts are given without data", "give the data that they are parts of")
     return {name: _row_mask(name, part, data_size(data)) for name, part in parts.items()}
@@ -145,15 +150,24 @@ def check_start(objective: LossObjective) -> float:
     return float(value[0])
 
 
-def _row_mask(name: str, part: Sequence[int] | Tensor, size: int) -> Tensor:
-    chosen = torch.as_tensor(part)
+def _row_mask(name: str, part: Any, size: int) -> Tensor:
+    try:
+        chosen = torch.as_tensor(range(size)[part] if isinstance(part, slice) else part)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"part {name!r} of the data is no choice of rows", ROWS) from None
     if chosen.dtype != torch.bool:
-        rows, chosen = chosen.long(), torch.zeros(size, dtype=torch.bool)
-        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < size):
-            raise UserError(
-                f"part {name!r} names row {int(rows.max())} of {size}", "count rows from 0"
-            )
+        rows, chosen = _row_numbers(name, chosen, size), torch.zeros(size, dtype=torch.bool)
         chosen[rows] = True
     if not chosen.any():
         raise UserError(f"part {name!r} of the data is empty", "choose at least one row")
     return chosen
+
+
+def _row_numbers(name: str, rows: Tensor, size: int) -> Tensor:
+    if rows.numel() and (rows.is_floating_point() or rows.dim() > 1):
+        raise UserError(f"part {name!r} of the data is no choice of rows", ROWS)
+    outside = rows[(rows < 0) | (rows >= size)]
+    if outside.numel():
+        what = f"part {name!r} names row {int(outside.flatten()[0])} of {size}"
+        raise UserError(what, "count rows from 0")
+    return rows.long()

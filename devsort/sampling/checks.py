@@ -100,8 +100,10 @@ def _called(loss: Loss, state: Params, batch: Any, rows: int | None) -> Tensor:
     """Calls the loss. Reports an exception of the user's code in one line, with its traceback."""
     try:
         value = loss(state) if rows is None else loss(state, batch)
+    except UserError:
+        raise
     except Exception as e:
-        raise UserError(f"the loss fails ({_reason(e)})", _remedy(e)) from e
+        raise UserError(f"the loss fails ({_reason(e)})", _remedy(e, loss)) from e
     return losses_of(value, rows)
 
 
@@ -160,7 +162,7 @@ def _refusal(
             if losses.requires_grad:
                 torch.autograd.grad(losses.sum(), list(lanes.values()), allow_unused=True)
     except Exception as e:  # vmap raises many kinds of errors for what it does not support
-        return _reason(e)
+        return _reason(e).partition(". ")[0]
     same = torch.allclose(losses[1].detach(), first, equal_nan=True, **TOLERANCE)
     return "" if same else "its results differ from those of a plain call"
 
@@ -182,8 +184,14 @@ def _reason(e: Exception) -> str:
     return f"{type(e).__name__}: {line}" if line else type(e).__name__
 
 
-def _remedy(e: Exception) -> str:
-    if "dtype" in str(e) or "same type" in str(e) or "scalar type" in str(e):
+def _remedy(e: Exception, loss: Any) -> str:
+    text = str(e)
+    takes_a_model = "'dict' object is not callable" in text
+    if takes_a_model or isinstance(loss, tuple | torch.nn.Module):
+        return "give `module_loss(module, loss)[0]` as the loss"
+    if "dtype" in text or "same type" in text or "scalar type" in text:
+        if any(integer in text for integer in ("Long", "Int", "Byte", "Bool")):
+            return "give as floats what the module multiplies, and as int64 what it looks up"
         return (
             "remove casts from the forward pass: weights and floating-point data have the same "
             "type, which is float32 for 16-bit weights"

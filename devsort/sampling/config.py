@@ -60,7 +60,8 @@ class SamplerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_geometry(cls, data: Any) -> Any:
-        known = DEFAULTS.get(data.get("geometry", "")) if isinstance(data, dict) else None
+        geometry = data.get("geometry") if isinstance(data, dict) else None
+        known = DEFAULTS.get(geometry) if isinstance(geometry, str) else None
         return {**known, **data} if known else data
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ float32, because the steps of a chain are smaller than their resolution.
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -110,8 +110,15 @@ def module_loss(
     return wrapped, wrapped.params
 
 
-def _own_loss(model: Callable, batch: dict) -> Any:
-    return model(**batch)
+def _own_loss(model: Callable, batch: Any) -> Any:
+    if not isinstance(batch, Mapping):
+        what = f"module_loss(module) calls module(**batch), and a batch is a {type(batch).__name__}"
+        raise UserError(what, "give the data as a dict of its arguments, or a loss(model, batch)")
+    found = model(**batch)
+    if isinstance(found, Tensor) and found.dim() > 2:
+        what = f"module(**batch) gives a tensor {tuple(found.shape)}, which is no loss of examples"
+        raise UserError(what, "give a loss(model, batch)")
+    return found
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:

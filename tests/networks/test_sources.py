@@ -110,15 +110,49 @@ def test_what_is_no_source_is_refused(tmp_path):
     torch.save(state(1), tmp_path / "step-01.pth")
     what = "step-01.pth and step-1.pt are both step 1"
     assert told(source_of, tmp_path) == f"{what}; {MAP}"
-    fix = "give a state dict or a module for each step"
+    fix = "give a state dict, a module or a file for each step"
     what = "the checkpoint of step 1 cannot be loaded (ZeroDivisionError: division by zero)"
     assert told(source_of(([1], lambda step: step / 0)).load, 1) == f"{what}; {fix}"
-    what = (
-        "the checkpoint of step 1 cannot be loaded (TypeError: 'NoneType' object is not iterable)"
-    )
-    assert told(source_of({1: None}).load, 1) == f"{what}; {fix}"
-    for steps in ((1.5, 2), (-1, 2), (True, 2)):
+    what = "the checkpoint of step 1 does not hold a plain mapping of names to tensors"
+    for value in (None, 3, [torch.zeros(1)], {}, {"epoch": 3}):
+        assert told(source_of({1: value}).load, 1) == f"{what}; {fix}"
+    for steps in ((1.5, 2), (-1, 2), (True, 2), ("step-1", 2), (float("nan"), 2), (1, 1)):
         assert "are not distinct whole numbers from 0; give each" in told(source_of, (steps, state))
+
+
+def test_a_function_may_load_every_step_into_the_same_module():
+    module = nn.Linear(2, 1)
+
+    def load(step):
+        module.load_state_dict(state(step))
+        return module
+
+    source = source_of(([4, 30], load))
+    first = source.load(4)
+    assert float(source.load(30)["weight"][0, 0]) == 30 and float(first["weight"][0, 0]) == 4
+
+
+def test_references_to_one_network_are_no_checkpoints():
+    """`state_dict()` gives references: kept without a copy, all of them are the last one."""
+    module = nn.Linear(2, 1)
+    what = "the checkpoints of steps 4 and 30 are the same memory"
+    fix = "copy each when it is saved, {n: t.clone() for n, t in model.state_dict().items()}"
+    for same in (module.state_dict(), module):
+        assert told(source_of, {4: same, 30: module}) == f"{what}; {fix}"
+    shared = module.state_dict()["bias"]  # a part that does not change may be shared
+    states = {step: {**state(step), "bias": shared} for step in (4, 30)}
+    assert source_of(states).steps == (4, 30)
+
+
+def test_what_a_script_saves_beside_the_weights_is_passed_over_in_memory_too(tmp_path):
+    saved = {"model": state(4), "optimizer": {"state": {}, "param_groups": []}, "step": 4}
+    torch.save(saved, tmp_path / "a.pt")
+    for given in (saved, tmp_path / "a.pt", {n: t.numpy() for n, t in state(4).items()}):
+        source = source_of(([4], lambda step, given=given: given))
+        assert torch.equal(source.load(4)["weight"], state(4)["weight"])
+    several = {"model": state(4), "ema": state(5)}
+    what = "the checkpoint of step 4 holds several state dicts (model, ema)"
+    assert told(source_of({4: several}).load, 4) == f"{what}; save the one that is meant"
 
 
 # ---- state dicts fitted to a module

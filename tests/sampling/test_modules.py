@@ -484,6 +484,53 @@ REFUSED = {
 }
 
 
+GIVE_FIRST = "; give `module_loss(module, loss)[0]` as the loss"
+NET = nn.Linear(3, 1)
+
+
+def taken_as_a_loss(given: object) -> Callable[[], None]:
+    return lambda: sample(given, module_loss(NET, squares)[1], X, SHORT)
+
+
+class Logits(nn.Linear):
+    """Gives logits of tokens (B, T, V) where a loss is expected."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, None].expand(-1, 4, -1)
+
+
+REFUSED |= {
+    "the pair that module_loss gives": (
+        taken_as_a_loss(module_loss(NET, squares)),
+        f"the loss fails (TypeError: 'tuple' object is not callable){GIVE_FIRST}",
+    ),
+    "the module itself": (
+        taken_as_a_loss(NET),
+        "the loss fails (TypeError: Linear.forward() takes 2 positional arguments but 3 were given)"
+        + GIVE_FIRST,
+    ),
+    "a loss of a model": (
+        taken_as_a_loss(squares),
+        f"the loss fails (TypeError: 'dict' object is not callable){GIVE_FIRST}",
+    ),
+    "integers where floats belong": (
+        lambda: sample(*module_loss(NET, squares), X.long(), SHORT),
+        "the loss fails (RuntimeError: mat1 and mat2 must have the same dtype, but got Long and "
+        "Float); give as floats what the module multiplies, and as int64 what it looks up",
+    ),
+    "a tensor for a module with its own loss": (
+        lambda: sample(*module_loss(NET), X, SHORT),
+        "module_loss(module) calls module(**batch), and a batch is a Tensor; "
+        "give the data as a dict of its arguments, or a loss(model, batch)",
+    ),
+    "logits of a module with its own loss": (
+        lambda: sample(*module_loss(Logits(3, 2)), {"x": X}, SHORT),
+        "module(**batch) gives a tensor (4, 4, 2), which is no loss of examples; "
+        "give a loss(model, batch)",
+    ),
+}
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_told_in_one_line(case):
     call, message = REFUSED[case]

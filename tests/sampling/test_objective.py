@@ -76,7 +76,10 @@ def test_an_example_whose_loss_depends_on_the_others_is_compared_on_its_own_mini
         assert trace.init_loss[c, step - 1] == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("rows", [[0, 3], torch.tensor([True, False, False, True, False])])
+@pytest.mark.parametrize(
+    "rows",
+    [[0, 3], slice(0, 5, 3), range(0, 4, 3), torch.tensor([True, False, False, True, False])],
+)
 def test_a_part_of_the_data_is_followed_at_the_same_draws(rows):
     trace = sample(each, PARAMS, DATA, SHORT, parts={"ends": rows})
     index = minibatches(SHORT.seed, range(2), SHORT.num_steps, 2, 5)[:, SHORT.num_burnin_steps :]
@@ -254,6 +257,24 @@ REFUSED = {
     "an empty part": (
         lambda: sample(each, PARAMS, DATA, SHORT, parts={"none": []}),
         "part 'none' of the data is empty; choose at least one row",
+    ),
+    "parts without names": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts=[0, 3]),
+        "parts are given as a list; give name → rows, as in {'hard': [3, 17]}",
+    ),
+    "shares in place of rows": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"half": [0.5]}),
+        "part 'half' of the data is no choice of rows; "
+        "give row numbers, a slice, or a bool mask of the rows",
+    ),
+    "a name in place of rows": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"half": "first"}),
+        "part 'half' of the data is no choice of rows; "
+        "give row numbers, a slice, or a bool mask of the rows",
+    ),
+    "a row before the first": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"last": [2, -1]}),
+        "part 'last' names row -1 of 5; count rows from 0",
     ),
     "not finite": (
         lambda: sample(lambda p: p["s"].log(), {"s": torch.tensor(-1.0)}, config=SHORT),
