@@ -15,9 +15,8 @@ from 8 chains, and the lifted network from 32, at the default settings of relati
 (nβ = 1000). There are 60 steps of burn-in, after which a pilot with other seeds (steps 68, 383,
 825) showed no trend, and 80 draws, as many as 20 minutes allow. All moves are sampled with the
 momentum and minibatches that the network itself needed (`devsort.llc.settle`): this tests the
-geometry, not the sampler's choice near its threshold. (The random network still climbs by
-5 % after that, both before and after a move.) With d the difference and s the combined standard
-error,
+geometry, not the sampler's choice near its threshold. (The random network still climbs by 5 % after
+the burn-in, both before and after a move.) With d the difference and s the combined standard error,
 
     t:  |d| ≤ q s, q the 97.5 % quantile of Student's t with Welch's degrees of freedom of the pair
     z:  |d| ≤ 2 s
