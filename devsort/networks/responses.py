@@ -99,7 +99,7 @@ def response_trajectory(
     """Responses over training: the table of `susceptibilities` or `influences` by checkpoint.
 
     Minibatches are the same at every checkpoint, so that differences between checkpoints are not
-    differences of minibatches; noise is named by the step, as that of `llc_trajectory`.
+    differences of minibatches. The noise is named by the step, as in `llc_trajectory`.
 
     Args:
         measure: `susceptibilities` or `influences`.
@@ -107,13 +107,13 @@ def response_trajectory(
         checkpoints: A folder, step → state dict, or (steps, function), as in `llc_trajectory`.
         data: As in `susceptibilities`.
         config: As in `susceptibilities`.
-        more: What `measure` takes besides, but `key`.
+        more: Other arguments of `measure`, except `key`.
 
     Returns:
-        The tables below each other along a first axis `checkpoint`, the training steps.
+        The tables of all checkpoints, joined along a first axis `checkpoint`, the training steps.
 
     Raises:
-        UserError: As `measure` and `llc_trajectory`.
+        UserError: As in `measure` and `llc_trajectory`.
     """
     import xarray as xr
 
