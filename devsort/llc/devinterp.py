@@ -94,7 +94,7 @@ def _opened(draws: Any) -> xr.Dataset:
 
 
 def _config(settings: Mapping[str, Any], data: xr.Dataset) -> SamplerConfig:
-    """Converts their settings to ours. Missing ones have devinterp's default values."""
+    """Converts devinterp's settings to ours. Missing ones have devinterp's default values."""
     chains, steps = data["sampling_loss_micro"].shape[:2]
     burnin = settings.get("num_burnin_steps", 0)
     every = settings.get("num_steps_bw_draws", 1)
