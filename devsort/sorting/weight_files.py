@@ -58,7 +58,7 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
         path: See `load_weights`.
         task: Gives the lists. If the file does not say whether there is layer norm, the reading
             with the lower loss on them is taken, provided that it is clearly lower.
-        norm: Where the layer norms' gains and biases are, if not decided so.
+        norm: Where the layer norms' gains and biases are; `auto` decides as above.
 
     Raises:
         UserError: The file cannot be read safely, its parameters do not fit each other or L and N,
