@@ -161,14 +161,14 @@ def networks(folder: Path) -> Iterator[tuple[Network, dict]]:
 
 
 def linear() -> Network:
-    known = linear_network((4, 4, 4, 4), 2)
+    case = linear_network((4, 4, 4, 4), 2)
     target = torch.diag(torch.tensor([1.0, 1.0, 0.0, 0.0]))
 
     def loss(p: Params) -> Tensor:
         return (p["W3"] @ p["W2"] @ p["W1"] - target).square().sum((-1, -2))
 
-    name = f"deep linear, λ = {known.limit.value:g}"
-    return small(name, loss, known.star, {"W1": 1, "W3": -1}, float(target.square().sum()))
+    name = f"deep linear, λ = {case.limit.value:g}"
+    return small(name, loss, case.star, {"W1": 1, "W3": -1}, float(target.square().sum()))
 
 
 def relu() -> Network:

@@ -15,8 +15,8 @@ from devsort.stages.compare import markdown
 def main(paths: list[str]) -> None:
     runs = [open_run(path) for path in paths]
     print(markdown(compare_runs(runs)))
-    for saved in draw_comparison(runs, Path("comparison")):
-        print(saved)
+    for file in draw_comparison(runs, Path("comparison")):
+        print(file)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ def main(path: str) -> None:
     story = story_of(run)
     # change anything here: `story` holds the data, `figure.axes` the panels
     figure = stage_chart.figure(story)
-    for saved in style.save_figure(figure, run.figures, "stages"):
-        print(saved)
+    for file in style.save_figure(figure, run.figures, "stages"):
+        print(file)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Settings:
     overrides: tuple[str, ...] = ()
 
 
-def run_bench(chosen: Settings) -> dict[str, Any]:
+def run_bench(settings: Settings) -> dict[str, Any]:
     """Measures everything.
 
     Raises:
@@ -65,12 +65,12 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
         (smallest and largest over the repeats) and agreement; machine; notes on what was left out;
         ok, whether all answers agree.
     """
-    if chosen.device == "cuda" and not torch.cuda.is_available():
+    if settings.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
-    device = resolve_device(chosen.device)
+    device = resolve_device(settings.device)
     with torch_threads(cores()):
-        works = _works(chosen)
-        repeats, peak = _measure(works, chosen.repeats, device)
+        works = _works(settings)
+        repeats, peak = _measure(works, settings.repeats, device)
     rows = [
         _row(work, name, own, peak)
         for work, own in zip(works, repeats, strict=True)
@@ -141,25 +141,25 @@ def _measure(
     return results, peak
 
 
-def _works(chosen: Settings) -> list[Work]:
-    base = _run(chosen)
+def _works(settings: Settings) -> list[Work]:
+    base = _run(settings)
     trainer = Trainer(base)
-    for _ in range(chosen.warm_steps):
+    for _ in range(settings.warm_steps):
         trainer.advance()
     params = {name: value.clone() for name, value in trainer.params().items()}
     sampled = [
-        _sampler(chosen, batch, name, params)
-        for batch in chosen.batches
-        for name in chosen.restrictions
+        _sampler(settings, batch, name, params)
+        for batch in settings.batches
+        for name in settings.restrictions
     ]
-    return [*sampled, *_network(chosen), _training(base, chosen.train_steps)]
+    return [*sampled, *_network(settings), _training(base, settings.train_steps)]
 
 
-def _network(chosen: Settings) -> list[Work]:
+def _network(settings: Settings) -> list[Work]:
     """A user's two-layer transformer: the rates of steps and of effective draws."""
-    of = networks.subject(resolve_device(chosen.device), 2 * chosen.warm_steps)
-    own = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "lr": networks.LR}
-    every = [SamplerConfig(geometry="absolute", seed=i, **own) for i in range(chosen.repeats)]
+    of = networks.subject(resolve_device(settings.device), 2 * settings.warm_steps)
+    own = {"num_draws": settings.chain_steps, "num_burnin_steps": 0, "lr": networks.LR}
+    every = [SamplerConfig(geometry="absolute", seed=i, **own) for i in range(settings.repeats)]
 
     def work(what: str, unit: str, batch: int, ours: Contender, devinterp: Contender) -> Work:
         peers, flops = {f"devinterp {_version('devinterp')}": devinterp}, networks.flops(of, batch)
@@ -170,24 +170,24 @@ def _network(chosen: Settings) -> list[Work]:
             "sampler transformer",
             "chain-steps/s",
             every[0].batch_size,
-            lambda repeat: networks.ours(of, every[repeat], chosen.device),
-            lambda repeat: networks.devinterp(of, every[repeat], chosen.device),
+            lambda repeat: networks.ours(of, every[repeat], settings.device),
+            lambda repeat: networks.devinterp(of, every[repeat], settings.device),
         ),
         work(
             "draws transformer",
             "effective draws/s",
             SamplerConfig().batch_size,
-            lambda repeat: draws.ours(of, chosen.draw_steps, repeat, chosen.device),
-            lambda repeat: draws.devinterp(of, chosen.draw_steps, repeat, chosen.device),
+            lambda repeat: draws.ours(of, settings.draw_steps, repeat, settings.device),
+            lambda repeat: draws.devinterp(of, settings.draw_steps, repeat, settings.device),
         ),
     ]
 
 
-def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
-    steps = min(chosen.chain_steps, max(24, 7680 // batch))
+def _sampler(settings: Settings, batch: int, name: str, params: Params) -> Work:
+    steps = min(settings.chain_steps, max(24, 7680 // batch))
 
     def run(repeat: int) -> Run:
-        return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=repeat)
+        return _run(settings, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=repeat)
 
     flops = floor.step_flops(_shape(run(0)), batch, one_head=name != "full")
     peers: dict[str, Contender] = {}
@@ -254,18 +254,18 @@ def _machine(device: torch.device, peak: float) -> dict[str, Any]:
     return {**on, "peak_gflops": peak / 1e9, "torch": torch.__version__}
 
 
-def _run(chosen: Settings, **sampler: int) -> Run:
+def _run(settings: Settings, **sampler: int) -> Run:
     """A run that is never written: the defaults, without parts of the data.
 
     On a GPU it allows as many lanes as fill the memory.
     """
     memory = ()
-    if chosen.device == "cuda":
+    if settings.device == "cuda":
         memory = (f"memory={torch.cuda.mem_get_info()[1] // FILL // 2**20}",)
     own = tuple(f"llc.sampler.{key}={value}" for key, value in sampler.items())
     both = ("llc.parts=[]", "llc.sampler.geometry=absolute")  # what devinterp can do as well
-    settings = (f"device={chosen.device}", *both, *memory, *chosen.overrides, *own)
-    return Run(Path("bench"), default_config(settings))
+    overrides = (f"device={settings.device}", *both, *memory, *settings.overrides, *own)
+    return Run(Path("bench"), default_config(overrides))
 
 
 def _shape(run: Run) -> Shape:

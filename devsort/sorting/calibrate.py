@@ -34,9 +34,9 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
         The JSON object of `devsort.llc.calibrate.report` with the path of the run, and the traces.
     """
     with run.lock():
-        saved = trained_steps(run)
-        late = [step for step in saved if step >= run.config.llc.first_step]
-        steps = chosen_steps(late or saved, grid.CHECKPOINTS)
+        every_step = trained_steps(run)
+        late = [step for step in every_step if step >= run.config.llc.first_step]
+        steps = chosen_steps(late or every_step, grid.CHECKPOINTS)
         base = settings(run)
         localizations = sorted({gamma for _, gamma in grid.grid_of(base.geometry)})
         curvature = {gamma: _curvature(run, steps, gamma) for gamma in localizations}

@@ -79,9 +79,9 @@ def sampled_steps(run: Run) -> list[int]:
     At most `llc.max_checkpoints` of the saved steps from `llc.first_step` on. If there are none,
     the last saved step.
     """
-    config, saved = run.config.llc, trained_steps(run)
-    late = [step for step in saved if step >= config.first_step]
-    return chosen_steps(late or saved[-1:], config.max_checkpoints)
+    config, every_step = run.config.llc, trained_steps(run)
+    late = [step for step in every_step if step >= config.first_step]
+    return chosen_steps(late or every_step[-1:], config.max_checkpoints)
 
 
 def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
@@ -141,8 +141,8 @@ def check_training(run: Run, step: int) -> int:
     if expected != identity(lines) or [line["step"] for line in lines] != logged:
         raise UserError(f"{run.training_log} does not match its checksum", fix)
     steps = [s for s in checkpoint_steps(config.checkpoints, config.steps) if s <= step]
-    for saved in steps:
-        load_checkpoint(run, saved)
+    for checkpoint in steps:
+        load_checkpoint(run, checkpoint)
     return len(steps)
 
 
@@ -177,12 +177,12 @@ def resume_step(run: Run) -> int:
     It is the step of the resume state, or 0 if a file up to that step is missing or damaged.
     """
     _refuse_another_config(run)
-    saved = load_resume_step(run)
+    step = load_resume_step(run)
     try:
-        check_training(run, saved)
+        check_training(run, step)
     except UserError:
         return 0
-    return saved
+    return step
 
 
 def load_resume_step(run: Run) -> int:

@@ -152,7 +152,7 @@ class HeadsConfig(Section):
         1.0, description="logits that a head must add to a number to copy it"
     )
     need: Positive = Field(
-        0.7, description="nats of loss by which a head counts as needed: the odds about halve"
+        0.7, description="rise of the loss in nats that makes a head needed: odds about halve"
     )
     extent: float = Field(
         0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named"

@@ -53,9 +53,9 @@ def restriction_mask(name: str, shape: Shape) -> Mask | None:
     patterns = GROUPS.get(name, (name,))
     matches = [n for n in param_shapes(shape) if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not matches:
-        known = ", ".join(["full", "heads", "h0", "h0.qk", "h0.ov", *GROUPS])
+        names = ", ".join(["full", "heads", "h0", "h0.qk", "h0.ov", *GROUPS])
         raise UserError(
-            f"llc.restrictions: no parameter matches {name!r}", f"use {known} or a pattern of names"
+            f"llc.restrictions: no parameter matches {name!r}", f"use {names} or a pattern of names"
         )
     return dict.fromkeys(matches)
 
@@ -75,7 +75,7 @@ def _head_mask(name: str, head: int, part: str | None, shape: Shape) -> Mask:
     shapes = param_shapes(shape)
     mask: Mask = {}
     for leaf in leaves:
-        chosen = torch.zeros(shapes[ATTN + leaf], dtype=torch.bool)
-        chosen[head] = True
-        mask[ATTN + leaf] = chosen
+        entries = torch.zeros(shapes[ATTN + leaf], dtype=torch.bool)
+        entries[head] = True
+        mask[ATTN + leaf] = entries
     return mask

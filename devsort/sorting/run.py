@@ -71,7 +71,7 @@ class Run:
         return self.path / f"{artifact.name}.parts"
 
     def origin(self, artifact: Artifact) -> Origin:
-        """What an artifact would be made from now; verifies its inputs."""
+        """What an artifact would be made from if it were made now; verifies its inputs."""
         return Origin(
             command=f"devsort {artifact.command} {self.path}",
             resolved=self.resolved(*artifact.sections),

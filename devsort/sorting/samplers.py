@@ -130,10 +130,10 @@ class SortSampler:
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
             first = config == self.config  # the progress bar does not count additional burn-in
             sampler = self if first else self.with_settings(config)
-            chosen = {step: checkpoints[step] for step in steps}
-            pieces = sampler._pieces(chosen, name, advanced if first else unheard)
+            subset = {step: checkpoints[step] for step in steps}
+            pieces = sampler._pieces(subset, name, advanced if first else unheard)
             joined = map(Trace.join, zip(*pieces, strict=True))
-            return dict(zip(chosen, joined, strict=True))
+            return dict(zip(subset, joined, strict=True))
 
         return until_settled(draw, self.config, checkpoints)
 

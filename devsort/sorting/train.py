@@ -162,9 +162,9 @@ class Trainer:
 
     def resume(self, step: int) -> None:
         """Restores the state saved at `step`."""
-        saved = load_resume_state(self.run, step)
-        self.flat.data.copy_(saved["flat"])
-        moments = {k: saved[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
+        state = load_resume_state(self.run, step)
+        self.flat.data.copy_(state["flat"])
+        moments = {k: state[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
         self.adam.state[self.flat] = {
             "step": torch.tensor(float(step), device=self.device),
             **moments,

@@ -27,7 +27,7 @@ def _run(job: Job, _: Advanced) -> Outcome:
 
 
 def _lost(job: Job, deaths: int) -> Outcome | None:
-    """Restarts a cell whose process died (None), so that it resumes, or says that it failed."""
+    """None, to restart a cell whose process died, or after RETRIES restarts the failure."""
     if deaths <= RETRIES:
         return None
     what = f"its process died {deaths} times, for lack of memory or by a signal"

@@ -1,4 +1,4 @@
-"""(a) What changes while the LLC falls: rates of order parameters beside that of the LLC.
+"""(a) What changes while the LLC falls: rates of order parameters compared with that of the LLC.
 
 Two curves over x = log10(step) are compared by their rates: the correlation of −dλ̂/dx with ±dq/dx
 from the LLC's peak to the end, once without a shift (this is the claim), and once shifted against

@@ -73,8 +73,8 @@ def attention_similarity(pattern: Tensor, batch: Batch, numbers: Tensor) -> Tens
         (H, H), NaN if none of the numbers is an answer.
     """
     length = pattern.shape[2]
-    chosen = numbers[batch.tokens[:, length + 1 :]]  # (B, L)
-    rows = pattern[..., :length].movedim(1, 2)[chosen]  # (answers, H, L)
+    included = numbers[batch.tokens[:, length + 1 :]]  # (B, L)
+    rows = pattern[..., :length].movedim(1, 2)[included]  # (answers, H, L)
     rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return torch.einsum("ahl,akl->hk", rows, rows) / len(rows)
 
