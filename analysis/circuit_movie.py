@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
-from devsort.charts.style import DIVERGING, FULL, look
+from devsort.charts.axes import over_steps, over_values
+from devsort.charts.style import DIVERGING, FULL, INK, look
 from devsort.errors import UserError
 from devsort.sorting.artifacts import LLC
 from devsort.sorting.charts import circuits
@@ -39,7 +40,7 @@ def main():
 
 
 def spread(saved, count):
-    """At most `count` of the saved steps, evenly over log step."""
+    """At most `count` of the saved steps, spread evenly over log step."""
     wanted = np.geomspace(max(saved[0], 1), saved[-1], count)
     return sorted({int(saved[np.abs(np.log(np.maximum(saved, 1) / w)).argmin()]) for w in wanted})
 
@@ -47,7 +48,7 @@ def spread(saved, count):
 def trajectory(run):
     """Steps, LLC and 95 % interval of the whole model.
 
-    None where `devsort llc` has not finished.
+    None if `devsort llc` has not finished.
     """
     try:
         full = run.read(LLC).sel(restriction="full")
@@ -80,7 +81,7 @@ def render(steps, frames, llc, path):
 
 
 def draw_circuits(figure, axes, frames):
-    """The first frame: (kind, head) → image, in colours that serve all frames."""
+    """Draws the first frame: (kind, head) → image, with one colour scale for all frames."""
     heads, images = len(frames[0]["OV"]), {}
     limits = {
         kind: np.percentile(np.abs([f[kind] for f in frames]), circuits.CLIP)
@@ -95,7 +96,7 @@ def draw_circuits(figure, axes, frames):
                 "aspect": "auto",
             }
             images[kind, head] = row[head].imshow(
-                frames[0][kind][head], interpolation="nearest", **style
+                frames[0][kind][head], interpolation="nearest", origin="lower", **style
             )
             row[head].set_title(f"head {head} {kind}")
             row[head].set_xlabel("number of the logit" if kind == "OV" else "number in the list")
@@ -114,10 +115,11 @@ def curve(axes, llc, step):
     x, y, low, high = llc
     ax.fill_between(x, low, high, color=FULL, alpha=0.2, lw=0)
     ax.plot(x, y, color=FULL)
-    ax.set_xscale("log")
+    over_steps(ax, "log", x[0], x[-1])
+    over_values(ax, [y], [low, high])
     ax.set_xlabel("training step")
     ax.set_ylabel("LLC")
-    return ax.axvline(max(step, 1), color="#d55e00", lw=1)
+    return ax.axvline(max(step, 1), color=INK, lw=1, ls="--")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pictures of the pages on concepts: what an LLC counts, lanes, flags, a susceptibility.
+"""The figures for the concept pages: what an LLC counts, lanes, flags, a susceptibility.
 
 python analysis/concepts.py runs/baseline runs/no-decay --out docs/figures
 """
@@ -33,7 +33,7 @@ INVERSE_TEMPERATURE, LOCALIZATION = 100.0, 1.0
 
 @style.look()
 def learning_coefficients() -> Figure:
-    """Where four losses are low, and nβ times the mean loss in that place as nβ grows."""
+    """Where four losses are low, and nβ times the mean loss there as nβ grows."""
     fig = Figure(figsize=(style.WIDTH, 3.6), layout="constrained")
     axes = fig.subplot_mosaic("abcd;eeee", height_ratios=[1, 1.15])
     a, b = np.meshgrid(SIDE, SIDE)
@@ -55,7 +55,7 @@ def learning_coefficients() -> Figure:
 
 @style.look()
 def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
-    """The twelve lanes of a checkpoint, in each of two checkpoints."""
+    """The twelve lanes of each of two checkpoints."""
     names = [str(n) for n in trajectory.restriction.values]
     fig = Figure(figsize=(style.WIDTH, 3.4), layout="constrained")
     axes = fig.subplots(len(steps), len(names), sharex=True, sharey="row")
@@ -70,7 +70,7 @@ def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
 
 @style.look()
 def flags(estimates: list[tuple[xr.Dataset, int]]) -> Figure:
-    """Chains behind an estimate without a flag, and behind flagged ones."""
+    """The chains of an estimate without a flag, and of flagged ones."""
     fig = Figure(figsize=(style.WIDTH, 2.3), layout="constrained")
     for ax, (trajectory, step) in zip(fig.subplots(1, len(estimates)), estimates, strict=True):
         cell = trajectory.sel(checkpoint=step, restriction="full")

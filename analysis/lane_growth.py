@@ -1,11 +1,11 @@
 """How time and memory grow with the number of lanes.
 
-One sampler, one checkpoint, 1 to 4,096 chains of the whole model.
+One sampler, one checkpoint, and 1 to 4,096 chains of the whole model.
 
 python analysis/lane_growth.py --out docs/figures
 
-Each point is a process of its own, so its peak memory is its own; the same process without chains
-is taken off.
+Each point runs in a process of its own, so that its peak memory is its own. The peak of the same
+process without chains is subtracted.
 """
 
 import argparse
@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, look, save_figure
+from devsort.charts.axes import label, over_steps
+from devsort.charts.style import INK, PALETTE, WIDTH, look, save_figure
 from devsort.execution import one_core
 from devsort.sorting.config import default_config
 from devsort.sorting.model import init_params
@@ -30,7 +31,7 @@ STEPS = 8
 
 
 def measure(lanes: int, memory: int) -> tuple[float, float]:
-    """Seconds that STEPS steps of so many lanes take, and the process's peak memory in MiB."""
+    """Seconds that STEPS steps of the lanes take, and the peak memory of the process in MiB."""
     chains = (f"llc.sampler.num_chains={max(lanes, 1)}", f"llc.sampler.num_draws={STEPS}")
     config = default_config(
         (*chains, "llc.sampler.num_burnin_steps=0", "llc.parts=[]", f"memory={memory}")
@@ -49,24 +50,26 @@ def measure(lanes: int, memory: int) -> tuple[float, float]:
 
 @look()
 def draw(seconds: np.ndarray, mebibytes: np.ndarray, memory: int, folder: Path) -> list[Path]:
-    figure = Figure(figsize=(6.0, 2.4))
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     linear = seconds[-1] * np.array(LANES) / LANES[-1]
     left.plot(LANES, linear, color="0.6", lw=0.8, label="linear")
     left.plot(LANES, seconds, color=INK, marker="o", ms=3.5, lw=0, label="measured")
-    left.set(xscale="log", yscale="log", xlabel="lanes", ylabel=f"seconds for {STEPS} steps")
+    left.set(yscale="log", xlabel="lanes", ylabel=f"seconds for {STEPS} steps")
+    label(left.yaxis, "log", *left.get_ylim())
     left.legend()
     right.axhline(memory, color=PALETTE[1], lw=1, label="budget")
     right.plot(
         LANES, np.maximum(mebibytes, 0), color=INK, marker="o", ms=3.5, lw=1, label="measured"
     )
     right.set(
-        xscale="log",
         xlabel="lanes",
         ylabel="memory for lanes (MiB)",
         ylim=(0, 1.25 * max(memory, mebibytes.max())),
     )
     right.legend()
+    for axis in (left, right):
+        over_steps(axis, "log", LANES[0] / 1.5, LANES[-1] * 1.5)
     return save_figure(figure, folder, "lane-growth")
 
 
@@ -74,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     parser.add_argument("--memory", type=int, default=256, help="budget in MiB")
-    parser.add_argument("--json", type=Path, help="also write the numbers there")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, maxtasksperchild=1) as pool:

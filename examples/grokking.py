@@ -12,9 +12,9 @@
 # %% [markdown]
 # # Grokking on modular addition
 #
-# A small network learns a + b mod 31 from four fifths of all pairs. It fits these early and the
-# others much later (grokking). What does the local learning coefficient (LLC) do meanwhile, and do
-# cheap measures say the same?
+# A small network learns a + b mod 31 from four fifths of all pairs. It fits these pairs early and
+# the others much later (grokking). What does the local learning coefficient (LLC) do in the
+# meantime, and do cheaper measures show the same?
 #
 # Run it: `python examples/grokking.py`. It takes one to two minutes on one core.
 
@@ -36,8 +36,8 @@ P, WIDTH, STEPS = (7, 8, 40) if SHORT else (31, 32, 2000)
 # %% [markdown]
 # ## The network and its training
 #
-# Two embeddings are added, a ReLU layer reads the sum. AdamW with strong weight decay, full
-# batches.
+# Two embeddings are added, and a ReLU layer reads the sum. Training uses AdamW with strong weight
+# decay and full batches.
 
 # %%
 
@@ -102,10 +102,10 @@ if SHORT:
     config = config.model_copy(update={"num_burnin_steps": 2})
 else:
     late = {step: path for step, path in checkpoints.items() if step >= 10}
-    found = devsort.calibrate(loss, late, data, config, options=options)
-    print(found)
-    # a chain that needs more burn-in goes on by itself
-    config = found.config.model_copy(update={"num_burnin_steps": config.num_burnin_steps})
+    result = devsort.calibrate(loss, late, data, config, options=options)
+    print(result)
+    # a chain that needs more burn-in takes more by itself
+    config = result.config.model_copy(update={"num_burnin_steps": config.num_burnin_steps})
 
 # %% [markdown]
 # ## The trajectory
@@ -126,7 +126,7 @@ trajectory = devsort.llc_trajectory(
 print(devsort.to_dataframe(trajectory)[["step", "restriction", "llc", "se", "flags"]])
 
 # %% [markdown]
-# ## Cheap measures beside it
+# ## Cheap measures for comparison
 #
 # These are the weight norm and the effective dimension of the embedding, (Σ s²)² / Σ s⁴ of its
 # singular values s: how many directions it uses.

@@ -89,7 +89,7 @@ trajectory = devsort.llc_trajectory(
 
 
 def quadratic_llc(weights):
-    """The LLC of the loss's second order at a checkpoint, at these settings."""
+    """The LLC of the loss's quadratic approximation at a checkpoint, at these settings."""
     flat = torch.cat([weights["W"].flatten(), weights["b"]]).double()
 
     def loss_at(w):
@@ -116,7 +116,7 @@ for step in checkpoints:
 
 # %%
 stages = devsort.find_stages(trajectory)
-devsort.stage_chart(trajectory, stages, OUT / "superposition.png")
+devsort.stage_chart(trajectory, stages, OUT / "superposition.png", loss_unit="squared error")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}")
 

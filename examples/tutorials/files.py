@@ -86,16 +86,18 @@ print(frame[["name", "from", "to", "llc", "loss"]])
 # The LLC of the whole model and of each head, relative to its largest value, with the boundaries.
 
 # %%
+COLOURS = {"full": "#333333", "h0": "#0173b2", "h1": "#de8f05"}  # as in devsort's charts
 figure = Figure(figsize=(6, 3), layout="constrained")
 ax = figure.subplots()
 for name in llc.restriction.values:
     curve = llc.llc.sel(restriction=name)
     label = "whole model" if name == "full" else f"head {name[1:]}"
-    ax.plot(llc.checkpoint, curve / curve.max(), marker="o", ms=3, label=label)
+    ax.plot(llc.checkpoint, curve / curve.max(), "o-", ms=3, color=COLOURS[name], label=label)
 for boundary in stages["boundaries"]:
     ax.axvspan(*boundary["ci95"], color="0.85", lw=0)
     ax.axvline(boundary["step"], color="0.5", lw=0.8)
 ax.set(xscale="log", xlabel="training step", ylabel="LLC / its maximum", ylim=(-0.1, 1.1))
+ax.xaxis.set_major_formatter("{x:g}")
 ax.legend(frameon=False)
 figure.savefig(OUT / "tutorial-files.png", dpi=150)
 
