@@ -42,13 +42,13 @@ $(BIN)/.test: $(BIN)/.done
 
 train: setup  ## train and save dense checkpoints
 llc: setup  ## estimate the LLC trajectories
-heads: setup  ## say what the heads do
+heads: setup  ## analyse what the heads do
 stages: setup  ## find the stages
 chart: setup  ## draw the figures
 $(STEPS):
 	@$(MAKE) --no-print-directory -j$(JOBS) $(RUN:%=%.$@)
 
-# A step of one run, as many at once as there are cores; each bar of progress has its own line.
+# One step of each run, as many runs at once as there are cores; each progress bar has its own line.
 define step_of_each_run
 $(RUN:%=%.$(1)):
 	@if [ -t 2 ]; then export TQDM_POSITION=$$$$(($$$$(printf '%s\n' $(RUN) | grep -nxF $$(basename $$@) | cut -d: -f1) - 1)); fi; \
@@ -56,17 +56,17 @@ $(RUN:%=%.$(1)):
 endef
 $(foreach step,$(STEPS),$(eval $(call step_of_each_run,$(step))))
 
-compare: setup  ## put the runs side by side; a single one beside runs/no-decay
+compare: setup  ## compare the runs; a single one is compared with runs/no-decay
 	@$(DEVSORT) compare $(RUN) $(if $(filter 1,$(words $(RUN))),$(firstword $(filter-out $(RUN),runs/no-decay runs/baseline)))
 
-explore: setup  ## make explorer.html: the runs over training, their networks alive in one page
+explore: setup  ## make explorer.html: the runs over training, with their networks live in one page
 	@$(DEVSORT) explore $(RUN)
 
 study: setup  ## a small sweep and its table of claims, in six to seven minutes
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
 
-paper: setup  ## the challenge's run, the 124 cells behind the table of claims, in hours, and the table
+paper: setup  ## the challenge's run, the 124 cells behind the table of claims (hours), and the table
 	$(MAKE) --no-print-directory train llc heads stages chart RUN=runs/challenge
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
@@ -74,19 +74,19 @@ paper: setup  ## the challenge's run, the 124 cells behind the table of claims, 
 validate: setup  ## check the estimator against known answers
 	$(DEVSORT) validate
 
-bench: $(BIN)/.test  ## measure speed beside the peers
+bench: $(BIN)/.test  ## compare speed with the peers
 	$(DEVSORT) bench
 
-# The browser that tests of the explorer drive. `make test BROWSER=no` does without it.
+# The browser for the tests of the explorer. `make test BROWSER=no` leaves these out.
 browser:
 	@command -v chromium > /dev/null || [ "$(BROWSER)" = no ] || \
 	{ $(ROOT) apt-get update -qq && $(ROOT) apt-get install -y -qq --no-install-recommends chromium > /dev/null; } || \
-	echo "no Chromium: tests of the explorer in a browser are skipped; make test BROWSER=no does without"
+	echo "no Chromium: the explorer's browser tests are skipped; make test BROWSER=no does not look for it"
 
 test: $(BIN)/.test browser  ## run the tests; BROWSER=no leaves out those in Chromium
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-soak: $(BIN)/.test  ## kill, fill, damage and mislead the commands by the hundred: one table, in about half an hour
+soak: $(BIN)/.test  ## try the commands with hundreds of kills, full disks, damaged files and bad inputs; half an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test docs  ## check style, format, types and the direction of imports; build the site
@@ -98,8 +98,8 @@ lint: $(BIN)/.test docs  ## check style, format, types and the direction of impo
 docs: $(BIN)/.test  ## build the documentation into site/, with warnings as errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-# The files share one scope, so they are checked as the page joins them.
-lint-page:  ## check the script of the explorer, with the Node and ESLint of npx
+# The files share one scope, so they are checked joined, as in the page.
+lint-page:  ## check the script of the explorer, with Node and ESLint from npx
 	sed -s '$$G' devsort/explorer/web/*.js devsort/sorting/explorer/web/*.js | sed '1i (() => {' | sed '$$a })();' | \
 	npx --yes eslint@10 --config devsort/explorer/eslint.config.mjs --stdin
 

@@ -1,4 +1,6 @@
-"""Do mean ablation, resample ablation and the copy effect name the same head? One row a checkpoint.
+"""Do mean ablation, resample ablation and the copy effect name the same head?
+
+One row per checkpoint.
 
 python analysis/ablation_agreement.py runs/baseline runs/no-decay
 """
@@ -29,16 +31,16 @@ def main():
 
 
 def row(name, one, config):
-    """Among numbers that need a head: share on which the two other measures name the same one."""
-    owner, held = one.owner.values, one.owner.values >= 0
+    """Among numbers that need a head: the share on which the two other measures name the same."""
+    owner, owned = one.owner.values, one.owner.values >= 0
     resample = one.loss_increase_resample.values
     same = [
-        (owner == v.argmax(0))[held].mean() if held.any() else np.nan
+        (owner == v.argmax(0))[owned].mean() if owned.any() else np.nan
         for v in (resample, one.copy_effect.values)
     ]
     other = modes.split_score(ranges.shares({"loss_increase": resample}, config), config)
     split = float(one.scores.sel(score="vocabulary_splitting"))
-    agreed = f"{held.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}"
+    agreed = f"{owned.mean():8.0%}{same[0]:17.0%}{same[1]:20.0%}"
     return f"{name:20}{int(one.checkpoint):7d}{agreed}{split:7.2f}{other:13.2f}"
 
 

@@ -1,32 +1,32 @@
-"""Where absolute geometry is enough: for which nβ and γ is its LLC the same in other units?
+"""When is absolute geometry enough: for which nβ and γ is its LLC the same in other units?
 
 python analysis/absolute_limits.py runs
 
-Three kinds of network, each as it is and after an exact symmetry, are sampled in absolute geometry
-with the same settings. The small ones are moved both ways, so that agreement at one factor by
-coincidence does not pass:
+Three kinds of network are sampled in absolute geometry with the same settings, each as it is and
+after an exact symmetry. The small networks are moved both ways, so that a chance agreement at one
+factor does not pass:
 
 | network     | what                                                          | by 2, by 1/2      |
 |-------------|---------------------------------------------------------------|-------------------|
 | deep linear | 4-4-4-4, |W3 W2 W1 − T|² with T of rank 2; its λ is known     | W1 by a, W3 / a   |
-| ReLU        | 4-8-1, squared error on 300 points, labels its own: a minimum | W1, b1 by a, W2/a |
+| ReLU        | 4-8-1, squared error on 300 points with its own labels        | W1, b1 by a, W2/a |
 | sorter      | the baseline at steps 91 and 6000, minibatches of 32          | stream × 2 alone  |
 
-The step is ε = 1 / (nβ h + γ), half of it for the small networks, with h the largest curvature of
-the loss, of all units, at w* moved by N(0, 1/γ), as `devsort calibrate` takes it, or at w* itself:
-the smaller one if that is stable, else the larger.
+The step is ε = 1 / (nβ h + γ), and half of that for the small networks. Here h is the largest
+curvature of the loss over all units, either at w* or at w* moved by N(0, 1/γ) as in
+`devsort calibrate`: the smaller of the two if the chains are stable then, else the larger.
 
 | column    | holds if                                                                             |
 |-----------|--------------------------------------------------------------------------------------|
 | invariant | every move's estimate agrees within 2 combined standard errors, or within 5 %; and   |
 |           | the error of the difference is at most 10 %                                          |
-| local     | weights move by less than their scale (the median of their blocks'), and the loss    |
-|           | climbs at most a quarter of the way to that of a constant guess                      |
+| local     | weights move by less than their scale (the median over blocks), and the loss climbs  |
+|           | at most a quarter of the way to that of a constant guess                             |
 | converged | no flag is raised (R-hat, drift, starting peak, equilibrium, …), and the heat, the   |
 |           | share of E[(w − w*)·G] that step size and minibatches add, is at most 25 %           |
 
-All three are needed, in all units, for `enough`; what is missing is named. Chains are short: 4000
-steps for the small networks, 300 for the sorter; longer ones converge at weaker γ.
+`enough` requires all three in all units; otherwise the table names what is missing. Chains are
+short: 4000 steps for the small networks, 300 for the sorter; longer ones converge at smaller γ.
 """
 
 import argparse
@@ -60,7 +60,7 @@ N_BETAS, GAMMAS = (1e3, 1e4, 1e5), (1.0, 10.0, 100.0, 1000.0)
 LIMITS = {"error": 0.1, "difference": 0.05, "share": 1.0, "climb": 0.25, "heat": 0.25}
 SMALL = {"num_chains": 16, "num_burnin_steps": 1500, "num_draws": 1250, "num_steps_bw_draws": 2}
 SORTER = {"num_chains": 3, "num_burnin_steps": 100, "num_draws": 200, "batch_size": 32}
-LISTS = 128  # of a sorter's curvature
+LISTS = 128  # for the curvature of a sorter
 Units = tuple[Params, ...]
 Loss = Callable[[Params], Tensor]  # weights of lanes (G, …) → (G,)
 UNSTABLE = {"diverged", "dead_chains", "starting_peak", "chance_level"}
@@ -71,11 +71,11 @@ class Network:
     """A network in some systems of units.
 
     Attributes:
-        name: With its known λ, if there is one.
+        name: Name, with the known λ if there is one.
         units: Weights as they are, and after each move.
         gradient: (2, P) weights of two lanes → (2, P) gradients of the loss.
-        sampled: Config → the trace of each.
-        scales: The scale of every weight, of each.
+        sampled: Config → the trace in each of the units.
+        scales: The scale of every weight, in each of the units.
         chance: Loss of a constant guess.
         step: ε (nβ h + γ).
     """
@@ -89,13 +89,13 @@ class Network:
     step: float = 0.5
 
     def curvature(self, gamma: float) -> float:
-        """Largest curvature, of all units, at w* moved by N(0, 1/γ)."""
-        found = []
+        """Largest curvature over all units, at w* moved by N(0, 1/γ)."""
+        values = []
         for params in self.units:
             w = Layout.of(params).flatten(params)
             noise = torch.randn(w.shape, generator=torch_stream(0, "absolute-limits"))
-            found.append(largest_curvature(self.gradient, w + noise / gamma**0.5))
-        return max(found)
+            values.append(largest_curvature(self.gradient, w + noise / gamma**0.5))
+        return max(values)
 
 
 class Lanes:
@@ -115,7 +115,7 @@ class Lanes:
 
 
 def small(name: str, loss: Loss, params: Params, move: dict[str, int], guess: float) -> Network:
-    """A network whose loss depends on its weights alone; a move by a is a to these powers."""
+    """A network whose loss depends on its weights alone; a move by a scales by powers of a."""
     units = tuple({n: a ** move.get(n, 0) * p for n, p in params.items()} for a in (1.0, 2.0, 0.5))
     layout = Layout.of(params)
 
@@ -127,9 +127,9 @@ def small(name: str, loss: Loss, params: Params, move: dict[str, int], guess: fl
         center = torch.stack([layout.flatten(p) for p in units]).repeat_interleave(chains, 0)
         streams = [(i, c) for i in range(len(units)) for c in range(chains)]
         with one_core():
-            found = run_chains(lanes(center), config, streams)
+            trace = run_chains(lanes(center), config, streams)
         starts = range(0, len(streams), chains)
-        return [found.chains(slice(i, i + chains)) for i in starts]
+        return [trace.chains(slice(i, i + chains)) for i in starts]
 
     scales = tuple(map(block_scales, units))
     return Network(name, units, lambda w: lanes(w)(w, 0)[2], sampled, scales, guess)
@@ -139,20 +139,20 @@ def sorter(run: Run, step: int) -> Network:
     params = load_checkpoint(run, step)
     units = (params, scaled(params, "stream", 2.0))
     sampler = SortSampler(run)
-    kernel, few = sampler.kernels[0], sampler.data[slice(0, LISTS)]
-    both = Batch(few.tokens.expand(2, -1, -1), few.targets.expand(2, -1, -1))
+    kernel, lists = sampler.kernels[0], sampler.data[slice(0, LISTS)]
+    batch = Batch(lists.tokens.expand(2, -1, -1), lists.targets.expand(2, -1, -1))
 
     def sampled(config: SamplerConfig) -> list[Trace]:
-        found = traces(with_sampler(run, **config.model_dump()), dict(enumerate(units)))
-        return list(found.values())
+        by_units = traces(with_sampler(run, **config.model_dump()), dict(enumerate(units)))
+        return list(by_units.values())
 
     scales = tuple(sorter_scales(p, sampler.shape) for p in units)
-    slope = lambda w: kernel.value_and_grad(w, both)[1]  # noqa: E731
+    slope = lambda w: kernel.value_and_grad(w, batch)[1]  # noqa: E731
     return Network(f"sorter, step {step}", units, slope, sampled, scales, chance_loss(run), 1.0)
 
 
 def networks(folder: Path) -> Iterator[tuple[Network, dict]]:
-    """Each with the length of its chains."""
+    """Each network, with the length of its chains."""
     yield linear(), SMALL
     yield relu(), SMALL
     run = open_run(folder / "baseline")
@@ -187,18 +187,18 @@ def relu() -> Network:
     return small("ReLU", lambda p: (values(p) - y).square().mean(-1), params, move, variance)
 
 
-def measured(network: Network, n_beta: float, gamma: float, length: dict):
+def measure(network: Network, n_beta: float, gamma: float, length: dict):
     """The config and the traces, at the larger step if it is stable."""
     for h in sorted((network.curvature(gamma), network.curvature(math.inf))):
         lr = network.step / (n_beta * h + gamma)
         config = SamplerConfig(
             geometry="absolute", lr=lr, n_beta=n_beta, localization=gamma, **length
         )
-        found = network.sampled(config)
-        flags = {f for t in found for f in estimate(t, chance_loss=network.chance).flags}
-        if not flags & UNSTABLE and max(map(heat, found)) <= LIMITS["heat"]:
+        results = network.sampled(config)
+        flags = {f for t in results for f in estimate(t, chance_loss=network.chance).flags}
+        if not flags & UNSTABLE and max(map(heat, results)) <= LIMITS["heat"]:
             break
-    return config, found
+    return config, results
 
 
 def heat(trace: Trace) -> float:
@@ -206,31 +206,31 @@ def heat(trace: Trace) -> float:
     return float(trace.config.lr / 4 * trace.force.mean() / trace.dimension)
 
 
-def missing(found: list[Estimate], share: float, hot: float) -> list[str]:
+def missing(estimates: list[Estimate], share: float, hot: float) -> list[str]:
     """What an estimate in these units lacks."""
-    first, checks = found[0], {}
-    errors = [math.hypot(first.se, e.se) for e in found[1:]]
+    first, checks = estimates[0], {}
+    errors = [math.hypot(first.se, e.se) for e in estimates[1:]]
     near = [max(2 * error, LIMITS["difference"] * first.llc) for error in errors]
-    same = all(abs(e.llc - first.llc) <= n for e, n in zip(found[1:], near, strict=True))
-    climb = max(e.diagnostics.climb for e in found)
+    same = all(abs(e.llc - first.llc) <= n for e, n in zip(estimates[1:], near, strict=True))
+    climb = max(e.diagnostics.climb for e in estimates)
     checks["invariant"] = same and max(errors) <= LIMITS["error"] * first.llc
     checks["local"] = share <= LIMITS["share"] and climb <= LIMITS["climb"]
-    checks["converged"] = not any(e.flags for e in found) and hot <= LIMITS["heat"]
+    checks["converged"] = not any(e.flags for e in estimates) and hot <= LIMITS["heat"]
     return [name for name, holds in checks.items() if not holds]
 
 
 def row(network: Network, n_beta: float, gamma: float, length: dict) -> str:
-    config, found = measured(network, n_beta, gamma, length)
-    estimates = [estimate(t, chance_loss=network.chance) for t in found]
+    config, results = measure(network, n_beta, gamma, length)
+    estimates = [estimate(t, chance_loss=network.chance) for t in results]
     share = max(
         float((t.distance.mean() / t.dimension) ** 0.5 / middle(s))
-        for t, s in zip(found, network.scales, strict=True)
+        for t, s in zip(results, network.scales, strict=True)
     )
-    hot = max(map(heat, found))
+    hot = max(map(heat, results))
     lacks = missing(estimates, share, hot)
-    told = [f"{e.llc:.4g} ± {e.se:.2g}" for e in estimates]
-    cells = [network.name, f"{n_beta:g}", f"{gamma:g}", f"{config.lr:.1e}", told[0]]
-    cells += ["; ".join(told[1:]), f"{share:.2f}"]
+    values = [f"{e.llc:.4g} ± {e.se:.2g}" for e in estimates]
+    cells = [network.name, f"{n_beta:g}", f"{gamma:g}", f"{config.lr:.1e}", values[0]]
+    cells += ["; ".join(values[1:]), f"{share:.2f}"]
     cells += [f"{max(e.diagnostics.climb for e in estimates):.1%}"]
     cells += [f"{max(e.rhat for e in estimates):.2f}", f"{hot:.1%}"]
     cells += [", ".join(sorted({f for e in estimates for f in e.flags}))]
@@ -244,7 +244,7 @@ def middle(scales: Params) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--only", default="", help="networks whose name starts so")
+    parser.add_argument("--only", default="", help="only networks whose name starts with this")
     arguments = parser.parse_args()
     head = "network|nβ|γ|ε|λ̂|moved by 2; by 1/2|weights move by|loss climbs|R-hat|heat|flags"
     head = [*head.split("|"), "lacks", "enough"]

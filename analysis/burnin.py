@@ -1,12 +1,12 @@
-"""Is a chain that has not settled noticed, and one that has left alone?
+"""How often is `not_converged` raised for chains that have settled, and for chains that have not?
 
 python analysis/burnin.py
 
-Chains with a known truth, made without any sampler: nβ (L − L(w*)) is λ plus stationary noise that
-forgets with a relaxation time τ, of the spread that trained sorters have (10 % of λ a draw), and,
-where the burn-in was too short, an approach λ (1 − s exp(−t/T)) or a fall λ (1 + s exp(−t/T)). Four
-chains of 200 draws, as they are by default. Prints how often `not_converged` is raised: the false
-alarms (s = 0), and the power, with the bias that the draws have.
+The chains have a known truth and are made without a sampler. nβ (L − L(w*)) is λ plus stationary
+noise with relaxation time τ and the spread of trained sorters (10 % of λ per draw). If the burn-in
+was too short, there is also an approach λ (1 − s exp(−t/T)) or a fall λ (1 + s exp(−t/T)). There
+are four chains of 200 draws, as by default. The script prints how often `not_converged` is raised:
+the rate of false alarms (s = 0), and the power, with the bias of the draws.
 """
 
 import numpy as np
@@ -25,16 +25,16 @@ CONFIG = SamplerConfig(num_burnin_steps=0)
 def chains(rng: np.random.Generator, relaxation: float, size: float, length: float) -> np.ndarray:
     """(C, T) draws of nβ (L − L(w*))."""
     shape = (CONFIG.num_chains, CONFIG.num_draws)
-    kept = (relaxation - 1) / (relaxation + 1)  # of an AR(1) with that integrated time
+    memory = (relaxation - 1) / (relaxation + 1)  # of an AR(1) with that integrated time
     noise = rng.standard_normal(shape)
     for t in range(1, shape[1]):
-        noise[:, t] = kept * noise[:, t - 1] + np.sqrt(1 - kept**2) * noise[:, t]
+        noise[:, t] = memory * noise[:, t - 1] + np.sqrt(1 - memory**2) * noise[:, t]
     path = 1 + size * np.exp(-np.arange(shape[1]) / length)
     return LLC * (path + SPREAD * noise)
 
 
 def trace_of(values: np.ndarray) -> Trace:
-    """A trace with these draws and nothing else to be seen."""
+    """A trace with these draws, and with nothing else that could raise a flag."""
     size, none = values.shape, np.empty((len(values), 0))
     return Trace(
         loss=values / CONFIG.n_beta,
@@ -54,17 +54,17 @@ def trace_of(values: np.ndarray) -> Trace:
 def share(relaxation: float, size: float, length: float) -> tuple[float, float]:
     """How often the flag is raised, and the mean bias of the draws."""
     rng = stream(0, "burnin")
-    drawn = [chains(rng, relaxation, size, length) for _ in range(REPEATS)]
-    raised = ["not_converged" in estimate(trace_of(values)).flags for values in drawn]
-    return float(np.mean(raised)), float(np.mean(drawn) / LLC - 1)
+    samples = [chains(rng, relaxation, size, length) for _ in range(REPEATS)]
+    raised = ["not_converged" in estimate(trace_of(values)).flags for values in samples]
+    return float(np.mean(raised)), float(np.mean(samples) / LLC - 1)
 
 
 def main() -> None:
     print("start  length of approach  bias   flagged at τ = " + " / ".join(map(str, RELAXATIONS)))
     for size, length in APPROACHES:
-        found = [share(relaxation, size, length) for relaxation in RELAXATIONS]
-        told = "  ".join(f"{flagged:6.1%}" for flagged, _ in found)
-        print(f"{size:+5.0%}  {length:10.0f} steps    {found[0][1]:+6.1%}  {told}", flush=True)
+        results = [share(relaxation, size, length) for relaxation in RELAXATIONS]
+        rates = "  ".join(f"{flagged:6.1%}" for flagged, _ in results)
+        print(f"{size:+5.0%}  {length:10.0f} steps    {results[0][1]:+6.1%}  {rates}", flush=True)
 
 
 if __name__ == "__main__":

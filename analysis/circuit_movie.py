@@ -40,7 +40,7 @@ def main():
 
 
 def spread(saved, count):
-    """At most `count` of the saved steps, evenly over log step."""
+    """At most `count` of the saved steps, spread evenly over log step."""
     wanted = np.geomspace(max(saved[0], 1), saved[-1], count)
     return sorted({int(saved[np.abs(np.log(np.maximum(saved, 1) / w)).argmin()]) for w in wanted})
 
@@ -48,7 +48,7 @@ def spread(saved, count):
 def trajectory(run):
     """Steps, LLC and 95 % interval of the whole model.
 
-    None where `devsort llc` has not finished.
+    None if `devsort llc` has not finished.
     """
     try:
         full = run.read(LLC).sel(restriction="full")
@@ -81,7 +81,7 @@ def render(steps, frames, llc, path):
 
 
 def draw_circuits(figure, axes, frames):
-    """The first frame: (kind, head) → image, in colours that serve all frames."""
+    """Draws the first frame: (kind, head) → image, with one colour scale for all frames."""
     heads, images = len(frames[0]["OV"]), {}
     limits = {
         kind: np.percentile(np.abs([f[kind] for f in frames]), circuits.CLIP)

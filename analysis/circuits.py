@@ -1,4 +1,4 @@
-"""OV and QK circuits of a run at the steps that you name.
+"""OV and QK circuits of a run at the given steps.
 
 python analysis/circuits.py runs/baseline --steps 100 1000 6000
 """

@@ -1,4 +1,4 @@
-"""What a head's suppression is for: loss, accuracy, entropy, confidence and calibration without it.
+"""What a head's suppression does: loss, accuracy, entropy, confidence and calibration without it.
 
 python analysis/copy_suppression.py runs/baseline --head 1
 python analysis/copy_suppression.py --weights FILE --list-length 10 --numbers 51
@@ -27,7 +27,7 @@ def main():
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--weights", type=Path)
     parser.add_argument(
-        "--planted", action="store_true", help="a copier and a suppressor written by hand"
+        "--planted", action="store_true", help="use a hand-written copier and suppressor"
     )
     parser.add_argument(
         "--head", type=int, help="default: the head with the most negative copy effect"
@@ -65,9 +65,9 @@ def network(arguments):
     if arguments.planted:
         return planted.draw_network("suppression", task, ModelConfig(), seed=0, index=0)[0], task
     if arguments.weights:
-        read = read_network(arguments.weights, task)
-        print(*read.notes, sep="\n", end="\n" * bool(read.notes))
-        return read.params, task
+        result = read_network(arguments.weights, task)
+        print(*result.notes, sep="\n", end="\n" * bool(result.notes))
+        return result.params, task
     run = open_run(arguments.run)
     return load_checkpoint(run, trained_steps(run)[-1]), run.config.task
 

@@ -1,16 +1,18 @@
-"""Do the 95 % intervals cover?
+"""How often do the 95 % intervals cover the truth?
 
-The same estimate with other seeds, against a known or a very long truth.
+The same estimate is repeated with other seeds and compared with a known value, or with the mean of
+very many chains.
 
 python analysis/coverage.py runs/smoke --repeats 200
 python analysis/coverage.py --trained --repeats 40     # some 40 minutes on one core
 
-Three potentials and the last checkpoint of a trained run. The truth is the mean of all repeats: 200
-repeats of four chains are one run of 800 chains, whose own error is added to the interval's.
+The estimates are of three potentials and of the last checkpoint of a trained run. The truth is the
+mean of all repeats: 200 repeats of four chains are one run of 800 chains, whose own error is added
+to the interval's.
 
-With `--trained`: estimates as they are shipped, four chains from w* with burn-in as it comes, at
-the trained networks of devsort/sorting/trained.json, against the LLC of slow samplers. The error of
-that is added to the interval's.
+With `--trained` the estimates are those that are shipped, four chains from w* with the default
+burn-in, at the trained networks of devsort/sorting/trained.json. They are compared with the LLC of
+slow samplers, whose error is added to the interval's.
 """
 
 import argparse
@@ -53,7 +55,7 @@ def split(trace: Trace) -> list[Trace]:
 
 
 def report(name: str, estimates: list[Estimate]) -> None:
-    """Prints the share of intervals that hold the grand mean, with its own binomial interval."""
+    """Prints the share of intervals that contain the grand mean, with its binomial interval."""
     llc = np.array([e.llc for e in estimates])
     half = np.array([(e.ci95[1] - e.ci95[0]) / 2 for e in estimates])
     truth, error = llc.mean(), llc.std(ddof=1) / np.sqrt(len(llc))
@@ -66,8 +68,8 @@ def report(name: str, estimates: list[Estimate]) -> None:
     print(f"{name:28} truth {truth:8.3f} ± {error:.3f}  {share}  {errors}")
 
 
-def held(name: str, truth: float, error: float, estimates: list[Estimate]) -> int:
-    """Prints how many intervals hold a truth with an error of its own."""
+def count_covered(name: str, truth: float, error: float, estimates: list[Estimate]) -> int:
+    """Prints and returns how many intervals contain a truth that has an error of its own."""
     llc = np.array([e.llc for e in estimates])
     half = np.array([(e.ci95[1] - e.ci95[0]) / 2 for e in estimates])
     covered = int((np.abs(llc - truth) <= np.hypot(half, 1.96 * error)).sum())
@@ -89,8 +91,8 @@ def of_trained(repeats: int) -> None:
         if point.geometry == "absolute" or row["method"] == "hmc":
             continue
         seeds = range(1, repeats + 1)
-        found = [estimate(sampled(point, num_chains=CHAINS, seed=seed)) for seed in seeds]
-        covered += held(point.name, row["llc"], row["se"], found)
+        repeated = [estimate(sampled(point, num_chains=CHAINS, seed=seed)) for seed in seeds]
+        covered += count_covered(point.name, row["llc"], row["se"], repeated)
         total += repeats
     low, high = binomtest(covered, total).proportion_ci()
     print(f"all: covered {covered / total:.1%} ({low:.1%}–{high:.1%}) of {total}")
@@ -99,7 +101,7 @@ def of_trained(repeats: int) -> None:
 def of_run(run: Run, repeats: int) -> list[Estimate]:
     """Repeats at the last checkpoint.
 
-    Chains are independent, so four at a time are a repeat of their own.
+    Chains are independent, so each four of them are one repeat.
     """
     step = trained_steps(run)[-1]
     counts = (repeats // 2, repeats - repeats // 2)

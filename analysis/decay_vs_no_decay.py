@@ -1,4 +1,4 @@
-"""Weight decay against none: the overlay chart and the table of differences.
+"""Weight decay compared with none: the overlay chart and the table of differences.
 
 python analysis/decay_vs_no_decay.py runs/baseline runs/no-decay
 """

@@ -1,11 +1,11 @@
-"""Our sampler beside devinterp's at eight checkpoints, with the same settings.
+"""Our sampler compared with devinterp's at eight checkpoints, with the same settings.
 
 Prints λ̂ of the whole model with standard errors.
 
 python analysis/devinterp_parity.py runs/baseline --out comparison
 
-Both average the draws after burn-in, and both take the loss of the starting point on the chain's
-own minibatches.
+Both average the draws after burn-in, and both evaluate the loss of the starting point on the
+chain's own minibatches.
 """
 
 import argparse
@@ -35,8 +35,8 @@ def trajectory(run: Run, steps: list[int], sampler: Sampler) -> np.ndarray:
     with progress(total=total, desc=type(sampler).__name__) as bar:
         count = sampler.processes(bar.total)
         traces = dict(run_jobs(partial(_trace, sampler), steps, count, bar.update))
-    found = [estimate(traces[step], chance_loss=chance) for step in steps]
-    return np.array([[e.llc, e.se] for e in found]).T
+    estimates = [estimate(traces[step], chance_loss=chance) for step in steps]
+    return np.array([[e.llc, e.se] for e in estimates]).T
 
 
 def _trace(sampler: Sampler, step: int, advanced: Advanced) -> Trace:
@@ -58,8 +58,8 @@ def main() -> None:
     z = (ours[0] - theirs[0]) / np.hypot(ours[1], theirs[1])
     print(f"{'step':>6} {'devsort':>9} {'± SE':>6} {'devinterp':>9} {'± SE':>6} {'z':>6}")
     for i, step in enumerate(steps):
-        told = (f"{llc:9.1f} {se:6.1f}" for llc, se in (ours[:, i], theirs[:, i]))
-        print(f"{step:6d} {' '.join(told)} {z[i]:6.2f}")
+        values = (f"{llc:9.1f} {se:6.1f}" for llc, se in (ours[:, i], theirs[:, i]))
+        print(f"{step:6d} {' '.join(values)} {z[i]:6.2f}")
     print("\n".join(str(path) for path in draw(steps, ours, theirs, z, arguments.out)))
 
 

@@ -2,9 +2,9 @@
 
 python analysis/diagnostics_cost.py runs/baseline
 
-Diagnostics are what `Trace` holds beyond the losses (work, force, distance), the parts of the data,
-and the estimate with its standard error, R-hat, ESS and flags. Medians over repeats, in CPU seconds
-of the sampling thread.
+Diagnostics are what `Trace` has besides the losses (work, force, distance), the parts of the data,
+and the estimate with its standard error, R-hat, ESS and flags. The results are medians over
+repeats, in CPU seconds of the sampling thread.
 """
 
 import argparse
@@ -47,14 +47,14 @@ def timed(owner: object, name: str, spent: dict[str, float]):
 def shares(
     sampler: SortSampler, steps: tuple[int, ...], chance: float
 ) -> tuple[float, float, float, float]:
-    """Seconds of all sampling, of the record, of the parts, and of the estimates."""
+    """Seconds for sampling as a whole, for the record, for the parts, and for the estimates."""
     spent: dict[str, float] = {}
     start = time.thread_time()
     with timed(chains._Record, "__call__", spent), timed(objective, "_mean_of", spent):
-        found = [sampler(Job(steps, name), unheard) for name in RESTRICTIONS]
+        results = [sampler(Job(steps, name), unheard) for name in RESTRICTIONS]
     whole = time.thread_time() - start
     start = time.thread_time()
-    for traces in found:
+    for traces in results:
         for trace in traces.values():
             estimate(trace, chance_loss=chance)
     return whole, spent["__call__"], spent["_mean_of"], time.thread_time() - start

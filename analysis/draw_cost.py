@@ -1,18 +1,18 @@
-"""What an LLC to one percent costs in CPU seconds on one core, ours and devinterp's.
+"""CPU seconds on one core for an LLC to within one percent, ours and devinterp's.
 
 python analysis/draw_cost.py                     # 15 minutes
 python analysis/draw_cost.py --point baseline-6000-full-absolute
 
-Each sampler runs at points whose LLC is known from slow samplers (devsort/sorting/trained.json), at
-several steps and batches, and the cheapest setting whose bias is below 1 % (within its own error)
-counts. An LLC costs
+Each sampler runs at points whose LLC is known from slow samplers (devsort/sorting/trained.json),
+with several step and batch sizes. The cheapest setting whose bias is below 1 % (within its own
+error) counts. An LLC costs
 
-    seconds a chain-step × ((spread / 1 %)² × relaxation + chains × burn-in)
+    seconds per chain-step × ((spread / 1 %)² × relaxation + chains × burn-in)
 
-with the spread of a draw over the mean, the relaxation (integrated autocorrelation time, in steps)
-and a burn-in of 5 relaxations for each of 4 chains. devinterp's chain is our SGLD step for step
-(tests/sampling/test_devinterp.py), so its relaxation and bias are those of our SGLD; what its steps
-cost is measured beside ours, on the same core.
+with the spread of a draw relative to the mean, the relaxation (integrated autocorrelation time in
+steps), and a burn-in of 5 relaxations for each of 4 chains. devinterp's chain equals our SGLD step
+for step (tests/sampling/test_devinterp.py), so it has the relaxation and bias of our SGLD. The time
+of its steps is measured next to ours, on the same core.
 """
 
 import argparse
@@ -41,13 +41,13 @@ CANDIDATES = [  # method, factor of the step, batch, momentum
     *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128))),
     *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (0.5, 64), (2, 128))),
 ]
-TIMED = 40  # steps of devinterp's that are timed
+TIMED = 40  # devinterp steps that are timed
 TARGET, BURNIN, CHAINS = 0.01, 5, 4
 
 
 @dataclass(frozen=True)
 class Cost:
-    """A setting of a sampler at a point; `seconds` is what one of its chain-steps takes."""
+    """A setting of a sampler at a point; `seconds` is the time of one chain-step."""
 
     name: str
     batch: int
@@ -69,27 +69,27 @@ class Cost:
         return self.seconds * (steps + CHAINS * BURNIN * self.relaxation)
 
 
-def measured(point: Point, row: dict, method: str, factor: float, batch: int, c: float) -> Cost:
+def measure(point: Point, row: dict, method: str, factor: float, batch: int, c: float) -> Cost:
     """Bias, spread, relaxation and time of one setting."""
     lr = STEP[point.geometry] * factor
     changes = {"sampling_method": method, "lr": lr, "batch_size": batch, "momentum": c}
-    begun = time.process_time()
+    start = time.process_time()
     trace = sampled(point, **LENGTH[method] | changes)
-    seconds = (time.process_time() - begun) / (len(trace.loss) * trace.config.num_steps)
-    found, rise = estimate(trace), trace.config.n_beta * trace.rise
+    seconds = (time.process_time() - start) / (len(trace.loss) * trace.config.num_steps)
+    result, rise = estimate(trace), trace.config.n_beta * trace.rise
     return Cost(
         name=f"{method}, ε {lr:.1e}",
         batch=batch,
-        bias=found.llc / row["llc"] - 1,
-        error=float(np.hypot(found.se, row["se"]) / row["llc"]),
-        spread=float(np.std(rise)) / found.llc,
-        relaxation=rise.size / found.ess,
+        bias=result.llc / row["llc"] - 1,
+        error=float(np.hypot(result.se, row["se"]) / row["llc"]),
+        spread=float(np.std(rise)) / result.llc,
+        relaxation=rise.size / result.ess,
         seconds=seconds,
     )
 
 
 def devinterp_seconds(point: Point, batch: int) -> float:
-    """CPU seconds of a chain-step of devinterp's on this checkpoint; median, start-up apart."""
+    """Median CPU seconds of a devinterp chain-step at this checkpoint, without start-up."""
     config = Config()
     data = sampling_set(config.task, config.llc.dataset_size)
     mask = restriction_mask(point.restriction, model_shape(config.task, config.model))
@@ -112,25 +112,25 @@ def line(cost: Cost, who: str) -> None:
 
 
 def cheapest(costs: list[Cost]) -> Cost | None:
-    """The cheapest of those whose bias is below 1 %, as far as its error can tell."""
-    right = [cost for cost in costs if abs(cost.bias) <= TARGET + cost.error]
-    return min(right, key=lambda cost: cost.cpu, default=None)
+    """The cheapest of those whose bias is below 1 %, within its error."""
+    unbiased = [cost for cost in costs if abs(cost.bias) <= TARGET + cost.error]
+    return min(unbiased, key=lambda cost: cost.cpu, default=None)
 
 
-def compared(point: Point, row: dict) -> None:
+def compare(point: Point, row: dict) -> None:
     """Prints all settings at a point, and the cheapest of each sampler."""
     print(f"{point.name}: {row['llc']:.1f} ± {row['se']:.1f}", flush=True)
-    found: dict[str, list[Cost]] = {"sgld": [], "baoab": [], "devinterp": []}
+    costs_of: dict[str, list[Cost]] = {"sgld": [], "baoab": [], "devinterp": []}
     for method, factor, batch, c in CANDIDATES:
-        cost = measured(point, row, method, factor, batch, c)
-        found[method].append(cost)
+        cost = measure(point, row, method, factor, batch, c)
+        costs_of[method].append(cost)
         line(cost, "devsort")
         if method == "sgld" and point.geometry == "absolute":
             cost = replace(cost, seconds=devinterp_seconds(point, batch))
-            found["devinterp"].append(cost)
+            costs_of["devinterp"].append(cost)
             line(cost, "devinterp")
     print("  cheapest with a bias below 1 %:")
-    for who, costs in found.items():
+    for who, costs in costs_of.items():
         if best := cheapest(costs):
             line(best, who)
         elif costs:
@@ -141,11 +141,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--point", action="append")
     args = parser.parse_args()
-    settle.ROUNDS = 0  # samplers as they are
+    settle.ROUNDS = 0  # no additional burn-in
     with torch_threads(1), one_core():
         for point, row in known():
             if point.name in (args.point or POINTS) and row["method"] != "hmc":
-                compared(point, row)
+                compare(point, row)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@
 
 docs/figures has two of them.
 
-Prints the size of the file, what it asked for and complained about, the time until the page has
-drawn and answers, and the frames a second while the slider moves with a section in view, with the
-CPU time of a frame, of the page's thread and of all of Chromium, which does not depend on what else
-the machine does.
+Prints the size of the file, the page's requests and console messages, the time until the page is
+drawn and responds, and the frames per second while the slider moves with a section in view. It also
+prints the CPU time per frame, of the page's thread and of all of Chromium, which does not depend on
+what else the machine does.
 """
 
 import shutil
@@ -45,7 +45,7 @@ async () => {
   return performance.now();
 }
 """
-FRAME = 12  # position on the slider that is pictured
+FRAME = 12  # position of the slider in the pictures
 REST = 3000  # milliseconds in which the page computes the matrices of all steps ahead
 
 
@@ -57,14 +57,14 @@ def main(file: Path, folder: Path) -> None:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for suffix, size in WIDTHS.items():
             for scheme in ("light", "dark"):
-                shown(browser, file, folder, scheme, suffix, size)
+                open_page(browser, file, folder, scheme, suffix, size)
         browser.close()
 
 
-def shown(
+def open_page(
     browser: Browser, file: Path, folder: Path, scheme: str, suffix: str, size: tuple[int, int]
 ) -> None:
-    """Opens the page at a size and in a colour scheme; speed is measured in light alone."""
+    """Opens the page at a size and in a colour scheme; speed is measured only in the light one."""
     viewport = {"width": size[0], "height": size[1]}
     page = browser.new_page(viewport=viewport, color_scheme=scheme)
     requests, complaints = [], []
@@ -79,7 +79,7 @@ def shown(
 
 
 def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
-    """A picture of each section, and its frames a second."""
+    """A picture of each section, and its frames per second."""
     ablated = "explorer.RUNS.map(() => [0])"
     page.evaluate(f"explorer.setState({{ frame: {FRAME}, ablated: {ablated} }})")
     page.wait_for_timeout(REST)
@@ -93,18 +93,18 @@ def pictures(page: Page, folder: Path, suffix: str, timed: bool) -> None:
 
 
 def speed(page: Page) -> str:
-    """Frames a second while the slider moves, and what a frame costs the page and Chromium."""
+    """Frames per second while the slider moves, and the CPU time per frame."""
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})
     before = busy(page, session)
-    found = page.evaluate(FRAMES)
+    result = page.evaluate(FRAMES)
     thread, whole = (
-        1000 * (after - start) / found["frames"]
+        1000 * (after - start) / result["frames"]
         for after, start in zip(busy(page, session), before, strict=True)
     )
     session.detach()
     each = f"CPU time a frame: {thread:.1f} ms of the page's thread, {whole:.1f} of all of Chromium"
-    return f"{found['rate']:.0f} frames a second; {each}"
+    return f"{result['rate']:.0f} frames a second; {each}"
 
 
 def busy(page: Page, session: CDPSession) -> tuple[float, float]:

@@ -1,12 +1,11 @@
-"""Sampler settings at early, middle and late checkpoints of both runs: what a chain reaches, and
-how fast.
+"""Sampler settings at early, middle and late checkpoints of both runs: values and relaxation times.
 
 python analysis/geometry_calibration.py runs --set g6.7=geometry:relative,localization:6.7,lr:2e-3
 
 One row for each setting and checkpoint. `share` is the root mean square of (w − w*)/s: how far
-weights move, in units of their block's own scale (absolute geometry: of 1). `tau` is the integrated
-autocorrelation time of the loss in steps; `window` the mean of the first quarter of the draws over
-that of the last half, less one.
+weights move, in units of their block's own scale (in absolute geometry s = 1). `tau` is the
+integrated autocorrelation time of the loss in steps. `window` is the mean of the first quarter of
+the draws divided by that of the last half, minus one.
 """
 
 import argparse
@@ -34,18 +33,18 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def parsed(text: str) -> tuple[str, dict]:
-    """name=key:value,key:value."""
+def parse(text: str) -> tuple[str, dict]:
+    """Parses name=key:value,key:value."""
     name, _, rest = text.partition("=")
     pairs = dict(item.split(":") for item in rest.split(",") if item)
     if pairs.get("geometry") not in ("absolute", "relative"):
         raise SystemExit(f"{text}: name the geometry, absolute or relative")
-    found = {k: v if k == "geometry" else float(v) for k, v in pairs.items()}
-    return name, {k: int(v) if k.startswith(WHOLE) else v for k, v in found.items()}
+    settings = {k: v if k == "geometry" else float(v) for k, v in pairs.items()}
+    return name, {k: int(v) if k.startswith(WHOLE) else v for k, v in settings.items()}
 
 
 def numbers(trace: Trace) -> dict:
-    """What the table shows beside the estimate."""
+    """What the table shows besides the estimate."""
     n_beta = trace.config.n_beta
     values = n_beta * trace.rise.astype(np.float64)
     T = values.shape[1]
@@ -65,9 +64,9 @@ def rows(folder: Path, name: str, changes: dict, wanted: dict) -> Iterator[dict]
         for i in range(0, len(steps), AT_ONCE):
             group = {s: load_checkpoint(run, s) for s in steps[i : i + AT_ONCE]}
             start = time.perf_counter()
-            found = traces(run, group)
+            results = traces(run, group)
             seconds = (time.perf_counter() - start) / len(group)
-            for step, trace in found.items():
+            for step, trace in results.items():
                 e = estimate(trace, chance_loss=chance_loss(run))
                 d, tau = e.diagnostics, trace.rise.size * trace.config.num_steps_bw_draws / e.ess
                 yield {
@@ -82,7 +81,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path)
     parser.add_argument("--set", action="append", required=True, metavar="NAME=KEY:VALUE,…")
     parser.add_argument("--only", default="", help="run:step,step;run:step")
-    parser.add_argument("--json", type=Path, help="a line for each row is added to it")
+    parser.add_argument("--json", type=Path, help="file to which a line is added for each row")
     arguments = parser.parse_args()
     wanted = STEPS
     if arguments.only:
@@ -90,10 +89,10 @@ def main() -> None:
         wanted = {r: tuple(map(int, s.split(","))) for r, s in pairs}
     print("  ".join(f"{h:>8}" for h in ("setting", "run", "step", *COLUMNS, "flags")))
     for text in arguments.set:
-        for row in rows(arguments.runs, *parsed(text), wanted):
-            told = [f"{row[k]:>8}" for k in ("setting", "run", "step")]
-            told += [f"{row[k]:8{form}}" for k, form in COLUMNS.items()]
-            print("  ".join([*told, ",".join(row["flags"])]), flush=True)
+        for row in rows(arguments.runs, *parse(text), wanted):
+            cells = [f"{row[k]:>8}" for k in ("setting", "run", "step")]
+            cells += [f"{row[k]:8{form}}" for k, form in COLUMNS.items()]
+            print("  ".join([*cells, ",".join(row["flags"])]), flush=True)
             if arguments.json:
                 with arguments.json.open("a") as f:
                     f.write(json.dumps(row) + "\n")

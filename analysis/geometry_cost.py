@@ -1,5 +1,6 @@
-"""What relative geometry costs: milliseconds of processor time a step beside absolute, in turns on
-the same machine.
+"""The cost of relative geometry: CPU milliseconds per step compared with absolute geometry.
+
+Both alternate on the same machine.
 
 python analysis/geometry_cost.py runs/baseline --step 825 --rounds 12
 """
@@ -23,7 +24,7 @@ SAME = {"sampling_method": "baoab", "batch_size": 64, "num_burnin_steps": 0, "nu
 
 
 def milliseconds(sampler: SortSampler, checkpoints: dict[int, Checkpoint], name: str) -> float:
-    """Median processor time of a step."""
+    """Median CPU time of a step."""
     ticks: list[float] = []
     sampler.sample(checkpoints, name, lambda _: ticks.append(time.process_time()))
     return 1e3 * float(np.median(np.diff(ticks)))
@@ -41,19 +42,19 @@ def main() -> None:
         geometry: SortSampler(with_sampler(run, **changes | SAME))
         for geometry, changes in GEOMETRIES.items()
     }
-    for told, count in (("one checkpoint", 1), ("four", 4)):
+    for label, count in (("one checkpoint", 1), ("four", 4)):
         for name in ("full", "h0"):
-            held = {i: samplers["absolute"].checkpoint(dict(params)) for i in range(count)}
+            checkpoints = {i: samplers["absolute"].checkpoint(dict(params)) for i in range(count)}
             with one_core():
                 rounds = [
-                    [milliseconds(s, held, name) for s in samplers.values()]
+                    [milliseconds(s, checkpoints, name) for s in samplers.values()]
                     for _ in range(arguments.rounds)
                 ]
             absolute, relative = np.array(rounds).T
             ratio = relative / absolute
             error = ratio.std(ddof=1) / np.sqrt(len(ratio))
             print(
-                f"{told:16} {name:5} absolute {np.median(absolute):.2f} ms  "
+                f"{label:16} {name:5} absolute {np.median(absolute):.2f} ms  "
                 f"relative {np.median(relative):.2f} ms  "
                 f"ratio {np.median(ratio):.3f} ± {error:.3f}",
                 flush=True,

@@ -1,6 +1,6 @@
-"""What the scripts on geometry share: a run with other sampler settings, and traces of any weights.
+"""Shared by the scripts on geometry: a run with other sampler settings, and traces of any weights.
 
-Both geometries are always named, so that nothing here changes with the package's default.
+Both geometries are always set explicitly, so that nothing here changes with the package's default.
 """
 
 from collections.abc import Mapping
@@ -28,23 +28,23 @@ def with_sampler(run: Run, **changes: object) -> Run:
 def traces(
     run: Run, networks: Mapping[int, Params], restriction: str = "full", data: Batch | None = None
 ) -> dict[int, Trace]:
-    """The trace of each network, on one core; its number names its noise.
+    """The trace of each network, sampled on one core; its number names the stream of its noise.
 
     Args:
-        run: Its config says how, and on which task.
+        run: Its config gives the sampler's settings and the task.
         networks: Number → weights.
-        restriction: What may move.
-        data: In place of the task's own, as many lists.
+        restriction: Which parameters move.
+        data: As many lists, in place of the task's own.
     """
-    sampler, found, numbers = SortSampler(run), {}, list(networks)
+    sampler, results, numbers = SortSampler(run), {}, list(networks)
     if data is not None:
         sampler.data = data
     with one_core():
         for i in range(0, len(numbers), sampler.stack):
             stack = numbers[i : i + sampler.stack]
             checkpoints = {n: sampler.checkpoint(networks[n]) for n in stack}
-            found |= sampler.sample(checkpoints, restriction, lambda _: None)
-    return found
+            results |= sampler.sample(checkpoints, restriction, lambda _: None)
+    return results
 
 
 def rms(params: Params, name: str, head: int | None = None) -> float:

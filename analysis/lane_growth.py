@@ -1,11 +1,11 @@
 """How time and memory grow with the number of lanes.
 
-One sampler, one checkpoint, 1 to 4,096 chains of the whole model.
+One sampler, one checkpoint, and 1 to 4,096 chains of the whole model.
 
 python analysis/lane_growth.py --out docs/figures
 
-Each point is a process of its own, so its peak memory is its own; the same process without chains
-is taken off.
+Each point runs in a process of its own, so that its peak memory is its own. The peak of the same
+process without chains is subtracted.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STEPS = 8
 
 
 def measure(lanes: int, memory: int) -> tuple[float, float]:
-    """Seconds that STEPS steps of so many lanes take, and the process's peak memory in MiB."""
+    """Seconds that STEPS steps of the lanes take, and the peak memory of the process in MiB."""
     chains = (f"llc.sampler.num_chains={max(lanes, 1)}", f"llc.sampler.num_draws={STEPS}")
     config = default_config(
         (*chains, "llc.sampler.num_burnin_steps=0", "llc.parts=[]", f"memory={memory}")
@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     parser.add_argument("--memory", type=int, default=256, help="budget in MiB")
-    parser.add_argument("--json", type=Path, help="also write the numbers there")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     arguments = parser.parse_args()
     context = multiprocessing.get_context("spawn")
     with context.Pool(1, maxtasksperchild=1) as pool:

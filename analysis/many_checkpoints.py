@@ -2,8 +2,8 @@
 
     python analysis/many_checkpoints.py [CHECKPOINTS]
 
-A network of 178 parameters is saved at every step of its training and sampled at each of them,
-into a store. Peak memory is that of this process and of its largest worker.
+A network of 178 parameters is saved at every step of its training. All of these checkpoints are
+sampled into a store. Peak memory is that of this process and of its largest worker.
 """
 
 import resource
@@ -19,11 +19,11 @@ from torch.nn import functional as F
 import devsort
 from devsort.rng import torch_stream
 
-GIB = 2**20  # in kB, in which the operating system counts
+GIB = 2**20  # in KiB, the unit of the operating system
 
 
 def train(folder: Path, steps: int) -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
-    """The network and its data; each step is a file of the folder."""
+    """The network and its data; each step is saved as a file in the folder."""
     x = torch.randn(500, 8, generator=torch_stream(0, "data"))
     y = (x[:, :4].sum(1) > 0).long()
     network = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))

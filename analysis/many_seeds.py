@@ -1,11 +1,11 @@
 """Two figures over the seeds of a study.
 
-LLC and scores over training, and what the heads of each variation ended as.
+LLC and scores over training, and the final scores of each variation.
 
 python analysis/many_seeds.py analysis/results --out docs/figures
 
 Reads claims-runs.csv and claims-trajectories.csv, which analysis/paper_table.py writes. Dotted
-lines are the default levels from which a network is labelled.
+lines are the default thresholds of the labels.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SCORES = {
     "overlap_score": "overlap score",
     "suppression_score": "suppression score",
 }
-# from which a label is given
+# lowest score at which a label is given
 LEVELS = {"split_score": HeadsConfig().split, "overlap_score": HeadsConfig().overlap}
 CHANGED = {
     "heads": ("model.heads", "heads: {:.0f}"),
@@ -75,7 +75,7 @@ def development(points: pd.DataFrame) -> Figure:
 
 
 def seeds(ax: Axes, points: pd.DataFrame, name: str, colour: str) -> None:
-    """One line a seed, and their median."""
+    """One line per seed, and their median."""
     table = points.pivot_table(index="step", columns="cell", values=name)
     ax.plot(table.index, table, color=colour, lw=0.5, alpha=0.5)
     ax.plot(table.index, table.median(axis=1), color=style.INK, lw=1.4)
@@ -83,7 +83,7 @@ def seeds(ax: Axes, points: pd.DataFrame, name: str, colour: str) -> None:
 
 @style.look()
 def ends(runs: pd.DataFrame) -> Figure:
-    """The three scores of every run at its end, a row a variation."""
+    """The three scores of every run at its end, one row per variation."""
     runs = runs.assign(variation=[variation(run) for run in runs.to_dict("records")])
     names = list(dict.fromkeys(runs.variation))
     figure = Figure(figsize=(style.WIDTH, 0.55 + 0.2 * len(names)), layout="constrained")

@@ -1,6 +1,4 @@
-"""The paper's claims over many seeds.
-
-What was measured, with intervals, and what the rules say of each claim.
+"""The paper's claims over many seeds: measurements with intervals, and the verdict on each claim.
 
 devsort sweep studies/paper.yaml
 python analysis/paper_table.py runs/paper
@@ -8,10 +6,11 @@ python analysis/paper_table.py runs/paper --claim c
 python analysis/paper_table.py runs/paper --brief
 python analysis/paper_table.py --plan studies/paper.yaml
 
-Claims and rules are in devsort/sorting/claims; docs/sweeps.md says when they were written.
+The claims and their rules are in devsort/sorting/claims; docs/sweeps.md says when they were
+written.
 
-Writes NAME.md, NAME.csv and NAME.json, and beside them the sweep's own tables as CSV and its study
-file, so that the verdicts can be had again without the runs.
+Writes NAME.md, NAME.csv and NAME.json, and with them the sweep's own tables as CSV and its study
+file, so that the verdicts can be recomputed without the runs.
 """
 
 import argparse
@@ -40,9 +39,9 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, nargs="?", help="of the sweep, as runs/paper")
-    parser.add_argument("--plan", type=Path, help="a study: print its sample sizes and power")
-    parser.add_argument("--claim", help="only the rows whose key begins so")
+    parser.add_argument("folder", type=Path, nargs="?", help="folder of the sweep, as runs/paper")
+    parser.add_argument("--plan", type=Path, help="a study file: print sample sizes and power")
+    parser.add_argument("--claim", help="only the rows whose key starts with this")
     parser.add_argument(
         "--brief", action="store_true", help="leave out the last two columns on standard output"
     )
@@ -53,32 +52,32 @@ def main():
         print(plan(arguments.plan))
         return
     if arguments.folder is None:
-        parser.error("name the folder of a sweep, or --plan STUDY")
+        parser.error("give the folder of a sweep, or --plan STUDY")
     runs, points = load_table(arguments.folder), load_trajectories(arguments.folder)
     done = runs[runs.error.isna()]
     changes = pd.DataFrame(ablations([arguments.folder / cell for cell in done.cell]))
-    found = claims(runs, points, changes)
-    shown = [claim for claim in found if claim.key.startswith(arguments.claim or "")]
-    print(markdown(shown, arguments.folder, BRIEF if arguments.brief else COLUMNS))
+    rows = claims(runs, points, changes)
+    chosen = [claim for claim in rows if claim.key.startswith(arguments.claim or "")]
+    print(markdown(chosen, arguments.folder, BRIEF if arguments.brief else COLUMNS))
     if arguments.claim is None:
-        save(arguments, found, {"runs": runs, "trajectories": points, "ablations": changes})
+        save(arguments, rows, {"runs": runs, "trajectories": points, "ablations": changes})
 
 
 def plan(study: Path) -> str:
-    """Rule, runs and power of each claim, before anything has run."""
+    """Rule, number of runs and power of each claim, before anything has run."""
     rows = planned([(cell.group, cell.values) for cell in read_study(study).cells])
     lines = [f"| {key} | {rule} | {n} | {power:.2f} |" for key, rule, n, power in rows]
     return "\n".join(["| | rule | runs | power |", "| --- | --- | --- | --- |", *lines])
 
 
-def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None:
-    """Writes the claims and what they were made from."""
+def save(arguments, verdicts: list[Claim], tables: dict[str, pd.DataFrame]) -> None:
+    """Writes the claims and the tables that they were made from."""
     out, name = arguments.out, arguments.name
-    kept = tables["runs"]
-    versions = ", ".join(sorted(set(kept.devsort.dropna())))
-    head = f"{len(kept)} runs of {arguments.folder}, devsort {versions}.\n\n"
-    write_atomic(out / f"{name}.md", (head + markdown(found, arguments.folder) + "\n").encode())
-    rows = [asdict(claim) | {"command": command(claim, arguments.folder)} for claim in found]
+    runs = tables["runs"]
+    versions = ", ".join(sorted(set(runs.devsort.dropna())))
+    head = f"{len(runs)} runs of {arguments.folder}, devsort {versions}.\n\n"
+    write_atomic(out / f"{name}.md", (head + markdown(verdicts, arguments.folder) + "\n").encode())
+    rows = [asdict(claim) | {"command": command(claim, arguments.folder)} for claim in verdicts]
     write_json(
         out / f"{name}.json", {"devsort": __version__, "claims": json.loads(json.dumps(rows))}
     )
@@ -90,11 +89,11 @@ def save(arguments, found: list[Claim], tables: dict[str, pd.DataFrame]) -> None
     write_atomic(out / f"{name}-study.yaml", (arguments.folder / "study.yaml").read_bytes())
 
 
-def markdown(found: list[Claim], folder: Path, columns: tuple[str, ...] = COLUMNS) -> str:
+def markdown(claims: list[Claim], folder: Path, columns: tuple[str, ...] = COLUMNS) -> str:
     rows = [
         columns,
         ["---"] * len(columns),
-        *(cells(claim, folder)[: len(columns)] for claim in found),
+        *(cells(claim, folder)[: len(columns)] for claim in claims),
     ]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -102,7 +101,7 @@ def markdown(found: list[Claim], folder: Path, columns: tuple[str, ...] = COLUMN
 def cells(claim: Claim, folder: Path) -> list[str]:
     estimate = "–" if claim.estimate is None else f"{claim.estimate:.3g}"
     interval = "–" if claim.ci95 is None else f"{claim.ci95[0]:.3g} to {claim.ci95[1]:.3g}"
-    told = [
+    brief = [
         claim.key,
         claim.claim,
         claim.measured,
@@ -111,7 +110,7 @@ def cells(claim: Claim, folder: Path) -> list[str]:
         interval,
         f"**{claim.verdict}**" + (f", {claim.needed} would decide" if claim.needed else ""),
     ]
-    return [*told, claim.detail.replace("|", "/") or "–", f"`{command(claim, folder)}`"]
+    return [*brief, claim.detail.replace("|", "/") or "–", f"`{command(claim, folder)}`"]
 
 
 def command(claim: Claim, folder: Path) -> str:

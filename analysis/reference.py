@@ -4,9 +4,9 @@ python analysis/reference.py runs                              # all of them, ab
 python analysis/reference.py runs --only baseline-6000-full-relative
 python analysis/reference.py runs --hmc 60 --only baseline-6000-full-relative
 
-Writes `trained.safetensors` and `trained.json` beside devsort/sorting/trained.py. A point that is
-there is measured again; the rest stay as they are. With `--hmc` the point is sampled by Hamiltonian
-Monte Carlo on all lists instead, and stored beside it.
+Writes `trained.safetensors` and `trained.json` next to devsort/sorting/trained.py. Points that are
+given are measured again; the others stay as they are. With `--hmc` a point is sampled by
+Hamiltonian Monte Carlo on all lists, and stored besides the other result.
 """
 
 import argparse
@@ -38,7 +38,7 @@ HMC = {"lr": 2e-3, "leaps": 8, "chains": 2}
 
 
 def points() -> Iterator[Point]:
-    """All of them."""
+    """All points."""
     whole = [(run, step, "full") for run, steps in STEPS.items() for step in steps]
     for run, step, name in (*whole, *HEADS):
         yield Point(run, step, name, "relative", **SETTINGS["relative"])
@@ -46,23 +46,23 @@ def points() -> Iterator[Point]:
         yield Point(run, step, "full", "absolute", **SETTINGS["absolute"])
 
 
-def measured(point: Point, posterior: Posterior, steps: int, proposals: int) -> dict:
+def measure(point: Point, posterior: Posterior, steps: int, proposals: int) -> dict:
     """The row of a point, by either method."""
-    begun = time.process_time()
+    start = time.process_time()
     if proposals:
-        found, accepted = hmc(posterior.target, posterior.all_lists, draws=proposals, **HMC)
+        result, accepted = hmc(posterior.target, posterior.all_lists, draws=proposals, **HMC)
         how = {"method": "hmc", **HMC, "draws": proposals, "accepted": accepted}
     else:
         how = {"lr": STEP[point.geometry], "batch": BATCH, "chains": CHAINS, "steps": steps}
-        found = extrapolated(posterior.target, posterior.drawn, **how)
+        result = extrapolated(posterior.target, posterior.drawn, **how)
         how = {"method": "underdamped, extrapolated", **how}
-    seconds = time.process_time() - begun
+    seconds = time.process_time() - start
     version = {"devsort": devsort.__version__, "command": "python analysis/reference.py runs"}
-    return asdict(point) | asdict(found) | how | {"seconds": seconds} | version
+    return asdict(point) | asdict(result) | how | {"seconds": seconds} | version
 
 
 def keep_weights(runs: dict[str, Run]) -> None:
-    """Stores the checkpoints that are not there yet."""
+    """Stores the checkpoints that are not stored yet."""
     stored = load_file(WEIGHTS) if WEIGHTS.exists() else {}
     for name, steps in STEPS.items():
         for step in steps:
@@ -86,12 +86,12 @@ def main() -> None:
             continue
         posterior = Posterior(point, weights(point.run, point.step), runs[point.run].config)
         with torch_threads(1), one_core():
-            row = measured(point, posterior, args.steps, args.hmc)
+            row = measure(point, posterior, args.steps, args.hmc)
         same = {"method": row["method"], **asdict(point)}
         rows = [r for r in rows if not same.items() <= r.items()] + [row]
         MEASURED.write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
-        told = f"{row['llc']:8.2f} ± {row['se']:.2f}  R-hat {row['rhat']:.3f}"
-        print(f"{point.name:40} {told}  {row['seconds']:.0f} s", flush=True)
+        summary = f"{row['llc']:8.2f} ± {row['se']:.2f}  R-hat {row['rhat']:.3f}"
+        print(f"{point.name:40} {summary}  {row['seconds']:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the sampler's settings change, one at a time.
+"""The effect of each of the sampler's settings.
 
 Prints λ̂ at an early, a middle and a late checkpoint.
 
@@ -51,21 +51,21 @@ def _trace(run: Run, job: tuple[str, int], advanced: Advanced) -> Trace:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--json", type=Path, help="also write the table there")
+    parser.add_argument("--json", type=Path, help="also write the table to this file")
     arguments = parser.parse_args()
     run = open_run(arguments.run)
-    saved = [s for s in trained_steps(run) if s >= run.config.llc.first_step]
-    steps = chosen_steps(saved, 4)[1:]
+    late = [s for s in trained_steps(run) if s >= run.config.llc.first_step]
+    steps = chosen_steps(late, 4)[1:]
     jobs = [(name, step) for name in VARIANTS for step in steps]
     rows = []
     traces = dict(run_jobs(partial(_trace, run), jobs, cores()))
     print(f"{'setting':30} {'step':>6} {'LLC':>8} {'± SE':>6} {'R-hat':>6} {'climb':>6}  flags")
     for name, step in jobs:
         e = estimate(traces[name, step], chance_loss=chance_loss(run))
-        found = {"llc": e.llc, "se": e.se, "rhat": e.rhat, "flags": e.flags}
-        rows.append({"setting": name, "step": step, **found})
-        told = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}"
-        print(f"{name:30} {step:6d} {told}  {', '.join(e.flags)}")
+        values = {"llc": e.llc, "se": e.se, "rhat": e.rhat, "flags": e.flags}
+        rows.append({"setting": name, "step": step, **values})
+        summary = f"{e.llc:8.1f} {e.se:6.1f} {e.rhat:6.2f} {e.diagnostics.climb:6.0%}"
+        print(f"{name:30} {step:6d} {summary}  {', '.join(e.flags)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 

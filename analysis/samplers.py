@@ -1,13 +1,13 @@
-"""Samplers beside one another on trained networks: bias, relaxation, and what an independent draw
-costs.
+"""Samplers compared on trained networks: bias, relaxation, and the cost of an independent draw.
 
 python analysis/samplers.py                       # the table of docs/sampling.md, 15 minutes
 python analysis/samplers.py --sampler baoab-32 --point baseline-6000-full-relative
 
 Every sampler estimates the LLC at points whose LLC is known from slow samplers
-(devsort/sorting/trained.json), from w*, with as many chain-steps. `bias` is against that, with the
-errors of both; `heat` is what the estimate took off; `relaxation` is the integrated autocorrelation
-time of nβ (L − L(w*)) in steps; `draws/s` are independent draws per CPU second on one core.
+(devsort/sorting/trained.json), from w* and with the same number of chain-steps. `bias` is relative
+to the known value, with the errors of both; `heat` is what the estimate subtracted; `relaxation` is
+the integrated autocorrelation time of nβ (L − L(w*)) in steps; `draws/s` are independent draws per
+CPU second on one core.
 """
 
 import argparse
@@ -38,24 +38,24 @@ POINTS = (
 LENGTH = {"num_chains": 8, "num_burnin_steps": 100, "num_draws": 300}
 
 
-def compared(point: Point, row: dict, changes: dict) -> dict:
-    """What a sampler gives at a point."""
-    begun = time.process_time()
+def compare(point: Point, row: dict, changes: dict) -> dict:
+    """The result of a sampler at a point."""
+    start = time.process_time()
     trace = sampled(point, **LENGTH | changes)
-    seconds = time.process_time() - begun
-    found, draws = estimate(trace), trace.rise.size
+    seconds = time.process_time() - start
+    e, draws = estimate(trace), trace.rise.size
     return {
-        "llc": found.llc,
-        "se": found.se,
-        "bias": found.llc / row["llc"] - 1,
-        "bias_se": math.hypot(found.se, row["se"]) / row["llc"],
-        "heat": found.heat / row["llc"],
-        "relaxation": draws / found.ess,
-        "spread": float(np.std(trace.config.n_beta * trace.rise)) / found.llc,
-        "rhat": found.rhat,
-        "draws_per_second": found.ess / seconds * (trace.config.num_steps / trace.config.num_draws),
+        "llc": e.llc,
+        "se": e.se,
+        "bias": e.llc / row["llc"] - 1,
+        "bias_se": math.hypot(e.se, row["se"]) / row["llc"],
+        "heat": e.heat / row["llc"],
+        "relaxation": draws / e.ess,
+        "spread": float(np.std(trace.config.n_beta * trace.rise)) / e.llc,
+        "rhat": e.rhat,
+        "draws_per_second": e.ess / seconds * (trace.config.num_steps / trace.config.num_draws),
         "burnin": trace.config.num_burnin_steps,
-        "flags": list(found.flags),
+        "flags": list(e.flags),
     }
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="JSON")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    settle.ROUNDS = 0  # samplers as they are
+    settle.ROUNDS = 0  # no additional burn-in
     chosen = {name: RELATIVE[name] for name in args.sampler or RELATIVE}
     chosen |= {text: json.loads(text) for text in args.set}
     rows = []
@@ -74,13 +74,13 @@ def main() -> None:
         if point.name not in (args.point or POINTS) or row["method"] == "hmc":
             continue
         for name, changes in chosen.items():
-            found = {"point": point.name, "sampler": name} | compared(point, row, changes)
-            rows.append(found)
+            line = {"point": point.name, "sampler": name} | compare(point, row, changes)
+            rows.append(line)
             print(
-                f"{point.name:30} {name:24} {found['llc']:7.1f} ± {found['se']:4.1f}"
-                f"  bias {found['bias']:+6.1%} ± {found['bias_se']:.1%}  heat {found['heat']:5.1%}"
-                f"  relaxation {found['relaxation']:5.1f}  draws/s {found['draws_per_second']:6.1f}"
-                f"  R-hat {found['rhat']:.3f}  {' '.join(found['flags'])}",
+                f"{point.name:30} {name:24} {line['llc']:7.1f} ± {line['se']:4.1f}"
+                f"  bias {line['bias']:+6.1%} ± {line['bias_se']:.1%}  heat {line['heat']:5.1%}"
+                f"  relaxation {line['relaxation']:5.1f}  draws/s {line['draws_per_second']:6.1f}"
+                f"  R-hat {line['rhat']:.3f}  {' '.join(line['flags'])}",
                 flush=True,
             )
     if args.json:

@@ -2,15 +2,15 @@
 
 python analysis/scale_share.py runs
 
-Absolute geometry measures a checkpoint at the scales that training left it with. Each checkpoint is
-also measured after the exact symmetry that brings the scales of one reference checkpoint back:
-W_E's root mean square and both gains become the reference's, and so do the ratios W_V : W_O and
-W_Q : W_K of each head (seven factors; the products behind them are the function's own and stay).
-The function is the same, so what changes is scale. Printed are the shares of the rise, of the peak
-and of the difference between decay and no decay, for the whole model and for each head, with
-standard errors (of sampling; the reference itself is one measurement, not two).
+Absolute geometry measures a checkpoint at the scales that training gave it. Each checkpoint is also
+measured after an exact symmetry that restores the scales of one reference checkpoint: W_E's root
+mean square and both gains become those of the reference, and so do the ratios W_V : W_O and
+W_Q : W_K of each head (seven factors; the products W_V W_O and W_Q W_Kᵀ belong to the function and
+stay). The function is the same, so only scale changes. The script prints the shares of scale in the
+rise, in the peak and in the difference between decay and no decay, for the whole model and for each
+head, with standard errors (those of sampling; the reference is one measurement, not two).
 
-Layer norm's ε = 1e-5 is the one thing that does not scale along: how far it changes the loss is
+Only layer norm's ε = 1e-5 does not scale with the weights; how much this changes the loss is
 printed too.
 """
 
@@ -25,7 +25,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
-from devsort.charts.axes import label, over_steps
+from devsort.charts.axes import label as label_axis
+from devsort.charts.axes import over_steps
 from devsort.charts.curves import flag_handle, flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
@@ -40,7 +41,7 @@ REFERENCE, PEAK, END = 91, 825, 6000  # the reference is the baseline's
 STEPS = (29, 46, 68, 91, 147, 215, 383, 562, 825, 1468, 2800, 6000)
 HEADS = ("h0", "h1")
 KINDS = {"absolute": ABSOLUTE, "rescaled": ABSOLUTE, "relative": RELATIVE}
-AT_ONCE = 4  # checkpoints measured between two savings
+AT_ONCE = 4  # checkpoints measured before the results are saved
 CURVES = {
     "absolute": (style.PALETTE[0], "o", "absolute geometry"),
     "rescaled": (style.PALETTE[1], "s", f"absolute, at the scales of baseline step {REFERENCE}"),
@@ -53,7 +54,7 @@ BLOCKS = {
     "W_V": (ATTN + "W_V", style.PALETTE[7], "--"),
     "W_E": ("embed.W_E", style.INK, "-"),
     "W_pos": ("pos_embed.W_pos", style.INK, ":"),
-}  # parameter, colour, line; W_O's is that of W_V to within a few per cent
+}  # parameter, colour, line; the scale of W_O is that of W_V to within a few per cent
 Rows = dict[str, dict]  # "kind run step restriction" → estimate
 
 
@@ -75,95 +76,97 @@ def at_scales_of(params: Params, reference: Params) -> Params:
 
 
 def measured(run: Run, params: dict[int, Params], restriction: str) -> dict[int, dict]:
-    """Step → estimate, checkpoints side by side."""
-    found = {}
+    """Step → estimate; the checkpoints are sampled side by side."""
+    rows = {}
     for step, trace in traces(run, params, restriction).items():
         e = estimate(trace, chance_loss=chance_loss(run))
-        found[step] = {"llc": e.llc, "se": e.se, "ci95": e.ci95, "rhat": e.rhat}
-        found[step] |= {"loss": float(trace.init_loss.mean()), "flags": list(e.flags)}
-    return found
+        rows[step] = {"llc": e.llc, "se": e.se, "ci95": e.ci95, "rhat": e.rhat}
+        rows[step] |= {"loss": float(trace.init_loss.mean()), "flags": list(e.flags)}
+    return rows
 
 
 def wanted(run: str) -> dict[str, tuple[int, ...]]:
     """Restriction → steps."""
-    few = (REFERENCE, PEAK, END) if run == RUNS[0] else (END,)
-    return {"full": STEPS, **dict.fromkeys(HEADS, few)}
+    steps = (REFERENCE, PEAK, END) if run == RUNS[0] else (END,)
+    return {"full": STEPS, **dict.fromkeys(HEADS, steps)}
 
 
-def measure(folder: Path, path: Path, found: dict) -> None:
-    """Fills in what is missing of {"rows", "scales"}, and saves as it goes."""
+def measure(folder: Path, path: Path, results: dict) -> None:
+    """Fills in what is missing in {"rows", "scales"}, and saves after each group."""
     runs = {name: open_run(folder / name) for name in RUNS}
     reference = load_checkpoint(runs[RUNS[0]], REFERENCE)
     for name, run in runs.items():
         weights = {step: load_checkpoint(run, step) for step in STEPS}
-        found["scales"][name] = {
-            told: [rms(p, block[0]) for p in weights.values()] for told, block in BLOCKS.items()
+        results["scales"][name] = {
+            label: [rms(p, block[0]) for p in weights.values()] for label, block in BLOCKS.items()
         }
         for restriction, kind in ((r, k) for r in wanted(name) for k in KINDS):
             key = f"{kind} {name} {{}} {restriction}"
-            todo = [s for s in wanted(name)[restriction] if key.format(s) not in found["rows"]]
-            for group in (todo[i : i + AT_ONCE] for i in range(0, len(todo), AT_ONCE)):
+            missing = [s for s in wanted(name)[restriction] if key.format(s) not in results["rows"]]
+            for group in (missing[i : i + AT_ONCE] for i in range(0, len(missing), AT_ONCE)):
                 params = {s: weights[s] for s in group}
                 if kind == "rescaled":
                     params = {s: at_scales_of(p, reference) for s, p in params.items()}
                 rows = measured(with_sampler(run, **KINDS[kind]), params, restriction)
-                found["rows"] |= {key.format(s): row for s, row in rows.items()}
-                save(path, found)
+                results["rows"] |= {key.format(s): row for s, row in rows.items()}
+                save(path, results)
 
 
-def shares(rows: Rows, restriction: str) -> dict[str, tuple[float, float]]:
-    """Share of each feature of the absolute curve that is scale, with its standard error."""
-    first, last = RUNS
+def shares(
+    rows: Rows, restriction: str, steps: tuple[int, int, int] = (REFERENCE, PEAK, END)
+) -> dict[str, tuple[float, float]]:
+    """The share of scale in each feature of the absolute curve, with its standard error."""
+    (first, last), (start, peak, end) = RUNS, steps
     names = {
-        "start": f"absolute {first} {REFERENCE}",
-        "peak": f"absolute {first} {PEAK}",
-        "end": f"absolute {first} {END}",
-        "other": f"absolute {last} {END}",
-        "peak at start's": f"rescaled {first} {PEAK}",
-        "end at start's": f"rescaled {first} {END}",
-        "other at start's": f"rescaled {last} {END}",
+        "start": f"absolute {first} {start}",
+        "peak": f"absolute {first} {peak}",
+        "end": f"absolute {first} {end}",
+        "other": f"absolute {last} {end}",
+        "peak at start's": f"rescaled {first} {peak}",
+        "end at start's": f"rescaled {first} {end}",
+        "other at start's": f"rescaled {last} {end}",
     }
-    v = {told: rows[f"{name} {restriction}"] for told, name in names.items()}
+    v = {label: rows[f"{name} {restriction}"] for label, name in names.items()}
     return {
-        f"rise {REFERENCE} → {PEAK}": with_error(
+        f"rise {start} → {peak}": with_error(
             lambda x: (x["peak"] - x["peak at start's"]) / (x["peak"] - x["start"]), v
         ),
-        f"height at {PEAK}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
-        f"decay less no decay at {END}": with_error(
+        f"height at {peak}": with_error(lambda x: 1 - x["peak at start's"] / x["peak"], v),
+        f"decay less no decay at {end}": with_error(
             lambda x: 1 - (x["end at start's"] - x["other at start's"]) / (x["end"] - x["other"]), v
         ),
     }
 
 
 def with_error(f: Callable[[dict[str, float]], float], rows: Rows) -> tuple[float, float]:
-    """The value of f and its standard error to first order, the estimates being independent."""
+    """The value of f and its standard error to first order, for independent estimates."""
     value = {name: row["llc"] for name, row in rows.items()}
-    moved = [f(value | {name: value[name] + row["se"]}) for name, row in rows.items()]
-    return f(value), float(np.linalg.norm(np.array(moved) - f(value)))
+    shifted = [f(value | {name: value[name] + row["se"]}) for name, row in rows.items()]
+    return f(value), float(np.linalg.norm(np.array(shifted) - f(value)))
 
 
 @style.look()
-def figure(found: dict) -> Figure:
+def figure(results: dict) -> Figure:
     fig = Figure(figsize=(style.WIDTH, 4.6), layout="constrained")
     axes = fig.subplots(2, 2, sharex=True, sharey="row", height_ratios=(1.35, 1))
     for (top, bottom), run in zip(axes.T, RUNS, strict=True):
         for kind in KINDS:
-            curve(top, [found["rows"][f"{kind} {run} {s} full"] for s in STEPS], kind)
-        for told, (_, colour, line) in BLOCKS.items():
-            values = found["scales"][run][told]
-            bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=told)
+            curve(top, [results["rows"][f"{kind} {run} {s} full"] for s in STEPS], kind)
+        for label, (_, colour, line) in BLOCKS.items():
+            values = results["scales"][run][label]
+            bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=label)
         top.set_title("with weight decay (baseline)" if run == RUNS[0] else "without weight decay")
         bottom.set(xlabel="training step", yscale="log")
         over_steps(bottom, "log", STEPS[0], STEPS[-1])
-        label(bottom.yaxis, "log", *bottom.get_ylim())
+        label_axis(bottom.yaxis, "log", *bottom.get_ylim())
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("LLC")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
-    every = [
-        found["rows"][f"{k} {r} {s} full"]["flags"] for k in KINDS for r in RUNS for s in STEPS
+    all_flags = [
+        results["rows"][f"{k} {r} {s} full"]["flags"] for k in KINDS for r in RUNS for s in STEPS
     ]
     handles, labels = axes[0, 1].get_legend_handles_labels()
-    for flag in dict.fromkeys(flag for flags in every for flag in flags):
+    for flag in dict.fromkeys(flag for flags in all_flags for flag in flags):
         handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
     axes[0, 1].legend(handles, labels, loc="upper right")
     axes[1, 1].legend(loc="lower left", ncols=2)
@@ -183,11 +186,11 @@ def curve(ax: Axes, rows: list[dict], kind: str) -> None:
             ax.plot(step, row["llc"], zorder=4, **style.flag_look(flag))
 
 
-def report(found: dict) -> None:
-    rows = found["rows"]
+def report(results: dict) -> None:
+    rows = results["rows"]
     for key, row in rows.items():
-        told = f"{row['llc']:8.1f} ± {row['se']:5.1f}  R-hat {row['rhat']:.2f}"
-        print(f"{key:32} {told}  {', '.join(row['flags'])}")
+        summary = f"{row['llc']:8.1f} ± {row['se']:5.1f}  R-hat {row['rhat']:.2f}"
+        print(f"{key:32} {summary}  {', '.join(row['flags'])}")
     off = {
         key: abs(row["loss"] - rows[key.replace("rescaled", "absolute")]["loss"])
         for key, row in rows.items()
@@ -195,32 +198,32 @@ def report(found: dict) -> None:
     }
     worst = max(off, key=off.__getitem__)
     print(f"rescaling changes the loss by at most {off[worst]:.1e} nats ({worst})")
-    for restriction, values in found["shares"].items():
+    for restriction, values in results["shares"].items():
         for name, (value, se) in values.items():
             print(f"share of scale, {restriction:4} {name:28} {value:6.1%} ± {se:.1%}")
 
 
-def save(path: Path, found: dict) -> None:
-    write_atomic(path, (json.dumps(found, indent=1) + "\n").encode())
+def save(path: Path, results: dict) -> None:
+    write_atomic(path, (json.dumps(results, indent=1) + "\n").encode())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path)
     results, figures = Path("analysis/results/scale_share.json"), Path("docs/figures")
-    stored = "estimates; what is there already is not measured again"
-    parser.add_argument("--json", type=Path, default=results, help=stored)
+    text = "file for the estimates; those that it already has are not measured again"
+    parser.add_argument("--json", type=Path, default=results, help=text)
     parser.add_argument("--figure", type=Path, default=figures / "scale-share.png")
     arguments = parser.parse_args()
-    found = {"rows": {}, "scales": {}, "shares": {}}
+    stored_results = {"rows": {}, "scales": {}, "shares": {}}
     if arguments.json.exists():
-        found = json.loads(arguments.json.read_text())
-    measure(arguments.runs, arguments.json, found)
-    found["shares"] = {r: shares(found["rows"], r) for r in ("full", *HEADS)}
-    save(arguments.json, found)
-    report(found)
+        stored_results = json.loads(arguments.json.read_text())
+    measure(arguments.runs, arguments.json, stored_results)
+    stored_results["shares"] = {r: shares(stored_results["rows"], r) for r in ("full", *HEADS)}
+    save(arguments.json, stored_results)
+    report(stored_results)
     path = arguments.figure
-    style.save_figure(figure(found), path.parent, path.stem, (path.suffix[1:],))
+    style.save_figure(figure(stored_results), path.parent, path.stem, (path.suffix[1:],))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 """How well stages are found on trajectories with planted truth: the tables of docs/stages.md.
 
-    python analysis/stage_benchmark.py              the detector by shape and noise
-    python analysis/stage_benchmark.py --errors     errors that checkpoints share, reported errors
-                                                    that are wrong, dense and smoothed curves
-    python analysis/stage_benchmark.py --signals    a second signal that shares the boundaries, none
-                                                    of them, or other ones
-    python analysis/stage_benchmark.py --approaches other approaches and ruptures beside it
-    python analysis/stage_benchmark.py --calibrate  what the detector's settings change, on other
+    python analysis/stage_benchmark.py              the detector, by shape and noise
+    python analysis/stage_benchmark.py --errors     errors that checkpoints share, wrong reported
+                                                    errors, dense and smoothed curves
+    python analysis/stage_benchmark.py --signals    a second signal with the same boundaries, with
+                                                    none, or with other ones
+    python analysis/stage_benchmark.py --approaches the detector compared with other approaches
+    python analysis/stage_benchmark.py --calibrate  the effect of the detector's settings, on other
                                                     seeds
 
---approaches needs more than devsort installs: pip install scikit-learn ruptures.
+--approaches needs packages that devsort does not install: pip install scikit-learn ruptures.
 
-Settings were chosen on seeds from CALIBRATION_SEED on; the tables are of seeds from REPORT_SEED on
-(--first-seed), which no setting was chosen on.
+Settings were chosen on seeds from CALIBRATION_SEED on. The tables use seeds from REPORT_SEED on
+(--first-seed), on which no setting was chosen.
 
-How boundaries are matched is in `stage_planted.py`.
+`stage_planted.py` says how boundaries are matched.
 """
 
 import argparse
@@ -60,22 +60,22 @@ def shipped(trajectory: Trajectory, config: StagesConfig) -> list[Boundary]:
 
 
 def with_ruptures(trajectory: Trajectory) -> list[Boundary]:
-    """ruptures: continuous piecewise-linear cost, penalised (PELT).
+    """ruptures: penalised continuous piecewise-linear cost (PELT).
 
-    On values in units of the median standard error.
+    Values are in units of the median standard error.
     """
     import ruptures as rpt
 
     y = trajectory.llc / np.median(trajectory.se)
-    fitted = rpt.Pelt(model="clinear", min_size=3, jump=1).fit(y[:, None])
-    *ends, _ = fitted.predict(pen=3 * np.log(len(y)))
+    model = rpt.Pelt(model="clinear", min_size=3, jump=1).fit(y[:, None])
+    *ends, _ = model.predict(pen=3 * np.log(len(y)))
     return [Boundary(*[float(trajectory.x[i - 1])] * 3) for i in ends]
 
 
 def false_stages(s: Score) -> str:
-    """Trajectories in which a stage was invented.
+    """Number of trajectories with a false stage.
 
-    With the exact (Clopper-Pearson) 95 % interval of their share.
+    It comes with the exact (Clopper-Pearson) 95 % interval of their share.
     """
     low, high = binomtest(s.false, s.trajectories).proportion_ci(method="exact")
     return f"{s.false} of {s.trajectories} ({100 * low:.1f} to {100 * high:.1f} %)"
@@ -84,9 +84,9 @@ def false_stages(s: Score) -> str:
 def report(plan: Plan) -> None:
     finder = partial(shipped, config=StagesConfig())
     for times in (1.0, 3.0):
-        began = time.process_time()
+        start = time.process_time()
         scores = table(finder, plan.louder(times))
-        seconds = (time.process_time() - began) / len(plan.jobs())
+        seconds = (time.process_time() - start) / len(plan.jobs())
         of = f"seeds from {plan.first_seed}, {seconds:.2f} s each"
         print(f"\n{plan.case.points} checkpoints, {times:g} x the noise, {of}\n")
         row("shape", "trajectories", "precision", "recall", "F1", "coverage", rule=True)
@@ -105,20 +105,20 @@ def ratios(s: Score) -> list[str]:
 
 
 def errors(plan: Plan, wanted: str) -> None:
-    """One row a case whose name holds `wanted`."""
+    """One row for each case whose name contains `wanted`."""
     finder = partial(shipped, config=StagesConfig())
     row("errors", "precision", "recall", "F1", "coverage", "false stages", "s each", rule=True)
     for name, case in CASES.items():
         if wanted in name:
-            began, own = time.process_time(), replace(plan, case=case)
+            start, own = time.process_time(), replace(plan, case=case)
             scores = table(finder, own)
-            seconds = (time.process_time() - began) / len(own.jobs())
+            seconds = (time.process_time() - start) / len(own.jobs())
             flat = false_stages(total(scores, FLAT_SHAPES))
             row(name, *ratios(total(scores, case.shapes)), flat, f"{seconds:.2f}")
 
 
 def signals(plan: Plan) -> None:
-    """What a second signal does, at three times the noise of the first."""
+    """The effect of a second signal, if the first has three times its noise."""
     loud = plan.louder(3.0)
     row("second signal", "precision", "recall", "F1", "coverage", "false stages", rule=True)
     for kind in ("none", "the same", "no boundary", "other boundaries"):
@@ -126,13 +126,13 @@ def signals(plan: Plan) -> None:
         for shape, seed in loud.jobs():
             truth = loud.case.plant(shape, seed)
             both = second_signal(truth.trajectory, kind, shape, seed)
-            found = score(shipped(both, StagesConfig()), truth.boundaries)
-            s, flat = (s, flat + found) if shape in FLAT_SHAPES else (s + found, flat)
+            result = score(shipped(both, StagesConfig()), truth.boundaries)
+            s, flat = (s, flat + result) if shape in FLAT_SHAPES else (s + result, flat)
         row(kind, *ratios(s), false_stages(flat))
 
 
 def row(*cells: object, rule: bool = False) -> None:
-    """Prints a row of a Markdown table, with a rule below the first one."""
+    """Prints a row of a Markdown table, with a rule below it if it is the header."""
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
     if rule:
         print("|" + "---|" * len(cells))
@@ -166,12 +166,12 @@ def approaches(plan: Plan) -> None:
 def calibrate(plan: Plan) -> None:
     of = f"seeds from {plan.first_seed}; the other settings as shipped"
     print(f"{plan.case.points} checkpoints, {of}\n")
-    found = ("coverage", "false stages")
-    row("setting", "F1", *found, "F1 at 3 x the noise", *found, rule=True)
-    for changed in VARIED:
-        finder = partial(shipped, config=StagesConfig(bootstrap=100, **changed))
+    names = ("coverage", "false stages")
+    row("setting", "F1", *names, "F1 at 3 x the noise", *names, rule=True)
+    for changes in VARIED:
+        finder = partial(shipped, config=StagesConfig(bootstrap=100, **changes))
         cells = [cell for times in (1.0, 3.0) for cell in _cells(table(finder, plan.louder(times)))]
-        name = ", ".join(f"{key} {value}" for key, value in changed.items()) or "as shipped"
+        name = ", ".join(f"{key} {value}" for key, value in changes.items()) or "as shipped"
         row(name, *cells)
 
 
@@ -186,13 +186,15 @@ def main() -> None:
     )
     parser.add_argument("--approaches", action="store_true")
     parser.add_argument("--calibrate", action="store_true")
-    parser.add_argument("--errors", metavar="WORDS", nargs="?", const="", help="cases so called")
+    parser.add_argument(
+        "--errors", metavar="WORDS", nargs="?", const="", help="cases with these words in the name"
+    )
     parser.add_argument("--signals", action="store_true")
     parser.add_argument(
         "--seeds", type=int, default=40, help="trajectories of each shape with boundaries"
     )
     parser.add_argument(
-        "--flat-seeds", type=int, default=80, help="trajectories of each shape without"
+        "--flat-seeds", type=int, default=80, help="trajectories of each shape without boundaries"
     )
     parser.add_argument("--first-seed", type=int, help="seed of the first trajectory of each shape")
     parser.add_argument("--points", type=int, default=40, help="checkpoints of a trajectory")
@@ -205,8 +207,8 @@ def main() -> None:
     plan = Plan(options.seeds, options.flat_seeds, first, case, options.workers)
     if options.errors is not None:
         return errors(plan, options.errors)
-    asked = {approaches: options.approaches, calibrate: options.calibrate, signals: options.signals}
-    return next((command for command, wanted in asked.items() if wanted), report)(plan)
+    modes = {approaches: options.approaches, calibrate: options.calibrate, signals: options.signals}
+    return next((command for command, wanted in modes.items() if wanted), report)(plan)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Trajectories with planted truth, and the score of what is found in them: what
-`stage_benchmark.py` tabulates.
+"""Trajectories with planted truth, and scores of the boundaries found in them.
 
-A planted boundary is matched by a found one within 0.05 log10 steps or within the found one's 95 %
-interval, one to one. Coverage counts, over planted boundaries with a found one within 0.3 log10
-steps, how often its interval holds the truth.
+`stage_benchmark.py` makes the tables. Planted and found boundaries are matched one to one: the
+planted one must lie within 0.05 log10 steps of the found one, or within its 95 % interval. Coverage
+is the share of intervals that contain the truth, over planted boundaries with a found one within
+0.3 log10 steps.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from devsort.stages.segments import Boundary
 from devsort.stages.synthetic import FLAT_SHAPES, SHAPES, SMALL, Noise, Planted, plant
 
 TOLERANCE = 0.05  # log10 steps
-NEAR = 0.3  # log10 steps within which a found boundary is taken to mean the planted one
+NEAR = 0.3  # log10 steps within which a found boundary is taken for the planted one
 CALIBRATION_SEED, REPORT_SEED = 1000, 5000
 Finder = Callable[[Trajectory], list[Boundary]]
 
@@ -30,10 +30,10 @@ class Case:
     """What is planted.
 
     Attributes:
-        noise: Errors of the values, and those reported.
-        points: Checkpoints.
+        noise: Errors of the values, and the errors that are reported.
+        points: Number of checkpoints.
         last: Last training step.
-        shapes: With boundaries; those without are always planted as well.
+        shapes: Shapes with boundaries; those without are always planted as well.
     """
 
     noise: Noise = field(default_factory=Noise)
@@ -46,7 +46,7 @@ class Case:
         return plant(shape, seed, self.points, self.noise, self.last)
 
 
-ALONE = {"chains": 0}  # a table that tells standard errors alone
+ALONE = {"chains": 0}  # a table with standard errors but without chains
 COMMON = {**ALONE, "offset": 10.0, "drift": 1.0}
 DENSE = {**COMMON, "linear": True, "relative": 0.01, "floor": 0.5, "correlation_length": 0.0}
 LITTLE = {**ALONE, "offset": 30.0, "drift": 3.0, "linear": True, "relative": 0.003, "floor": 0.0}
@@ -54,7 +54,7 @@ WRONG = {
     f"{times} times too {way}": factor
     for times in (3, 10, 30)
     for way, factor in (("large", times), ("small", 1 / times))
-}  # reported errors over true ones
+}  # reported errors relative to true ones
 CASES = {
     "as before, 40 checkpoints": Case(),
     "a common offset and drift, chains known": Case(Noise(offset=10.0, drift=1.0)),
@@ -89,10 +89,10 @@ class Plan:
 
     Attributes:
         seeds: Trajectories of each shape with boundaries.
-        flat_seeds: Trajectories of each shape without.
-        first_seed: The first one's seed.
+        flat_seeds: Trajectories of each shape without boundaries.
+        first_seed: Seed of the first one.
         case: What is planted.
-        workers: Processes.
+        workers: Number of processes.
     """
 
     seeds: int
@@ -104,11 +104,13 @@ class Plan:
     def jobs(self) -> list[tuple[str, int]]:
         """Shapes and seeds."""
         planted = dict.fromkeys(self.case.shapes, self.seeds)
-        many = {**planted, **dict.fromkeys(FLAT_SHAPES, self.flat_seeds)}
-        return [(shape, self.first_seed + i) for shape, count in many.items() for i in range(count)]
+        seeds = {**planted, **dict.fromkeys(FLAT_SHAPES, self.flat_seeds)}
+        return [
+            (shape, self.first_seed + i) for shape, count in seeds.items() for i in range(count)
+        ]
 
     def louder(self, times: float) -> "Plan":
-        """The same with so many times the noise."""
+        """The same plan with `times` the noise."""
         noise = replace(self.case.noise, relative=times * self.case.noise.relative)
         return replace(self, case=replace(self.case, noise=noise))
 
@@ -137,7 +139,7 @@ class Score:
 
     @property
     def coverage(self) -> float:
-        """Share of 95 % intervals that hold the truth."""
+        """Share of 95 % intervals that contain the truth."""
         return self.covered / max(self.near, 1)
 
 
@@ -182,7 +184,7 @@ def total(scores: dict[str, Score], shapes: Sequence[str]) -> Score:
 
 
 def second_signal(trajectory: Trajectory, kind: str, shape: str, seed: int) -> Trajectory:
-    """A trajectory with a second signal, at the same steps, whose boundaries are of a kind."""
+    """A trajectory with a second signal at the same steps, with boundaries of the given kind."""
     truths = {
         "none": None,
         "the same": plant(shape, seed),

@@ -1,10 +1,10 @@
-"""A sheet of all networks of a study with their boundaries and names, for the eye.
+"""A sheet with all networks of a study, their boundaries and names of stages, to look at.
 
     python analysis/stage_sheet.py analysis/results/claims-trajectories.csv --group decay
 
-Each panel is one network: its LLC with the fitted line, its boundaries (dashed where weak), the
-number and first letters of each stage's name. Below, one line a network is printed: its stages with
-the probability of their names, and what the rule of the nearest name lacked where none is given.
+Each panel shows one network: its LLC with the fitted line, its boundaries (dashed if weak), and the
+number and first letters of each stage's name. One line per network is printed: its stages with the
+probabilities of their names; for a stage without a name, what the rule of the nearest name lacked.
 """
 
 import argparse
@@ -43,15 +43,15 @@ def trajectories(points: pd.DataFrame) -> Iterator[tuple[str, Trajectory, Scores
         yield name, trajectory, Scores(trajectory.x, values, HeadsConfig().overlap)
 
 
-def panel(ax: Axes, name: str, t: Trajectory, found: dict[str, Any]) -> None:
-    ribbon.shade(ax, found)
+def panel(ax: Axes, name: str, t: Trajectory, stages: dict[str, Any]) -> None:
+    ribbon.shade(ax, stages)
     ax.errorbar(t.step, t.llc, 1.96 * t.se, fmt=".", ms=3, lw=0.6, color=style.INK)
-    line = np.array(found["line"])
+    line = np.array(stages["line"])
     ax.plot(*line.T, color=style.PALETTE[1], lw=1.0)
     over_values(ax, [t.llc, line[:, 1]], [])
     over_steps(ax, "log", t.step[0], t.step[-1])
     top = ax.get_ylim()[1]
-    for stage in found["stages"]:
+    for stage in stages["stages"]:
         letters = "".join(word[0] for word in stage["name"].split()) if named(stage) else "?"
         middle = np.sqrt(stage["from"] * stage["to"])
         ax.text(middle, top, letters, ha="center", va="top", fontsize=7)
@@ -62,29 +62,29 @@ def named(stage: dict[str, Any]) -> bool:
     return stage["name"] != UNNAMED
 
 
-def told(stage: dict[str, Any]) -> str:
-    """A stage in words: its way, its name with its probability, and what a name lacked."""
-    way = f"{stage['from']:.3g}–{stage['to']:.3g} {stage['llc']}"
+def describe(stage: dict[str, Any]) -> str:
+    """A stage in words: its steps, direction, name and probability, or what a name lacked."""
+    span = f"{stage['from']:.3g}–{stage['to']:.3g} {stage['llc']}"
     if named(stage):
-        return f"{way} {stage['name']} ({stage['probability']:.2f})"
+        return f"{span} {stage['name']} ({stage['probability']:.2f})"
     lacks = [rule["rule"] for rule in stage["evidence"] if not rule["holds"]]
-    return f"{way} unnamed (no {stage['evidence'][0]['of']}: not {' and not '.join(lacks)})"
+    return f"{span} unnamed (no {stage['evidence'][0]['of']}: not {' and not '.join(lacks)})"
 
 
 @style.look()
 def sheet(points: pd.DataFrame) -> tuple[Figure, list[str], Counter]:
-    """The figure, a line of text a network, and how often each sequence of names occurs."""
+    """The figure, a line of text per network, and how often each sequence of names occurs."""
     cells = list(trajectories(points))
     rows = -(-len(cells) // COLUMNS)
     figure = Figure(figsize=(11, 1.5 * rows), layout="constrained")
     axes = np.atleast_2d(figure.subplots(rows, COLUMNS)).ravel()
     lines, sequences = [], Counter()
     for ax, (name, trajectory, scores) in zip(axes, cells, strict=False):
-        found = as_json(detect(trajectory), scores)
-        panel(ax, name, trajectory, found)
-        lines.append(f"{name}: {'; '.join(map(told, found['stages']))}")
-        given = [s["name"] for s in found["stages"] if named(s)]
-        sequences[" → ".join(dict.fromkeys(given)) or "none"] += 1
+        stages = as_json(detect(trajectory), scores)
+        panel(ax, name, trajectory, stages)
+        lines.append(f"{name}: {'; '.join(map(describe, stages['stages']))}")
+        names = [s["name"] for s in stages["stages"] if named(s)]
+        sequences[" → ".join(dict.fromkeys(names)) or "none"] += 1
     return figure, lines, sequences
 
 

@@ -1,13 +1,14 @@
-"""Which heads are said to suppress: planted suppressors by ratio, and nulls that must be refused.
+"""How often heads are labelled as suppressors: planted ones by ratio, and nulls.
 
 python analysis/suppression_power.py planted split overlap noise-head
 python analysis/suppression_power.py rotated trained --networks runs/paper/decay-seed*
 python analysis/suppression_power.py rotated trained --networks runs/paper/no-decay* --as no-decay
 python analysis/suppression_power.py all --report
 
-A case is found if it is labelled copy-suppression, and passes the first half of the rule if a head
-lowers a tenth of the numbers, earned or not. Thresholds and the planted errors were chosen on seed
-0; reported is seed 1. Each kind is written to the JSON file as soon as it is done.
+A case is found if it is labelled copy-suppression. It passes the first half of the rule if a head
+lowers a tenth of the numbers, whether or not that helps. Thresholds and the planted errors were
+chosen on seed 0; results are for seed 1. Each kind is written to the JSON file as soon as it is
+done.
 """
 
 import argparse
@@ -30,8 +31,8 @@ from devsort.sorting.task import eval_batch
 from devsort.storage.objects import write_json
 
 RATIOS = (0.05, 0.1, 0.12, 0.15, 0.2, 0.3, 0.4, 0.5)
-NOISE = 0.005  # of planted suppressors, as of other planted networks
-LOUDEST = 0.05  # weight noise of planted splits and overlaps, at most
+NOISE = 0.005  # weight noise of planted suppressors and of other planted networks
+LOUDEST = 0.05  # largest weight noise of planted splits and overlaps
 SPLITS = ("split", "split-by-attention", "regions", "regions-by-attention", "eight")
 CONFIG = HeadsConfig()
 MODEL = ModelConfig()
@@ -45,7 +46,7 @@ def suppressor(ratio: float, task: TaskConfig, seed: int, index: int) -> Params:
 
 
 def null(kind: str, task: TaskConfig, seed: int, index: int) -> Params:
-    """A planted network that does not suppress: with weight noise, or beside a head of noise."""
+    """A planted network that does not suppress: with weight noise, or with an added noise head."""
     rng = stream(seed, "suppression-nulls", name_key(kind), index)
     if kind == "noise-head":
         params, _ = planted.draw_network("single", task, MODEL, seed, index, NOISE)
@@ -56,7 +57,7 @@ def null(kind: str, task: TaskConfig, seed: int, index: int) -> Params:
 
 
 def rotations(folders: list[Path], seed: int, draws: int) -> Iterator[Params]:
-    """Trained networks, each of whose heads is rotated in turn, `draws` networks in all."""
+    """`draws` trained networks with one head rotated; networks and heads take turns."""
     networks = [final(folder) for folder in folders]
     for index in range(draws):
         params = networks[index % len(networks)]
@@ -93,8 +94,8 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    told = "planted split overlap noise-head rotated trained, or all"
-    parser.add_argument("kinds", nargs="+", help=told)
+    kinds = "planted split overlap noise-head rotated trained, or all"
+    parser.add_argument("kinds", nargs="+", help=kinds)
     parser.add_argument("--networks", type=Path, nargs="*", default=[])
     parser.add_argument("--as", dest="name", default="decay", help="name of these networks")
     parser.add_argument("--seed", type=int, default=1)
@@ -102,12 +103,11 @@ def main():
     parser.add_argument("--lists", type=int, default=CONFIG.lists)
     parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS)
     parser.add_argument("--out", type=Path, default=Path("analysis/results/suppression.json"))
-    parser.add_argument("--report", action="store_true", help="print what is stored, no more")
+    parser.add_argument("--report", action="store_true", help="only print what is stored")
     arguments = parser.parse_args()
     if not arguments.report:
         for name, networks in cases(arguments):
-            found = judge(networks, TaskConfig(eval_lists=arguments.lists))
-            store(arguments, name, found)
+            store(arguments, name, judge(networks, TaskConfig(eval_lists=arguments.lists)))
     report(json.loads(arguments.out.read_text()))
 
 
@@ -127,24 +127,24 @@ def cases(arguments) -> Iterator[tuple[str, Iterator[Params]]]:
         yield f"trained {arguments.name}", (final(folder) for folder in arguments.networks)
 
 
-def store(arguments, name: str, found: dict) -> None:
-    known = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+def store(arguments, name: str, result: dict) -> None:
+    stored = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     sample = {"seed": arguments.seed, "lists": arguments.lists}
     if name.startswith(("rotated", "trained")):
         sample["networks"] = [folder.name for folder in arguments.networks]
-    write_json(arguments.out, known | {name: found | sample})
+    write_json(arguments.out, stored | {name: result | sample})
 
 
-def report(known: dict) -> None:
+def report(stored: dict) -> None:
     print(
         f"{'kind':22}{'cases':>7}{'found':>7}{'share':>8}{'lower':>7}   z of those: least to most"
     )
-    for name, one in sorted(known.items()):
-        told = "–" if one["z_of_those"] is None else "{:+.1f} {:+.1f} {:+.1f}".format(
+    for name, one in sorted(stored.items()):
+        z = "–" if one["z_of_those"] is None else "{:+.1f} {:+.1f} {:+.1f}".format(
             *one["z_of_those"]
         )  # fmt: skip
         share = one["found"] / one["cases"]
-        print(f"{name:22}{one['cases']:7d}{one['found']:7d}{share:8.1%}{one['lower']:7d}   {told}")
+        print(f"{name:22}{one['cases']:7d}{one['found']:7d}{share:8.1%}{one['lower']:7d}   {z}")
 
 
 if __name__ == "__main__":

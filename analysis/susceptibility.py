@@ -2,12 +2,17 @@
 
 python analysis/susceptibility.py runs/baseline runs/no-decay --out docs/figures
 
-A head serves a number t where χ_h(t) < 0. Per checkpoint it prints, over numbers, the rank
-correlation with the difference of the heads' loss increases by mean ablation: of χ_1 − χ_0 (rank),
-and of the ratio of the variances of the number's loss over the draws of either head
-(rank_variance); the share of the variance of either that is no error (signal, signal_variance);
-the rank correlation of the variances and of ablation with their own last checkpoint (end_by_…); and
-the split score by χ and by ablation.
+A head serves a number t if χ_h(t) < 0. For each checkpoint the script prints these columns, taken
+over numbers:
+
+    rank             rank correlation of χ_1 − χ_0 with the difference of the heads' loss increases
+                     by mean ablation
+    rank_variance    the same for the ratio of the variances of the number's loss over the draws of
+                     either head
+    signal, signal_variance    share of the variance of either that is not error
+    end_by_…         rank correlation of the variances, and of ablation, with their own values at
+                     the last checkpoint
+    chi_split, ablation_split  split score by χ and by ablation
 """
 
 import argparse
@@ -28,21 +33,23 @@ from devsort.sorting.run import open_run
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    found = {path.name: measured(open_run(path)) for path in args.runs}
-    for name, value in found.items():
+    results = {path.name: measure(open_run(path)) for path in args.runs}
+    for name, value in results.items():
         print(table(name, value))
-    print(*save_figure(figure(found), args.out, "susceptibility"), sep="\n")
+    print(*save_figure(figure(results), args.out, "susceptibility"), sep="\n")
     if args.json:
-        kept = {name: value["rows"] for name, value in found.items()}
-        args.json.write_text(json.dumps(kept, indent=1) + "\n")
+        rows = {name: value["rows"] for name, value in results.items()}
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
-def measured(run):
+def measure(run):
     """Rows by checkpoint, the contrast of the heads by both measures, and the events."""
     chi, heads = run.read(SUSCEPTIBILITY), run.read(HEADS)
     steps = chi.checkpoint.values
@@ -57,19 +64,19 @@ def measured(run):
         row(int(step), *arrays, run.config.heads)
         for step, *arrays in zip(steps, value, error, own, increase, strict=True)
     ]
-    for found, i in zip(rows, range(len(steps)), strict=True):
-        found["rhat"] = float(np.nanmax(chi.chi_number_rhat.values[i]))
-        found["ablation_split"] = float(heads_at.scores.sel(score="vocabulary_splitting")[i])
+    for i, line in enumerate(rows):
+        line["rhat"] = float(np.nanmax(chi.chi_number_rhat.values[i]))
+        line["ablation_split"] = float(heads_at.scores.sel(score="vocabulary_splitting")[i])
     contrasts = {
         "by_chi": value[:, 1] - value[:, 0],
         "by_variance": np.log(own[:, 0] / own[:, 1]),
         "by_ablation": increase[:, 0] - increase[:, 1],
     }
     noise = ((own_error / own) ** 2).sum(1).mean(1) / contrasts["by_variance"].var(1)
-    for i, found in enumerate(rows):
-        found["signal_variance"] = float(1 - noise[i])
+    for i, line in enumerate(rows):
+        line["signal_variance"] = float(1 - noise[i])
         for key in ("by_variance", "by_ablation"):
-            found[f"end_{key}"] = float(spearmanr(contrasts[key][i], contrasts[key][-1])[0])
+            line[f"end_{key}"] = float(spearmanr(contrasts[key][i], contrasts[key][-1])[0])
     return {
         "rows": rows,
         "steps": steps,
@@ -80,7 +87,7 @@ def measured(run):
 
 
 def row(step, value, error, own, increase, config):
-    """What one checkpoint says; `value`, `error`, `own` and `increase` are (2, N)."""
+    """The columns of one checkpoint; `value`, `error`, `own` and `increase` are (2, N)."""
     apart, other = value[1] - value[0], increase[0] - increase[1]
     noise = (error**2).sum(0).mean() / apart.var()
     share = shares(value, error)
@@ -97,7 +104,7 @@ def row(step, value, error, own, increase, config):
 
 
 def shares(value, error):
-    """Each head's share of what serves a number, as `ranges.shares` has of the need for it."""
+    """Each head's share in serving a number, as `ranges.shares` gives it for the need."""
     serves, doubt = np.maximum(-value, 0), error.mean()
     return (serves + doubt / 2) / (serves.sum(0) + doubt)
 
@@ -125,21 +132,21 @@ KEYS = (
 
 def table(name, value):
     lines = [f"{name:>10}" + "".join(f"{key:>17}" for key in (*KEYS, "rhat"))]
-    for found in value["rows"]:
-        numbers = "".join(f"{found[key]:17.2f}" for key in (*KEYS, "rhat"))
-        lines.append(f"{found['step']:10d}{numbers}")
-    told = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
+    for row in value["rows"]:
+        numbers = "".join(f"{row[key]:17.2f}" for key in (*KEYS, "rhat"))
+        lines.append(f"{row['step']:10d}{numbers}")
+    events = ", ".join(f"{e['event']} {e['step']} {e['ci95']}" for e in value["events"])
     shares_ = " and ".join(f"{s:.0%}" for s in value["principal"][1])
-    return "\n".join([*lines, f"events: {told}", f"first directions hold {shares_}"])
+    return "\n".join([*lines, f"events: {events}", f"first directions hold {shares_}"])
 
 
 @look()
-def figure(found):
+def figure(results):
     figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
-    grid = figure.subplots(5, len(found), sharex=True, height_ratios=HEIGHTS, squeeze=False)
-    edges = np.concatenate([step_edges(value["steps"]) for value in found.values()])
+    grid = figure.subplots(5, len(results), sharex=True, height_ratios=HEIGHTS, squeeze=False)
+    edges = np.concatenate([step_edges(value["steps"]) for value in results.values()])
     over_steps(grid[-1, 0], "log", edges.min(), edges.max())
-    for column, (name, value) in zip(grid.T, found.items(), strict=True):
+    for column, (name, value) in zip(grid.T, results.items(), strict=True):
         contrast(column[0], value, "by_chi")
         contrast(column[1], value, "by_variance")
         drawn = contrast(column[2], value, "by_ablation")
@@ -186,17 +193,17 @@ def contrast(ax, value, key):
 
 def agreement(ax, value):
     steps = value["steps"]
-    drawn = {
+    curves = {
         "rank": ("-o", PALETTE[9], "rank correlation, χ"),
         "rank_variance": ("-s", PALETTE[5], "rank correlation, variance"),
         "chi_split": (":", SCORES["vocabulary_splitting"][0], "split by χ"),
         "ablation_split": ("-", SCORES["vocabulary_splitting"][0], "split by ablation"),
     }
-    for key, (line, colour, label) in drawn.items():
+    for key, (line, colour, label) in curves.items():
         ax.plot(steps, [r[key] for r in value["rows"]], line, ms=3, color=colour, label=label)
     ax.set_ylim(-0.7, 1.05)
     ax.axhline(0, color=INK, lw=0.4)
-    marked(ax, value)
+    mark_events(ax, value)
 
 
 def directions(ax, value):
@@ -204,10 +211,10 @@ def directions(ax, value):
     for i, line in enumerate(("-o", "--")):
         ax.plot(value["steps"], scores[:, i], line, ms=3, color=LINES[i], label=f"PC{i + 1}")
     ax.set_title(" and ".join(f"{s:.0%}" for s in share) + " of the variance", fontsize=7)
-    marked(ax, value)
+    mark_events(ax, value)
 
 
-def marked(ax, value):
+def mark_events(ax, value):
     """Lines at the events of heads.zarr."""
     for event in value["events"]:
         ax.axvline(event["step"], color=INK, lw=0.6, ls=":")

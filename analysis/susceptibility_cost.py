@@ -1,8 +1,8 @@
-"""What susceptibilities of the heads cost beside the LLC of the model and its heads.
+"""The cost of the heads' susceptibilities, compared with the LLC of the model and its heads.
 
 python analysis/susceptibility_cost.py runs/baseline --step 825
 
-Seconds of the processor for one checkpoint at the run's settings, chains of a fifth of the length.
+CPU seconds for one checkpoint at the run's settings, with chains of a fifth of the length.
 """
 
 import argparse
@@ -24,7 +24,7 @@ def main():
     parser.add_argument("run", type=Path)
     parser.add_argument("--step", type=int, required=True)
     args = parser.parse_args()
-    settle.ROUNDS = 0  # each cell once
+    settle.ROUNDS = 0  # no additional burn-in
     run, names = open_run(args.run, SHORT), ("full", "h0", "h1")
     cells = {(args.step, name): settings(run) for name in names}
     sampler = ResponseSampler(run, cells)

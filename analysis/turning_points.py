@@ -1,7 +1,7 @@
 """Two other ways to find boundaries: zero slope of a Gaussian process, and prominence.
 
-Both see turns only, not changes of rate; `stage_benchmark.py --approaches` puts them beside the
-detector. The Gaussian process needs scikit-learn: pip install scikit-learn.
+Both see only turning points, not changes of rate; `stage_benchmark.py --approaches` compares them
+with the detector. The Gaussian process needs scikit-learn: pip install scikit-learn.
 """
 
 import warnings
@@ -18,19 +18,19 @@ from devsort.stages.segments import INTERVAL, Boundary
 
 GRID = 300  # positions at which the derivative is judged
 LENGTHS = (0.1, 3.0)  # bounds of ℓ in decades
-THRESHOLD = 4.0  # standard errors that a peak or dip must stand out
-REACH = 0.3  # decades within which a resampled extremum is the same one
+THRESHOLD = 4.0  # standard errors by which a peak or dip must stand out
+REACH = 0.3  # decades within which a resampled extremum is taken for the same one
 
 
 def zero_slope(trajectory: Trajectory, config: StagesConfig) -> list[Boundary]:
-    """Where the derivative of a noisy Gaussian process surely changes its sign (arXiv 2402.02364).
+    """Where the derivative of a noisy Gaussian process clearly changes its sign (arXiv 2402.02364).
 
         y_i = f(x_i) + s_i η_i,   f ~ GP(mean, a² exp(−|x − x'|² / 2ℓ²)),   x = log10(step)
         f' | y is Gaussian: its mean and covariance follow from derivatives of the kernel.
 
-    a, ℓ and a factor on the noise maximise the marginal likelihood. The derivative is rising or
-    falling where its 95 % band excludes 0. A boundary lies where the posterior mean of f' is zero
-    between two certain stretches of opposite sign.
+    a, ℓ and an additional noise variance maximise the marginal likelihood. The sign of the
+    derivative is certain where its 95 % band excludes 0. A boundary lies where the posterior mean
+    of f' is zero between two certain stretches of opposite sign.
     """
     x = np.linspace(trajectory.x[0], trajectory.x[-1], GRID)
     mean, covariance = derivative(trajectory, x)
@@ -47,15 +47,15 @@ def prominence(trajectory: Trajectory, config: StagesConfig) -> list[Boundary]:
     Intervals come from resampled values.
     """
     x, s = trajectory.x, smoothed_errors(trajectory.se)
-    found = extrema(trajectory.llc, s)
+    indices = extrema(trajectory.llc, s)
     rng = stream(config.seed, "prominence")
     resampled = trajectory.llc + s * rng.standard_normal((config.bootstrap, len(x)))
-    drawn = [x[extrema(y, s)] for y in resampled]
-    return [_extremum(float(x[i]), drawn) for i in found]
+    positions = [x[extrema(y, s)] for y in resampled]
+    return [_extremum(float(x[i]), positions) for i in indices]
 
 
 def turns(sign: np.ndarray) -> list[tuple[int, int]]:
-    """Last index of a certain stretch and first of the next, where they have opposite signs."""
+    """Last index of a certain stretch and first of the next, if they have opposite signs."""
     certain = np.flatnonzero(sign)
     return [(int(i), int(j)) for i, j in pairwise(certain) if sign[i] != sign[j]]
 
@@ -75,7 +75,7 @@ def derivative(trajectory: Trajectory, x: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def extrema(y: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Indices of the peaks and dips of smoothed values that stand out of the standard errors."""
+    """Indices of the peaks and dips of smoothed values that stand out from the standard errors."""
     padded = np.pad(y / s**2, 1, mode="edge"), np.pad(1 / s**2, 1, mode="edge")
     total, weight = (np.convolve(p, np.ones(3), "valid") for p in padded)
     smooth, least = total / weight, THRESHOLD * np.sqrt(1 / weight)
@@ -97,8 +97,8 @@ def _fitted(x: np.ndarray, y: np.ndarray, s: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
         # a parameter at its bound is an answer here
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = GaussianProcessRegressor(kernel, alpha=s**2).fit(x[:, None], y).kernel_
-    return np.exp(found.theta)
+        best = GaussianProcessRegressor(kernel, alpha=s**2).fit(x[:, None], y).kernel_
+    return np.exp(best.theta)
 
 
 def _zero(x: np.ndarray, mean: np.ndarray, draws: np.ndarray, low: int, high: int) -> Boundary:
@@ -110,12 +110,12 @@ def _zero(x: np.ndarray, mean: np.ndarray, draws: np.ndarray, low: int, high: in
 
 
 def _crossing(x: np.ndarray, y: np.ndarray) -> float:
-    """Where the running sum of y has its extremum: the turn that matters if there are several."""
+    """Where the running sum of y has its extremum: the main turning point if there are several."""
     total = np.concatenate([[0.0], np.cumsum(y)])
     return float(x[min(int(np.argmax(total * np.sign(y[0]))), len(x) - 1)])
 
 
-def _extremum(at: float, drawn: list[np.ndarray]) -> Boundary:
-    nearest = [float(d[np.argmin(np.abs(d - at))]) for d in drawn if len(d)]
+def _extremum(at: float, positions: list[np.ndarray]) -> Boundary:
+    nearest = [float(d[np.argmin(np.abs(d - at))]) for d in positions if len(d)]
     low, high = np.quantile([at, *(x for x in nearest if abs(x - at) < REACH)], INTERVAL)
     return Boundary(at, float(min(low, at)), float(max(high, at)))

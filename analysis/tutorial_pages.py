@@ -1,7 +1,7 @@
 """The tutorials and worked examples as pages: text, code, and what the code printed.
 
 python analysis/tutorial_pages.py    # examples/**/*.py → docs/tutorials/*.md
-python analysis/tutorial_pages.py grokking --work results    # a store that is there is gone on with
+python analysis/tutorial_pages.py grokking --work results    # resumes from a store in results
 """
 
 import argparse
@@ -22,7 +22,7 @@ TUTORIALS = ("baseline", "files")
 
 
 def page(notebook: Path, out: Path) -> str:
-    """The notebook as Markdown; it is run, and its pictures go to `out`."""
+    """Runs a notebook and returns it as Markdown; its pictures go to `out`."""
     parts = []
     shell = code.InteractiveInterpreter({"__name__": "__main__"})
     for cell in jupytext.read(notebook).cells:
@@ -30,19 +30,19 @@ def page(notebook: Path, out: Path) -> str:
             parts.append(cell.source)
             continue
         parts.append(f"```python\n{cell.source}\n```")
-        if printed := _run(shell, cell.source):
-            parts.append(f"```text\n{printed.rstrip()}\n```")
+        if output := _run(shell, cell.source):
+            parts.append(f"```text\n{output.rstrip()}\n```")
     text = "\n\n".join(parts) + "\n"
-    return re.sub(r"\]\(([\w-]+\.png)\)", rf"]({_seen_from(out)}/\1)", text)
+    return re.sub(r"\]\(([\w-]+\.png)\)", rf"]({_from_pages(out)}/\1)", text)
 
 
 def _run(shell: code.InteractiveInterpreter, source: str) -> str:
-    with redirect_stdout(io.StringIO()) as printed:
+    with redirect_stdout(io.StringIO()) as output:
         shell.runcode(compile(source, "<cell>", "exec"))
-    return printed.getvalue()
+    return output.getvalue()
 
 
-def _seen_from(figures: Path) -> str:
+def _from_pages(figures: Path) -> str:
     return os.path.relpath(figures, ROOT / "docs" / "tutorials")
 
 
@@ -50,15 +50,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     names = [*EXAMPLES, *TUTORIALS]
     parser.add_argument("names", nargs="*", default=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument("--work", type=Path, help="folder of the results, kept")
+    parser.add_argument("--work", type=Path, help="folder for the results, which is kept")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for name in args.names:
-            written(name, Path(args.work or folder) / name)
+            write_page(name, Path(args.work or folder) / name)
 
 
-def written(name: str, work: Path) -> None:
-    """Writes the page of a notebook, and its pictures beside those of the docs."""
+def write_page(name: str, work: Path) -> None:
+    """Writes the page of a notebook, and copies its pictures to those of the docs."""
     os.environ["DEVSORT_OUT"] = str(work)
     inside = "" if name in EXAMPLES else "tutorials"
     figures, target = ROOT / "docs" / "figures", ROOT / "docs" / "tutorials" / f"{name}.md"

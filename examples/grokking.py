@@ -12,9 +12,9 @@
 # %% [markdown]
 # # Grokking on modular addition
 #
-# A small network learns a + b mod 31 from four fifths of all pairs. It fits these early and the
-# others much later (grokking). What does the local learning coefficient (LLC) do meanwhile, and do
-# cheap measures say the same?
+# A small network learns a + b mod 31 from four fifths of all pairs. It fits these pairs early and
+# the others much later (grokking). What does the local learning coefficient (LLC) do in the
+# meantime, and do cheaper measures show the same?
 #
 # Run it: `python examples/grokking.py`. It takes one to two minutes on one core.
 
@@ -36,8 +36,8 @@ P, WIDTH, STEPS = (7, 8, 40) if SHORT else (31, 32, 2000)
 # %% [markdown]
 # ## The network and its training
 #
-# Two embeddings are added, a ReLU layer reads the sum. AdamW with strong weight decay, full
-# batches.
+# Two embeddings are added, and a ReLU layer reads the sum. Training uses AdamW with strong weight
+# decay and full batches.
 
 # %%
 
@@ -89,8 +89,8 @@ for step in range(1, STEPS + 1):
 # %% [markdown]
 # ## Settings of the sampler
 #
-# The inverse temperature and the step belong to the loss, so they are searched on three checkpoints
-# rather than guessed. `print` of the result is a table with reasons.
+# The right inverse temperature and step size depend on the loss, so they are searched on three
+# checkpoints rather than guessed. Printing the result gives a table with reasons.
 
 # %%
 data = (pairs[seen], sums[seen])
@@ -102,16 +102,16 @@ if SHORT:
     config = config.model_copy(update={"num_burnin_steps": 2})
 else:
     late = {step: path for step, path in checkpoints.items() if step >= 10}
-    found = devsort.calibrate(loss, late, data, config, options=options)
-    print(found)
-    # a chain that needs more burn-in goes on by itself
-    config = found.config.model_copy(update={"num_burnin_steps": config.num_burnin_steps})
+    result = devsort.calibrate(loss, late, data, config, options=options)
+    print(result)
+    # a chain that needs more burn-in takes more by itself
+    config = result.config.model_copy(update={"num_burnin_steps": config.num_burnin_steps})
 
 # %% [markdown]
 # ## The trajectory
 #
-# Every checkpoint, the whole network and its embedding alone. The draws go to a store as they are
-# made: the same call goes on where it was stopped.
+# We sample every checkpoint, for the whole network and for its embedding alone. The draws go to a
+# store as they are made, so the same call resumes where it stopped.
 
 # %%
 trajectory = devsort.llc_trajectory(
@@ -126,10 +126,10 @@ trajectory = devsort.llc_trajectory(
 print(devsort.to_dataframe(trajectory)[["step", "restriction", "llc", "se", "flags"]])
 
 # %% [markdown]
-# ## Cheap measures beside it
+# ## Cheap measures for comparison
 #
-# The weight norm, and the effective dimension of the embedding, (Σ s²)² / Σ s⁴ of its singular
-# values s: how many directions it uses.
+# These are the weight norm and the effective dimension of the embedding, (Σ s²)² / Σ s⁴ of its
+# singular values s: how many directions it uses.
 
 # %%
 
@@ -148,15 +148,15 @@ half = next((s for s, a in zip(*signals["test accuracy"], strict=True) if a > 0.
 # %% [markdown]
 # ## Stages
 #
-# Boundaries are found in the LLC alone; the step at which half of the held-out pairs are right is
-# an event beside them.
+# Boundaries are found from the LLC alone; the step at which half of the held-out pairs are right
+# is given as an event.
 
 # %%
 stages = devsort.find_stages(trajectory, events={"half of the held-out pairs right": half})
 devsort.stage_chart(trajectory, stages, OUT / "grokking.png", signals=signals)
 for stage in stages["stages"]:
     span = f"{stage['from']:6g} to {stage['to']:6g}"
-    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade")
+    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} per decade")
 full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]
@@ -168,12 +168,12 @@ for name, (_, values) in signals.items():
 # %% [markdown]
 # ## What was learned
 #
-# - The LLC is highest where the training pairs are known by heart (244 ± 4 at step 81) and falls
-#   while the held-out pairs are learned, to 87 ± 1 at the end; that of the embedding goes from
-#   81 ± 1 to 22 ± 0.4. The network that generalises is the simpler one.
-# - The fall begins at step 91, long before half of the held-out pairs are right, at 602, which lies
-#   where the fall slows (527). The weight norm turns with the LLC, the effective dimension only
-#   after step 400.
-# - Look at the flags of the calibration: at nβ of 3,000 and more early estimates are negative as
-#   the chain goes on learning there. nβ = 300 was proposed because there the three that were tried
-#   had no flag. Eight of the whole network's nineteen estimates have one.
+# - The LLC is highest where the training pairs are memorised (244 ± 4 at step 81) and falls while
+#   the held-out pairs are learned, to 87 ± 1 at the end; the LLC of the embedding falls
+#   from 81 ± 1 to 22 ± 0.4. The network that generalises is the simpler one.
+# - The fall begins at step 91, long before half of the held-out pairs are right. That is at step
+#   602, near the boundary (527) where the fall slows. The weight norm turns with the LLC, but the
+#   effective dimension turns only after step 400.
+# - Look at the flags of the calibration: at nβ of 3,000 and more, early estimates are negative
+#   because the chain goes on learning. nβ = 300 was proposed because its three estimates had no
+#   flag. In the trajectory, eight of the whole network's nineteen estimates have one.

@@ -1,7 +1,7 @@
-"""Speed beside the peers: the same work, in one process, in turns, with the answers compared.
+"""Speed compared with the peers: the same work, one contender after the other in one process.
 
-`samplers` and `trainers` have the contenders, `floor` the time that the bare matrix products would
-take, `report` the command's rows.
+The answers are compared too. `samplers`, `trainers` and `networks` have the contenders, `floor` the
+rate of the bare matrix products, and `report` the rows of the command.
 """
 
 from devsort.bench.report import Settings, run_bench, table

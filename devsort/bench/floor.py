@@ -1,4 +1,4 @@
-"""The floor: how fast a step could be if its matrix products were all there is.
+"""The floor: the rate of steps that consist of their matrix products alone.
 
 Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` (T = V + 2L rows of
 the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
@@ -11,18 +11,19 @@ the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
     heads      H B L · T · D               attention, spread over the rows, times what they write
     logits     B L · D · V                 unembedding
 
-A product X W costs as much again for each gradient, by X and by W. The whole model needs both of
-every product:
+A product X W costs as much again for each gradient, with respect to X and to W. The whole model
+needs both gradients of every product:
 
     flops = 2 · 3 (norms + tables + writes + scores + heads + logits)
 
-One head, H = 1, needs no norms, and no gradient by the input of the tables nor by the unembedding:
+One head, H = 1, needs no norms, and no gradient with respect to the input of the tables or the
+unembedding:
 
     flops = 2 (2 tables + 3 writes + 3 scores + 3 heads + 2 logits)
 
 Left out: products with a vector (layer norm's shift folded into biases), softmax, layer norm,
-gathers, the update, the noise. The floor rate is the machine's measured float32 matrix peak over
-these flops.
+gathers, the update, the noise. The floor is the measured peak rate of float32 matrix products of
+the machine, divided by these flops.
 """
 
 import torch
@@ -55,9 +56,9 @@ def step_flops(shape: Shape, lists: int, one_head: bool = False) -> int:
 
 
 def matrix_peak(device: torch.device, seconds: float = 0.3) -> float:
-    """Float32 matrix peak in FLOP/s, on a CPU on torch's threads.
+    """Peak rate of float32 matrix products in FLOP/s; on a CPU with all of torch's threads.
 
-    The best n³ product within so many seconds.
+    It is that of the fastest n × n product within `seconds`.
     """
     n = SIZE[device.type]
     a, b, out = (torch.full((n, n), 0.5, device=device) for _ in range(3))

@@ -1,9 +1,9 @@
-"""A network of a user's: a two-layer transformer, sampled by us and by devinterp.
+"""A user's network: a two-layer transformer, sampled by devsort and by devinterp.
 
-Ours goes the way of `llc_trajectory`: a process a core, each with the chains of a checkpoint.
-devinterp works on one chain at a time with all of torch's threads. Both draw their own minibatches
-from the same data set; what is compared is each chain's mean loss above the checkpoint's on the
-same minibatches. `draws` compares what their steps are worth.
+Our sampler runs as in `llc_trajectory`: one process per core, each with the chains of one
+checkpoint. devinterp works on one chain at a time with all of torch's threads. Both draw their own
+minibatches from the same data set. The answer that is compared is each chain's mean loss minus the
+checkpoint's on the same minibatches. `draws` compares the rates of effective draws.
 """
 
 import tempfile
@@ -31,7 +31,7 @@ from devsort.sampling.geometry import Blocks
 
 VOCABULARY, WIDTH, LENGTH, HEADS, LAYERS = 64, 64, 32, 4, 2  # 110,400 parameters
 SEQUENCES = 1024
-TRAINED, RATE = 32, 3e-3  # sequences of a training step, and Adam's rate
+TRAINED, RATE = 32, 3e-3  # sequences per training step, and Adam's learning rate
 LR = 3e-5  # ε: within 60 steps the loss rises by twenty times the scatter of its mean
 
 
@@ -69,13 +69,13 @@ class Transformer(nn.Module):
 
 
 def token_losses(model: nn.Module, ids: Tensor) -> Tensor:
-    """(B, T) losses of the next token, of ids (B, T + 1)."""
+    """Losses (B, T) of the next token, for ids (B, T + 1)."""
     return F.cross_entropy(model(ids[:, :-1]).mT, ids[:, 1:], reduction="none")
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What both sample.
+    """What both samplers sample.
 
     Attributes:
         model: The trained transformer.
@@ -92,7 +92,7 @@ class Subject:
 
 
 def subject(device: torch.device, steps: int) -> Subject:
-    """A transformer after so many steps on sequences that count up by a step of their own."""
+    """A transformer after `steps` of training on sequences that count up by their own strides."""
     rng = short_torch_stream(0, "bench transformer")
     starts, strides = (torch.randint(1, VOCABULARY, (SEQUENCES, 1), generator=rng) for _ in "ab")
     ids = (starts + strides * torch.arange(LENGTH + 1)) % VOCABULARY
@@ -131,16 +131,16 @@ def ours(of: Subject, config: SamplerConfig, device: str) -> Timed:
 def sampled(
     of: Subject, config: SamplerConfig, device: str, blocks: Blocks | None = None
 ) -> tuple[float, list[Trace]]:
-    """Chain-steps per second of all processes of ours together, and the trace of each."""
+    """Chain-steps per second of all our processes together, and the trace of each."""
     count = 1 if device == "cuda" else cores()
     states = {step: of.model.state_dict() for step in range(count)}
     source = source_of(states)
     work = Work(of.loss, source, of.ids, config, {FULL: None}, blocks=blocks, device=device)
     sampler = NetworkSampler(work)
     jobs = [Job((step,), FULL) for step in states]
-    turns = side_by_side(partial(_ticked, sampler), jobs)
-    rate = rate_of([ticks for ticks, _ in turns], config.num_chains)
-    return rate, [trace for _, trace in turns]
+    results = side_by_side(partial(_ticked, sampler), jobs)
+    rate = rate_of([ticks for ticks, _ in results], config.num_chains)
+    return rate, [trace for _, trace in results]
 
 
 def _ticked(sampler: NetworkSampler, job: Job, _: Advanced) -> tuple[list[float], Trace]:
@@ -158,7 +158,7 @@ def devinterp(of: Subject, config: SamplerConfig, device: str) -> Timed:
 def sampled_by_devinterp(
     of: Subject, config: SamplerConfig, device: str
 ) -> tuple[float, np.ndarray]:
-    """Its chain-steps per second, and the loss above the checkpoint's at all steps (C, T)."""
+    """devinterp's chain-steps per second, and its losses minus the checkpoint's (C, T)."""
     from datasets import Dataset
     from devinterp.slt.sampling import sample
 
@@ -169,14 +169,14 @@ def sampled_by_devinterp(
         return token_losses(model, ids)
 
     names = ("lr", "n_beta", "localization", "num_chains", "batch_size")
-    given = {name: getattr(config, name) for name in names}
+    settings = {name: getattr(config, name) for name in names}
     data = Dataset.from_dict({"input_ids": of.ids.numpy()}).with_format("torch")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
         tree = sample(
             of.model,
             data,
             observables={},
-            **given,
+            **settings,
             num_draws=config.num_steps,
             init_seed=config.seed,
             num_init_loss_batches=1,
@@ -185,21 +185,21 @@ def sampled_by_devinterp(
             device=device,
             output_path=Path(folder) / "draws.zarr",
         )
-        drawn = tree.dataset.load()
-    begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
-    seconds = begun[:, -1] - begun[:, 1]
-    rate = float(len(begun) * (config.num_steps - 2) / seconds.sum())
-    return rate, _rises(of, drawn)
+        draws = tree.dataset.load()
+    starts = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
+    seconds = starts[:, -1] - starts[:, 1]
+    rate = float(len(starts) * (config.num_steps - 2) / seconds.sum())
+    return rate, _rises(of, draws)
 
 
-def _rises(of: Subject, drawn) -> np.ndarray:
-    """(C, T) the loss of each step above the checkpoint's, on the minibatch that it saw."""
-    loss = drawn["sampling_loss_micro"].values.mean((2, 3))
-    seen = torch.from_numpy(drawn["sampling_input_ids_micro"].values)
+def _rises(of: Subject, draws) -> np.ndarray:
+    """Loss of each step minus the checkpoint's on the same minibatch: (C, T)."""
+    loss = draws["sampling_loss_micro"].values.mean((2, 3))
+    minibatches = torch.from_numpy(draws["sampling_input_ids_micro"].values)
     device = next(of.model.parameters()).device
     with torch.no_grad():
         start = [
             [float(token_losses(of.model, ids.to(device)).mean()) for ids in chain]
-            for chain in seen
+            for chain in minibatches
         ]
     return loss - np.array(start)

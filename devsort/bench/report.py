@@ -1,4 +1,4 @@
-"""`devsort bench`: the contenders in turns, and a row for each kind of work and peer."""
+"""The `devsort bench` command: runs the contenders, and gives a row for each work and peer."""
 
 import platform
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ from devsort.sorting.train import Trainer
 
 LOSS_TOLERANCE = 1e-5  # relative, of every training step's loss
 SIGMAS = 4.0  # standard errors within which the chains' mean losses agree
-# a GPU's memory over what its lanes may take; the rest is for what each checkpoint freezes, and the
-# noise
+# a GPU's memory divided by what lanes may take; the rest is for the frozen parts of checkpoints and
+# for noise
 FILL = 6
 
 
@@ -33,13 +33,14 @@ class Settings:
     Attributes:
         batches: Lists per SGLD step.
         restrictions: What the chains sample.
-        repeats: Turns of each contender.
-        chain_steps: Steps of a chain at small batches; at large ones fewer.
+        repeats: How often each contender runs; contenders alternate.
+        chain_steps: Steps of a chain at small batches; fewer at large ones.
         draw_steps: Unit of the lengths of the chains whose effective draws are counted.
-        train_steps: Optimiser steps of a turn.
-        warm_steps: Training steps before the checkpoint that is sampled; of the transformer twice.
+        train_steps: Optimiser steps of one repeat.
+        warm_steps: Training steps before the checkpoint that is sampled; twice as many for the
+            transformer.
         device: cpu, or cuda for all contenders.
-        overrides: key=value over the default config.
+        overrides: `key=value` changes of the default config.
     """
 
     batches: tuple[int, ...] = (32, 64, 128, 512)
@@ -61,21 +62,21 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
 
     Returns:
         rows with what, batch, peer_name, devsort, peer, ratio, floor (all rates in `unit`), spread
-        (least and largest of the turns) and agreement; machine; notes on what was left out; ok,
-        whether all answers agree.
+        (smallest and largest over the repeats) and agreement; machine; notes on what was left out;
+        ok, whether all answers agree.
     """
     if chosen.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda is asked for, but torch sees no GPU", "use --device cpu")
     device = resolve_device(chosen.device)
     with torch_threads(cores()):
         works = _works(chosen)
-        turns, peak = _measured(works, chosen.repeats, device)
+        repeats, peak = _measure(works, chosen.repeats, device)
     rows = [
         _row(work, name, own, peak)
-        for work, own in zip(works, turns, strict=True)
+        for work, own in zip(works, repeats, strict=True)
         for name in work.peers
     ]
-    left_out = "transformer-lens is not installed: rows left out"
+    left_out = "transformer-lens is not installed, so its rows are left out"
     return {
         "rows": rows,
         "machine": _machine(device, peak),
@@ -85,7 +86,7 @@ def run_bench(chosen: Settings) -> dict[str, Any]:
 
 
 def table(value: dict[str, Any]) -> str:
-    """The result for a reader."""
+    """The result as text."""
     machine = value["machine"]
     head = "what,batch,peer,devsort,peer's,ratio,ratio's spread,floor,of floor,unit,"
     lines = [tuple(head.split(","))] + [_cells(row) for row in value["rows"]]
@@ -100,7 +101,7 @@ def table(value: dict[str, Any]) -> str:
 
 
 def same_losses(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
-    """Whether the losses of all training steps are equal to float32 rounding."""
+    """Whether the losses of all training steps are equal up to float32 rounding."""
     off = float(np.max(np.abs(np.stack(mine) / np.stack(theirs) - 1)))
     return {
         "devsort": float(mine[0][-1]),
@@ -111,12 +112,11 @@ def same_losses(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, A
 
 
 def same_means(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, Any]:
-    """Whether the mean loss above the checkpoint's agrees within the standard errors between
-    chains.
+    """Whether the mean losses minus the checkpoint's agree within the errors between chains.
 
     Returns:
-        Both means and their difference in standard errors, `off`. Not ok either where the error
-        exceeds a tenth of the mean, for then agreement would say nothing.
+        Both means and their difference in standard errors, `off`. `ok` is also false if the error
+        exceeds a tenth of the mean, because agreement would then mean nothing.
     """
     a, b = np.concatenate(mine).astype(float), np.concatenate(theirs).astype(float)
     error = float(np.hypot(a.std(ddof=1) / np.sqrt(len(a)), b.std(ddof=1) / np.sqrt(len(b))))
@@ -125,20 +125,20 @@ def same_means(mine: list[np.ndarray], theirs: list[np.ndarray]) -> dict[str, An
     return {"devsort": float(a.mean()), "peer": float(b.mean()), "off": off, "ok": bool(ok)}
 
 
-def _measured(
+def _measure(
     works: list[Work], repeats: int, device: torch.device
 ) -> tuple[list[list[dict[str, Timed]]], float]:
-    """For each work the turns of its contenders by name, ours under ""; and the matrix peak."""
-    peak, measured = 0.0, []
-    with progress(total=len(works) * repeats, desc="bench", unit="turn") as bar:
+    """For each work the repeats of its contenders by name, ours under ""; and the matrix peak."""
+    peak, results = 0.0, []
+    with progress(total=len(works) * repeats, desc="bench", unit="repeat") as bar:
         for work in works:
-            contenders, turns = {"": work.ours, **work.peers}, []
-            for turn in range(repeats):
+            contenders, own = {"": work.ours, **work.peers}, []
+            for repeat in range(repeats):
                 peak = max(peak, floor.matrix_peak(device))
-                turns.append({name: run(turn) for name, run in contenders.items()})
+                own.append({name: run(repeat) for name, run in contenders.items()})
                 bar.update()
-            measured.append(turns)
-    return measured, peak
+            results.append(own)
+    return results, peak
 
 
 def _works(chosen: Settings) -> list[Work]:
@@ -156,7 +156,7 @@ def _works(chosen: Settings) -> list[Work]:
 
 
 def _network(chosen: Settings) -> list[Work]:
-    """The two-layer transformer of a user's: the rate of steps, and of what they are worth."""
+    """A user's two-layer transformer: the rates of steps and of effective draws."""
     of = networks.subject(resolve_device(chosen.device), 2 * chosen.warm_steps)
     own = {"num_draws": chosen.chain_steps, "num_burnin_steps": 0, "lr": networks.LR}
     every = [SamplerConfig(geometry="absolute", seed=i, **own) for i in range(chosen.repeats)]
@@ -170,15 +170,15 @@ def _network(chosen: Settings) -> list[Work]:
             "sampler transformer",
             "chain-steps/s",
             every[0].batch_size,
-            lambda turn: networks.ours(of, every[turn], chosen.device),
-            lambda turn: networks.devinterp(of, every[turn], chosen.device),
+            lambda repeat: networks.ours(of, every[repeat], chosen.device),
+            lambda repeat: networks.devinterp(of, every[repeat], chosen.device),
         ),
         work(
             "draws transformer",
             "effective draws/s",
             SamplerConfig().batch_size,
-            lambda turn: draws.ours(of, chosen.draw_steps, turn, chosen.device),
-            lambda turn: draws.devinterp(of, chosen.draw_steps, turn, chosen.device),
+            lambda repeat: draws.ours(of, chosen.draw_steps, repeat, chosen.device),
+            lambda repeat: draws.devinterp(of, chosen.draw_steps, repeat, chosen.device),
         ),
     ]
 
@@ -186,24 +186,24 @@ def _network(chosen: Settings) -> list[Work]:
 def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
     steps = min(chosen.chain_steps, max(24, 7680 // batch))
 
-    def run(turn: int) -> Run:
-        return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=turn)
+    def run(repeat: int) -> Run:
+        return _run(chosen, batch_size=batch, num_draws=steps, num_burnin_steps=0, seed=repeat)
 
     flops = floor.step_flops(_shape(run(0)), batch, one_head=name != "full")
     peers: dict[str, Contender] = {}
-    peers[f"devinterp {_version('devinterp')}"] = lambda turn: samplers.devinterp(
-        run(turn), name, params
+    peers[f"devinterp {_version('devinterp')}"] = lambda repeat: samplers.devinterp(
+        run(repeat), name, params
     )
     if _version("transformer-lens"):
-        peers["devinterp on transformer-lens"] = lambda turn: samplers.devinterp_on_hooked(
-            run(turn), name, params
+        peers["devinterp on transformer-lens"] = lambda repeat: samplers.devinterp_on_hooked(
+            run(repeat), name, params
         )
     return Work(
         what=f"sampler {name}",
         batch=batch,
         unit="chain-steps/s",
         flops=flops,
-        ours=lambda turn: samplers.ours(run(turn), name, params),
+        ours=lambda repeat: samplers.ours(run(repeat), name, params),
         peers=peers,
         agreement=same_means,
     )
@@ -211,8 +211,8 @@ def _sampler(chosen: Settings, batch: int, name: str, params: Params) -> Work:
 
 def _training(run: Run, steps: int) -> Work:
     peers: dict[str, Contender] = {"plain autograd": lambda _: trainers.plain(run, steps)}
-    if found := _version("transformer-lens"):
-        peers[f"transformer-lens {found}"] = lambda _: trainers.hooked(run, steps)
+    if installed := _version("transformer-lens"):
+        peers[f"transformer-lens {installed}"] = lambda _: trainers.hooked(run, steps)
     return Work(
         what="trainer",
         batch=run.config.train.batch_size,
@@ -224,12 +224,12 @@ def _training(run: Run, steps: int) -> Work:
     )
 
 
-def _row(work: Work, name: str, turns: list[dict[str, Timed]], peak: float) -> dict[str, Any]:
-    """Medians over the turns.
+def _row(work: Work, name: str, repeats: list[dict[str, Timed]], peak: float) -> dict[str, Any]:
+    """Medians over the repeats.
 
-    The ratio is the median of the turns' own ratios, which a busy machine moves least.
+    The ratio is the median of the ratios within each repeat, which a busy machine changes least.
     """
-    mine, theirs = ([turn[who] for turn in turns] for who in ("", name))
+    mine, theirs = ([repeat[who] for repeat in repeats] for who in ("", name))
     rates = {
         "devsort": np.array([t.rate for t in mine]),
         "peer": np.array([t.rate for t in theirs]),
@@ -255,9 +255,9 @@ def _machine(device: torch.device, peak: float) -> dict[str, Any]:
 
 
 def _run(chosen: Settings, **sampler: int) -> Run:
-    """A run that is never written.
+    """A run that is never written: the defaults, without parts of the data.
 
-    The defaults, following no parts of the data, with lanes to fill a GPU.
+    On a GPU it allows as many lanes as fill the memory.
     """
     memory = ()
     if chosen.device == "cuda":

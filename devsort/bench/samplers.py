@@ -1,12 +1,11 @@
-"""Samplers: the chains of one restriction at one checkpoint, as the pipeline runs them and as
-devinterp runs them.
+"""Samplers: the chains of one restriction at one checkpoint, run by our pipeline and by devinterp.
 
-Ours takes as many checkpoints a core side by side as the caches serve, as `devsort llc` does where
-there are enough; here all are the same. Each core has its process, and they begin together; a GPU
-has one, with as many checkpoints as `memory` holds the lanes of. devinterp works on one chain at a
-time with all of torch's threads, or on the GPU, on our readable model and on TransformerLens's. All
-draw their own minibatches from the same data set. What is compared is each chain's mean loss above
-the checkpoint's on the same minibatches.
+Our sampler takes as many checkpoints side by side on a core as suit the caches, as `devsort llc`
+does if there are enough; here they are all the same one. Each core has its own process, and all
+start together. A GPU has one process, with as many checkpoints as `memory` has room for their
+lanes. devinterp works on one chain at a time, with all of torch's threads or on the GPU, on our
+readable model and on TransformerLens's. All draw their own minibatches from the same data set. The
+answer that is compared is each chain's mean loss minus the checkpoint's on the same minibatches.
 """
 
 from collections.abc import Sequence
@@ -32,15 +31,15 @@ def ours(run: Run, name: str, params: Params) -> Timed:
     on_gpu = sampler.device.type == "cuda"
     size, count = sampler.stack, 1 if on_gpu else cores()
     stacks = [range(i * size, (i + 1) * size) for i in range(count)]
-    turns = side_by_side(partial(_ticked, sampler, name, params), stacks)
+    results = side_by_side(partial(_ticked, sampler, name, params), stacks)
     lanes = min(sampler.lanes, size * sampler.config.num_chains)
-    started = graphs.PLAIN if on_gpu else 0  # there the first replay, after the capture
-    rate = rate_of([ticks[started:] for ticks, _ in turns], lanes)
-    return Timed(rate, np.mean([rise for _, rises in turns for rise in rises], 0))
+    first = graphs.PLAIN if on_gpu else 0  # a GPU's first replay, after the capture
+    rate = rate_of([ticks[first:] for ticks, _ in results], lanes)
+    return Timed(rate, np.mean([rise for _, rises in results for rise in rises], 0))
 
 
 def side_by_side(work: Work, jobs: Sequence) -> list:
-    """Results of jobs that begin together, each in a process; of a single one in this process."""
+    """Results of jobs that start together, each in its own process; a single one runs in this."""
     with crew(work, len(jobs) if len(jobs) > 1 else 0) as members:
         for member, job in zip(members, jobs, strict=False):
             member.give(job)
@@ -59,14 +58,13 @@ def _ticked(
 
 
 def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | None = None) -> Timed:
-    """devinterp's `sample()` with `observables={}`; chain-steps per second within its chains,
-    start-ups apart.
+    """devinterp's `sample()` with `observables={}`; chain-steps per second without start-ups.
 
     Args:
         run: The run with its sampler settings.
         name: The restriction.
         params: The checkpoint.
-        module: The checkpoint as a module of the same names; our readable model if None.
+        module: The checkpoint as a module with the same names; our readable model if None.
     """
     from devsort.sorting.devinterp import sample_with_devinterp  # slow, and our processes need none
 
@@ -78,14 +76,13 @@ def devinterp(run: Run, name: str, params: Params, module: torch.nn.Module | Non
     trace = sample_with_devinterp(
         params, data, settings(run), mask, config.seed, tick, device, module
     )
-    # when steps began
-    begun = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
-    seconds = begun[:, -1] - begun[:, 1]  # the first is start-up, as in `rate_of`
-    return Timed(float(len(begun) * (config.num_steps - 2) / seconds.sum()), trace.rise.mean(1))
+    starts = np.reshape(ticks[-config.num_chains * config.num_steps :], (config.num_chains, -1))
+    seconds = starts[:, -1] - starts[:, 1]  # the first is start-up, as in `rate_of`
+    return Timed(float(len(starts) * (config.num_steps - 2) / seconds.sum()), trace.rise.mean(1))
 
 
 def devinterp_on_hooked(run: Run, name: str, params: Params) -> Timed:
-    """The same on TransformerLens's model, as users of both have it.
+    """The same on TransformerLens's model, as people who use both libraries have it.
 
     Raises:
         ImportError: transformer-lens is not installed.

@@ -1,4 +1,4 @@
-"""What is timed, and what one contender's turn gives."""
+"""What is timed, and the result of one contender."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ import torch
 
 @dataclass(frozen=True)
 class Timed:
-    """One turn of one contender.
+    """One repeat of one contender.
 
     Attributes:
-        rate: Units of work per second, start-up left out.
+        rate: Units of work per second, without start-up.
         values: (n,) what it computed, to be compared with the other contenders.
     """
 
@@ -22,14 +22,15 @@ class Timed:
     values: np.ndarray
 
 
-Contender = Callable[[int], Timed]  # of the number of the turn
+Contender = Callable[[int], Timed]  # index of the repeat → result
 
 
 @dataclass(frozen=True)
 class Work:
     """One kind of work.
 
-    Ours, the peers by name, the flops of a unit, and the test whether two answers agree.
+    It has our contender, the peers by name, the flops of one unit, and the test of whether two
+    answers agree.
     """
 
     what: str
@@ -47,14 +48,14 @@ def rate_of(ticks: Sequence[Sequence[float]], per_tick: int = 1) -> float:
     Args:
         ticks: For each worker the seconds at which it finished a step; its first step is start-up
             and does not count.
-        per_tick: Units of work that a step is.
+        per_tick: Units of work per step.
     """
     done = sum(len(own) - 1 for own in ticks)
     return per_tick * done / (max(own[-1] for own in ticks) - min(own[0] for own in ticks))
 
 
 def now(device: torch.device) -> float:
-    """Seconds on a clock, when all that the device was told to do is done."""
+    """The time in seconds, after the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,7 +1,7 @@
 """Trainers: ours, a plain loop over the readable model, and a plain loop over HookedTransformer.
 
-All start from the same weights and see the same batches, which are drawn beforehand; all take Adam
-with the run's settings. What is compared is the loss of every step.
+All start from the same weights and see the same batches, which are drawn beforehand; all use Adam
+with the run's settings. The loss of every step is compared.
 """
 
 import warnings
@@ -37,7 +37,7 @@ def ours(run: Run, steps: int) -> Timed:
 
 
 def plain(run: Run, steps: int) -> Timed:
-    """Autograd on `devsort.sorting.model.losses` with torch.optim.Adam as it comes."""
+    """Autograd on `devsort.sorting.model.losses` with a plain torch.optim.Adam."""
     shape, seed = model_shape(run.config.task, run.config.model), run.config.train.seed
     params = init_params(shape, run.config.model.init_scale, seed)
     params = {
@@ -52,7 +52,7 @@ def plain(run: Run, steps: int) -> Timed:
 
 
 def hooked(run: Run, steps: int) -> Timed:
-    """HookedTransformer with torch.optim.Adam as it comes.
+    """HookedTransformer with a plain torch.optim.Adam.
 
     Raises:
         ImportError: transformer-lens is not installed.
@@ -88,7 +88,7 @@ def hooked_transformer(shape: Shape, device: torch.device | str = "cpu") -> torc
         device=str(device),
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it announces its successor
+        warnings.simplefilter("ignore")  # it announces a newer class
         return HookedTransformer(config)
 
 
@@ -113,7 +113,7 @@ def _loop(
 
 
 def _timed(run: Run, steps: int, advance: Callable[[int], float]) -> Timed:
-    for step in range(1, steps + 1, BLOCK):  # drawn once, held for the next contender
+    for step in range(1, steps + 1, BLOCK):  # draws once, and caches for the next contender
         train_batch(run.config.task, step, run.config.train.batch_size)
     ticks, values, device = [], [], resolve_device(run.config.device)
     for step in range(1, steps + 1):

@@ -46,7 +46,12 @@ def pattern(  # noqa: PLR0913  an argument is an option
         str, typer.Option(metavar="NAME=up|down", help="low, split or suppression, up or down")
     ],
     start: Annotated[
-        int | None, typer.Option("--from", metavar="STEP", help="saved step to start from")
+        int | None,
+        typer.Option("--from", metavar="STEP", help="saved step whose response is measured"),
+    ] = None,
+    begin: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="STEP", help="train from here, 0: the start; else from --from"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, max=10**6, help="steps of training")] = 300,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="seeds of lists")] = 8,
@@ -64,5 +69,5 @@ def pattern(  # noqa: PLR0913  an argument is an option
     from devsort.sorting.patterning.step import Pattern, run_pattern, text
     from devsort.sorting.run import open_run
 
-    wanted = Pattern(target, start, steps, seeds, size, bound)
+    wanted = Pattern(target, start, begin, steps, seeds, size, bound)
     emit(run_pattern(open_run(run, tuple(set_)), wanted), as_json, text)

@@ -1,7 +1,7 @@
-"""Every artifact of a run: what it is made from, which command makes it, how it is read.
+"""Every artifact of a run: what it is made from, which command makes it, and how it is read.
 
-`run.read(LLC)` returns the verified value of an artifact, `run.update(HEADS, …)` makes one that is
-out of date.
+`run.read(LLC)` returns the verified value of an artifact, and `run.update(HEADS, …)` makes an
+artifact again if it is out of date. In the table `…` stands for task, model and train.
 
 | artifact       | made from                  | by `devsort …`          | value                |
 |----------------|----------------------------|-------------------------|----------------------|
@@ -58,9 +58,11 @@ def _sampled_weights(run: Run) -> str:
 
 
 def _read_llc(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    from devsort.llc.describe import described
     from devsort.llc.store import read_store
 
-    return read_store(run.llc, origin)
+    found, checksum = read_store(run.llc, origin)
+    return described(found), checksum
 
 
 def _read_llc_devinterp(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
@@ -70,7 +72,11 @@ def _read_llc_devinterp(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
 
 
 def _read_heads(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
-    return read_dataset(run.heads, origin)
+    from devsort.llc.describe import described
+    from devsort.sorting.heads.variables import VARIABLES
+
+    found, checksum = read_dataset(run.heads, origin)
+    return described(found, VARIABLES), checksum
 
 
 def _read_stages(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:
@@ -118,7 +124,7 @@ FIGURES = Artifact(
     (),
     lambda run: identity([run.checksum(artifact) for artifact in (LLC, HEADS, STAGES)]),
     _read_figures,
-    force=False,  # `chart` draws them again
+    force=False,  # `chart` always draws them again
 )
 SUSCEPTIBILITY = Artifact(
     "susceptibility",

@@ -23,7 +23,7 @@ from devsort.sorting.samplers import SortSampler, chance_loss, settings
 from devsort.sorting.task import Batch
 from devsort.storage.objects import write_object
 
-LISTS, ITERATIONS = 256, 8  # of a curvature
+LISTS, ITERATIONS = 256, 8  # lists and power iterations for one estimate of the curvature
 Traces = dict[tuple[float, float, int], Trace]  # (nβ, γ, step) → trace
 
 
@@ -31,15 +31,16 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
     """Tries the grid on a trained run and writes calibration.json.
 
     Returns:
-        The JSON object of `devsort.llc.calibrate.report` with the run, and the traces.
+        The JSON object of `devsort.llc.calibrate.report` with the path of the run, and the traces.
     """
     with run.lock():
         saved = trained_steps(run)
         late = [step for step in saved if step >= run.config.llc.first_step]
         steps = chosen_steps(late or saved, grid.CHECKPOINTS)
         base = settings(run)
-        every = sorted({localization for _, localization in grid.grid_of(base.geometry)})
-        points = grid.grid(base, curvature := {g: _curvature(run, steps, g) for g in every})
+        localizations = sorted({gamma for _, gamma in grid.grid_of(base.geometry)})
+        curvature = {gamma: _curvature(run, steps, gamma) for gamma in localizations}
+        points = grid.grid(base, curvature)
         traces = _traces(run, points, steps)
         chance = chance_loss(run)
         trials = [
@@ -53,14 +54,14 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
 
 
 def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
-    """Largest curvature over the checkpoints, each moved by N(0, s²/γ) as the chain will move it.
+    """Largest curvature over the checkpoints, each offset by N(0, s²/γ) as the chain will move it.
 
-    In relative geometry s is the scale of each weight, and the curvature that in w / s; else s is
-    1.
+    In relative geometry s is the scale of each weight, and the curvature is taken with respect to
+    w / s. In absolute geometry s = 1.
     """
     sampler = SortSampler(_with(run, settings(run)))
-    kernel, few = sampler.kernels[0], sampler.data[slice(0, LISTS)]
-    both = Batch(few.tokens.expand(2, -1, -1), few.targets.expand(2, -1, -1))
+    kernel, lists = sampler.kernels[0], sampler.data[slice(0, LISTS)]
+    batch = Batch(lists.tokens.expand(2, -1, -1), lists.targets.expand(2, -1, -1))
 
     def curvature(step: int) -> float:
         params = {n: p.to(sampler.device) for n, p in load_checkpoint(run, step).items()}
@@ -68,9 +69,9 @@ def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
         if sampler.config.geometry == "relative":
             s = kernel.layout.flatten(sorter_scales(params, sampler.shape))
         noise = torch_stream(0, "calibrate", device=sampler.device)
-        moved = torch.randn(w.shape, generator=noise, device=w.device) / localization**0.5
+        offset = torch.randn(w.shape, generator=noise, device=w.device) / localization**0.5
         return largest_curvature(
-            lambda v: s * kernel.value_and_grad(s * v, both)[1], w / s + moved, ITERATIONS
+            lambda v: s * kernel.value_and_grad(s * v, batch)[1], w / s + offset, ITERATIONS
         )
 
     return max(curvature(step) for step in steps)
@@ -83,7 +84,7 @@ def _traces(run: Run, points: Sequence[SamplerConfig], steps: Sequence[int]) -> 
     name = f"calibrate {run.path.name}"
     with progress(total=total, desc=name, unit="chain-step", unit_scale=True) as bar:
         done = run_jobs(work, points, count, bar.update)
-        return {(p.n_beta, p.localization, s): t for p, found in done for s, t in found.items()}
+        return {(p.n_beta, p.localization, s): t for p, traces in done for s, t in traces.items()}
 
 
 def _at_point(

@@ -1,6 +1,6 @@
-"""What training leaves, checkpoints, log and resume state.
+"""The files that training writes: checkpoints, log and resume state.
 
-Which there should be, and whether they are whole.
+This module says which of them there should be, and checks that they are complete and intact.
 """
 
 import json
@@ -15,7 +15,7 @@ from devsort.sorting.run import Run
 from devsort.storage.artifact import Artifact, alternatives, changes, identity, undo
 from devsort.storage.tensors import load_tensors, read_metadata, save_tensors
 
-# of a line of training.jsonl
+# every line of training.jsonl has these
 LOG_KEYS = {"step", "loss", "val_loss", "val_accuracy", "lr", "weight_norm"}
 
 
@@ -26,12 +26,12 @@ CHECKPOINTS = Artifact(
     sections=TRAIN,
     inputs=lambda run: "",
     read=lambda run, origin: read_checkpoints(run),
-    force=False,  # `train` makes again what is damaged
+    force=False,  # `train` repairs damaged files without --force
 )
 
 
 def save_checkpoint(run: Run, step: int, params: Mapping[str, Tensor]) -> None:
-    """Saves the weights of one step, with the step and the config that made them."""
+    """Saves the weights of one step, together with the step and the config that made them."""
     save_tensors(run.checkpoint(step), params, run.origin(CHECKPOINTS), step=str(step))
 
 
@@ -41,26 +41,27 @@ def load_checkpoint(run: Run, step: int) -> dict[str, Tensor]:
 
 
 def weights_identity(run: Run, steps: Sequence[int]) -> str:
-    """Identity of the weights of some steps, from the checksum in each file's header.
+    """Identity of the weights at some steps, from the checksum in each file's header.
 
-    `load_checkpoint` verifies a checksum when the weights are read.
+    The checksum itself is verified by `load_checkpoint`, when the weights are read.
 
     Raises:
-        UserError: A file has no header that can be read; names it and the command that makes it.
+        UserError: The header of a file cannot be read; names the file and the command that makes
+            it.
     """
-    found = {str(s): read_metadata(run.checkpoint(s)).get("checksum") for s in steps}
-    for step, checksum in found.items():
+    checksums = {str(s): read_metadata(run.checkpoint(s)).get("checksum") for s in steps}
+    for step, checksum in checksums.items():
         if checksum is None:
-            load_checkpoint(run, int(step))  # says what is wrong with it
-    return identity(found)
+            load_checkpoint(run, int(step))  # raises an error that says what is wrong
+    return identity(checksums)
 
 
 def trained_steps(run: Run) -> list[int]:
-    """Saved steps of a run that has been trained to its end.
+    """Saved steps of a run whose training is complete.
 
     Raises:
         UserError: There are no checkpoints.
-        Unfinished: Training has not come to its end.
+        Unfinished: Training is not complete.
     """
     steps, fix = run.steps(), f"run `devsort train {run.path}` first"
     if not steps:
@@ -73,9 +74,10 @@ def trained_steps(run: Run) -> list[int]:
 
 
 def sampled_steps(run: Run) -> list[int]:
-    """The steps whose LLC is estimated.
+    """The steps at which the LLC is estimated.
 
-    `llc.max_checkpoints` from `llc.first_step` on, or the last one.
+    At most `llc.max_checkpoints` of the saved steps from `llc.first_step` on. If there are none,
+    the last saved step.
     """
     config, saved = run.config.llc, trained_steps(run)
     late = [step for step in saved if step >= config.first_step]
@@ -83,9 +85,10 @@ def sampled_steps(run: Run) -> list[int]:
 
 
 def checkpoint_steps(schedule: ScheduleConfig, steps: int) -> list[int]:
-    """Steps that are saved.
+    """The steps at which a checkpoint is saved.
 
-    10^(i / per_decade) rounded, from 1 to linear_from; every linear_every after; the last.
+    10^(i / per_decade), rounded, from 1 to linear_from, then every linear_every steps, and the
+    last step.
     """
     saved, i, step = {steps}, 0, 1
     while step <= min(schedule.linear_from, steps):
@@ -127,15 +130,15 @@ def check_training(run: Run, step: int) -> int:
     """Verifies checkpoints, log and resume state up to a step; returns the number of checkpoints.
 
     Raises:
-        UserError: One of them is missing, damaged or from another config; names the command that
-            makes it.
+        UserError: One of these files is missing, damaged or from another config; names the command
+            that makes it.
     """
     load_resume_state(run, step)
     config, fix = run.config.train, run.origin(CHECKPOINTS).again
     lines = [line for line in read_log(run) if line["step"] <= step]
     logged = [s for s in logged_steps(config) if s <= step]
-    known = read_metadata(run.resume_state).get("log", identity(lines))
-    if known != identity(lines) or [line["step"] for line in lines] != logged:
+    expected = read_metadata(run.resume_state).get("log", identity(lines))
+    if expected != identity(lines) or [line["step"] for line in lines] != logged:
         raise UserError(f"{run.training_log} does not match its checksum", fix)
     steps = [s for s in checkpoint_steps(config.checkpoints, config.steps) if s <= step]
     for saved in steps:
@@ -144,34 +147,34 @@ def check_training(run: Run, step: int) -> int:
 
 
 def read_checkpoints(run: Run) -> tuple[list[int], str]:
-    """Verifies all that training leaves; the saved steps and the identity of the weights.
+    """Verifies all files of training; returns the saved steps and the identity of the weights.
 
     Raises:
-        UserError: Something is missing, damaged or from another config.
-        Unfinished: Training has not come to its end, or has been made again only up to some step.
+        UserError: A file is missing, damaged or from another config.
+        Unfinished: Training is not complete, or was started again and has not reached the end.
     """
     steps, done = trained_steps(run), load_resume_step(run)
     if 0 < done < steps[-1]:
         fix = f"run `devsort train {run.path}` first"
-        raise Unfinished(f"{run.path} is made again as far as step {done}", fix)
+        raise Unfinished(f"{run.path} was started again and has reached step {done}", fix)
     check_training(run, steps[-1])
     return steps, weights_identity(run, steps)
 
 
 def save_resume_state(run: Run, step: int, tensors: Mapping[str, Tensor], log: str) -> None:
-    """Saves weights and moments of Adam; `log` is the identity of the log's lines up to here."""
+    """Saves the weights and Adam's moments; `log` is the identity of the log up to this step."""
     save_tensors(run.resume_state, tensors, run.origin(CHECKPOINTS), step=str(step), log=log)
 
 
 def load_resume_state(run: Run, step: int) -> dict[str, Tensor]:
-    """Weights and moments of Adam at the step; see `load_tensors` for what is verified."""
+    """Weights and Adam's moments at the step; see `load_tensors` for what is verified."""
     return load_tensors(run.resume_state, run.origin(CHECKPOINTS), step=str(step))
 
 
 def resume_step(run: Run) -> int:
-    """The step to go on from.
+    """The step to resume from.
 
-    That of the resume state, or 0 if anything up to there is missing or damaged.
+    It is the step of the resume state, or 0 if a file up to that step is missing or damaged.
     """
     _refuse_another_config(run)
     saved = load_resume_step(run)
@@ -183,7 +186,7 @@ def resume_step(run: Run) -> int:
 
 
 def load_resume_step(run: Run) -> int:
-    """The step of the resume state; 0 where there is none."""
+    """The step of the resume state, or 0 if there is none."""
     step = read_metadata(run.resume_state).get("step", "0")
     return int(step) if step.isdecimal() and len(step) < 12 else 0
 
@@ -192,8 +195,8 @@ def _refuse_another_config(run: Run) -> None:
     """Raises Stale if a file in checkpoints/ says that it was made from another config."""
     origin = run.origin(CHECKPOINTS)
     for path in [run.resume_state, *map(run.checkpoint, run.steps())]:
-        found = read_metadata(path).get("resolved")
-        if found is not None and (changed := changes(found, origin.resolved)):
-            anew = f"run `devsort train {run.path} --force` to discard it and start again"
-            fix = alternatives(undo(found, origin.resolved), anew)
+        stored = read_metadata(path).get("resolved")
+        if stored is not None and (changed := changes(stored, origin.resolved)):
+            restart = f"run `devsort train {run.path} --force` to discard it and start again"
+            fix = alternatives(undo(stored, origin.resolved), restart)
             raise Stale(f"{run.checkpoints} was trained from another config{changed}", fix)

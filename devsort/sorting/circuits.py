@@ -1,15 +1,15 @@
 """Circuits: what a head moves (OV) and where it looks (QK), read from the weights alone.
 
-Layer norm is folded in exactly where that can be done. Before attention the residual stream is one
-token plus one position, so LN_1 of it is known exactly for each pair, its scale included; circuits
-average over positions. Before the unembedding the centring and the gain fold into W_U exactly; the
-scale 1/σ depends on the list and is left out here, so OV is in logits times σ and its signs are
-exact. `heads.measures` divides by the σ of each answer.
+Layer norm is folded into the weights wherever that is exact. Before attention the residual stream
+is one token plus one position, so its LN_1, including the scale, is known exactly for each pair;
+the circuits average over positions. Before the unembedding, the centring and the gain fold into
+W_U exactly. The scale 1/σ depends on the list and is left out here, so OV is in logits times σ and
+its signs are exact. `heads.measures` divides by the σ of each answer.
 
-What the softmaxes cannot see is removed: OV is centred over outputs (logits matter up to a
-constant) and over sources (attention sums to one, so a constant in all values is a bias); QK is
-centred over keys. Notation follows Elhage et al. 2021, "A mathematical framework for transformer
-circuits".
+Whatever the softmaxes ignore is removed. OV is centred over outputs, because a constant added to
+all logits changes nothing, and over sources, because attention sums to one, so a constant in all
+values is a bias. QK is centred over keys. Notation follows Elhage et al. 2021, "A mathematical
+framework for transformer circuits".
 """
 
 import math
@@ -28,10 +28,12 @@ def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
     It is what attending to number s adds to the logit of number t.
 
-    ȳ_s is LN_1(W_E[s] + W_pos[j]) averaged over the list positions j, U the folded unembedding.
+    ȳ_s is LN_1(W_E[s] + W_pos[j]) averaged over the list positions j, and U is the folded
+    unembedding.
 
     Returns:
-        (H, N, N), rows are the attended number, columns the logit; in logits · σ.
+        (H, N, N) in logits · σ; a row is the number attended to, a column the number whose logit
+        changes.
     """
     values = source_values(params, shape).mean(2)  # (H, N, d)
     circuit = values @ params[ATTN + "W_O"] @ folded_unembedding(params, shape)  # (H, N, N)
@@ -41,10 +43,11 @@ def ov(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 def qk(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
     """QK_h[q, k] = mean score q·k / sqrt(d_head), centred over k.
 
-    Of the current token q for number k in the list.
+    It is the score that the current token q gives to number k of the list.
 
-    Both sides are averaged over the positions that they can have, the query by its probability
-    (`query_positions`); the score is bilinear, so the average is exact. Row N is SEP.
+    Both sides are averaged over the positions that they can have; the query is weighted by the
+    probability of its position (`query_positions`). The score is bilinear, so the average is exact.
+    Row N is SEP.
 
     Returns:
         (H, N + 1, N), in nats of attention.
@@ -61,9 +64,9 @@ def qk(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def source_values(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """Values W_V LN_1(W_E[s] + W_pos[j]) of number s at list position j, less their mean over s.
+    """Values W_V LN_1(W_E[s] + W_pos[j]) of number s at list position j, minus their mean.
 
-    (H, N, L, d).
+    Shape (H, N, L, d); the mean is over s and j.
     """
     y = normed_tokens(params, shape)[: shape.numbers, : shape.list_length]  # (N, L, D)
     values = y @ params[ATTN + "W_V"][:, None]  # (H, N, L, d)
@@ -71,9 +74,9 @@ def source_values(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def copying(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """The OV diagonal for each list position j.
+    """The diagonal of OV for each list position j.
 
-    It is what attending to number t at j adds to t's own logit.
+    It is what attending to number t at position j adds to t's own logit.
 
     Returns:
         (H, N, L), in logits · σ; its mean over j is the diagonal of `ov`.
@@ -89,10 +92,7 @@ def normed_tokens(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """W_U of the numbers with LN_f's centring and gain folded in, centred over the numbers.
-
-    (D, N).
-    """
+    """W_U of the numbers (D, N), centred over them, with LN_f's centring and gain folded in."""
     unembedding = params["unembed.W_U"][:, : shape.numbers]
     if shape.layer_norm:
         gained = params["ln_final.w"][:, None] * unembedding
@@ -101,13 +101,11 @@ def folded_unembedding(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
 
 
 def query_positions(shape: Shape) -> np.ndarray:
-    """Where a token asks, for uniform lists without repetition.
+    """P(query at position L + i | current token v), for uniform lists without repetition.
 
-    P(answer position L + i | current token v).
-
-    Column i is position L + i. SEP always asks from the first. A number has the rank r (from 0) in
-    its list with a hypergeometric probability and then asks from column r + 1, unless it is the
-    last. A token that never asks has a row of zeros.
+    Column i is position L + i. SEP always queries from the first of them. A number has rank r
+    (from 0) in its list with a hypergeometric probability and then queries from column r + 1,
+    unless it is the last. A token that never queries has a row of zeros.
 
     Returns:
         (V, L), rows sum to one.
@@ -143,9 +141,9 @@ def qk_rank(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def residual_rank(resid: Tensor) -> Tensor:
-    """Effective rank of a cloud of vectors (…, D) about their mean, or NaN.
+    """Effective rank of a cloud of vectors (…, D) about their mean.
 
-    From the roots of its PCA eigenvalues.
+    Computed from the square roots of its PCA eigenvalues; NaN if a vector is not finite.
     """
     x = _to_unit(resid.flatten(0, -2), (0, 1))
     x = x - x.mean(0)
@@ -155,7 +153,7 @@ def residual_rank(resid: Tensor) -> Tensor:
 
 
 def _singular_values(a: Tensor, b: Tensor) -> Tensor:
-    """Of each product a b, up to its scale: (H, min(n, m)); NaN where a weight is not finite."""
+    """Singular values of each product a b, up to scale: (H, min(n, m)); NaN if it is not finite."""
     product = _to_unit(a, (1, 2)) @ _to_unit(b, (1, 2))
     finite = product.isfinite().all((1, 2))
     values = torch.linalg.svdvals(product.where(finite[:, None, None], 0.0))
@@ -163,9 +161,9 @@ def _singular_values(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _to_unit(x: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """x over its largest entry along `dims`.
+    """x divided by its largest absolute entry along `dims`.
 
-    Ranks do not depend on scale, but squares of huge numbers overflow.
+    Ranks do not depend on the scale, but squares of huge numbers overflow.
     """
     return x / x.abs().amax(dims, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
 
@@ -176,8 +174,8 @@ def head_norms(params: Mapping[str, Tensor]) -> Tensor:
 
 
 def weight_norm(params: Mapping[str, Tensor]) -> float:
-    """Euclidean norm of all parameters together, masks and other buffers left out."""
-    named = (
+    """Euclidean norm of all parameters together, without masks and other buffers."""
+    weights = (
         p for name, p in params.items() if name.rsplit(".", 1)[-1].split("_")[0] in ("W", "b", "w")
     )
-    return float(sum(p.double().square().sum() for p in named) ** 0.5)
+    return float(sum(p.double().square().sum() for p in weights) ** 0.5)

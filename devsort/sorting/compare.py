@@ -12,11 +12,11 @@ from devsort.stages.compare import side_by_side
 
 
 def compare_runs(runs: Sequence[Run]) -> dict[str, Any]:
-    """Compares runs that have their stages; see `devsort.stages.compare.side_by_side`.
+    """Compares runs whose stages are known; see `devsort.stages.compare.side_by_side`.
 
     Raises:
-        UserError: Fewer than two runs, the same one twice, or one that lacks an artifact or a
-            finite LLC.
+        UserError: There are fewer than two runs, one is given twice, or one lacks an artifact or
+            has no finite LLC.
     """
     if len({run.path.resolve() for run in runs}) < max(2, len(runs)):
         fix = "name them, as in `devsort compare RUN RUN`"

@@ -1,7 +1,7 @@
-"""The one home of every setting and its default.
+"""All settings and their defaults.
 
 A run is defined by its config.yaml alone. All models are frozen and refuse unknown keys; the
-resolved config (defaults filled in) is stored with every artifact.
+resolved config (with defaults filled in) is stored with every artifact.
 """
 
 import os
@@ -33,10 +33,10 @@ class TaskConfig(Section):
         51, ge=2, le=1000, description="N, lists are drawn from 0…N−1; SEP is token N"
     )
     mean_gap: Positive | None = Field(
-        None, description="δ̄, expected gap of a list's neighbours; null: uniform lists"
+        None, description="δ̄, mean gap of neighbours in a sorted list; null: uniform lists"
     )
     label_noise: float = Field(
-        0.0, ge=0, le=1, description="probability that a training target is a random number"
+        0.0, ge=0, le=1, description="probability that a random number replaces a training target"
     )
     train_lists: PositiveInt | None = Field(
         None, description="size of a finite training set; null: fresh lists"
@@ -69,14 +69,14 @@ class ModelConfig(Section):
         0.8, description="weights start at N(0, init_scale² / d_model), biases at 0"
     )
     init_heads: Literal["equal"] | None = Field(
-        None, description="equal: all heads start as the first, and stay so; null: each its own"
+        None, description="equal: all heads start alike, and stay so; null: each has its own start"
     )
 
 
 class ScheduleConfig(Section):
     """Steps at which a checkpoint is saved.
 
-    Logarithmic from step 1, then linear, and always the last.
+    They are spaced logarithmically from step 1, then linearly; the last step is always saved.
     """
 
     per_decade: PositiveInt = Field(
@@ -91,21 +91,21 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """How the network is trained.
 
-    Adam with decay in its own L2 form, cross-entropy on the L answers.
+    Adam with its L2 form of weight decay minimises the cross-entropy of the L answers.
     """
 
     steps: PositiveInt = Field(6000, description="optimiser steps")
     batch_size: PositiveInt = Field(512, description="lists per step")
     lr: Positive = Field(1e-3, description="learning rate")
     lr_final: Positive | None = Field(
-        None, description="rate reached linearly at the last step; null: constant"
+        None, description="learning rate at the last step, reached linearly; null: constant"
     )
     weight_decay: NonNegative = Field(0.005, description="λ_wd: Adam's gradient is ∇L + λ_wd·w")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's moment decay rates")
     eps: Positive = Field(1e-8, description="Adam's ε")
     seed: Seed = Field(0, description="seed of the initial weights")
     log_every: PositiveInt = Field(
-        50, description="steps between lines of training.jsonl beyond the checkpoints"
+        50, description="steps between lines of training.jsonl, besides those at checkpoints"
     )
     checkpoints: ScheduleConfig = Field(ScheduleConfig(), description="which steps are saved")
 
@@ -119,19 +119,19 @@ class TrainConfig(Section):
 class LLCConfig(Section):
     """The trajectory of the local learning coefficient."""
 
-    sampler: SamplerConfig = Field(SamplerConfig(), description="SGLD settings")
+    sampler: SamplerConfig = Field(SamplerConfig(), description="settings of the sampler")
     dataset_size: PositiveInt = Field(8192, description="lists that minibatches are drawn from")
     restrictions: tuple[str, ...] = Field(
-        ("full", "heads"), min_length=1, description="parameter groups; heads: each head alone"
+        ("full", "heads"), min_length=1, description="parameters that move; heads: each head alone"
     )
     parts: tuple[str, ...] = Field(
-        ("gaps",), description="parts of the data followed on their own: gaps, targets:K"
+        ("gaps",), description="parts of the data with an LLC of their own: gaps, targets:K"
     )
     first_step: PositiveInt = Field(
-        10, description="first checkpoint sampled; before it nothing is near a minimum"
+        10, description="first step to sample; earlier ones are not near a minimum"
     )
     max_checkpoints: PositiveInt = Field(
-        24, description="checkpoints sampled from there, evenly over log step"
+        24, description="most checkpoints to sample from first_step on, evenly over log step"
     )
 
 
@@ -140,42 +140,42 @@ class HeadsConfig(Section):
 
     lists: PositiveInt = Field(2048, description="evaluation lists used for attention and ablation")
     copy_share: float = Field(
-        0.25, gt=0, le=1, description="copying that counts, relative to the strongest copier"
+        0.25, gt=0, le=1, description="least copying that counts, relative to the strongest copier"
     )
     suppress_share: float = Field(
-        0.1, gt=0, le=1, description="lowering that counts, relative to the strongest copier"
+        0.1, gt=0, le=1, description="least lowering that counts, relative to the strongest copier"
     )
     suppress_se: Positive = Field(
-        3.0, description="standard errors by which the loss must rise without suppression"
+        3.0, description="standard errors by which the loss must rise if suppression is removed"
     )
     copy_floor: Positive = Field(
         1.0, description="logits that a head must add to a number to copy it"
     )
     need: Positive = Field(
-        0.7, description="nats of loss that make a head needed: the answer's odds about halve"
+        0.7, description="nats of loss by which a head counts as needed: the odds about halve"
     )
     extent: float = Field(
         0.1, gt=0, le=1, description="share of all numbers that a role must cover to be named"
     )
     split: float = Field(
-        0.4, gt=0, le=1, description="split score from which a network is called splitting"
+        0.4, gt=0, le=1, description="lowest split score of a network that is called splitting"
     )
     overlap: float = Field(
-        0.2, gt=0, le=1, description="overlap score from which heads are called overlapping"
+        0.2, gt=0, le=1, description="lowest overlap score of heads that are called overlapping"
     )
-    bootstrap: PositiveInt = Field(200, description="resamples of the lists behind the intervals")
+    bootstrap: PositiveInt = Field(200, description="resamples of the lists for the intervals")
     seed: Seed = Field(0, description="seed of the bootstrap")
 
 
 class SusceptibilityConfig(Section):
-    """The response of each component to each piece of the data; see docs/susceptibility.md."""
+    """The response of each component to each part of the data; see docs/susceptibility.md."""
 
     components: tuple[str, ...] = Field(
         ("heads",), min_length=1, description="restrictions of llc.restrictions; heads: each head"
     )
     lists: PositiveInt = Field(512, description="lists whose losses are evaluated at the draws")
-    every: PositiveInt = Field(4, description="one in so many draws of a chain is evaluated")
-    gap_classes: int = Field(4, ge=2, le=50, description="classes of lists by their mean gap")
+    every: PositiveInt = Field(4, description="evaluate every n-th draw of a chain")
+    gap_classes: int = Field(4, ge=2, le=50, description="number of classes of lists by mean gap")
 
 
 class Config(Section):
@@ -189,10 +189,10 @@ class Config(Section):
     stages: StagesConfig = StagesConfig()
     susceptibility: SusceptibilityConfig = SusceptibilityConfig()
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: the GPU where there is one"
+        "auto", description="auto: the GPU if there is one"
     )
     memory: PositiveInt = Field(
-        2048, description="MiB that the lanes sampled side by side may take, for each worker"
+        2048, description="MiB of memory per worker for the lanes that it samples side by side"
     )
 
 
@@ -200,8 +200,8 @@ def load_config(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Con
     """Reads config.yaml and applies `key=value` overrides with dotted keys.
 
     Raises:
-        UserError: The file is missing or no YAML mapping, or a key or value is refused (all
-            problems at once).
+        UserError: The file is missing or is not a YAML mapping, or a key or value is refused (the
+            message lists all problems).
     """
     path = Path(path)
     data = read_yaml(path)
@@ -211,7 +211,7 @@ def load_config(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Con
 
 
 def default_config(overrides: tuple[str, ...] = ()) -> Config:
-    """The defaults with `key=value` overrides: the config of work that belongs to no run."""
+    """The defaults with `key=value` overrides, for work that does not belong to a run."""
     data: dict[str, Any] = {}
     for override in overrides:
         _apply(data, override)

@@ -1,11 +1,9 @@
-"""devinterp's own SGLD behind the same trace: the reference that ours is compared with.
+"""devinterp's own SGLD, with its draws as a `Trace`: the reference for our sampler.
 
-And our draws in its file layout.
-
-Two of its habits are taken into account. Its initial loss is a mean over other batches, so the loss
-of the starting point is computed here on the very minibatches that its chains saw, which it stores.
-All its chains see the same batches by default; here each gets its own. It seeds torch's and numpy's
-global generators.
+devinterp's initial loss is a mean over other batches than its chains see. It stores the minibatches
+of its chains, so the loss of the starting point is computed on them here. By default all its
+chains see the same batches; here each chain has its own. devinterp seeds the global generators of
+torch and numpy.
 """
 
 import contextlib
@@ -59,7 +57,8 @@ class SortModule(torch.nn.Module):
 def answer_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
     """Per-token loss (B, 2L) of logits (B, L, V) at the answer positions.
 
-    It is twice that of each answer, and zero before SEP, so that devinterp's mean is the model's.
+    It is zero before SEP and twice the loss of each answer, so that devinterp's mean over tokens is
+    the model's mean over answers.
     """
     L = input_ids.shape[1] // 2
     targets = input_ids[:, L + 1 :]
@@ -84,14 +83,14 @@ def sample_with_devinterp(
     Args:
         params: The checkpoint.
         data: The data set; targets must be the sorted list.
-        config: Sampler settings, the same names as devinterp's.
+        config: Sampler settings; the names are those of devinterp.
         mask: Free entries, or None for all.
         seed: devinterp's init_seed.
-        on_step: Called before each loss of devinterp's: one for each chain, then those of the
-            chains, one by one.
+        on_step: Called before each loss that devinterp computes: first one for each chain, then
+            those of the steps, one chain after the other.
         device: Where devinterp computes.
-        module: The checkpoint as a module of the same parameter names; `SortModule` if None. It may
-            give logits at all positions that it is shown.
+        module: The checkpoint as a module with the same parameter names; `SortModule` if None. It
+            may return logits at every position of its input.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -101,7 +100,7 @@ def sample_with_devinterp(
     """
     if not torch.equal(data.targets, data.tokens[:, -data.targets.shape[1] :]):
         raise UserError(
-            "--sampler devinterp cannot express task.label_noise", "use our own sampler"
+            "--sampler devinterp does not support task.label_noise", "leave out --sampler devinterp"
         )
     params = {name: value.cpu() for name, value in params.items()}
 
@@ -114,17 +113,18 @@ def sample_with_devinterp(
         tree = _sample(model, data, config, mask, seed, path, loss_fn, str(device))
         # (C, steps)
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values
-        seen = torch.from_numpy(tree["sampling_input_ids_micro"].values)  # (C, steps, B, 2L+1)
-    init_loss = _loss_at(params, seen)
+        # (C, steps, B, 2L+1)
+        minibatches = torch.from_numpy(tree["sampling_input_ids_micro"].values)
+    init_loss = _loss_at(params, minibatches)
     first, every = config.num_burnin_steps, config.num_steps_bw_draws
-    unknown = np.full((len(loss), config.num_draws), np.nan, np.float32)
+    missing = np.full((len(loss), config.num_draws), np.nan, np.float32)
     return Trace(
         loss=loss[:, first::every],
         init_loss=init_loss[:, first::every],
-        work=unknown,
-        force=unknown,
-        distance=unknown,
-        heating=unknown[:, :0],
+        work=missing,
+        force=missing,
+        distance=missing,
+        heating=missing[:, :0],
         burnin_loss=loss[:, :first],
         burnin_init_loss=init_loss[:, :first],
         parts={},
@@ -168,21 +168,21 @@ def _sample(
     return tree.dataset.load()
 
 
-def _loss_at(params: Params, seen: Tensor) -> np.ndarray:
+def _loss_at(params: Params, minibatches: Tensor) -> np.ndarray:
     """Loss of the starting point on stored minibatches (C, steps, B, 2L+1): (C, steps)."""
 
     def loss(tokens: Tensor) -> Tensor:
-        return losses(params, tokens, tokens[:, seen.shape[3] // 2 + 1 :]).mean()
+        return losses(params, tokens, tokens[:, minibatches.shape[3] // 2 + 1 :]).mean()
 
     with torch.no_grad():
         return torch.stack(
-            [torch.stack([loss(tokens) for tokens in chain]) for chain in seen]
+            [torch.stack([loss(tokens) for tokens in chain]) for chain in minibatches]
         ).numpy()
 
 
 @contextlib.contextmanager
 def _quiet():
-    """Keeps devinterp's progress bars and its warnings of a temporary folder off the screen."""
+    """Hides devinterp's progress bars and its warnings about the temporary folder."""
     with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,19 +1,20 @@
 """The blocks of the sorting model's weights, for relative geometry; see `sampling.geometry`.
 
-Every tensor is a block, and each head of W_Q, W_K, W_V and W_O. Biases take the scale of the output
-that they join, as one more row of the weight with a constant input of the size of the others:
+Every tensor is a block; in W_Q, W_K, W_V and W_O each head is a block. A bias has the scale of the
+output that it is added to, like one more row of the weight whose input is constant and as large as
+the other inputs:
 
 | parameter            | scale                                                                    |
 |----------------------|--------------------------------------------------------------------------|
 | b_Q, b_K, b_V        | RMS(W_Q, W_K, W_V of the head) · RMS(gain of ln1)                        |
 | b_O                  | RMS(W_E): both write to the residual stream                              |
 | b_U                  | RMS(W_U) · RMS(gain of ln_final)                                         |
-| ln1.w, ln_final.w    | RMS(gain) / √D, that of the diagonal matrix which a gain is              |
-| ln1.b, ln_final.b    | that of their gain                                                       |
+| ln1.w, ln_final.w    | RMS(gain) / √D, the RMS of the gain as a diagonal matrix                 |
+| ln1.b, ln_final.b    | the scale of their gain                                                  |
 
-W_Q's own scale would not do for b_Q: it changes with the norm's gain, b_Q does not. Nor would W_O's
-for b_O, which changes with W_V's. Without layer norm the stream is what the weights read, so W_E
-stands for the gains.
+The scale of W_Q alone would be wrong for b_Q: if the norm's gain is rescaled, W_Q changes and b_Q
+does not. The scale of W_O would be wrong for b_O, because it changes if W_V is rescaled. Without
+layer norm the weights read the residual stream directly, so W_E takes the place of the gains.
 """
 
 from collections.abc import Sequence
@@ -27,9 +28,9 @@ from devsort.sorting.objective import Checkpoint, SortObjective
 
 
 def sorter_blocks(shape: Shape) -> dict[str, Block]:
-    """The blocks of the model's parameters; see the module."""
+    """The blocks of the model's parameters; see the module's docstring."""
     layer_norm, root = shape.layer_norm, shape.d_model**0.5
-    per = root if layer_norm else 1.0  # a gain's RMS from its scale
+    per = root if layer_norm else 1.0  # RMS of a gain, relative to its scale
     first = "blocks.0.ln1.w" if layer_norm else "embed.W_E"
     last = "ln_final.w" if layer_norm else "embed.W_E"
     norms = {f"{n}.w": Block(factor=1 / root) for n in ("blocks.0.ln1", "ln_final")}
@@ -47,7 +48,7 @@ def sorter_blocks(shape: Shape) -> dict[str, Block]:
 
 
 def sorter_scales(params: Params, shape: Shape) -> Params:
-    """The scale of every weight of a sorting model, name → tensor of the parameter's shape."""
+    """The scale of every weight of a sorting model: name → tensor of the parameter's shape."""
     return block_scales(params, sorter_blocks(shape))
 
 
@@ -56,7 +57,7 @@ def relative(objective: SortObjective, checkpoints: Sequence[Checkpoint], shape:
 
     Args:
         objective: All chains of one restriction at some checkpoints.
-        checkpoints: The checkpoints, in its order.
+        checkpoints: The checkpoints, in the objective's order.
         shape: Dimensions of the model.
     """
     layout, free = Layout(param_shapes(shape)), objective.free

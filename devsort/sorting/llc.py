@@ -1,4 +1,4 @@
-"""The `llc` command: checkpoints of a run in, draws and the trajectory out."""
+"""The `llc` command: reads the checkpoints of a run, writes draws and the trajectory."""
 
 from collections.abc import Sequence
 
@@ -26,11 +26,11 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
 
     Args:
         run: The run folder.
-        force: Sample again what is already there.
-        sampler: `devsort`, or `devinterp` for the reference, which has its own store beside ours.
+        force: Sample again even where draws exist.
+        sampler: `devsort`, or `devinterp` for the reference, whose draws have their own store.
 
     Returns:
-        run, geometry, trajectory, one row for each checkpoint and restriction, and notes on the
+        run, geometry, trajectory (one row for each checkpoint and restriction), and notes on the
         trajectory as a whole.
 
     Raises:
@@ -53,26 +53,26 @@ def run_llc(run: Run, force: bool = False, sampler: str = "devsort") -> dict:
             table = make_table(store, chance_loss(run))
             write_table(store, table.assign_attrs(notes=notes(run, store)))
         run.forget(artifact)
-    found = run.read(artifact)
+    dataset = run.read(artifact)
     return {
         "run": str(run.path),
-        "geometry": geometry_of(found),
-        "trajectory": list(rows(found)),
-        "notes": found.attrs["notes"],
+        "geometry": geometry_of(dataset),
+        "trajectory": list(rows(dataset)),
+        "notes": dataset.attrs["notes"],
     }
 
 
 def notes(run: Run, store: Store) -> list[str]:
-    """What has to be said of a trajectory as a whole."""
+    """Notes on a trajectory as a whole."""
     parts = without_gaps(run.config.llc.parts, store.parts)
     return [*parts, *scale_notes(run, store.steps)]
 
 
 def scale_notes(run: Run, steps: Sequence[int]) -> list[str]:
-    """In absolute geometry the LLC depends on the scale of the weights.
+    """A note if a block of weights changes its scale by more than CHANGE between checkpoints.
 
-    Where a block of weights changes its scale by more than CHANGE between checkpoints, part of the
-    curve is that change.
+    In absolute geometry the LLC depends on the scale of the weights, so that change is part of the
+    curve.
     """
     if run.config.llc.sampler.geometry == "relative":
         return []
@@ -92,14 +92,14 @@ def scale_notes(run: Run, steps: Sequence[int]) -> list[str]:
 def _check_devinterp(config: SamplerConfig) -> None:
     if config.geometry == "relative":
         fix = "add --set llc.sampler.geometry=absolute"
-        raise UserError("--sampler devinterp knows absolute geometry alone", fix)
+        raise UserError("--sampler devinterp supports only absolute geometry", fix)
     if config.sampling_method != "sgld":
         fix = "add --set llc.sampler.sampling_method=sgld"
-        raise UserError("--sampler devinterp runs SGLD alone", fix)
+        raise UserError("--sampler devinterp supports only SGLD", fix)
 
 
 def restrictions(run: Run) -> tuple[str, ...]:
-    """The restrictions that a run samples, each checked against its model."""
+    """The restrictions that a run samples, each checked against the model."""
     names = expand(run.config.llc.restrictions, run.config.model.heads)
     shape = model_shape(run.config.task, run.config.model)
     for name in names:

@@ -1,6 +1,6 @@
 """The model: one causal attention layer without an MLP, written to be read.
 
-`kernels` holds its fast twin.
+`kernels` has a fast version of it.
 
     resid_pre = W_E[token] + W_pos[position]                          (B, 2L, D)
     y         = LN_1(resid_pre)
@@ -9,9 +9,9 @@
     head_out  = pattern v W_O                                         (B, H, L, D)
     logits    = LN_f(resid_pre + Σ_h head_out_h + b_O) W_U + b_U      (B, L, V)
 
-Only the L answer positions (SEP and b_1 … b_{L−1}) ask queries: no other position touches the loss
-in one layer. Parameters are a dict under the names of TransformerLens's `HookedTransformer` state
-dict.
+Only the L answer positions (SEP and b_1 … b_{L−1}) have queries, because in a one-layer model no
+other position affects the loss. Parameters are a dict with the names of TransformerLens's
+`HookedTransformer` state dict.
 """
 
 import math
@@ -26,7 +26,7 @@ from devsort.errors import UserError
 from devsort.rng import name_key, short_torch_stream
 from devsort.sorting.config import ModelConfig, TaskConfig
 
-LN_EPS = 1e-5  # HookedTransformer's
+LN_EPS = 1e-5  # as in HookedTransformer
 ATTN = "blocks.0.attn."
 DEEPER, WITH_MLP = "has more than one layer", "has an MLP"
 Params = dict[str, Tensor]
@@ -96,8 +96,8 @@ def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
 
     That is HookedTransformer's "gpt2" mode.
 
-    Each parameter draws from its own stream, so a model with another number of heads shares the
-    rest.
+    Each parameter draws from its own stream, so models that differ in the number of heads share all
+    other weights.
     """
 
     def init(name: str, size: tuple[int, ...]) -> Tensor:
@@ -111,7 +111,7 @@ def init_params(shape: Shape, init_scale: float, seed: int) -> Params:
 
 
 def equal_heads(params: Params) -> Params:
-    """Weights in which every head is the first; their gradients are equal too, so they stay so."""
+    """Weights with every head a copy of the first; equal gradients keep the heads equal."""
     return {
         name: value[:1].expand_as(value).clone() if _of_heads(name) else value
         for name, value in params.items()
@@ -128,8 +128,8 @@ def infer_shape(
     """Reads heads and widths off a state dict and checks every parameter against them.
 
     Raises:
-        UserError: A parameter is missing, has another shape, or is not finite; all problems are
-            told at once.
+        UserError: A parameter is missing, has another shape, or is not finite; the message lists
+            the first problems.
     """
     W_Q = params.get(ATTN + "W_Q")
     if W_Q is None or W_Q.dim() != 3 or 0 in W_Q.shape:
@@ -162,7 +162,7 @@ def _misfits(params: Mapping[str, Tensor], expected: dict[str, tuple[int, ...]])
         elif tuple(params[name].shape) != size:
             yield f"{name} has shape {tuple(params[name].shape)}, expected {size}"
         elif not params[name].is_floating_point() or not torch.isfinite(params[name]).all():
-            yield f"{name} holds values that are no finite floats"
+            yield f"{name} holds values that are not finite floats"
 
 
 def activations(params: Mapping[str, Tensor], tokens: Tensor) -> Activations:

@@ -1,7 +1,7 @@
-"""Objectives of the sorting model: the kernels around checkpoints, one minibatch a chain.
+"""Objectives of the sorting model: the kernels around checkpoints, one minibatch for each chain.
 
 The loss of the checkpoint on each answer of the data set is computed once, so the paired difference
-L(w) − L(w*) on a chain's own minibatch costs a look-up.
+L(w) − L(w*) on a chain's own minibatch costs only a look-up.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class Minibatches:
     Attributes:
         data: n lists.
         index: (C, T, B) int64.
-        parts: name → (n, L) bool, parts of the data that are followed on their own (data-refined).
+        parts: name → (n, L) bool, parts of the data with an LLC of their own (data-refined).
     """
 
     data: Batch
@@ -35,7 +35,7 @@ class Minibatches:
     parts: dict[str, Tensor]
 
     def at(self, step: int | Tensor) -> Tensor:
-        """The rows of each chain at a step (C, B), which may be a tensor (1,) on the device."""
+        """The rows (C, B) of each chain at a step, an int or a tensor (1,) on the device."""
         return (
             self.index[:, step]
             if isinstance(step, int)
@@ -56,7 +56,7 @@ class Checkpoint:
 class SortObjective:
     """All chains of one restriction at some checkpoints.
 
-    A whole head takes the kernel that touches that head alone.
+    A restriction to a whole head uses the kernel that computes that head alone.
 
     Lanes are ordered by checkpoint, then by chain.
 
@@ -65,8 +65,8 @@ class SortObjective:
         checkpoints: The checkpoints.
         name: The restriction, see `restrictions`.
         batches: The chains' minibatches, the same at every checkpoint.
-        frozen: Of an objective of the same restriction and single checkpoint, for other chains:
-            used again.
+        frozen: `frozen` of an objective for other chains of the same restriction at the same single
+            checkpoint, to be used again.
     """
 
     static = True
@@ -90,11 +90,11 @@ class SortObjective:
         self.kernel = full if head is None else one
         self.frozen = frozen
         if head is not None and frozen is None:
-            made = {
+            by_checkpoint = {
                 c: one.freeze(full, c.params, batches.data, head)
                 for c in dict.fromkeys(checkpoints)
             }
-            self.frozen = stack([made[c] for c in checkpoints], chains)
+            self.frozen = stack([by_checkpoint[c] for c in checkpoints], chains)
         lane = torch.arange(self.count, device=full.device).repeat_interleave(chains)
         self.offset = lane[:, None] * len(batches.data)  # (G, 1)
 
@@ -110,7 +110,7 @@ class SortObjective:
     def losses_on(self, w: Tensor, rows: Tensor) -> Tensor:
         """Losses (G, B, L) of each answer in nats on the same rows (B,) of the data for all lanes.
 
-        Give as many rows as a minibatch has: the kernels' memory serves both.
+        Give as many rows as a minibatch has, so that the kernels can use the same buffers.
         """
         index = rows.expand(len(w), -1)
         batch = self._batch(index)
@@ -122,7 +122,7 @@ class SortObjective:
         return self.kernel.losses(self.stack, batch)
 
     def _batch(self, index: Tensor) -> Batch:
-        data = self.batches.data  # embedding is the fastest way to take rows
+        data = self.batches.data  # embedding is the fastest way to select rows
         return Batch(
             *(torch.nn.functional.embedding(index, rows) for rows in (data.tokens, data.targets))
         )

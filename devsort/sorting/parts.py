@@ -1,6 +1,6 @@
-"""Parts of the data whose loss is followed at the same chains' draws.
+"""Parts of the data whose loss is recorded at the draws of the same chains.
 
-Data-refined LLC, arXiv 2410.02984.
+They give the data-refined LLC of arXiv 2410.02984.
 """
 
 import re
@@ -19,11 +19,11 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
     """Which answers of the data set belong to each part.
 
     Args:
-        names: `gaps`, lists whose mean gap lies below the median or not: parts small-gaps and
-            large-gaps, none where all lists have one mean gap, see `without_gaps`; `targets:K`,
-            answers in K equal ranges of numbers: parts targets-LO-HI.
+        names: `gaps` gives the parts small-gaps and large-gaps: lists with a mean gap below the
+            median, and the rest; no part if all lists have the same mean gap, see `without_gaps`.
+            `targets:K` gives the parts targets-LO-HI: answers in K equal ranges of numbers.
         data: n lists.
-        task: Number range.
+        task: Gives the range of numbers.
 
     Returns:
         Part → (n, L) bool.
@@ -35,8 +35,8 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
     for name in names:
         if name == "gaps":
             parts |= _by_gap(data)
-        elif found := re.fullmatch(r"targets:(\d{1,4})", name):
-            parts |= _by_target(data, task, int(found[1]))
+        elif match := re.fullmatch(r"targets:(\d{1,4})", name):
+            parts |= _by_target(data, task, int(match[1]))
         else:
             raise UserError(
                 f"llc.parts: {name!r} is not known",
@@ -51,7 +51,7 @@ def data_parts(names: tuple[str, ...], data: Batch, task: TaskConfig) -> dict[st
 
 
 def without_gaps(names: tuple[str, ...], parts: Collection[str]) -> list[str]:
-    """A note if `gaps` is asked for and no part came of it, as with lists of all numbers."""
+    """A note if `gaps` is asked for but gives no part, as with lists that hold all numbers."""
     if "gaps" not in names or "small-gaps" in parts:
         return []
     return ["llc.parts: gaps was left out, because all lists of the data have the same mean gap"]
@@ -71,7 +71,7 @@ def _by_gap(data: Batch) -> dict[str, Tensor]:
 def _by_target(data: Batch, task: TaskConfig, count: int) -> dict[str, Tensor]:
     if not 1 <= count <= task.numbers:
         raise UserError(
-            f"llc.parts: targets:{count} of {task.numbers} numbers", "ask for 1 to that many ranges"
+            f"llc.parts: targets:{count} is not possible", f"ask for 1 to {task.numbers} ranges"
         )
     edges = torch.linspace(0, task.numbers, count + 1).round().int().tolist()
     return {

@@ -6,7 +6,7 @@ import numpy as np
 
 KINDS = ("single", "split", "split-by-attention", "regions", "regions-by-attention", "overlap",
          "suppression", "three", "four", "eight")  # fmt: skip
-# nats of noise on the scores of copiers that are suppressed: 1 to 3 % of the answers are wrong
+# nats of noise on the scores of suppressed copiers: it makes 1 to 3 % of the answers wrong
 ERRORS = 0.7
 
 
@@ -16,8 +16,8 @@ class Plan:
 
     Attributes:
         strength: (H, N), multiples of the embedding's length.
-        by_attention: Heads are told apart by what they look at rather than by what they copy.
-        errors: (N + 1, N), nats added to every head's score of a larger number; None adds none.
+        by_attention: Heads differ in what they attend to rather than in what they copy.
+        errors: (N + 1, N), nats added to every head's scores for larger numbers, or None.
     """
 
     strength: np.ndarray
@@ -49,7 +49,7 @@ class Plan:
             "vocabulary-splitting": owners > 1 and shared == 0,
             "copy-suppression": self.suppresses.any(),
         }
-        return [label for label, held in holds.items() if held]
+        return [label for label, applies in holds.items() if applies]
 
 
 def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
@@ -62,7 +62,7 @@ def draw_plan(kind: str, numbers: int, rng: np.random.Generator) -> Plan:
 
 
 def draw_suppressor(ratio: float, numbers: int, rng: np.random.Generator) -> Plan:
-    """A copier of all numbers, and a head that takes off `ratio` of it on a random range."""
+    """A copier of all numbers, and a head that subtracts `ratio` of it on a random range."""
     copier = rng.uniform(4, 6) * rng.uniform(0.9, 1.1, numbers)
     strength = rng.permutation(np.stack([copier, -ratio * copier * _range(numbers, rng)]))
     return Plan(strength, errors=_errors(strength, rng))

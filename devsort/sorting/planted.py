@@ -1,26 +1,26 @@
-"""Planted networks: weights written by hand that sort, so that what each head does is known.
+"""Planted networks: hand-written weights that sort, so that what each head does is known.
 
-Every token has its own direction e_v, orthonormal and of mean zero, so that layer norm only
-rescales it. All heads look for the smallest number that is larger than the current one; their OV
-circuits are diagonal in the token basis:
+Every token v has its own direction e_v. The directions are orthonormal and have mean zero, so layer
+norm only rescales them. All heads attend to the smallest number that is larger than the current
+one; their OV circuits are diagonal in the token basis:
 
-    attention score of query b for key a   S[b, a] = −κ · gap for gap = a − b ≥ 1, a cliff for
+    attention score of query b for key a   S[b, a] = −κ · gap for gap = a − b ≥ 1, far lower for
                                            gap ≤ 0
-    what head h adds when it looks at a    strength[h, a] · e_a: > 0 copies, < 0 suppresses,
+    what head h adds when it attends to a  strength[h, a] · e_a: > 0 copies, < 0 suppresses,
                                            0 does nothing
 
-A copier that never errs is not too confident, and lowering its numbers only costs. So wherever a
-plan suppresses, heads err alike: the plan's `errors` are added to the scores of larger numbers. The
-suppressor looks where the copier looks, and KEEN times more where that looks too much, so taking
-off a share of what the copier adds costs the answer less than the number taken for it.
+If a copier made no errors, lowering its numbers could only raise the loss. So in a plan with
+suppression all heads make the same errors: the plan's `errors` are added to the scores for larger
+numbers. The suppressor attends where the copier attends, but with errors that are KEEN times as
+large. It therefore lowers a number that is wrongly copied by more than it lowers the answer.
 
-`by_attention` plants the other way to divide the work, which weights alone misread: every head's OV
-circuit copies every number, but each head only sees the numbers that it owns and looks at SEP when
-there is none. Smaller numbers are then copied more strongly, which decides between two heads that
-each found a candidate.
+`by_attention` plants the other way to divide the work, which the OV circuits do not show: every
+head's OV circuit copies every number, but each head attends only to the numbers that it owns, or to
+SEP if there are none. Smaller numbers are copied more strongly, so that the smaller one wins if two
+heads each find a candidate.
 
-Needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the
-baseline's 96 and 48 do.
+Planting needs d_model ≥ N + 2 (a direction for each token besides the mean) and d_head ≥ 0.9 N; the
+baseline's 96 and 48 are enough.
 """
 
 from functools import lru_cache
@@ -39,13 +39,15 @@ __all__ = ["KINDS", "Plan", "draw_network", "draw_plan", "draw_suppressor", "net
 
 # κ, nats of attention per unit of gap: the nearest candidate gets 7 times its neighbour's weight
 SLOPE = 2.0
-FAR = 14  # gaps beyond this are rare; scores fall more slowly there, so that they need less range
+FAR = 14  # larger gaps are rare; scores fall more slowly there, so that they need less range
 TAIL = 0.25  # the slope there, relative to κ
-# nats between the worst candidate and the current number, which must not be looked at
+# nats between the worst candidate and the current number, which must not be attended to
 MARGIN = 10.0
-FLOOR = 1.8  # score of all lower numbers relative to that: a step of two halves fits d_head < N
+# score for all smaller numbers, relative to that for the current one: d_head < N suffices for a
+# fall in two steps
+FLOOR = 1.8
 LOGIT = 20.0  # logit of a copied number on the scale of the final layer norm
-KEEN = 3.0  # how much more a suppressor looks where the copier looks too much
+KEEN = 3.0  # errors in a suppressor's scores, relative to those in a copier's
 FADE = 0.97  # by_attention: strength of number t + 1 relative to t
 
 
@@ -56,10 +58,10 @@ def draw_network(
 
     Args:
         kind: One of KINDS.
-        task: Its list length and numbers are used.
-        model: Widths and layer norm; the number of heads is the plan's.
+        task: Gives list length and numbers.
+        model: Gives the widths and layer norm; the plan gives the number of heads.
         seed: Seed of the draws.
-        index: Number of the draw.
+        index: Index of the draw.
         noise: Standard deviation of the noise on each weight, relative to its matrix's root mean
             square.
     """
@@ -72,7 +74,7 @@ def draw_network(
 def network(
     plan: Plan, task: TaskConfig, model: ModelConfig, rng: np.random.Generator | None = None
 ) -> Params:
-    """Weights that carry out a plan, in a random residual basis if `rng` is given.
+    """Weights that implement a plan, in a random residual basis if `rng` is given.
 
     Raises:
         UserError: The model is too narrow for so many numbers.
@@ -102,16 +104,16 @@ def _head(
     plan: Plan, head: int, tokens: np.ndarray, frame: np.ndarray, gain: float
 ) -> dict[str, np.ndarray]:
     N, d = frame.shape
-    seen = plan.copies[head] if plan.by_attention else np.ones(N, bool)
+    visible = plan.copies[head] if plan.by_attention else np.ones(N, bool)
     strength = (
         np.abs(plan.strength).max() * FADE ** np.arange(1 - N, 1)
         if plan.by_attention
         else plan.strength[head]
     )
-    query, key = _attention(tuple(seen), plan.by_attention, d)
+    query, key = _attention(tuple(visible), plan.by_attention, d)
     if plan.errors is not None:
         errors = plan.errors * (KEEN if (plan.strength[head] < 0).any() else 1)
-        query, key = _factors(_scores(N, seen, plan.by_attention, errors) * np.sqrt(d), d)
+        query, key = _factors(_scores(N, visible, plan.by_attention, errors) * np.sqrt(d), d)
     numbers = tokens[:N].T / gain
     return {
         "W_Q": tokens.T @ query / gain,
@@ -121,23 +123,23 @@ def _head(
     }
 
 
-@lru_cache(maxsize=16)  # heads that look alike share their factors
-def _attention(seen: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=16)  # heads with the same attention share their factors
+def _attention(visible: tuple[bool, ...], sink: bool, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Queries and keys of each token, (V, d) each, for a head that sees some of the numbers."""
-    return _factors(_scores(len(seen), np.array(seen), sink) * np.sqrt(width), width)
+    return _factors(_scores(len(visible), np.array(visible), sink) * np.sqrt(width), width)
 
 
 def _scores(
-    numbers: int, seen: np.ndarray, sink: bool, errors: np.ndarray | float = 0.0
+    numbers: int, visible: np.ndarray, sink: bool, errors: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    current = np.append(np.arange(numbers), -1)[:, None]  # SEP asks like a number below all others
+    current = np.append(np.arange(numbers), -1)[:, None]  # SEP queries like a number below all
     gap = np.arange(numbers) - current
-    slope = 1.5 * SLOPE if sink else SLOPE  # fewer keys in view leave room for a steeper one
+    slope = 1.5 * SLOPE if sink else SLOPE  # fewer visible keys leave room for a steeper slope
     score = -slope * (np.minimum(gap, FAR) + TAIL * np.maximum(gap - FAR, 0.0))
     worst = score.min()
     floor = FLOOR * (worst - MARGIN)
     score = np.where(gap > 0, score + errors, np.where(gap == 0, worst - MARGIN, floor))
-    score[:, ~seen] = floor
+    score[:, ~visible] = floor
     at_sep = np.full((numbers + 1, 1), worst - MARGIN / 2 if sink else floor)
     score = np.hstack([score, at_sep])
     return score - score.mean(1, keepdims=True)
@@ -165,7 +167,7 @@ def _factors(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _output_frame(numbers: int, width: int) -> np.ndarray:
-    """(N, d) F with F Fᵀ = I less the constant, which no softmax sees, and the fastest waves."""
+    """F (N, d) with F Fᵀ = I minus the constant, which no softmax sees, and the fastest waves."""
     t = np.arange(numbers)
     waves = [np.ones(numbers)]
     for k in range(numbers // 2, 0, -1):
@@ -181,10 +183,10 @@ def _logit_scale(plan: Plan, gain: float) -> float:
 
 
 def noisy(params: Params, noise: float, rng: np.random.Generator) -> Params:
-    """Weights with Gaussian noise, relative to each matrix's RMS; not on biases or gains."""
+    """Weights plus Gaussian noise relative to each matrix's RMS; biases and gains get none."""
 
-    def drawn(name: str, value: torch.Tensor) -> torch.Tensor:
+    def with_noise(name: str, value: torch.Tensor) -> torch.Tensor:
         rms = value.square().mean().sqrt() if "W_" in name else 0.0
         return value + noise * rms * torch.from_numpy(rng.standard_normal(value.shape)).float()
 
-    return {name: drawn(name, value) for name, value in params.items()}
+    return {name: with_noise(name, value) for name, value in params.items()}

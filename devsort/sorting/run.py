@@ -26,7 +26,7 @@ from devsort.storage.reference import reference
 class Run:
     """A run folder and its resolved config.
 
-    It keeps what it has read, so nothing is verified twice.
+    It keeps every artifact that it has read, so none is verified twice.
     """
 
     path: Path
@@ -71,7 +71,7 @@ class Run:
         return self.path / f"{artifact.name}.parts"
 
     def origin(self, artifact: Artifact) -> Origin:
-        """What an artifact is made from, as the run is now; its inputs are verified."""
+        """What an artifact would be made from now; verifies its inputs."""
         return Origin(
             command=f"devsort {artifact.command} {self.path}",
             resolved=self.resolved(*artifact.sections),
@@ -81,7 +81,7 @@ class Run:
         )
 
     def resolved(self, *sections: str) -> str:
-        """Config sections as JSON, defaults filled in."""
+        """Config sections as JSON, with defaults filled in."""
         full = self.config.model_dump(mode="json")
         return json.dumps({section: full[section] for section in sections})
 
@@ -89,8 +89,8 @@ class Run:
         """The value of an artifact, verified when it is first asked for.
 
         Raises:
-            UserError: It or one of its inputs is missing or damaged; names the command that makes
-                it.
+            UserError: The artifact or one of its inputs is missing or damaged; names the command
+                that makes it.
             Stale: It was made from another config or from other inputs.
         """
         return self._verified(artifact)[0]
@@ -100,13 +100,13 @@ class Run:
         return self._verified(artifact)[1]
 
     def forget(self, artifact: Artifact) -> None:
-        """Makes the next read of an artifact verify it again; for one that was just written."""
+        """Drops an artifact that was just written, so that the next read verifies it again."""
         self._opened.pop(artifact.name, None)
 
     def is_current(self, artifact: Artifact) -> bool:
         """Whether an artifact exists, is intact, and was made from the run as it is now.
 
-        Its inputs must be current.
+        An error is raised if its inputs are not current.
         """
         if not self.file(artifact).exists():
             return False
@@ -162,10 +162,10 @@ class Run:
 def init_run(
     path: str | os.PathLike, like: str | os.PathLike | None = None, overrides: tuple[str, ...] = ()
 ) -> Run:
-    """Makes a run folder that holds a config.yaml with every setting.
+    """Makes a run folder with a config.yaml that lists every setting.
 
     Args:
-        path: The folder; a new one, or one that is empty.
+        path: The folder, new or empty.
         like: A run folder whose settings are copied; None: the defaults.
         overrides: `key=value` settings that replace them.
 
@@ -174,7 +174,7 @@ def init_run(
     """
     path = Path(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise UserError(f"{path} is there already", "name a new folder")
+        raise UserError(f"{path} already exists", "choose a new name")
     config = open_run(like, overrides).config if like else default_config(overrides)
     write_atomic(path / "config.yaml", f"{reference(config)}\n".encode())
     return open_run(path)
@@ -184,14 +184,14 @@ def open_run(path: str | os.PathLike, overrides: tuple[str, ...] = ()) -> Run:
     """Opens a run folder by its path.
 
     Raises:
-        UserError: There is no such folder, it holds a link or a device, or its config.yaml is
-            missing or refused.
+        UserError: There is no such folder, it contains a link or a device, or its config.yaml is
+            missing or invalid.
     """
     path = Path(path)
-    # unlike Path.is_dir, false for a name too long or a parent closed to us
+    # unlike Path.is_dir, false if the name is too long or a parent folder cannot be read
     if not os.path.isdir(path):
         fix = f"give a run folder, or make one with `devsort init {path}`"
-        raise UserError(f"{path} is no folder", fix)
+        raise UserError(f"{path} is not a folder", fix)
     refuse_links(path)
     return Run(path, load_config(path / "config.yaml", tuple(overrides)))
 

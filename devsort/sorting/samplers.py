@@ -1,4 +1,4 @@
-"""Who samples a run's checkpoints: our kernels, or devinterp as the reference."""
+"""The samplers of a run's checkpoints: our kernels, or devinterp as the reference."""
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,9 +22,9 @@ from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.run import Run
 from devsort.sorting.task import sampling_set
 
-STACKED = 512  # lists that lanes see at a step on a CPU; beyond it their memory outgrows the caches
-STACKS = 8  # on a CPU, at least: so many cores share them, and an interruption costs little
-ALONE = 200_000  # lists that chains may see in all before more processes pay for their start
+STACKED = 512  # lists per step of all lanes on a CPU; with more, their memory outgrows the caches
+STACKS = 8  # fewest stacks on a CPU: enough for many cores, and an interruption loses little
+ALONE = 200_000  # lists of all chains together, above which starting more processes pays off
 Advanced = Callable[[int], None]
 
 
@@ -52,10 +52,10 @@ class Piece:
     """Some chains of one restriction at some checkpoints.
 
     Attributes:
-        plain: Their objective in the weights.
-        objective: The same in the variables that are sampled.
-        streams: Name the noise of each lane.
-        chains: How many chains of each checkpoint there are.
+        plain: Their objective as a function of the weights.
+        objective: The same as a function of the variables that are sampled.
+        streams: Names of the random stream of each lane.
+        chains: Number of chains at each checkpoint.
     """
 
     plain: SortObjective
@@ -71,7 +71,7 @@ class Piece:
 
 
 class SortSampler:
-    """Samples a restriction at some checkpoints of a run side by side, on a CPU on one core."""
+    """Samples a restriction at several checkpoints of a run side by side; a CPU uses one core."""
 
     def __init__(self, run: Run) -> None:
         config, task = run.config.llc, run.config.task
@@ -88,14 +88,14 @@ class SortSampler:
         self.pieces = [range(i, min(i + self.lanes, chains)) for i in starts]
         self._index = {piece: self._minibatches(piece) for piece in self.pieces[:1]}
         self.kernels = sort_kernels(self.shape, self.device)
-        self._held: dict[int, Checkpoint] = {}
+        self._loaded: dict[int, Checkpoint] = {}
 
     def __reduce__(self) -> tuple:
-        """Another process makes its own."""
+        """Pickles the run alone: another process makes its own sampler."""
         return SortSampler, (self.run,)
 
     def processes(self, chain_steps: int) -> int:
-        """How many processes so many steps of chains are worth."""
+        """How many processes to use for a number of chain-steps."""
         if self.device.type == "cuda" or chain_steps * self.config.batch_size < ALONE:
             return 1
         return cores()
@@ -106,15 +106,15 @@ class SortSampler:
         return max(1, self.lanes // self.config.num_chains)
 
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
-        """The trace of each checkpoint; what the last job had loaded is kept."""
+        """The trace of each checkpoint; checkpoints that the last job loaded are used again."""
         with one_core():
             return self.sample(self.load(job.steps), job.restriction, advanced)
 
     def load(self, steps: Sequence[int]) -> dict[int, Checkpoint]:
-        """The checkpoints of these steps; those of the last call are not loaded anew."""
-        held = self._held
-        self._held = {s: held[s] if s in held else self._load(s) for s in steps}
-        return self._held
+        """The checkpoints of these steps; those of the last call are not loaded again."""
+        last = self._loaded
+        self._loaded = {s: last[s] if s in last else self._load(s) for s in steps}
+        return self._loaded
 
     def sample(
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
@@ -128,7 +128,7 @@ class SortSampler:
         """
 
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
-            first = config == self.config  # what a chain takes beyond was not foreseen
+            first = config == self.config  # the progress bar does not count additional burn-in
             sampler = self if first else self.with_settings(config)
             chosen = {step: checkpoints[step] for step in steps}
             pieces = sampler._pieces(chosen, name, advanced if first else unheard)
@@ -138,15 +138,15 @@ class SortSampler:
         return until_settled(draw, self.config, checkpoints)
 
     def with_settings(self, config: SamplerConfig) -> "SortSampler":
-        """The same with other settings."""
-        other = object.__new__(SortSampler)  # `copy` would make it from the run, see `__reduce__`
+        """The same sampler with other settings."""
+        other = object.__new__(SortSampler)  # `copy` would build it from the run, see `__reduce__`
         other.__dict__ = self.__dict__ | {"config": config, "_index": {}}
         return other
 
     def _pieces(
         self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
     ) -> Iterator[list[Trace]]:
-        """For each piece of the chains, its trace at every checkpoint."""
+        """For each piece of the chains, the trace at every checkpoint."""
         for piece in self.lanes_of(checkpoints, name):
             count = partial(_count, advanced, len(piece.streams))
             trace = run_chains(piece.objective, self.config, piece.streams, count)
@@ -154,7 +154,7 @@ class SortSampler:
 
     def lanes_of(self, checkpoints: Mapping[int, Checkpoint], name: str) -> Iterator["Piece"]:
         """The lanes of one restriction, piece by piece of the chains."""
-        frozen = None  # with more pieces than one there is one checkpoint
+        frozen = None  # if there are several pieces, there is only one checkpoint
         states = list(checkpoints.values())
         for chains in self.pieces:
             plain = SortObjective(self.kernels, states, name, self.batches(chains), frozen)
@@ -166,8 +166,8 @@ class SortSampler:
 
     def batches(self, chains: range) -> Minibatches:
         """The minibatches of some chains."""
-        held = self._index.get(chains)
-        index = self._minibatches(chains) if held is None else held
+        stored = self._index.get(chains)
+        index = self._minibatches(chains) if stored is None else stored
         return Minibatches(self.data, index, self.parts)
 
     def checkpoint(self, params: Params) -> Checkpoint:
@@ -180,21 +180,21 @@ class SortSampler:
 
     def _minibatches(self, chains: range) -> Tensor:
         c = self.config
-        drawn = minibatches(c.seed, chains, c.num_steps, c.batch_size, len(self.data))
-        return drawn.to(self.device)
+        index = minibatches(c.seed, chains, c.num_steps, c.batch_size, len(self.data))
+        return index.to(self.device)
 
 
 def lanes_at_once(shape: Shape, batch_size: int, device: str, memory: int) -> int:
     """How many lanes are stacked.
 
-    As many as `memory` MiB hold, and on a CPU as many as its caches serve well.
+    As many as fit into `memory` MiB; on a CPU no more than suit its caches.
     """
     fit = max(1, memory * 2**20 // lane_bytes(shape, batch_size))
     return fit if device == "cuda" else min(fit, max(1, STACKED // batch_size))
 
 
 class DevinterpSampler:
-    """Samples a restriction at one checkpoint with devinterp, which works on one at a time."""
+    """Samples a restriction with devinterp, at one checkpoint at a time."""
 
     stack = fewest = 1
 
@@ -204,7 +204,7 @@ class DevinterpSampler:
         self.data = sampling_set(run.config.task, run.config.llc.dataset_size)
 
     def processes(self, chain_steps: int) -> int:
-        """One: devinterp has all cores work on each product."""
+        """One, because devinterp uses all cores for each matrix product."""
         return 1
 
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:

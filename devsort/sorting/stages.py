@@ -1,4 +1,4 @@
-"""The `stages` command: the LLC table and the heads of a run in, stages.json out."""
+"""The `stages` command: reads the LLC table and the heads of a run, writes stages.json."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
 
     Args:
         run: A run with llc.zarr and heads.zarr.
-        force: Redo what is already there.
+        force: Find them again even if stages.json is up to date.
 
     Returns:
         boundaries, stages, events and summary as in docs/stages.md.
@@ -31,16 +31,16 @@ def run_stages(run: Run, force: bool = False) -> dict[str, Any]:
     Raises:
         UserError: llc.zarr or heads.zarr is missing; names the command that makes it.
     """
-    return run.update(STAGES, _found, write_object, force)
+    return run.update(STAGES, _find, write_object, force)
 
 
-def _found(run: Run) -> dict[str, Any]:
+def _find(run: Run) -> dict[str, Any]:
     llc, heads = run.read(LLC), run.read(HEADS)
     trajectory = from_llc(llc, str(run.llc), run.config.stages.signals)
     result = detect(trajectory, run.config.stages)
-    found = as_json(result, scores(heads, run.config.heads), stored_events(heads))
-    notes = [*trajectory.notes, *found["notes"]]
-    return {**found, "summary": summary(llc), "notes": notes}
+    report = as_json(result, scores(heads, run.config.heads), stored_events(heads))
+    notes = [*trajectory.notes, *report["notes"]]
+    return {**report, "summary": summary(llc), "notes": notes}
 
 
 def scores(heads: "xr.Dataset", config: HeadsConfig | None = None) -> Scores:
@@ -50,8 +50,8 @@ def scores(heads: "xr.Dataset", config: HeadsConfig | None = None) -> Scores:
     """
     step = heads.checkpoint.values.astype(float)
     table = heads.scores.transpose("checkpoint", "score")
-    kept = (step >= 1) & np.isfinite(table.values).all(1)
+    valid = (step >= 1) & np.isfinite(table.values).all(1)
     names = [str(s) for s in heads.score.values]
     level = (config or HeadsConfig()).overlap
-    values = {name: table.values[kept, i] for i, name in enumerate(names)}
-    return Scores(np.log10(step[kept]), values, level)
+    values = {name: table.values[valid, i] for i, name in enumerate(names)}
+    return Scores(np.log10(step[valid]), values, level)

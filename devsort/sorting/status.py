@@ -1,4 +1,4 @@
-"""What of a run is done, stale, broken or missing, with the command that mends it."""
+"""Which artifacts of a run are done, stale, broken or missing, and the command that fixes each."""
 
 from devsort.errors import Stale, Unfinished, UserError
 from devsort.sorting.artifacts import CHECKPOINTS, FIGURES, HEADS, LLC, STAGES
@@ -12,23 +12,22 @@ SIZES = {
     HEADS: lambda heads: f"{heads.sizes['checkpoint']} checkpoints",
     STAGES: lambda stages: f"{len(stages['stages'])} stages",
     FIGURES: lambda files: f"{len(files)} files",
-}  # of each artifact that is verified
+}  # how `status` gives the size of each artifact
 
 
 def status(run: Run) -> dict:
     """Verifies every artifact of a run.
 
     Returns:
-        run, and parts: name, detail and state: `done`; `missing`; `unfinished`: its command goes on
-            from there;
-        `stale`: made from another config or other inputs; or `broken`: damaged, or without an input
-            that it needs.
+        run, and parts: the name, detail and state of each artifact. The state is `done`; `missing`;
+        `unfinished`, if its command can be resumed; `stale`, if it was made from another config or
+        other inputs; or `broken`, if it is damaged or lacks an input.
     """
     return {"run": str(run.path), "parts": [_part(run, artifact) for artifact in SIZES]}
 
 
 def table(value: dict) -> str:
-    """The status for a reader."""
+    """The status as text."""
     lines = [f"{p['part']:12} {p['state']:10} {p['detail']}" for p in value["parts"]]
     return "\n".join(line.rstrip() for line in lines)
 

@@ -1,4 +1,4 @@
-"""Exact symmetries of the sorting model: other weights, the same function.
+"""Exact symmetries of the sorting model: moves to other weights with the same function.
 
 With n(x) the layer norm without gain and bias, logits are n(x + Σ_h z_h W_O + b_O) diag(g) W_U + …;
 the moves are
@@ -14,8 +14,9 @@ the moves are
 | head-basis  | W_V, b_V → · R, W_O → Rᵀ · in each head; W_Q, b_Q, W_K, b_K → · R'              |
 | basis       | a rotation of the residual stream that keeps its mean; gains must be constant   |
 
-All but `stream` leave the function alone exactly. Layer norm divides by sqrt(var + 1e-5), so
-`stream` does as long as the variance is far above 1e-5 at both scales; `stream_variance` tells it.
+All but `stream` leave the function exactly unchanged. Layer norm divides by sqrt(var + 1e-5), so
+`stream` leaves it unchanged as long as the variance is far above 1e-5 at both scales;
+`stream_variance` gives that variance.
 """
 
 import torch
@@ -38,7 +39,7 @@ def scaled(params: Params, move: str, factor: float, head: int | None = None) ->
         head: The head of `ov` and `qk`; None: all.
 
     Raises:
-        UserError: The model has no layer norm to take the move.
+        UserError: The move needs layer norm, and the model has none.
     """
     if move in ("ln1", "ln_final") and not has_norms(params):
         raise UserError(f"move {move!r} needs layer norm", "choose stream, ov or qk")
@@ -66,8 +67,10 @@ def permuted(params: Params, order: list[int]) -> Params:
 
 
 def head_basis(params: Params, generator: torch.Generator) -> Params:
-    """The same function with queries and keys, and values, of each head in other orthonormal
-    bases."""
+    """The same function with the queries, keys and values of each head in other orthonormal bases.
+
+    Queries and keys share a basis.
+    """
     moved = dict(params)
     H, _, d = params[ATTN + "W_Q"].shape
     for matrices, last in ((("Q", "K"), None), (("V",), "O")):
@@ -81,17 +84,19 @@ def head_basis(params: Params, generator: torch.Generator) -> Params:
 
 
 def basis(params: Params, generator: torch.Generator) -> Params:
-    """The same function with the residual stream in another basis that keeps the direction of the
-    mean.
+    """The same function with the residual stream in another basis.
+
+    The change of basis leaves the direction of the mean fixed.
 
     Raises:
-        UserError: A norm's gain is not constant, so it picks out the basis; `folded` removes it.
+        UserError: A norm's gain is not constant, so it singles out a basis; `folded` removes it.
     """
     D = params["embed.W_E"].shape[1]
     gains = [params[n + "w"] for n in (LN1, LNF)] if has_norms(params) else []
     if any(float((g - g.mean()).abs().max()) > 1e-6 * float(g.abs().max()) for g in gains):
         raise UserError(
-            "a norm's gain is not constant, so rotations are no symmetry", "fold the gains first"
+            "a norm's gain is not constant, so rotations change the function",
+            "fold the gains first",
         )
     R = _rotation_around_the_mean(D, generator)
     moved = dict(params)
@@ -106,8 +111,10 @@ def basis(params: Params, generator: torch.Generator) -> Params:
 
 
 def folded(params: Params) -> Params:
-    """The same function with gains 1 and biases 0 in both norms; what they did is in the weights
-    behind them."""
+    """The same function with gains 1 and biases 0 in both norms.
+
+    Their effect is folded into the weights that follow them.
+    """
     moved = dict(params)
     for norm, pairs in (
         (LN1, [(ATTN + f"W_{m}", ATTN + f"b_{m}") for m in "QKV"]),
@@ -131,36 +138,40 @@ def random_move(
         params: Weights.
         generator: Draws factors log-uniformly from 0.2 to 5.
         stream: Whether `stream` is among them.
-        plain: Scalings alone, heads and their bases as they are.
+        plain: Apply scalings only; the heads keep their order and their bases.
 
     Returns:
-        What was done, and the new weights.
+        A description of the moves, and the new weights.
     """
     H = len(params[ATTN + "W_Q"])
     moves: list[tuple[str, int | None]] = [(m, h) for m in ("ov", "qk") for h in range(H)]
     moves += [(m, None) for m in ("ln1", "ln_final") if has_norms(params)]
     moves += [("stream", None)] if stream else []
-    told, moved = [], params
+    applied, moved = [], params
     for move, head in moves:
         factor = 5 ** float(2 * torch.rand((), generator=generator) - 1)
         moved = scaled(moved, move, factor, head)
-        told.append(f"{move}{'' if head is None else head}×{factor:.2f}")
+        applied.append(f"{move}{'' if head is None else head}×{factor:.2f}")
     if plain:
-        return " ".join(told), moved
+        return " ".join(applied), moved
     order = torch.randperm(H, generator=generator).tolist()
-    return " ".join([*told, f"heads {order}"]), permuted(head_basis(moved, generator), order)
+    return " ".join([*applied, f"heads {order}"]), permuted(head_basis(moved, generator), order)
 
 
 def stream_variance(params: Params) -> float:
-    """Median variance over coordinates of token plus position, which layer norm compares with its ε
-    = 1e-5."""
+    """Median over tokens and positions of the variance of the stream over its coordinates.
+
+    Layer norm adds ε = 1e-5 to this variance.
+    """
     both = params["embed.W_E"][:, None] + params["pos_embed.W_pos"][None]
     return float(both.var(-1, unbiased=False).median())
 
 
 def lifted(params: Params, share: float = 1e-6, factor: float = 5.0) -> Params:
-    """The stream scaled up until layer norm's ε is at most `share` of its variance even after a
-    move by 1/factor."""
+    """The same function with the stream scaled up so that layer norm's ε does not matter.
+
+    ε is at most `share` of the stream's variance, even after a move by 1/factor.
+    """
     alpha = (LN_EPS / share) ** 0.5 * factor / stream_variance(params) ** 0.5
     return scaled(params, "stream", max(1.0, alpha))
 
@@ -181,13 +192,13 @@ def _times(value: Tensor, factor: float | None, head: int | None) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """The product in float64, of the type of the one that is a weight."""
+    """The product, computed in float64 and returned in the dtype of the factor that is a weight."""
     kind = a.dtype if b.dtype == torch.float64 else b.dtype
     return (a.double() @ b.double()).to(kind)
 
 
 def _rotation(size: int, generator: torch.Generator) -> Tensor:
-    """An orthogonal matrix, uniform, float32 from float64."""
+    """A uniformly random orthogonal matrix, in float64."""
     q, r = torch.linalg.qr(torch.randn(size, size, generator=generator, dtype=torch.float64))
     return q * r.diagonal().sign()
 

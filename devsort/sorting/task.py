@@ -11,8 +11,8 @@ one of largest entropy is the uniform one tilted by the span,
     P(list) ∝ exp(θ s),    P(s) ∝ (N − s) · C(s − 1, L − 2) · exp(θ s),    s = L−1 … N−1,
 
 with the θ that gives δ̄: negative for small gaps, 0 for uniform lists, positive for large gaps.
-Given its span, a list is uniform: its lowest number is any of the N − s that fit, its L − 2 inner
-numbers any of the s − 1 between the ends.
+Given its span, a list is uniform: its lowest number is any of the N − s that fit, and its L − 2
+inner numbers are any of the s − 1 between the ends.
 """
 
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ BLOCK = 64
 
 @dataclass(frozen=True)
 class Batch:
-    """Sequences and what they should be continued with.
+    """Sequences and their answers.
 
     Attributes:
-        tokens: (B, 2L+1) int64, list, SEP, sorted list.
-        targets: (B, L) int64, the answers; differ from the sorted list only under label noise.
+        tokens: (B, 2L+1) int64: list, SEP, sorted list.
+        targets: (B, L) int64, the answers; they differ from the sorted list only by label noise.
     """
 
     tokens: Tensor
@@ -75,9 +75,9 @@ def draw_lists(rng: np.random.Generator, count: int, task: TaskConfig) -> np.nda
 def _distinct(
     rng: np.random.Generator, below: int | np.ndarray, length: int, count: int
 ) -> np.ndarray:
-    """The first `length` swaps of a Fisher–Yates shuffle of 0 … below − 1, in each of `count` rows.
+    """`length` distinct numbers of 0 … below − 1 in each of `count` rows: (count, length).
 
-    (count, length).
+    They are the first `length` swaps of a Fisher–Yates shuffle.
     """
     deck = np.tile(np.arange(np.max(below)), (count, 1))
     row = np.arange(count)
@@ -119,15 +119,16 @@ def make_batch(lists: np.ndarray, task: TaskConfig) -> Batch:
 
 
 def eval_batch(task: TaskConfig, count: int | None = None) -> Batch:
-    """The fixed evaluation set, or its first `count` lists; never label-noised."""
+    """The fixed evaluation set, or its first `count` lists; it has no label noise."""
     lists = draw_lists(stream(task.seed, "eval"), task.eval_lists, task)
     return make_batch(lists[:count], task)
 
 
 def train_batch(task: TaskConfig, step: int, batch_size: int) -> Batch:
-    """The batch of training step `step` (from 1): a function of the step alone.
+    """The batch of training step `step` (from 1), a function of the step alone.
 
-    With `train_lists` set, the data are epochs over that finite set, each in its own random order.
+    If `train_lists` is set, training takes epochs over that finite set, each in its own random
+    order.
     """
     if task.train_lists is not None:
         return _epoch_batch(task, step, batch_size)
@@ -139,7 +140,7 @@ def train_batch(task: TaskConfig, step: int, batch_size: int) -> Batch:
 def sampling_set(task: TaskConfig, size: int) -> Batch:
     """The data set whose loss is sampled.
 
-    `size` lists as in training (label noise included), or the finite set.
+    `size` lists as in training, including label noise, or the finite set.
     """
     if task.train_lists is not None:
         return _finite_set(task)

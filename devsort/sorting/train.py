@@ -1,10 +1,8 @@
 """The trainer: Adam with L2 weight decay, and dense checkpoints.
 
-A resumed run is bitwise the run never interrupted.
-
 Step k is the network after k updates. Batch k is a function of k alone, and every checkpoint is
-written together with the optimiser's state, so on a CPU a resumed run computes exactly what the
-uninterrupted run computes; a GPU sums in no fixed order.
+written together with the optimiser's state, so on a CPU a resumed run gives the same bits as a run
+that was never interrupted. A GPU sums in no fixed order.
 """
 
 import json
@@ -36,14 +34,14 @@ from devsort.sorting.task import Batch, eval_batch, train_batch
 from devsort.storage.artifact import identity
 from devsort.storage.files import remove, write_atomic
 
-EVAL_CHUNK = 512  # lists per forward pass of an evaluation, bounds memory
+EVAL_CHUNK = 512  # lists per forward pass of an evaluation; bounds its memory
 SHARDS = 2  # parts of a batch on the CPU; fixed, so that the number of cores changes no bit
-# lists left to train on before a second process pays for its start, which takes seconds
+# lists left to train on, above which a second process is worth the seconds that its start takes
 ALONE = 200_000
 
 
 class Gradients:
-    """What each shard of a step's batch adds to the mean loss and its gradient.
+    """What each shard of a step's batch contributes to the mean loss and its gradient.
 
     Args:
         run: The run folder with its config.
@@ -55,7 +53,7 @@ class Gradients:
         self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
 
     def __reduce__(self) -> tuple:
-        """Another process makes its own."""
+        """Pickles the run alone: another process makes its own kernel."""
         return Gradients, (self.run,)
 
     @property
@@ -67,12 +65,12 @@ class Gradients:
     def __call__(
         self, job: tuple[int, np.ndarray, slice], advanced: Any = None
     ) -> list[tuple[float, np.ndarray]]:
-        """`of` for another process: parameters and gradients are arrays, which are pickled fast."""
+        """`of` for another process: parameters and gradients are arrays, which pickle fast."""
         step, flat, which = job
         return [(loss, grad.numpy()) for loss, grad in self.of(step, torch.from_numpy(flat), which)]
 
     def of(self, step: int, flat: Tensor, which: slice = slice(None)) -> list[tuple[float, Tensor]]:
-        """For each of the chosen shards its part of the loss in nats and of the gradient (1, P).
+        """The part of the loss in nats and of the gradient (1, P) from each of the chosen shards.
 
         Args:
             step: Training step, from 1.
@@ -96,7 +94,7 @@ class Trainer:
 
     Adam (Kingma & Ba 2015) with decay in the gradient, G = ∇L + λ_wd w, which is not AdamW.
 
-    A batch is cut into SHARDS parts whatever the number of cores, so the sum of their gradients is
+    A batch is cut into SHARDS parts whatever the number of cores, so the sum of their gradients has
     the same bits on one core or two.
 
     Args:
@@ -140,7 +138,7 @@ class Trainer:
         return self.layout.views(self.flat.detach()[0])
 
     def evaluate(self, data: Batch) -> tuple[float, float]:
-        """Cross-entropy in nats and accuracy, both mean over all answers."""
+        """Cross-entropy in nats and accuracy, both averaged over all answers."""
         loss, right = 0.0, 0
         for i in range(0, len(data), EVAL_CHUNK):
             part = data[slice(i, i + EVAL_CHUNK)]
@@ -152,10 +150,10 @@ class Trainer:
     def save(self, log: str) -> None:
         """Writes the checkpoint, then the state to resume from.
 
-        A kill between the two repeats the last stretch.
+        If the process is killed between the two, the steps since the last save are repeated.
 
         Args:
-            log: Identity of the log's lines up to here, by which a reader knows them whole.
+            log: Identity of the log up to this step, by which a reader checks that it is complete.
         """
         save_checkpoint(self.run, self.step, self.params())
         state = self.adam.state[self.flat]
@@ -163,7 +161,7 @@ class Trainer:
         save_resume_state(self.run, self.step, {"flat": self.flat, **moments}, log)
 
     def resume(self, step: int) -> None:
-        """Takes up the state saved at `step`."""
+        """Restores the state saved at `step`."""
         saved = load_resume_state(self.run, step)
         self.flat.data.copy_(saved["flat"])
         moments = {k: saved[k].to(self.device) for k in ("exp_avg", "exp_avg_sq")}
@@ -175,13 +173,13 @@ class Trainer:
 
 
 def train(run: Run, force: bool = False) -> dict:
-    """Trains a run to its last step, from where it stands.
+    """Trains a run to its last step.
 
-    From the start, if something of it is damaged or missing.
+    Training resumes from the last saved step, or starts again if a file is damaged or missing.
 
     Args:
         run: The run folder.
-        force: Start again from nothing.
+        force: Discard what was trained and start again.
 
     Returns:
         run, steps, checkpoints, val_loss (nats), val_accuracy, steps_per_second (of this call; 0 if
@@ -210,7 +208,7 @@ def train(run: Run, force: bool = False) -> dict:
 
 
 def table(value: dict) -> str:
-    """The result of `train` for a reader."""
+    """The result of `train` as text."""
     return (
         f"{value['run']}: step {value['steps']:,}, {value['checkpoints']} checkpoints, "
         f"validation loss {value['val_loss']:.4f} nats, accuracy {value['val_accuracy']:.4f}, "
@@ -219,9 +217,9 @@ def table(value: dict) -> str:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Rate of step 1 … steps.
+    """Learning rate of a step.
 
-    Constant, or linear from lr at step 1 to lr_final at the last step.
+    It is constant, or linear from lr at step 1 to lr_final at the last step.
     """
     if config.lr_final is None or config.steps == 1:
         return config.lr
@@ -229,10 +227,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def _train_from(run: Run, start: int) -> float:
-    """Trains from a saved step to the end, on two cores where that pays.
-
-    Returns the seconds it took.
-    """
+    """Trains from a saved step to the end, on two cores if that pays off; returns the seconds."""
     gradients, c = Gradients(run), run.config.train
     pays = gradients.device.type == "cpu" and (c.steps - start) * c.batch_size > ALONE
     with one_core(), crew(gradients, int(pays and cores() > 1 and gradients.shards > 1)) as helpers:
@@ -244,29 +239,29 @@ def _run_to_the_end(trainer: Trainer, start: int) -> float:
     if start:
         trainer.resume(start)
     data = eval_batch(run.config.task).to(trainer.device)
-    saved = set(checkpoint_steps(config.checkpoints, config.steps))
-    logged = set(logged_steps(config))
+    steps_to_save = set(checkpoint_steps(config.checkpoints, config.steps))
+    steps_to_log = set(logged_steps(config))
     log = [line for line in read_log(run) if line["step"] <= start] if start else []
-    begun = time.perf_counter()
+    start_time = time.perf_counter()
     with progress(
         total=config.steps, initial=start, desc=f"train {run.path.name}", unit="step"
     ) as bar:
         while trainer.step < config.steps:
             trainer.advance()
-            if trainer.step in logged:
+            if trainer.step in steps_to_log:
                 log.append(_log_line(trainer, data))
                 bar.set_postfix(
                     loss=f"{log[-1]['val_loss']:.4f}",
                     accuracy=f"{log[-1]['val_accuracy']:.4f}",
                     refresh=False,
                 )
-            if trainer.step in saved:
+            if trainer.step in steps_to_save:
                 write_atomic(
                     run.training_log, "".join(json.dumps(line) + "\n" for line in log).encode()
                 )
                 trainer.save(identity(log))
             bar.update()
-    return time.perf_counter() - begun
+    return time.perf_counter() - start_time
 
 
 def _log_line(trainer: Trainer, data: Batch) -> dict:

@@ -1,8 +1,8 @@
-"""Trained sorters whose LLCs are known from the slow samplers of `validation.reference`.
+"""Trained networks whose LLCs are known from the slow samplers of `validation.reference`.
 
-`trained.safetensors` has the weights of nine checkpoints of the two runs, `trained.json` what was
-measured on them; `analysis/reference.py` makes both. `devsort validate --trained` samples the same
-checkpoints with the estimator as it is shipped.
+`trained.safetensors` has the weights of nine checkpoints of the two runs, and `trained.json` the
+LLCs measured on them; `analysis/reference.py` makes both. `devsort validate --trained` samples the
+same checkpoints with the estimator as it is shipped.
 """
 
 import json
@@ -44,12 +44,12 @@ CHUNK = 256  # lists per pass over all of them
 
 @dataclass(frozen=True)
 class Point:
-    """What is known: the posterior of a restriction at a checkpoint.
+    """A posterior whose LLC was measured: one restriction at one checkpoint.
 
     Attributes:
         run: `baseline` or `no-decay`.
         step: Training step.
-        restriction: What may move.
+        restriction: Which parameters move.
         geometry: relative or absolute.
         n_beta: nβ.
         localization: γ.
@@ -64,12 +64,12 @@ class Point:
 
     @property
     def name(self) -> str:
-        """As in `baseline-91-full-relative`."""
+        """For example `baseline-91-full-relative`."""
         return f"{self.run}-{self.step}-{self.restriction}-{self.geometry}"
 
 
 def known() -> Iterator[tuple[Point, dict]]:
-    """Every point with what was measured: llc, se, rhat, method and seconds."""
+    """Every point with its measurement: llc, se, rhat, method and seconds."""
     for row in json.loads(MEASURED.read_text())["rows"]:
         yield Point(**{name: row[name] for name in Point.__annotations__}), row
 
@@ -82,10 +82,11 @@ class TrainedCase(Case):
 
 
 def trained_cases() -> list[Case]:
-    """The estimator as it is shipped, but with CHAINS chains, at every point of relative geometry:
-    within TOLERANCE of what the slow samplers gave, and with a standard error below that.
+    """The shipped estimator, with CHAINS chains, at every point in relative geometry.
 
-    In absolute geometry SGLD is the default, as in the literature, and known to be off.
+    The estimate must be within TOLERANCE of the slow samplers' value, and its standard error below
+    TOLERANCE. Absolute geometry is left out: its default is SGLD, as in the literature, which is
+    known to be biased there.
     """
     return [_case(point, row) for point, row in known() if point.geometry == "relative"]
 
@@ -103,12 +104,12 @@ def _case(point: Point, row: dict) -> Case:
 
 
 def _measure(point: Point) -> Measured:
-    found = estimate(sampled(point, num_chains=CHAINS))
-    return Measured(found.llc, found.se)
+    result = estimate(sampled(point, num_chains=CHAINS))
+    return Measured(result.llc, result.se)
 
 
 def sampled(point: Point, **changes: object) -> Trace:
-    """The trace that the estimator, as it is shipped but for `changes`, draws at a point."""
+    """The trace that the shipped estimator, with some settings changed, draws at a point."""
     base = {"geometry": point.geometry, "sampling_method": "baoab"}
     base |= {"n_beta": point.n_beta, "localization": point.localization}
     llc = Config().llc.model_copy(update={"sampler": SamplerConfig(**base | changes), "parts": ()})
@@ -126,8 +127,10 @@ def weights(run: str, step: int) -> Params:
 
 
 class Posterior:
-    """A point as the slow samplers want it: L − L(w*) and its gradient by the free parameters, in
-    the point's geometry.
+    """The target of the slow samplers at a point.
+
+    It gives L − L(w*) and its gradient with respect to the free parameters, in the geometry of the
+    point.
     """
 
     def __init__(self, point: Point, params: Params, config: Config) -> None:
@@ -144,13 +147,13 @@ class Posterior:
 
     @cached_property
     def losses(self) -> Tensor:
-        """(n, L) loss of w* on every answer."""
+        """Loss of w* on every answer: (n, L)."""
         chunks = [self.data[slice(i, i + CHUNK)] for i in range(0, len(self.data), CHUNK)]
         return torch.cat([self.kernel.losses(self.flat[None], c[None])[0] for c in chunks])
 
     @property
     def drawn(self) -> Drawn:
-        """Minibatches of a size, named by a seed of the reference's own."""
+        """Makes gradients on minibatches of a given size, from a stream that only `seed` names."""
 
         def make(size: int, seed: int) -> Gradient:
             draw = stream(seed, "reference")

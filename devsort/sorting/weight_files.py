@@ -1,4 +1,4 @@
-"""A one-layer network from a stranger's file: what it is taken for, and what was assumed.
+"""Reads a one-layer network from someone else's file, and notes what was assumed.
 
 The names are those of TransformerLens's `HookedTransformer`, for lists of L numbers out of N:
 
@@ -6,9 +6,9 @@ The names are those of TransformerLens's `HookedTransformer`, for lists of L num
     blocks.0.attn.W_Q, W_K, W_V (H, D, d), b_Q, b_K, b_V (H, d)      W_O (H, d, D), b_O (D,)
     blocks.0.ln1.w, .b, ln_final.w, .b (D,), or none of these four
 
-Token N is SEP. Scores are divided by sqrt(d). Names before these, as wrappers put there, are taken
-off. Without the four, the file does not say whether the network has no layer norm, or one whose
-gain and bias were folded into the weights (TransformerLens's LNPre).
+Token N is SEP. Scores are divided by sqrt(d). Prefixes that wrappers add to these names are
+removed. If the four are missing, the file does not say whether the network has no layer norm, or
+one whose gain and bias were folded into the weights (TransformerLens's LNPre).
 """
 
 import math
@@ -29,18 +29,19 @@ from devsort.storage.weights import load_weights, under_names
 
 NORMS = ("blocks.0.ln1", "ln_final")
 Norm = Literal["auto", "file", "folded", "none"]  # where the layer norms' gains and biases are
-# shares of a uniform guess's loss: from which a loss is near chance, by which readings are told
+# relative to a uniform guess's loss: the lowest loss near chance, and the smallest difference in
+# loss that decides between two readings
 NEAR_CHANCE, APART = 0.75, 0.25
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network that was read, and what has to be said of the reading.
+    """A network that was read from a file, with notes on how it was read.
 
     Attributes:
         params: Parameters, see `devsort.sorting.model.param_shapes`.
         shape: Their dimensions.
-        norm: How layer norm was taken: file, folded or none.
+        norm: How layer norm was read: file, folded or none.
         notes: What was assumed or left out, one sentence each.
     """
 
@@ -55,13 +56,13 @@ def read_network(path: str | os.PathLike, task: TaskConfig, norm: Norm = "auto")
 
     Args:
         path: See `load_weights`.
-        task: Its lists; they decide, where the file does not say whether there is layer norm: the
-            reading with the lower loss is taken, if it is lower by far.
-        norm: Says it instead.
+        task: Gives the lists. If the file does not say whether there is layer norm, the reading
+            with the lower loss on them is taken, provided that it is clearly lower.
+        norm: Where the layer norms' gains and biases are, if not decided so.
 
     Raises:
-        UserError: The file cannot be read safely, its parameters do not fit together or to L and N,
-            it holds some that are not understood, it contradicts `norm`, or `norm` has to be said.
+        UserError: The file cannot be read safely, its parameters do not fit each other or L and N,
+            some of them are unknown, it contradicts `norm`, or `norm` must be given.
     """
     path = Path(path)
     params = _without_buffers(under_names(load_weights(path), f"{ATTN}W_Q", path))
@@ -79,14 +80,14 @@ def near_chance(loss: float, task: TaskConfig) -> tuple[str, ...]:
     if loss < NEAR_CHANCE * chance:  # false for NaN
         return ()
     return (
-        f"the loss, {loss:.3g} nats, is near or above that of a uniform guess, {chance:.3g}: is the"
-        " file what it is taken for? Check --norm, --list-length, --numbers, and that SEP is the"
-        f" last token, {task.numbers}",
+        f"the loss, {loss:.3g} nats, is near or above that of a uniform guess, {chance:.3g}: the"
+        " network may have been read wrongly; check --norm, --list-length, --numbers, and that SEP"
+        f" is the last token, {task.numbers}",
     )
 
 
 def _in_context(params: Params, context: int) -> tuple[Params, tuple[str, ...]]:
-    """The first positions of a network with more of them: the later ones are never looked at."""
+    """Cuts the position table to the context; later positions are never used."""
     table = params.get("pos_embed.W_pos", torch.empty(0))
     if table.dim() == 0 or len(table) <= context:
         return params, ()
@@ -95,7 +96,7 @@ def _in_context(params: Params, context: int) -> tuple[Params, tuple[str, ...]]:
 
 
 def _without_buffers(params: Mapping[str, Tensor]) -> Params:
-    """Leaves out what HookedTransformer saves with a causal network and does not learn."""
+    """Leaves out the buffers that HookedTransformer saves with a causal network."""
     mask = params.get(f"{ATTN}mask", torch.empty(0, 0))
     causal = mask.dim() == 2 and torch.equal(mask, torch.ones_like(mask).tril())
     buffers = (f"{ATTN}IGNORE", f"{ATTN}mask") if causal else (f"{ATTN}IGNORE",)
@@ -103,7 +104,7 @@ def _without_buffers(params: Mapping[str, Tensor]) -> Params:
 
 
 def _refuse_unknown(params: Params, shape: Shape, path: Path) -> None:
-    """Refuses parameters that we do not use: they could change what the network does."""
+    """Refuses unknown parameters: they could change what the network does."""
     unknown = sorted(params.keys() - param_shapes(shape).keys())
     if unknown:
         more = f" and {len(unknown) - 4} more" if len(unknown) > 4 else ""
@@ -112,21 +113,22 @@ def _refuse_unknown(params: Params, shape: Shape, path: Path) -> None:
 
 
 def _refuse_gains_alone(params: Params, path: Path) -> None:
-    """Refuses norms that are no layer norms with a gain and a bias."""
+    """Refuses norms that have a gain but no bias."""
     alone = [n for n in NORMS if f"{n}.w" in params and f"{n}.b" not in params]
     if alone:
-        what = f"{path}: {' and '.join(alone)}: a gain without a bias, as RMS norm has"
-        raise UserError(what, "RMS norm is not known; to a layer norm add a bias of zeros")
+        what = f"{path}: a gain without a bias, as in RMS norm: {' and '.join(alone)}"
+        raise UserError(what, "RMS norm is not supported; if it is layer norm, add a bias of zeros")
 
 
 def _normed(
     params: Params, task: TaskConfig, norm: Norm, path: Path
 ) -> tuple[Params, Norm, tuple[str, ...]]:
-    """The parameters with gains and biases where there is layer norm, and what was assumed."""
+    """The parameters, with gains and biases if there is layer norm, and what was assumed."""
     written = any(name.startswith(NORMS) for name in params)
     if norm != "auto" and written != (norm == "file"):
         what = f"{path} has {'' if written else 'no '}gains and biases of layer norms"
-        raise UserError(f"{what}, against --norm {norm}", "leave --norm out, or check the file")
+        fix = "leave out --norm, or check the file"
+        raise UserError(f"{what}, which contradicts --norm {norm}", fix)
     if written:
         return params, "file", ()
     readings: dict[Norm, Params] = {"folded": _with_unit_norms(params), "none": params}
@@ -145,13 +147,13 @@ def _by_the_loss(
         UserError: Their losses are too close to tell them apart.
     """
     loss = {name: _loss(reading, task) for name, reading in readings.items()}
-    told = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
+    both = " and ".join(f"{value:.3g} nats as {name}" for name, value in loss.items())
     best, other = sorted(loss, key=loss.__getitem__)
     if loss[other] - loss[best] >= APART * math.log(task.numbers + 1):  # false for ∞ − ∞
-        note = f"the file holds no layer norms: taken as --norm {best}, by the loss ({told})"
+        note = f"the file holds no layer norms: read as --norm {best}, by its lower loss ({both})"
         return best, (note,)
-    what = f"{path} holds no layer norms, and the loss does not say if it has any ({told})"
-    raise UserError(what, "say it, with --norm folded or --norm none")
+    what = f"{path} holds no layer norms, and the loss does not show if it had any ({both})"
+    raise UserError(what, "give --norm folded or --norm none")
 
 
 def _with_unit_norms(params: Params) -> Params:

@@ -11,8 +11,9 @@ verified read. Its own attributes say where it comes from:
 | inputs    | identity of the artifacts it was made from                         |
 | checksum  | identity of its values                                             |
 
-Reading compares all of these with what the run says now, and names the command that makes the
-artifact again.
+Reading compares format, config and inputs with what the run says now (`Origin.check`) and names the
+command that makes the artifact again. The checksum is compared by the reader of each kind of file:
+`storage.tensors`, `storage.datasets` and `storage.objects`.
 """
 
 import hashlib

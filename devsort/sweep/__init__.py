@@ -2,8 +2,8 @@
 
 See docs/sweeps.md.
 
-`study` turns the file into cells, `cell` takes one cell through the pipeline, `row` says what came
-of it, `local` and `cluster` run many cells, `table` gathers the rows, `step` is the command.
+`study` turns the file into cells, `cell` takes one cell through the pipeline, `row` collects its
+results, `local` and `cluster` run many cells, `table` gathers the rows, and `step` is the command.
 """
 
 from devsort.sweep.step import Engine, failure, run_sweep, text_table

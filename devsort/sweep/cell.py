@@ -1,7 +1,7 @@
-"""One cell: a run folder taken through the pipeline, and the record that says so.
+"""One cell of a sweep: a run folder that is taken through the pipeline, and its record.
 
-The record, cell.json, holds the cell's row of the table. It is written last, when all steps are
-done, and it names the config that it belongs to: a cell with a record and its artifacts in place is
+The record, cell.json, has the cell's row of the table. It is written last, when all steps are done,
+and it names the config that it belongs to. A cell with a record and with its artifacts in place is
 finished and is not opened again.
 """
 
@@ -23,7 +23,7 @@ from devsort.storage.objects import read_json, write_json
 from devsort.sweep.row import results
 from devsort.sweep.study import Cell
 
-PATIENCE = 60.0  # seconds to wait for a folder that a worker on a lost node may still hold
+PATIENCE = 60.0  # seconds to wait for a folder that a worker on a lost node may still lock
 ARTIFACTS = {
     "train": "resume_state",
     "llc": "llc",
@@ -35,14 +35,14 @@ ARTIFACTS = {
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker needs to know of a cell.
+    """What a worker needs to know about a cell.
 
     Attributes:
         folder: Its run folder.
         config: Text of its config.yaml.
-        identity: Of its config, see `Cell.identity`.
-        steps: Of the pipeline, in order.
-        force: Do them again.
+        identity: Identity of its config, see `Cell.identity`.
+        steps: Steps of the pipeline, in order.
+        force: Repeat steps that are done.
     """
 
     folder: Path
@@ -57,10 +57,10 @@ class Outcome:
     """How a cell ended.
 
     Attributes:
-        name: The cell's.
-        seconds: It took.
-        error: One line if it failed.
-        defect: The failure is none that a user can cause.
+        name: Name of the cell.
+        seconds: Seconds that it took.
+        error: One line if it failed, else None.
+        defect: Whether the failure is a defect of devsort, not an error that a user can cause.
     """
 
     name: str
@@ -70,8 +70,8 @@ class Outcome:
 
 
 def run_cell(job: Job) -> Outcome:
-    """Takes a cell through its steps and writes its record; a failure is told, not raised."""
-    begun = time.perf_counter()
+    """Takes a cell through its steps and writes its record; a failure is returned, not raised."""
+    start = time.perf_counter()
     error, defect = None, False
     try:
         _prepare(job)
@@ -82,30 +82,30 @@ def run_cell(job: Job) -> Outcome:
     # one cell's defect must not stop the others; the traceback is in the cell's log
     except Exception as e:
         error, defect = one_line(f"{type(e).__name__}: {e}"), True
-    return Outcome(job.folder.name, time.perf_counter() - begun, error, defect)
+    return Outcome(job.folder.name, time.perf_counter() - start, error, defect)
 
 
 def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any] | None:
     """The record of a cell that is done with these steps, or None.
 
-    Artifacts are looked for, not read.
+    The artifacts must exist; they are not read.
     """
     try:
         record = read_json(folder / "cell.json", "")
     except UserError:
         return None
     run = Run(folder, cell.config)
-    known = {"identity", "config", "steps", "seconds", "row", "trajectory"} <= record.keys()
-    if not known or record.pop("identity") != identity(record) or record["config"] != cell.identity:
+    whole = {"identity", "config", "steps", "seconds", "row", "trajectory"} <= record.keys()
+    if not whole or record.pop("identity") != identity(record) or record["config"] != cell.identity:
         return None
-    there = set(steps) <= set(record["steps"]) and all(
+    present = set(steps) <= set(record["steps"]) and all(
         getattr(run, ARTIFACTS[s]).exists() for s in steps
     )
-    return record if there else None
+    return record if present else None
 
 
 def current_step(folder: Path) -> str | None:
-    """What a worker is doing in a folder, as it says itself."""
+    """The step that a worker is doing in a folder, from the file that it writes."""
     try:
         return (folder / ".step").read_text()
     except OSError:
@@ -125,9 +125,9 @@ def _run_steps(job: Job) -> None:
     try:
         for step in job.steps:
             (job.folder / ".step").write_text(step)
-            begun = time.perf_counter()
+            start = time.perf_counter()
             STEPS[step](run, job.force)
-            seconds[step] = round(time.perf_counter() - begun, 3)
+            seconds[step] = round(time.perf_counter() - start, 3)
         row, trajectory = results(run, job.steps)
         record = {
             "devsort": __version__,
@@ -143,9 +143,9 @@ def _run_steps(job: Job) -> None:
 
 
 def _wait_for(folder: Path) -> None:
-    """Waits until nobody holds the folder.
+    """Waits until no process locks the folder.
 
-    Who still does after PATIENCE is told by the first step.
+    If one still does after PATIENCE, the first step raises an error.
     """
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:

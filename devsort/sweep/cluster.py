@@ -1,7 +1,7 @@
 """Cells as tasks of a Ray cluster whose nodes share the file system of the run folders.
 
-A task whose node is lost is begun again on another and goes on from what is saved. Its outcome
-counts once, since it is the task's, and its row once, since it is the folder's.
+A task whose node is lost is started again on another node, and resumes from what is saved. It still
+has one outcome, because outcomes belong to tasks, and one row, because rows belong to folders.
 """
 
 import os
@@ -14,8 +14,8 @@ from devsort.execution.cluster import connected
 from devsort.sweep.cell import Job, Outcome, run_cell
 from devsort.sweep.local import Watch
 
-RETRIES = 3  # of a task whose node or process was lost
-POLL = 1.0  # seconds between looks at the cells that are left
+RETRIES = 3  # restarts of a task whose node or process was lost
+POLL = 1.0  # seconds between checks of the cells that are left
 
 
 def run_cluster(
@@ -25,9 +25,9 @@ def run_cluster(
 
     Args:
         jobs: The cells.
-        address: Of the cluster: HOST:PORT, or `auto` on one of its machines.
-        cpus: Cores that a cell asks for.
-        gpus: Share of a GPU that a cell asks for.
+        address: Address of the cluster: HOST:PORT, or `auto` on one of its machines.
+        cpus: Cores that a cell requests.
+        gpus: Share of a GPU that a cell requests.
         watch: Called about once a second with the cells that are not done.
 
     Raises:
@@ -35,21 +35,21 @@ def run_cluster(
     """
     ray = connected(address, "--address")
     task = ray.remote(run_task).options(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)
-    left = {task.remote(job, os.getcwd()): job for job in jobs}
+    pending = {task.remote(job, os.getcwd()): job for job in jobs}
     try:
-        while left:
-            watch(list(left.values()))
-            done, _ = ray.wait(list(left), num_returns=min(len(left), 64), timeout=POLL)
+        while pending:
+            watch(list(pending.values()))
+            done, _ = ray.wait(list(pending), num_returns=min(len(pending), 64), timeout=POLL)
             for reference in done:
-                yield _outcome(ray, reference, left.pop(reference))
+                yield _outcome(ray, reference, pending.pop(reference))
     finally:
-        for reference in left:
+        for reference in pending:
             ray.cancel(reference, force=True)
         ray.shutdown()
 
 
 def run_task(job: Job, folder: str) -> Outcome:
-    """Runs a cell on a node, from the folder that the sweep was started in."""
+    """Runs a cell on a node, in the folder in which the sweep was started."""
     if not Path(folder, job.folder.parent).is_dir():
         node = os.uname().nodename
         what = f"node {node} does not see {Path(folder, job.folder.parent)}"

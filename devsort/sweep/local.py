@@ -1,11 +1,11 @@
-"""Cells on this machine: a process a worker, each with its share of the cores."""
+"""Cells on this machine: one process per worker, each with its share of the cores."""
 
 from collections.abc import Callable, Iterator, Sequence
 
 from devsort.execution import Advanced, run_jobs
 from devsort.sweep.cell import Job, Outcome, run_cell
 
-RETRIES = 1  # of a cell whose process died
+RETRIES = 1  # restarts of a cell whose process died
 Watch = Callable[[Sequence[Job]], None]
 
 
@@ -13,10 +13,10 @@ def run_local(jobs: Sequence[Job], workers: int, cores: int, watch: Watch) -> It
     """Yields outcomes as cells end.
 
     Args:
-        jobs: The cells, begun in this order.
-        workers: Processes.
-        cores: Of each.
-        watch: Called about once a second with the cells in flight.
+        jobs: The cells, started in this order.
+        workers: Number of processes.
+        cores: Cores of each process.
+        watch: Called about once a second with the cells that are running.
     """
     for _, outcome in run_jobs(_run, jobs, workers, lost=_lost, watch=watch, cores=cores):
         yield outcome
@@ -27,8 +27,9 @@ def _run(job: Job, _: Advanced) -> Outcome:
 
 
 def _lost(job: Job, deaths: int) -> Outcome | None:
-    """A cell whose process died is begun again, and goes on from what is saved."""
+    """Restarts a cell whose process died (None), so that it resumes, or says that it failed."""
     if deaths <= RETRIES:
         return None
-    what = f"its process died {deaths} times, for want of memory or by a signal"
-    return Outcome(job.folder.name, error=f"{what}; {job.folder}/sweep.log may tell", defect=True)
+    what = f"its process died {deaths} times, for lack of memory or by a signal"
+    fix = f"{job.folder}/sweep.log may say why"
+    return Outcome(job.folder.name, error=f"{what}; {fix}", defect=True)

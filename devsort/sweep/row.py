@@ -1,4 +1,4 @@
-"""What came of a run: one row of the table, and its trajectory."""
+"""The results of a run: one row of the table, and its trajectory."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,19 +35,19 @@ COLUMNS = {
 
 
 def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of a run and its trajectory; a number that is not known is None.
+    """The row of a run and its trajectory; an unknown number is None.
 
     Args:
         run: A run whose steps are done.
-        steps: The steps whose results belong into the row.
+        steps: The steps whose results go into the row.
 
     Returns:
         The row: steps, loss (nats), accuracy; with `llc` the peak, final value and fall of the LLC
         with standard errors and flags, and the share of flagged estimates; with `heads` scores,
         labels and regions at the last checkpoint; with `stages` the stages, boundaries and events
-        (steps) and the window that they lie in; lists are joined by semicolons. The trajectory:
-        step, llc, se, flagged, loss, and with `heads` accuracy, scores
-        and labels of each sampled checkpoint.
+        (steps) and the window in which they lie; lists are joined by semicolons. The trajectory:
+        step, llc, se, flagged, loss, and with `heads` accuracy, scores and labels of each sampled
+        checkpoint.
     """
     llc = run.read(LLC) if "llc" in steps else None
     heads = run.read(HEADS) if "heads" in steps else None
@@ -77,7 +77,7 @@ def _trajectory(llc: "xr.Dataset", heads: "xr.Dataset | None") -> list[dict[str,
 
 
 def number(value: Any) -> float | None:
-    """A float, or None where it is not finite."""
+    """A float, or None if it is not finite."""
     return float(value) if np.isfinite(value) else None
 
 
@@ -89,15 +89,15 @@ def _trained(run: Run) -> dict[str, Any]:
 def _llc(table: "xr.Dataset") -> dict[str, Any]:
     """Peak, final value and fall of the first restriction; final values of all."""
     figures = summary(table)
-    found = {COLUMNS[key]: value for key, value in figures.items() if key in COLUMNS}
-    found |= {COLUMNS[key] + "_flags": joined(figures[f"{key}_flags"] or ()) for key in FIGURES}
-    found["llc_geometry"] = geometry_of(table)
+    columns = {COLUMNS[key]: value for key, value in figures.items() if key in COLUMNS}
+    columns |= {COLUMNS[key] + "_flags": joined(figures[f"{key}_flags"] or ()) for key in FIGURES}
+    columns["llc_geometry"] = geometry_of(table)
     for name in table.restriction.values[1:]:
         last, column = table.isel(checkpoint=-1).sel(restriction=name), f"llc_final_{name}"
         flags = joined(last.flag.values[last.flags.values.astype(bool)])
         values = {column: number(last.llc), f"{column}_se": number(last.se)}
-        found |= values | {f"{column}_flags": flags}
-    return found
+        columns |= values | {f"{column}_flags": flags}
+    return columns
 
 
 def _heads(heads: "xr.Dataset") -> dict[str, Any]:
@@ -110,19 +110,19 @@ def _modes(one: "xr.Dataset") -> dict[str, Any]:
     """Scores, labels and accuracy at one checkpoint."""
     labels = one.label.values[one.labels.values.astype(bool)]
     scores = {column: number(one.scores.sel(score=name)) for column, name in SCORES.items()}
-    read = {name: number(one[name].max()) for name in ("lowered_share", "residual_rank")}
-    return {**scores, **read, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
+    maxima = {name: number(one[name].max()) for name in ("lowered_share", "residual_rank")}
+    return {**scores, **maxima, "labels": joined(labels), "heads_accuracy": number(one.accuracy)}
 
 
 def _stages(run: Run) -> dict[str, Any]:
-    found = run.read(STAGES)
-    stages: list[Mapping[str, Any]] = found["stages"]
-    first = {e["event"]: e["step"] for e in reversed(found["events"])}
+    report = run.read(STAGES)
+    stages: list[Mapping[str, Any]] = report["stages"]
+    first = {e["event"]: e["step"] for e in reversed(report["events"])}
     return {
         "stages": len(stages),
         "stage_names": joined(s["name"] for s in stages),
         "stage_llc": joined(s["llc"] for s in stages),
-        "boundaries": joined(f"{b['step']:g}" for b in found["boundaries"]),
+        "boundaries": joined(f"{b['step']:g}" for b in report["boundaries"]),
         "window_from": stages[0]["from"],
         "window_to": stages[-1]["to"],
         **{name: first.get(name) for name in EVENTS},
@@ -130,5 +130,5 @@ def _stages(run: Run) -> dict[str, Any]:
 
 
 def joined(parts: Iterable[Any]) -> str:
-    """A list in one field of a table."""
+    """A list as one field of a table."""
     return ";".join(map(str, parts))

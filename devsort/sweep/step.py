@@ -1,4 +1,4 @@
-"""The command `devsort sweep`: which cells are left, an engine for them, the tables."""
+"""The `devsort sweep` command: runs the cells that are left, and writes the tables."""
 
 import os
 import sys
@@ -18,7 +18,7 @@ from devsort.sweep.cluster import run_cluster
 from devsort.sweep.local import run_local
 from devsort.sweep.study import Cell, Study, config_text, read_study
 
-NAMED = 4  # cells in flight that the progress line names
+NAMED = 4  # most running cells that the progress line names
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,11 @@ class Engine:
     """Where cells run.
 
     Attributes:
-        workers: Processes on this machine; as many as its cores allow if None; 0: only gather what
-            is finished.
-        address: Of a Ray cluster; this machine if None.
+        workers: Processes on this machine; as many as its cores allow if None; 0: run nothing, and
+            only gather the cells that are finished.
+        address: Address of a Ray cluster; this machine if None.
         cpus: Cores of a cell.
-        gpus: Share of a GPU that a cell asks a Ray cluster for.
+        gpus: Share of a GPU that a cell requests from a Ray cluster.
     """
 
     workers: int | None = None
@@ -45,20 +45,20 @@ def run_sweep(
     engine: Engine | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
-    """Does what is left of a study and writes its tables.
+    """Runs the cells of a study that are left and writes its tables.
 
     Args:
         path: The study file.
-        out: Folder of the run folders; runs/NAME if None.
+        out: Folder for the run folders; runs/NAME if None.
         engine: Where cells run; on this machine if None.
-        force: Do finished cells again.
+        force: Repeat finished cells.
 
     Returns:
         study, out, cells, done, failed, waiting (counts), defects (failures that no user can
         cause), keys (changed by the study), rows (see `table.rows`) and files.
 
     Raises:
-        UserError: The study is refused, its folder is in use, or the cluster does not answer.
+        UserError: The study is invalid, its folder is in use, or the cluster does not answer.
     """
     study, engine = read_study(path), engine or Engine()
     out = Path(out) if out else Path("runs") / study.path.stem
@@ -67,18 +67,18 @@ def run_sweep(
         records = {} if force else _finished(study, out)
         jobs = [_job(study, out, cell, force) for cell in study.cells if cell.name not in records]
         outcomes = _run(study, jobs, engine) if engine.workers != 0 else []
-        return _gathered(study, out, outcomes)
+        return _gather(study, out, outcomes)
 
 
 def text_table(value: Mapping[str, Any]) -> str:
-    """The result of a sweep for a reader."""
+    """The result of a sweep as text."""
     counts = f"{value['done']} of {value['cells']} cells done, {value['failed']} failed"
     lines = [table.text(value["rows"], value["keys"]), f"{value['study']}: {counts}"]
     return "\n".join(filter(None, [*lines, *value["files"]]))
 
 
 def failure(value: Mapping[str, Any]) -> str | None:
-    """One line that tells of failed cells; None if there are none."""
+    """One line about failed cells; None if there are none."""
     first = next((r for r in value["rows"] if r["error"]), None)
     if first is None:
         return None
@@ -88,12 +88,12 @@ def failure(value: Mapping[str, Any]) -> str | None:
 
 def _finished(study: Study, out: Path) -> dict[str, dict[str, Any]]:
     """Records of the finished cells, by name."""
-    found = {cell.name: finished(cell, out / cell.name, study.steps) for cell in study.cells}
-    return {name: record for name, record in found.items() if record}
+    records = {cell.name: finished(cell, out / cell.name, study.steps) for cell in study.cells}
+    return {name: record for name, record in records.items() if record}
 
 
 def _job(study: Study, out: Path, cell: Cell, force: bool) -> Job:
-    (out / cell.name / ".step").unlink(missing_ok=True)  # of a worker that was killed
+    (out / cell.name / ".step").unlink(missing_ok=True)  # left by a worker that was killed
     return Job(out / cell.name, config_text(cell, study.path), cell.identity, study.steps, force)
 
 
@@ -113,9 +113,9 @@ def _run(study: Study, jobs: Sequence[Job], engine: Engine) -> list[Outcome]:
 def _engine(jobs: Sequence[Job], engine: Engine, bar: tqdm) -> Iterator[Outcome]:
     def watch(running: Sequence[Job]) -> None:
         steps = ((job.folder.name, current_step(job.folder)) for job in running)
-        told = [f"{name} ({step})" for name, step in steps if step]
-        more = [f"and {len(told) - NAMED} more"] if len(told) > NAMED else []
-        bar.set_postfix_str(", ".join(told[:NAMED] + more), refresh=sys.stderr.isatty())
+        entries = [f"{name} ({step})" for name, step in steps if step]
+        more = [f"and {len(entries) - NAMED} more"] if len(entries) > NAMED else []
+        bar.set_postfix_str(", ".join(entries[:NAMED] + more), refresh=sys.stderr.isatty())
 
     if engine.address:
         return run_cluster(jobs, engine.address, engine.cpus, engine.gpus, watch)
@@ -123,13 +123,13 @@ def _engine(jobs: Sequence[Job], engine: Engine, bar: tqdm) -> Iterator[Outcome]
     return run_local(jobs, min(workers, len(jobs)), engine.cpus, watch)
 
 
-def _gathered(study: Study, out: Path, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _gather(study: Study, out: Path, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Reads all records and writes the tables."""
     records = _finished(study, out)
-    unseen = f"its node finished it, but nothing is in {out}: the nodes must share the file system"
-    errors = {o.name: o.error or unseen for o in outcomes if o.error or o.name not in records}
-    found = table.rows(study.cells, records, errors)
-    files = table.write(out, "table", found) + table.write(
+    absent = f"its node finished it, but nothing is in {out}: the nodes must share the file system"
+    errors = {o.name: o.error or absent for o in outcomes if o.error or o.name not in records}
+    rows = table.rows(study.cells, records, errors)
+    files = table.write(out, "table", rows) + table.write(
         out, "trajectories", table.points(study.cells, records)
     )
     return {
@@ -141,6 +141,6 @@ def _gathered(study: Study, out: Path, outcomes: Sequence[Outcome]) -> dict[str,
         "defects": sum(o.defect for o in outcomes),
         "waiting": len(study.cells) - len(records.keys() | errors.keys()),
         "keys": list(study.cells[0].values),
-        "rows": found,
+        "rows": rows,
         "files": [str(p) for p in files],
     }

@@ -2,17 +2,17 @@
 
 Every cell is one run.
 
-    base: ../runs/baseline        # a run folder or a YAML file, from the study file's folder;
-                                  # or settings in place
-    steps: [train, llc]           # of the pipeline; all but chart if left out
+    base: ../runs/baseline        # a run folder or a YAML file, relative to the study file;
+                                  # or a mapping of settings
+    steps: [train, llc]           # steps of the pipeline; all but chart if left out
     set: {train.steps: 2000}      # changes for every cell, dotted keys as in --set
-    grid: {seed: 0..15}           # every value of every key with every other
+    grid: {seed: 0..15}           # all combinations of the values of all keys
     groups:                       # each with changes and a grid of its own; if left out, one group
       decay: {}
       no-decay: {set: {train.weight_decay: 0}}
 
-`seed` stands for task.seed, train.seed and llc.sampler.seed at once: runs that differ in it share
-nothing by chance.
+`seed` stands for task.seed, train.seed and llc.sampler.seed together: runs with different seeds
+share no random numbers.
 """
 
 import copy
@@ -34,9 +34,9 @@ from devsort.storage.settings import Section, problems, set_key
 from devsort.storage.yaml_files import read_yaml
 
 SEEDS = ("task.seed", "train.seed", "llc.sampler.seed")  # what the key `seed` stands for
-MOST_CELLS = 100_000  # of a study; more is a slip of the pen
-SECTIONS = ("task", "model", "train", "llc", "heads", "stages")  # what defines a run
-LONGEST_NAME = 120  # characters of a cell's name, which is a folder's
+MOST_CELLS = 100_000  # of a study; more are taken for a mistake
+SECTIONS = ("task", "model", "train", "llc", "heads", "stages")  # sections that define a run
+LONGEST_NAME = 120  # characters of a cell's name, which is also the name of its folder
 StepName = Literal["train", "llc", "heads", "stages", "chart"]
 Values = list[Any] | str
 
@@ -49,10 +49,10 @@ class Group(Section):
 
 
 class StudyFile(Section):
-    """What a study file holds."""
+    """The contents of a study file."""
 
     base: str | dict[str, Any] = Field(
-        {}, description="run folder, YAML file or settings that all cells start from"
+        {}, description="run folder, YAML file or settings from which all cells start"
     )
     steps: tuple[StepName, ...] = Field(
         ("train", "llc", "heads", "stages"), description="steps of the pipeline"
@@ -67,10 +67,10 @@ class Cell:
     """One run of a study.
 
     Attributes:
-        name: Of its folder.
-        group: Its group; empty where the study has none.
-        values: What each changed key of the study is in this cell.
-        settings: What its config.yaml holds.
+        name: Name of the cell and of its folder.
+        group: Its group; empty if the study has none.
+        values: The value of each key that the study changes.
+        settings: Contents of its config.yaml.
         config: The same with defaults filled in.
     """
 
@@ -89,12 +89,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, read.
+    """A study, as read from its file.
 
     Attributes:
         path: The file.
-        steps: What is done with each cell.
-        cells: In the order of the file.
+        steps: Steps of the pipeline for each cell.
+        cells: The cells, in the order of the file.
     """
 
     path: Path
@@ -106,12 +106,12 @@ def read_study(path: str | os.PathLike) -> Study:
     """Reads a study file and makes its cells.
 
     Raises:
-        UserError: The file or its base cannot be read, a setting is refused, or two cells have one
-            name or one config.
+        UserError: The file or its base cannot be read, a setting is refused, or two cells have the
+            same name or the same config.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path} does not exist", "name a study file, such as studies/small.yaml")
+        raise UserError(f"{path} does not exist", "give a study file, such as studies/small.yaml")
     try:
         file = StudyFile.model_validate(read_yaml(path))
     except ValidationError as e:
@@ -121,12 +121,12 @@ def read_study(path: str | os.PathLike) -> Study:
     base = (
         file.base if isinstance(file.base, dict) else read_yaml(_base_path(path.parent / file.base))
     )
-    planned = list(_planned(file, path))
-    keys = list(dict.fromkeys(key for _, changes, _ in planned for key in changes))
-    names = [_name(group, grid) for group, _, grid in planned]
+    plans = list(_plans(file, path))
+    keys = list(dict.fromkeys(key for _, changes, _ in plans for key in changes))
+    names = [_name(group, grid) for group, _, grid in plans]
     cells = tuple(
         _cell(path, name, group, base, file.set | changes, keys)
-        for name, (group, changes, _) in zip(names, planned, strict=True)
+        for name, (group, changes, _) in zip(names, plans, strict=True)
     )
     _refuse_twins(path, cells)
     return Study(path, tuple(s for s in StepName.__args__ if s in file.steps), cells)
@@ -136,8 +136,8 @@ def _base_path(path: Path) -> Path:
     return path / "config.yaml" if path.is_dir() else path
 
 
-def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Group, its changes with the grid's, and the grid's alone, of each cell."""
+def _plans(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """For each cell its group, all of its changes, and those of the grid alone."""
     grids, count = {}, 0
     for name, group in (file.groups or {"": Group()}).items():
         if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", name):
@@ -167,13 +167,13 @@ def _planned(file: StudyFile, path: Path) -> Iterator[tuple[str, dict[str, Any],
 def _values(values: Values, where: str) -> list[Any] | range:
     if isinstance(values, list) and values:
         return values
-    found = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", values) if isinstance(values, str) else None
-    if not found or int(found[1]) > int(found[2]):
+    match = re.fullmatch(r"(\d{1,9})\.\.(\d{1,9})", values) if isinstance(values, str) else None
+    if not match or int(match[1]) > int(match[2]):
         raise UserError(
             f"{where} has no values (got {str(values)[:60]!r})",
             "write a list, or FROM..TO such as 0..15",
         )
-    return range(int(found[1]), int(found[2]) + 1)
+    return range(int(match[1]), int(match[2]) + 1)
 
 
 def _cell(
@@ -195,9 +195,9 @@ def _value(config: Config, key: str) -> Any:
 
 
 def _name(group: str, grid: Mapping[str, Any]) -> str:
-    """Group and values, as in no-decay-seed3.
+    """Group and values, for example no-decay-seed3.
 
-    With whole keys where their last parts are not unique.
+    Keys are written in full if their last parts are not unique.
     """
     last = [key.rpartition(".")[2] for key in grid]
     labels = last if len(set(last)) == len(last) else list(grid)
@@ -216,18 +216,18 @@ def _plain(value: Any) -> str:
 
 def _refuse_twins(path: Path, cells: tuple[Cell, ...]) -> None:
     for what, key in (("name", lambda c: c.name), ("config", lambda c: c.identity)):
-        seen: dict[str, str] = {}
+        first: dict[str, str] = {}
         for cell in cells:
-            if twin := seen.get(key(cell)):
+            if twin := first.get(key(cell)):
                 raise UserError(
-                    f"{path}: cells {twin} and {cell.name} have one {what}",
+                    f"{path}: cells {twin} and {cell.name} have the same {what}",
                     "drop or change one of them",
                 )
-            seen[key(cell)] = cell.name
+            first[key(cell)] = cell.name
 
 
 def config_text(cell: Cell, study: Path) -> str:
     """The config.yaml of a cell."""
-    written = f"# Cell {cell.name} of {study.name}, written by `devsort sweep`"
-    head = f"{written}: change the study, not this file.\n"
+    origin = f"# Cell {cell.name} of {study.name}, written by `devsort sweep`"
+    head = f"{origin}: change the study, not this file.\n"
     return head + yaml.safe_dump(cell.settings, sort_keys=False)

@@ -1,6 +1,6 @@
 """The tables of a study.
 
-One row a run, and one row a sampled checkpoint; Parquet and CSV hold the same.
+One row per run, and one row per sampled checkpoint; Parquet and CSV have the same contents.
 """
 
 import io
@@ -16,7 +16,7 @@ from devsort.sweep.study import Cell
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = {"table": "one row a run", "trajectories": "one row a sampled checkpoint"}
+KINDS = {"table": "one row per run", "trajectories": "one row per sampled checkpoint"}
 SHOWN = {
     "loss": "{:.4f}",
     "accuracy": "{:.4f}",
@@ -27,7 +27,7 @@ SHOWN = {
     "overlap_score": "{:.2f}",
     "stages": "{:.0f}",
     "labels": "{}",
-}  # columns of the text table, and their form
+}  # columns of the text table, and their formats
 
 
 def rows(
@@ -35,7 +35,7 @@ def rows(
 ) -> list[dict]:
     """The row of each cell that is done or has failed.
 
-    Cell, group, changed keys, results, seconds, error.
+    It has cell, group, changed keys, results, seconds, version of devsort, and error.
     """
     return [
         {
@@ -69,11 +69,11 @@ def points(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> l
     ]
 
 
-def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path]:
-    """Writes one of KINDS as NAME.parquet and NAME.csv; the files' paths."""
+def write(out: Path, name: str, contents: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """Writes one of KINDS as NAME.parquet and NAME.csv; returns the paths."""
     import pandas as pd
 
-    frame = pd.DataFrame(list(found))
+    frame = pd.DataFrame(list(contents))
     parquet = io.BytesIO()
     frame.to_parquet(parquet, index=False)
     paths = [out / f"{name}.parquet", out / f"{name}.csv"]
@@ -85,7 +85,7 @@ def write(out: Path, name: str, found: Sequence[Mapping[str, Any]]) -> list[Path
 
 
 def load_table(out: str | os.PathLike) -> "pd.DataFrame":
-    """One row a run.
+    """One row per run.
 
     Raises:
         UserError: The sweep has written no table into the folder, or it is damaged.
@@ -94,23 +94,25 @@ def load_table(out: str | os.PathLike) -> "pd.DataFrame":
 
 
 def load_trajectories(out: str | os.PathLike) -> "pd.DataFrame":
-    """One row a sampled checkpoint; see `load_table`."""
+    """One row per sampled checkpoint; see `load_table`."""
     return _load(Path(out) / "trajectories.parquet")
 
 
-def text(found: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """The rows for a reader: changed keys, the main results, and what failed."""
-    done = [r for r in found if not r["error"]]
+def text(results: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """The rows as text: changed keys, the main results, and what failed."""
+    done = [r for r in results if not r["error"]]
     columns = [c for c in (*keys, *SHOWN) if any(r.get(c) is not None for r in done)]
     grid = [["cell", *columns]]
-    grid += [[r["cell"], *(_told(r, c) for c in columns)] for r in done]
+    grid += [[r["cell"], *(_formatted(r, c) for c in columns)] for r in done]
     widths = [max(map(len, column)) for column in zip(*grid, strict=True)]
     lines = [
         "  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip()
         for line in grid
         if done
     ]
-    return "\n".join([*lines, *(f"{r['cell']} failed: {r['error']}" for r in found if r["error"])])
+    return "\n".join(
+        [*lines, *(f"{r['cell']} failed: {r['error']}" for r in results if r["error"])]
+    )
 
 
 def _load(path: Path) -> "pd.DataFrame":
@@ -131,8 +133,8 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, bool | int | float | str | None) else str(value)
 
 
-def _told(row: Mapping[str, Any], column: str) -> str:
-    """A value, with the flags that it carries."""
+def _formatted(row: Mapping[str, Any], column: str) -> str:
+    """A value with its flags."""
     value, flags = row.get(column), row.get(f"{column}_flags")
-    told = "–" if value is None else SHOWN.get(column, "{}").format(value)
-    return f"{told} [{flags}]" if flags else told
+    cell = "–" if value is None else SHOWN.get(column, "{}").format(value)
+    return f"{cell} [{flags}]" if flags else cell

@@ -12,9 +12,9 @@
 # %% [markdown]
 # # Read the files, plot them
 #
-# What a run writes are plain formats: zarr, read by xarray, and JSON. No part of devsort is
-# needed to read them. It takes a few seconds and the run of `make`: `python
-# examples/tutorials/files.py`.
+# This tutorial is for those who want to analyse a run with their own tools. A run writes plain
+# formats: zarr, which xarray reads, and JSON, so no part of devsort is needed to read them. It
+# takes a few seconds and needs the results of `make`: `python examples/tutorials/files.py`.
 
 # %%
 import json
@@ -32,7 +32,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## llc.zarr: draws and estimates
 #
-# One estimate for each checkpoint and restriction, and the draws behind it.
+# The file has one estimate for each checkpoint and restriction (the weights that move), and the
+# draws behind it.
 
 # %%
 llc = xr.open_zarr(RUN / "llc.zarr", consolidated=False)
@@ -42,8 +43,8 @@ table = full[["llc", "se", "rhat", "ess"]].to_dataframe().drop(columns="restrict
 print(table.round(2))
 
 # %% [markdown]
-# The LLC is nβ times the mean rise of the loss over the draws, less the heat of minibatches. So
-# it can be computed again from the draws:
+# The LLC is nβ times the mean rise of the loss over the draws, less the heat: what the noise of
+# minibatches adds (docs/sampling.md). So it can be computed again from the draws:
 
 # %%
 rise = (full.loss - full.init_loss).mean(["chain", "draw"])
@@ -60,7 +61,8 @@ print(flags.loc[flags.any(axis=1), flags.any(axis=0)])
 # %% [markdown]
 # ## heads.zarr: what the heads do
 #
-# By checkpoint, head and number: how much the loss on that number rises without that head.
+# The file says for each checkpoint, head and number how much the loss on that number rises
+# without that head.
 
 # %%
 heads = xr.open_zarr(RUN / "heads.zarr", consolidated=False)

@@ -123,7 +123,7 @@ def test_the_settings_are_yaml_that_reads_back_with_ranges_and_meanings(smoke, t
     assert open_run(copied).config == open_run(smoke.path, overrides).config
     assert "# from 2 to 100; L, numbers in a list" in page
     assert "# from 0 or weight_decay; ρ, precision of a Gaussian prior at zero" in page
-    assert "# auto or cpu or cuda; auto: the GPU where there is one" in page
+    assert "# auto or cpu or cuda; auto: the GPU if there is one" in page
     settings = [line for line in page.splitlines() if not line.endswith(":")]
     assert all(line.partition(" # ")[2] for line in settings)
 
@@ -158,7 +158,7 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize("command", ON_A_RUN)
 def test_a_missing_folder(tmp_path, command):
     fix = f"give a run folder, or make one with `devsort init {tmp_path}/none`"
-    assert error(command, tmp_path / "none") == f"{tmp_path}/none is no folder; {fix}"
+    assert error(command, tmp_path / "none") == f"{tmp_path}/none is not a folder; {fix}"
 
 
 @pytest.mark.parametrize("command", ON_A_RUN)

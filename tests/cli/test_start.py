@@ -42,7 +42,7 @@ def test_init_takes_the_settings_of_a_run_and_none_of_its_results(smoke, tmp_pat
 
 def test_init_writes_nothing_over(tiny_run):
     result = devsort("init", tiny_run.path)
-    told = f"devsort: error: {tiny_run.path} is there already; name a new folder"
+    told = f"devsort: error: {tiny_run.path} already exists; choose a new name"
     assert (result.code, last_line(result.err)) == (2, told)
     assert names(tiny_run.path) == ["config.yaml"]
 
@@ -71,4 +71,4 @@ def test_a_console_of_another_encoding_is_no_error(encoding):
 def test_an_error_in_a_console_of_another_encoding_is_one_line():
     found = in_a_process("status", "überall", PYTHONIOENCODING="ascii")
     assert found.returncode == 2
-    assert found.stderr.startswith(b"devsort: error: \\xfcberall is no folder; ")
+    assert found.stderr.startswith(b"devsort: error: \\xfcberall is not a folder; ")

@@ -168,7 +168,7 @@ def test_devinterp_reads_our_draws_and_gives_our_number(smoke):
 
 def test_label_noise_is_refused(smoke, trained):
     task = trained[0].config.task.model_copy(update={"label_noise": 0.5})
-    message = "--sampler devinterp cannot express task.label_noise; use our own sampler"
+    message = "--sampler devinterp does not support task.label_noise; leave out --sampler devinterp"
     data = sampling_set(task, 16)
     assert told(sample_with_devinterp, trained[1], data, QUIET, None, 0) == message
 

@@ -56,7 +56,7 @@ def test_an_absolute_trajectory_whose_scales_change_says_what_that_does(smoke, t
 def test_devinterp_is_asked_for_in_absolute_geometry_alone(smoke):
     result = devsort("llc", smoke.path, "--sampler", "devinterp")
     assert last_line(result.err) == (
-        "devsort: error: --sampler devinterp knows absolute geometry alone; add --set "
+        "devsort: error: --sampler devinterp supports only absolute geometry; add --set "
         "llc.sampler.geometry=absolute"
     )
 

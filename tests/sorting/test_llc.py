@@ -43,7 +43,7 @@ def test_a_run_that_ends_before_the_first_step_is_sampled_at_its_end(tiny_run):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("h2", "llc.restrictions: 'h2', but the model has 2 heads; count heads from h0"),
+        ("h2", "llc.restrictions: 'h2', but the model has 2 heads; heads are counted from h0"),
         (
             "mlp",
             "llc.restrictions: no parameter matches 'mlp'; "

@@ -249,11 +249,11 @@ MISFITS = {
     ),
     "nan": (
         {"unembed.b_U": torch.full((10,), torch.nan)},
-        "w.pt: unembed.b_U holds values that are no finite floats; ",
+        "w.pt: unembed.b_U holds values that are not finite floats; ",
     ),
     "whole numbers": (
         {"unembed.b_U": torch.zeros(10).long()},
-        "w.pt: unembed.b_U holds values that are no finite floats; ",
+        "w.pt: unembed.b_U holds values that are not finite floats; ",
     ),
     "two layers": ({"blocks.1.attn.W_Q": torch.zeros(1)}, "w.pt: has more than one layer; "),
     "an MLP": ({"blocks.0.mlp.W_in": torch.zeros(7, 28)}, "w.pt: has an MLP; "),

@@ -77,7 +77,7 @@ def test_target_ranges_cover_every_answer_once():
     ("name", "message"),
     [
         ("gap", "llc.parts: 'gap' is not known; use gaps, or targets:K for K ranges of numbers"),
-        ("targets:13", "llc.parts: targets:13 of 12 numbers; ask for 1 to that many ranges"),
+        ("targets:13", "llc.parts: targets:13 is not possible; ask for 1 to 12 ranges"),
     ],
 )
 def test_unknown_parts_are_refused(name, message):

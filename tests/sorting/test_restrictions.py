@@ -69,8 +69,11 @@ def test_whole_head(name, head):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("h3", "llc.restrictions: 'h3', but the model has 3 heads; count heads from h0"),
-        ("h7.ov", "llc.restrictions: 'h7.ov', but the model has 3 heads; count heads from h0"),
+        ("h3", "llc.restrictions: 'h3', but the model has 3 heads; heads are counted from h0"),
+        (
+            "h7.ov",
+            "llc.restrictions: 'h7.ov', but the model has 3 heads; heads are counted from h0",
+        ),
         (
             "heds",
             "llc.restrictions: no parameter matches 'heds'; "

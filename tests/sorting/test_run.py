@@ -33,7 +33,7 @@ def test_what_is_no_folder_is_named(tmp_path, name):
     (tmp_path / "a file").write_text("")
     shown = str(tmp_path / name).replace("\0", "\\x00")
     fix = f"give a run folder, or make one with `devsort init {shown}`"
-    assert told(open_run, tmp_path / name) == f"{shown} is no folder; {fix}"
+    assert told(open_run, tmp_path / name) == f"{shown} is not a folder; {fix}"
 
 
 def test_a_new_run_folder_holds_every_setting_and_is_a_run(tmp_path):
@@ -50,7 +50,7 @@ def test_nothing_that_is_there_is_written_over(tmp_path, there):
     (path if there == "a file" else path / "y").parent.mkdir(exist_ok=True)
     (path if there == "a file" else path / "y").write_text("mine")
     before = hashes(tmp_path)
-    assert told(init_run, path) == f"{path} is there already; name a new folder"
+    assert told(init_run, path) == f"{path} already exists; choose a new name"
     assert hashes(tmp_path) == before
 
 

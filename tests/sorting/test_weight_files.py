@@ -65,7 +65,9 @@ def test_norms_that_were_folded_into_the_weights_are_found(tmp_path, trained):
     assert network.norm == "folded" and network.shape.layer_norm
     torch.testing.assert_close(logits(network.params), logits(trained), rtol=1e-3, atol=1e-3)
     (note,) = network.notes
-    assert note.startswith("the file holds no layer norms: taken as --norm folded, by the loss (")
+    assert note.startswith(
+        "the file holds no layer norms: read as --norm folded, by its lower loss ("
+    )
 
 
 def without_norms(length: float):
@@ -84,7 +86,7 @@ def test_a_network_without_layer_norm_is_found(tmp_path):
     torch.testing.assert_close(logits(params), logits(without_norms(1.0)), rtol=1e-3, atol=1e-3)
     network = read_network(saved(tmp_path, params), TASK)
     assert network.norm == "none" and not network.shape.layer_norm
-    told_of = "the file holds no layer norms: taken as --norm none, by the loss ("
+    told_of = "the file holds no layer norms: read as --norm none, by its lower loss ("
     assert network.notes[0].startswith(told_of)
 
 
@@ -97,9 +99,9 @@ def test_what_the_loss_does_not_tell_has_to_be_said(tmp_path, case):
     params["unembed.W_U"] = params["unembed.W_U"] * UNSAID[case]
     path = saved(tmp_path, params)
     message = told(read_network, path, TASK)
-    what = "holds no layer norms, and the loss does not say if it has any"
+    what = "holds no layer norms, and the loss does not show if it had any"
     assert message.startswith(f"{path} {what} (")
-    assert message.endswith(" nats as none); say it, with --norm folded or --norm none")
+    assert message.endswith(" nats as none); give --norm folded or --norm none")
     for norm in ("folded", "none"):
         assert read_network(path, TASK, norm).norm == norm
 
@@ -113,12 +115,14 @@ def test_what_is_said_is_taken(tmp_path, trained, norm):
 
 
 def test_what_is_said_against_the_file_is_refused(tmp_path, trained):
-    path, fix = saved(tmp_path, trained), "leave --norm out, or check the file"
+    path, fix = saved(tmp_path, trained), "leave out --norm, or check the file"
     for norm in ("folded", "none"):
-        message = f"{path} has gains and biases of layer norms, against --norm {norm}; {fix}"
+        what = f"{path} has gains and biases of layer norms, which contradicts --norm {norm}"
+        message = f"{what}; {fix}"
         assert told(read_network, path, TASK, norm) == message
     path = saved(tmp_path, fold(trained))
-    message = f"{path} has no gains and biases of layer norms, against --norm file; {fix}"
+    what = f"{path} has no gains and biases of layer norms, which contradicts --norm file"
+    message = f"{what}; {fix}"
     assert told(read_network, path, TASK, "file") == message
 
 
@@ -153,8 +157,8 @@ def test_norms_without_a_bias_are_refused(tmp_path, trained):
     params = {name: value for name, value in trained.items() if name not in (LN[1], LN[3])}
     path = saved(tmp_path, params)
     assert told(read_network, path, TASK) == (
-        f"{path}: blocks.0.ln1 and ln_final: a gain without a bias, as RMS norm has; "
-        "RMS norm is not known; to a layer norm add a bias of zeros"
+        f"{path}: a gain without a bias, as in RMS norm: blocks.0.ln1 and ln_final; "
+        "RMS norm is not supported; if it is layer norm, add a bias of zeros"
     )
 
 
@@ -222,5 +226,5 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, trained):
     broken = trained["unembed.b_U"].clone()
     broken[3] = torch.nan
     path = saved(tmp_path, trained | {"unembed.b_U": broken})
-    message = f"{path}: unembed.b_U holds values that are no finite floats; "
+    message = f"{path}: unembed.b_U holds values that are not finite floats; "
     assert told(read_network, path, TASK).startswith(message)

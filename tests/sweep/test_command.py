@@ -145,7 +145,7 @@ def test_two_sweeps_do_not_share_a_folder(done):
     [
         (
             ["nowhere.yaml"],
-            "nowhere.yaml does not exist; name a study file, such as studies/small.yaml",
+            "nowhere.yaml does not exist; give a study file, such as studies/small.yaml",
         ),
         (["nowhere.yaml", "--workers", "-1"], "Invalid value for '--workers': "),
     ],

@@ -82,8 +82,8 @@ def test_a_cell_whose_process_is_killed_is_done_again_and_told_the_second_time(t
     assert list(outcomes) == ["steps300", "steps301", "steps20"] and not any(kills.values())
     assert outcomes["steps301"].error is None and outcomes["steps20"].error is None
     lost, log = outcomes["steps300"], cells[0].folder / "sweep.log"
-    told = "its process died 2 times, for want of memory or by a signal"
-    assert lost.defect and lost.error == f"{told}; {log} may tell"
+    told = "its process died 2 times, for lack of memory or by a signal"
+    assert lost.defect and lost.error == f"{told}; {log} may say why"
     assert not children()
 
 

@@ -160,11 +160,11 @@ REFUSED = {
     ),
     "twins": (
         {"groups": {"a": {}, "b": {"set": {"train.seed": 0}}}},
-        "cells a and b have one config; drop or change one of them",
+        "cells a and b have the same config; drop or change one of them",
     ),
     "one name": (
         {"grid": {"train.lr": [0.1, 0.10000000001]}},
-        "cells lr0.1 and lr0.1 have one name; drop or change one of them",
+        "cells lr0.1 and lr0.1 have the same name; drop or change one of them",
     ),
 }
 
@@ -180,7 +180,7 @@ def test_a_study_that_cannot_be_run_is_refused_in_one_line(tmp_path, case):
 
 def test_a_missing_study_and_a_missing_base_are_named(tmp_path):
     with pytest.raises(
-        UserError, match=r"x\.yaml does not exist; name a study file, such as studies/small\.yaml"
+        UserError, match=r"x\.yaml does not exist; give a study file, such as studies/small\.yaml"
     ):
         read_study(tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"nowhere\.yaml does not exist"):

@@ -12,9 +12,9 @@ def draw_all(run: Run, kinds: Sequence[str] = BOTH, width: float = WIDTH) -> lis
     """Draws every figure of a run into its figures/ and returns the files.
 
     Args:
-        run: With its stages.
-        kinds: Of files, see `style.KINDS`.
-        width: Of the figures in inches.
+        run: A run with its stages.
+        kinds: Kinds of files, see `style.KINDS`.
+        width: Width of the figures in inches.
 
     Raises:
         UserError: An artifact is missing or stale; names the command that makes it.

@@ -1,4 +1,4 @@
-"""Circuits chart: OV and QK of each head, at one checkpoint a stage."""
+"""Circuits chart: OV and QK of each head, at one checkpoint per stage."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,8 @@ from devsort.sorting.model import Shape, model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch
 
-MARGINS, NARROWEST, TALLEST = 1.2, 0.7, 1.8  # inches beside the matrices, and of a matrix
+MARGINS = 1.2  # inches beside the matrices
+NARROWEST, TALLEST = 0.7, 1.8  # inches: smallest width and largest height of a matrix
 LISTS = 256  # enough for the mean scale of the final layer norm
 # percentile of the absolute entries at which the colours end: a few outliers do not wash out the
 # rest
@@ -26,9 +27,9 @@ CLIP = 99.0
 
 
 def of_run(run: Run, width: float = WIDTH) -> Figure:
-    """The circuits at the end of each stage; before there are stages, at spread steps.
+    """The circuits at the end of each stage; without stages, at steps spread over training.
 
-    Some of these, where `width` inches do not hold all.
+    Only some of these if `width` inches do not hold all.
     """
     steps, room = shown_steps(run), int((width - MARGINS) / NARROWEST)
     chosen = np.linspace(0, len(steps) - 1, min(room, len(steps))).round().astype(int)
@@ -69,7 +70,7 @@ def plot(
 ) -> Figure:
     """One column for each checkpoint.
 
-    For each head a row of OV, then a row of QK. All OV share colours, all QK too.
+    A row of OV for each head, then a row of QK for each. All OV share a colour scale, as do all QK.
     """
     heads = len(columns[0]["OV"])
     kinds = [(kind, head) for kind in ("OV", "QK") for head in range(heads)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 KEY = 1.4  # inches of an entry of the legend
 FULL_COLOUR = 4.0  # nats of loss increase at which a head's colour is at its full strength
-FULL_RATIO = 0.25  # of what the copier adds, taken off by the head whose colour is then full
+FULL_RATIO = 0.25  # share of what the copier adds at which a lowering head's colour is full
 # of each map: what full colour means, what a head's colour means, and what white means
 NEEDS = (
     f"full colour: its loss rises by {FULL_COLOUR:g} nats",
@@ -71,8 +71,8 @@ def colours(heads: "xr.Dataset") -> np.ndarray:
 def lowering(heads: "xr.Dataset") -> np.ndarray:
     """(checkpoint, number, 3) RGB.
 
-    The colour of the head that lowers a number which another head copies, paler where it takes off
-    a smaller share of what that head adds.
+    The colour of the head that lowers a number which another head copies; it is paler where the
+    head takes away a smaller share of what the other adds.
     """
     undone = -heads.copy_ratio.transpose("checkpoint", "number", "head").values
     return _mixed(heads, np.nan_to_num(np.maximum(undone, 0)), FULL_RATIO)
@@ -132,7 +132,7 @@ def _key(
 
 
 def _outline(ax: Axes, heads: "xr.Dataset") -> None:
-    """A line around what is suppressed by the rule."""
+    """A line around what the rule calls suppressed."""
     mask = heads.suppresses.any("head").transpose("number", "checkpoint").values.astype(float)
     steps, numbers = step_edges(heads.checkpoint.values), heads.number.values
     fine = np.repeat(np.repeat(mask, 2, 0), 2, 1)  # cells as squares, so that lines follow them

@@ -72,7 +72,7 @@ def plot(function: Function, width: float = WIDTH) -> Figure:
 
 
 def values(function: Function) -> list[Mapping[str, float | str]]:
-    """The figures beside the diagrams, one row a condition."""
+    """The numbers beside the diagrams, one row per condition."""
     return [{"condition": name, **c.values} for name, c in function.conditions.items()]
 
 

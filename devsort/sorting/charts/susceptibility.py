@@ -1,6 +1,6 @@
-"""Susceptibility chart: what each component answers to, over training.
+"""Susceptibility chart: what each component responds to, over training.
 
-Each checkpoint is scaled by its largest |χ|, since levels change a hundredfold over training.
+Each checkpoint is scaled by its largest |χ|, because levels change a hundredfold over training.
 """
 
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ def plot(found: "xr.Dataset", width: float = WIDTH) -> Figure:
 
 
 def relative(chi: np.ndarray) -> np.ndarray:
-    """χ (checkpoint, parts) over the largest |χ| of each checkpoint; NaN stays."""
+    """χ (checkpoint, parts) divided by the largest |χ| of each checkpoint; NaN stays."""
     with np.errstate(all="ignore"):
         known = np.where(np.isfinite(chi), np.abs(chi), 0)
         return chi / known.max(1, keepdims=True)

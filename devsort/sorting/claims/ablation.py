@@ -1,4 +1,4 @@
-"""What suppressing heads do for the finished networks of a sweep, as `devsort heads` says."""
+"""What suppressing heads do in the trained networks of a sweep, as `devsort heads` measured it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from devsort.sorting.run import open_run
 
 
 def ablations(folders: list[Path]) -> Iterator[dict[str, Any]]:
-    """One row a run and condition, for the head that suppresses most; runs without one have none.
+    """One row per run and condition, for the head that suppresses most; no row without such a head.
 
     Returns:
         cell, head, copier, share and ratio (see `heads.suppressors`), condition, and what the
@@ -20,10 +20,10 @@ def ablations(folders: list[Path]) -> Iterator[dict[str, Any]]:
         UserError: A run has no heads.zarr.
     """
     for folder in folders:
-        found = stored_suppressors(open_run(folder).read(HEADS))
-        if not found:
+        suppressors = stored_suppressors(open_run(folder).read(HEADS))
+        if not suppressors:
             continue
-        most = max(found, key=lambda one: one["share"])
-        told = {key: most[key] for key in ("head", "copier", "share", "ratio")}
+        most = max(suppressors, key=lambda row: row["share"])
+        columns = {key: most[key] for key in ("head", "copier", "share", "ratio")}
         for condition, change in most["changes"].items():
-            yield {"cell": folder.name, **told, "condition": condition, **change}
+            yield {"cell": folder.name, **columns, "condition": condition, **change}

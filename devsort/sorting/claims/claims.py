@@ -1,11 +1,11 @@
-"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides.
+"""The claims of arXiv 2501.18666, each with what is measured and the rule that decides it.
 
 The rules are in `verdicts`; claims about other networks and other data are in `variations`.
 
 Groups are those of studies/paper.yaml. A network is *split* at a checkpoint if it is labelled
 vocabulary-splitting and not overlapping, and *overlapping* the other way round; it is *specialised*
-if it is labelled vocabulary-splitting or copy-suppression. Labels are those of docs/head-modes.md,
-at the last checkpoint where none is named.
+if it is labelled vocabulary-splitting or copy-suppression. The labels are defined in
+docs/head-modes.md; they are those of the last checkpoint unless another is named.
 """
 
 from collections.abc import Iterator
@@ -26,18 +26,18 @@ from devsort.stages.link import Timeline, permutation_test
 MAIN = ("decay", "no-decay")
 STAGES = ["initial learning", "head overlapping", "head specialization"]
 TOGETHER = {"decay": "together", "no-decay": "together-no-decay"}  # networks made to overlap
-LIKE = 0.1  # two losses are alike if their logarithms differ by less
-CHANCE = 0.05  # p from which an association fails
-EVENTS_NEEDED = 16  # for a permutation test that decides
+LIKE = 0.1  # two losses are similar if their logarithms differ by less
+CHANCE = 0.05  # lowest p at which an association fails
+EVENTS_NEEDED = 16  # fewest events for a permutation test to decide
 
 
 def claims(runs: pd.DataFrame, points: pd.DataFrame, ablations: pd.DataFrame) -> list[Claim]:
     """All rows of the table.
 
     Args:
-        runs: One row a run, see `devsort.sweep.load_table`; runs that failed are left out.
-        points: One row a sampled checkpoint, see `load_trajectories`.
-        ablations: One row a run and condition, for the head that suppresses most, see
+        runs: One row per run, see `devsort.sweep.load_table`; runs that failed are left out.
+        points: One row per sampled checkpoint, see `load_trajectories`.
+        ablations: One row per run and condition, for the head that suppresses most, see
             `ablation.ablations`.
 
     Raises:
@@ -73,48 +73,51 @@ def splits(runs: pd.DataFrame) -> Iterator[Claim]:
 
 
 def simpler(points: pd.DataFrame) -> Iterator[Claim]:
-    """(c) split networks have a lower LLC than overlapping ones of like loss.
+    """(c) split networks have a lower LLC than overlapping ones of similar loss.
 
-    Within runs, and against networks made to overlap: heads that start equal stay equal.
+    Overlapping networks are those of the same run, or networks made to overlap, whose heads start
+    equal and stay equal.
     """
-    claim = "Split networks have a lower LLC than overlapping ones of like loss"
+    claim = "Split networks have a lower LLC than overlapping ones of similar loss"
     excess = "excess of the LLC of overlapping checkpoints over split ones, share of the former"
     for i, name in enumerate(MAIN, 1):
         group = of(points, name)
         within = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, run))]
-        told = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
-        yield positive(f"c{i}", f"{claim} ({name})", f"{excess}, within a run", within, told)
+        detail = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
+        yield positive(f"c{i}", f"{claim} ({name})", f"{excess}, within a run", within, detail)
     for i, name in enumerate(MAIN, 3):
         group, together = of(points, name), of(points, TOGETHER[name])
-        beside = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, together))]
-        told = f"{len(beside)} of {group.cell.nunique()} runs, {together.cell.nunique()} overlap"
-        made = f"{claim} made so ({name})"
-        yield positive(f"c{i}", made, f"{excess}, one value a split run", beside, told)
+        values = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, together))]
+        detail = f"{len(values)} of {group.cell.nunique()} runs, {together.cell.nunique()} overlap"
+        forced = f"{claim}, made to overlap ({name})"
+        yield positive(f"c{i}", forced, f"{excess}, one value per split run", values, detail)
 
 
 def suppression(ablations: pd.DataFrame) -> Iterator[Claim]:
     """(h) what suppressing heads are for."""
-    taken = {"ablated": "Ablating a suppressing head", "rest": "Taking away its suppression alone"}
+    removal = {"ablated": "Ablating a suppressing head", "rest": "Removing only its suppression"}
     effects = {
         "loss": ("raises the loss", "rise of the loss (nats), by run", 1),
         "accuracy": ("lowers the accuracy", "fall of the accuracy, by run", -1),
         "confidence": ("raises the confidence", "rise of the confidence, by run", 1),
     }
-    for number, (condition, column) in enumerate(product(taken, effects), 1):
+    for number, (condition, column) in enumerate(product(removal, effects), 1):
         effect, measured, sign = effects[column]
         values = _changes(ablations, condition, column, sign)
-        yield positive(f"h{number}", f"{taken[condition]} {effect}", measured, values)
+        yield positive(f"h{number}", f"{removal[condition]} {effect}", measured, values)
     parts = {
-        "without_own": ("of the answer costs: without it the loss falls", "fall", -1),
-        "without_competitors": ("of competitors serves: without it the loss rises", "rise", 1),
+        "without_own": ("of the answer harms: without it the loss falls", "fall", -1),
+        "without_competitors": ("of competitors helps: without it the loss rises", "rise", 1),
     }
-    for number, (condition, (told, way, sign)) in enumerate(parts.items(), 7):
+    for number, (condition, (effect, change, sign)) in enumerate(parts.items(), 7):
         values = _changes(ablations, condition, "loss", sign)
-        yield positive(f"h{number}", f"Suppression {told}", f"{way} of the loss (nats)", values)
+        yield positive(
+            f"h{number}", f"Suppression {effect}", f"{change} of the loss (nats)", values
+        )
 
 
 def _changes(ablations: pd.DataFrame, condition: str, column: str, sign: int) -> list[float]:
-    """What a condition changes, one value a network that suppresses."""
+    """What a condition changes, one value per network that suppresses."""
     part = ablations[ablations.condition == condition] if len(ablations) else ablations
     return (sign * part[column]).tolist() if len(part) else []
 
@@ -123,58 +126,58 @@ def stages(runs: pd.DataFrame) -> Iterator[Claim]:
     """(i) how many stages, which, and whether head-mode events lie at their boundaries."""
     group = of(runs, "decay")
     step = np.exp(np.log(group.llc_peak_step).mean())
-    told = f"geometric mean step of the LLC's peak {step:.0f}" if len(group) else ""
+    detail = f"geometric mean step of the LLC's peak {step:.0f}" if len(group) else ""
     claim, measured = "Training has three stages (decay)", "segments of the LLC trajectory"
-    yield three("i1", claim, measured, group.stages.tolist(), told)
-    named = [_named(s) == STAGES for s in group.stage_names]
+    yield three("i1", claim, measured, group.stages.tolist(), detail)
+    hits = [_named(s) == STAGES for s in group.stage_names]
     claim = f"They are {' → '.join(STAGES)} (decay)"
-    yield majority("i2", claim, "share of seeds whose named stages are these", named)
+    yield majority("i2", claim, "share of seeds whose named stages are these", hits)
     for i, name in enumerate(MAIN, 3):
         yield _linked(f"i{i}", name, of(runs, name))
 
 
 def excesses(split: pd.DataFrame, overlapping: pd.DataFrame) -> list[float]:
-    """How far overlapping points of like loss lie above each split point, as a share of theirs.
+    """How far the LLC of overlapping points of similar loss lies above that of each split point.
 
-    Split points without such a point are left out.
+    Each excess is a share of the overlapping points' mean LLC. Split points without an overlapping
+    point of similar loss are left out.
     """
-    split = split[_carrying(split, SPLIT, OVERLAP)]
-    overlapping = overlapping[_carrying(overlapping, OVERLAP, SPLIT)]
-    found = []
+    split = split[_labelled(split, SPLIT, OVERLAP)]
+    overlapping = overlapping[_labelled(overlapping, OVERLAP, SPLIT)]
+    shares = []
     for point in split.itertuples():
         near = overlapping.llc[np.abs(np.log(overlapping.loss / point.loss)) < LIKE]
         if len(near):
-            found.append(float(1 - point.llc / near.mean()))
-    return found
+            shares.append(float(1 - point.llc / near.mean()))
+    return shares
 
 
-def _carrying(points: pd.DataFrame, label: str, other: str) -> np.ndarray:
+def _labelled(points: pd.DataFrame, label: str, other: str) -> np.ndarray:
     """Which points have an LLC, and one label without the other."""
-    labels = points.labels.str.split(";")
-    known = points.llc.notna()
-    held = [label in carried and other not in carried for carried in labels]
-    return np.array(held, bool) & known.to_numpy(bool)
+    has_llc = points.llc.notna().to_numpy(bool)
+    has_label = [label in own and other not in own for own in points.labels.str.split(";")]
+    return np.array(has_label, bool) & has_llc
 
 
 def _named(names: str) -> list[str]:
-    """The paper's names of the stages in order, without others and without repeats in a row."""
-    found = [name for name in names.split(";") if name in STAGES]
-    return [name for i, name in enumerate(found) if i == 0 or name != found[i - 1]]
+    """The paper's names among the stages, in order; a name that follows itself counts once."""
+    own = [name for name in names.split(";") if name in STAGES]
+    return [name for i, name in enumerate(own) if i == 0 or name != own[i - 1]]
 
 
 def _linked(key: str, name: str, group: pd.DataFrame) -> Claim:
     """The permutation test of `stages.link` over the runs of a group."""
     rule = f"with {EVENTS_NEEDED} events or more, holds: p < {SIGNIFICANT}; fails: p ≥ {CHANCE}"
     claim = f"Head-mode events lie at stage boundaries ({name})"
-    found = permutation_test([_timeline(run) for run in group.to_dict("records")])
+    test = permutation_test([_timeline(run) for run in group.to_dict("records")])
     measured = "mean distance of an event to the nearest boundary, decades"
-    if not found["events"]:
+    if not test["events"]:
         return Claim(key, claim, measured, rule, 0)
-    n, p, distance = found["events"], found["p"], found["mean_distance_log10"]
+    n, p, distance = test["events"], test["p"], test["mean_distance_log10"]
     verdict = "holds" if p < SIGNIFICANT else "fails" if p >= CHANCE else "undecided"
     verdict = verdict if n >= EVENTS_NEEDED else "undecided"
-    told = f"{found['expected_log10']:.3f} by chance, p = {p:.2g}, {found['runs']} runs"
-    return Claim(key, claim, measured, rule, n, distance, None, verdict, told)
+    detail = f"{test['expected_log10']:.3f} by chance, p = {p:.2g}, {test['runs']} runs"
+    return Claim(key, claim, measured, rule, n, distance, None, verdict, detail)
 
 
 def _timeline(run: dict) -> Timeline:

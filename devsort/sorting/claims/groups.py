@@ -1,4 +1,4 @@
-"""Groups of a study's runs, the labels of their networks, and who of them is specialised."""
+"""Groups of a study's runs, the labels of their networks, and which of them are specialised."""
 
 import pandas as pd
 
@@ -20,6 +20,6 @@ def specialised(key: str, claim: str, group: pd.DataFrame) -> Claim:
 
 
 def modes(group: pd.DataFrame) -> str:
-    """How many runs carry each label."""
-    found = [label for labels in group.labels for label in labels.split(";")]
-    return ", ".join(f"{label or 'no label'} {found.count(label)}" for label in sorted(set(found)))
+    """How many runs have each label."""
+    every = [label for labels in group.labels for label in labels.split(";")]
+    return ", ".join(f"{label or 'no label'} {every.count(label)}" for label in sorted(set(every)))

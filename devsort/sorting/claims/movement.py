@@ -1,9 +1,9 @@
-"""(a) What moves while the LLC falls: rates of order parameters against the LLC's, over log step.
+"""(a) What changes while the LLC falls: rates of order parameters beside that of the LLC.
 
-Two curves on log10(step) are compared by their rates: the correlation of −dλ̂/dx with ±dq/dx from
-the LLC's peak to the end, with both as they are (the claim), and shifted against each other by up
-to LAG decades. The shift with the highest correlation is the lag, > 0 where the order parameter
-moves after the LLC.
+Two curves over x = log10(step) are compared by their rates: the correlation of −dλ̂/dx with ±dq/dx
+from the LLC's peak to the end, once without a shift (this is the claim), and once shifted against
+each other by up to LAG decades. The shift with the highest correlation is the lag; it is positive
+if the order parameter changes after the LLC.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ import pandas as pd
 from devsort.sorting.claims.groups import of
 from devsort.sorting.claims.verdicts import Claim, bootstrap, majority, positive
 
-# standard errors by which a fall from the peak, the largest of many estimates, must exceed noise
+# standard errors by which the LLC must fall from its peak, which is the largest of many estimates
 BEYOND = 3.0
 STEP = 0.05  # decades between points at which rates are compared
 LAG = 0.6  # decades, the largest shift
-FEWEST_POINTS = 10  # of a window in which rates are compared
-# column of a trajectory → which way it goes as heads specialise, and in words
+FEWEST_POINTS = 10  # in a window in which rates are compared
+# column of a trajectory → the sign of its change as heads specialise, and that change in words
 ORDER = {
     "split_score": (1, "the split score rises"),
     "suppression_score": (1, "the suppression score rises"),
@@ -32,25 +32,25 @@ def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
     """(a) with decay the LLC falls as heads specialise."""
     group = of(runs, "decay")
     measured = f"share of seeds whose LLC ends {BEYOND:g} SE below its peak"
-    fell = group.llc_fall > BEYOND * group.llc_fall_se
-    yield majority("a1", "With weight decay the LLC falls", measured, fell)
-    for number, (column, (sign, told)) in enumerate(ORDER.items(), 2):
-        found = [
+    hits = group.llc_fall > BEYOND * group.llc_fall_se
+    yield majority("a1", "With weight decay the LLC falls", measured, hits)
+    for number, (column, (sign, change)) in enumerate(ORDER.items(), 2):
+        pairs = [
             pair
             for run in group.itertuples()
             if (pair := follow(points[points.cell == run.cell], column, sign))
         ]
-        lag, ci = bootstrap(f"lag {column}", [one[1] for one in found])
-        late = "" if ci is None else f"lag {lag:.2f} decades ({ci[0]:.2f} to {ci[1]:.2f})"
-        claim = f"While the LLC falls, {told} (decay)"
+        lag, ci = bootstrap(f"lag {column}", [lag for _, lag in pairs])
+        detail = "" if ci is None else f"lag {lag:.2f} decades ({ci[0]:.2f} to {ci[1]:.2f})"
+        claim = f"While the LLC falls, {change} (decay)"
         rate = "correlation of their rates over log step, from the LLC's peak on"
-        yield positive(f"a{number}", claim, rate, [one[0] for one in found], late)
+        yield positive(f"a{number}", claim, rate, [rho for rho, _ in pairs], detail)
 
 
 def follow(own: pd.DataFrame, column: str, sign: int) -> tuple[float, float] | None:
     """Correlation of rates without a shift, and the lag in decades, of one run.
 
-    None where the window is short, or one of the two does not move.
+    None if the window is too short, or if one of the two does not change.
     """
     own = own[own.llc.notna() & own[column].notna()] if column in own else own[:0]
     if own.empty:
@@ -62,13 +62,13 @@ def follow(own: pd.DataFrame, column: str, sign: int) -> tuple[float, float] | N
         return None
     fall = -np.gradient(np.interp(grid, x, own.llc.to_numpy(float)))
     wide = np.arange(start - LAG, x[-1] + LAG, STEP)
-    moved = sign * np.gradient(np.interp(wide, x, own[column].to_numpy(float)))
+    rate = sign * np.gradient(np.interp(wide, x, own[column].to_numpy(float)))
     shifts = np.arange(len(wide) - len(grid) + 1)
-    scores = [_correlation(fall, moved[s : s + len(grid)]) for s in shifts]
-    still = round(LAG / STEP)
-    if not np.isfinite(scores[still]):
+    scores = [_correlation(fall, rate[s : s + len(grid)]) for s in shifts]
+    unshifted = round(LAG / STEP)
+    if not np.isfinite(scores[unshifted]):
         return None
-    return scores[still], (int(np.nanargmax(scores)) - still) * STEP
+    return scores[unshifted], (int(np.nanargmax(scores)) - unshifted) * STEP
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:

@@ -8,29 +8,31 @@ import pandas as pd
 from devsort.sorting.claims.groups import SUPPRESSION, modes, of
 from devsort.sorting.claims.verdicts import Claim, majority, positive
 
-FIRST = "decay-seed0"  # the cell that shares its data with `weights` and its weights with `data`
+# the cell whose data group `weights` shares, and whose initial weights group `data` shares
+FIRST = "decay-seed0"
 
 
 def decay_and_suppression(runs: pd.DataFrame) -> Iterator[Claim]:
     """(j) copy-suppression with decay, without it, and in the challenge's regime."""
     names = {"decay": "with decay", "no-decay": "without decay", "challenge": "in the challenge"}
-    for number, (name, told) in enumerate(names.items(), 1):
+    for number, (name, where) in enumerate(names.items(), 1):
         group = of(runs, name)
         hits = group.labels.map(lambda labels: SUPPRESSION in labels.split(";"))
         measured = "share of seeds labelled copy-suppression"
         yield majority(
-            f"j{number}", f"Copy-suppression appears {told}", measured, hits, modes(group)
+            f"j{number}", f"Copy-suppression appears {where}", measured, hits, modes(group)
         )
 
 
 def initialisation(runs: pd.DataFrame) -> Iterator[Claim]:
-    """(k) networks of the same initial weights divide the numbers alike, whatever their data.
+    """(k) networks with the same initial weights divide the numbers alike, whatever their data.
 
-    The agreement of two networks is Cohen's kappa of the owners of their numbers, heads being the
-    same where the initial weights are; of other weights, the better of the two orders of heads.
+    The agreement of two networks is Cohen's kappa of the owners of their numbers. Networks with the
+    same initial weights have the same heads; for others the better of the two orders of heads is
+    taken.
     """
     claim = "Initialisation, not data, decides which head owns which number"
-    measured = "agreement of owners with same weights, other data less that of the reverse"
+    measured = "agreement of owners: same weights and other data, minus the reverse"
     first = runs[runs.cell == FIRST]
     same, other = of(runs, "data"), of(runs, "weights")
     if first.empty or same.empty or other.empty or "owners" not in runs:
@@ -42,14 +44,15 @@ def initialisation(runs: pd.DataFrame) -> Iterator[Claim]:
         max(agreement(truth, swapped) for swapped in (_owners(one), _swapped(_owners(one))))
         for one in other.owners
     ]
-    told = f"same weights {np.mean(by_data):.2f}, same data {np.mean(by_weights):.2f}"
-    yield positive("k", claim, measured, [a - np.mean(by_weights) for a in by_data], told)
+    detail = f"same weights {np.mean(by_data):.2f}, same data {np.mean(by_weights):.2f}"
+    yield positive("k", claim, measured, [a - np.mean(by_weights) for a in by_data], detail)
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> float:
-    """Cohen's kappa of two divisions of the numbers among heads; −1 means that no head is needed.
+    """Cohen's kappa of two divisions of the numbers among heads: 0 by chance, 1 if they are equal.
 
-    0 by chance, 1 if they are the same; 0 where both give all to one head.
+    An owner of −1 means that no head is needed. If both divisions give all numbers to the same
+    head, the agreement is 0.
     """
     heads = np.union1d(a, b)
     chance = sum(np.mean(a == h) * np.mean(b == h) for h in heads)
@@ -61,5 +64,5 @@ def _owners(text: str) -> np.ndarray:
 
 
 def _swapped(owners: np.ndarray) -> np.ndarray:
-    """Two heads in the other order; numbers that no head owns stay so."""
+    """The owners if the two heads change places; −1, no owner, stays."""
     return np.where(owners < 0, owners, 1 - owners)

@@ -1,6 +1,6 @@
-"""What a study can decide, known before it runs: rule, number of runs, and power of each claim.
+"""What a study can decide, before it runs: rule, number of runs, and power of each claim.
 
-Power is the probability of the right verdict if the effect is as large as its rule's example:
+Power is the probability of the right verdict if the effect is as large as in the rule's example:
 
 | rule        | example                                     |
 |-------------|---------------------------------------------|
@@ -24,12 +24,12 @@ SHARE, RHO = 0.9, 0.6
 
 @dataclass(frozen=True)
 class Design:
-    """Which cells a claim is judged by.
+    """The cells of a study that decide a claim.
 
     Attributes:
-        rule: Of `verdicts`.
-        groups: Of the study.
-        values: What cells of these groups must have, by key.
+        rule: Name of the rule, see `verdicts`.
+        groups: Groups of the study.
+        values: Settings (key, value) that a cell of these groups must have.
     """
 
     rule: str
@@ -67,10 +67,10 @@ PLAN = {
 def planned(
     cells: Sequence[tuple[str, Mapping[str, Any]]],
 ) -> Iterator[tuple[str, str, int, float]]:
-    """Key, rule, number of runs and power of each claim that a study judges by its runs.
+    """Key, rule, number of runs and power of each claim that is decided by the runs of a study.
 
     Args:
-        cells: Of the study, the group of each and the values of its changed keys.
+        cells: The group of each cell, and the values of the keys that it changes.
     """
     for key, design in PLAN.items():
         n = sum(
@@ -82,11 +82,11 @@ def planned(
 
 
 def power(rule: str, n: int) -> float:
-    """Probability that n runs decide, for the example of the rule."""
+    """Probability that n runs decide a claim whose effect is the example of the rule."""
     if rule == "majority":
         hits = np.arange(n + 1)
-        decided = [n > 0 and wilson(int(k), n)[0] > 0.5 for k in hits]
-        return float(stats.binom.pmf(hits, n, SHARE)[decided].sum())
+        decisive = [n > 0 and wilson(int(k), n)[0] > 0.5 for k in hits]
+        return float(stats.binom.pmf(hits, n, SHARE)[decisive].sum())
     if n < FEWEST:
         return 0.0
     if rule == "association":

@@ -1,4 +1,4 @@
-"""What decides a claim: three rules, stated before any data are seen.
+"""The three rules that decide a claim, fixed before any data are seen.
 
 | rule     | 95 % interval                     | holds            | fails            |
 |----------|-----------------------------------|------------------|------------------|
@@ -6,9 +6,9 @@
 | positive | of a mean over runs, by bootstrap | all above 0      | all below        |
 | three    | of a mean over runs, by bootstrap | within 3 ± 1/2   | outside of it    |
 
-Anything else is undecided, and then `needed` runs would decide if the estimate and the spread
-between runs stay as they are. A bootstrap of fewer than FEWEST runs has intervals that are too
-narrow: it decides nothing. For a majority four runs of four are the fewest that can decide.
+Otherwise the claim is undecided; `needed` runs would decide it if the estimate and the spread
+between runs stay the same. Bootstrap intervals of fewer than FEWEST runs are too narrow and decide
+nothing. A majority needs at least four runs, which must then all agree.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from scipy.stats import binomtest, norm, rankdata
 
 from devsort.rng import name_key, stream
 
-FEWEST = 8  # runs of a bootstrap that decides
+FEWEST = 8  # runs that a bootstrap needs to decide
 SIGNIFICANT = 0.01  # p below which an association holds
 RESAMPLES = 9999
-MOST = 1000  # runs beyond which no number is told
+MOST = 1000  # largest number of needed runs that is reported
 Z = float(norm.ppf(0.975))
 
 
@@ -31,17 +31,17 @@ class Claim:
     """One row of the table.
 
     Attributes:
-        key: Letter of the claim, and a number where it has several parts.
+        key: Letter of the claim, and a number if it has several parts.
         claim: What is claimed.
         measured: What was measured, with its unit.
-        rule: What decides.
-        n: Runs, or events.
-        estimate: Of what was measured; None without data.
-        ci95: Its interval; None where there is none.
+        rule: The rule that decides.
+        n: Number of runs, or of events.
+        estimate: Estimate of `measured`; None without data.
+        ci95: Its 95 % interval; None if there is none.
         verdict: holds, fails or undecided.
         detail: More figures, in words.
-        needed: Runs that would decide an undecided claim; None where it is decided, without data,
-            or where more than MOST would be needed.
+        needed: Runs that would decide an undecided claim; None if it is decided or has no data, or
+            if more than MOST runs would be needed.
     """
 
     key: str
@@ -57,7 +57,7 @@ class Claim:
 
 
 def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: str = "") -> Claim:
-    """A claim on most runs; see the rules above."""
+    """A claim about most runs; see the rules above."""
     hits = [bool(h) for h in hits]
     if not hits:
         return Claim(key, claim, measured, "majority", 0)
@@ -70,21 +70,21 @@ def majority(key: str, claim: str, measured: str, hits: Sequence[bool], detail: 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share."""
-    found = binomtest(hits, n).proportion_ci(0.95, "wilson")
-    return found.low, found.high
+    interval = binomtest(hits, n).proportion_ci(0.95, "wilson")
+    return interval.low, interval.high
 
 
 def _for_majority(share: float, n: int) -> int | None:
-    """The fewest runs, more than n, at which the same share leaves out one half."""
+    """The fewest runs, more than n, at which the interval of the same share excludes one half."""
     sizes = np.arange(n + 1, MOST + 1)
     hits = np.round(share * sizes)
     half = Z / np.sqrt(sizes + Z**2) / 2  # of Wilson's test against one half
-    decided = np.abs(hits / sizes - 0.5) > half * np.sqrt(1 + Z**2 / sizes)
-    return int(sizes[decided][0]) if decided.any() else None
+    decisive = np.abs(hits / sizes - 0.5) > half * np.sqrt(1 + Z**2 / sizes)
+    return int(sizes[decisive][0]) if decisive.any() else None
 
 
 def _for_mean(values: Sequence[float], margin: float) -> int | None:
-    """The fewest runs at which the interval of the mean is narrower than its margin."""
+    """The fewest runs at which the interval's half-width is below `margin`."""
     if len(values) < 2 or margin <= 0:
         return None
     n = max(FEWEST, len(values) + 1, int(np.ceil((Z * np.std(values, ddof=1) / margin) ** 2)))
@@ -120,36 +120,35 @@ def three(key: str, claim: str, measured: str, values: Sequence[float], detail: 
 def bootstrap(key: str, values: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
     """Mean and its percentile interval over resampled runs.
 
-    One value has no interval, and no value no mean.
+    The interval needs at least two values, and the mean at least one; otherwise they are None.
     """
     x = np.asarray(values, float)
     if len(x) < 2:
         return (float(x[0]) if len(x) else None), None
-    drawn = x[stream(0, "claims", name_key(key)).integers(len(x), size=(RESAMPLES, len(x)))].mean(1)
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    means = x[stream(0, "claims", name_key(key)).integers(len(x), size=(RESAMPLES, len(x)))].mean(1)
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(x.mean()), (float(low), float(high))
 
 
 def rank_correlation(
     x: np.ndarray, y: np.ndarray
 ) -> tuple[float, tuple[float, float] | None, float]:
-    """Spearman's ρ, its interval over resampled pairs, and its p over permutations.
+    """Spearman's ρ, its percentile interval over resampled pairs, and its p over permutations.
 
-    The interval is that of percentiles. The two-sided p is
-    (1 + #{|permuted ρ| ≥ |ρ|}) / (1 + RESAMPLES).
+    The two-sided p is (1 + #{|permuted ρ| ≥ |ρ|}) / (1 + RESAMPLES).
     """
     rng, n = stream(0, "claims", name_key("rank correlation")), len(x)
     rho = _correlation(rankdata(x), rankdata(y)).item()
     permuted = _correlation(rankdata(x), rng.permuted(np.tile(rankdata(y), (RESAMPLES, 1)), axis=1))
     index = rng.integers(n, size=(RESAMPLES, n))
-    drawn = _correlation(rankdata(x[index], axis=1), rankdata(y[index], axis=1))
-    known = drawn[np.isfinite(drawn)]
-    ci = tuple(np.quantile(known, [0.025, 0.975]).tolist()) if len(known) else None
+    resampled = _correlation(rankdata(x[index], axis=1), rankdata(y[index], axis=1))
+    finite = resampled[np.isfinite(resampled)]
+    ci = tuple(np.quantile(finite, [0.025, 0.975]).tolist()) if len(finite) else None
     return rho, ci, (1 + int((np.abs(permuted) >= abs(rho) - 1e-12).sum())) / (1 + RESAMPLES)
 
 
 def for_association(rho: float) -> int | None:
-    """Runs at which a rank correlation has p < SIGNIFICANT, by Fisher's z."""
+    """The fewest runs at which a rank correlation has p < SIGNIFICANT, by Fisher's z."""
     if not np.isfinite(rho) or abs(rho) < 1e-3:
         return None
     reach = norm.ppf(1 - SIGNIFICANT / 2) / np.arctanh(min(abs(rho), 0.999))

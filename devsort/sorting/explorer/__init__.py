@@ -1,4 +1,4 @@
-"""The explorer of runs: the page with the sorter's own sections, its network alive in it."""
+"""The explorer of runs: the page with the sorter's own sections, where its networks run live."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -14,29 +14,30 @@ SCRIPTS = ("network.js", "circuits.js", "list.js", "live.js", "matrices.js", "ow
 
 
 def explore_runs(runs: Sequence[Run], out: Path) -> dict[str, Any]:
-    """Writes the page of runs that have their stages; says what is in it.
+    """Writes the page for runs whose stages are known; returns what is in it.
 
     Raises:
-        UserError: An artifact is missing or stale, a run is given twice, two geometries, weights
-            that half precision cannot hold, or `out` is a file that is no page of ours.
+        UserError: An artifact is missing or stale, a run is given twice, the runs have different
+            geometries, half precision cannot hold the weights, or `out` is a file that is not an
+            explorer page.
     """
     refuse_other(out)
     comparison = compare_runs(runs) if len(runs) > 1 else None
     names = short_names([run.path for run in runs])
     packed = [pack_run(run, name) for run, name in zip(runs, names, strict=True)]
     write_page(out, packed, comparison, [_web(name) for name in SCRIPTS])
-    shown = [
+    contents = [
         {"run": str(run.path), "steps": one["frames"], "half_precision": one["sorter"]["rounding"]}
         for run, one in zip(runs, packed, strict=True)
     ]
-    return {"file": str(out), "bytes": out.stat().st_size, "runs": shown}
+    return {"file": str(out), "bytes": out.stat().st_size, "runs": contents}
 
 
 def table(value: dict[str, Any]) -> str:
-    """The result for a reader."""
+    """The result as text."""
     lines = [
-        f"{one['run']}: {len(one['steps'])} checkpoints alive, half precision moves the loss by "
-        f"{max(one['half_precision']['loss_change']):.1e} nats at most"
+        f"{one['run']}: {len(one['steps'])} live networks, half precision changes the loss by "
+        f"at most {max(one['half_precision']['loss_change']):.1e} nats"
         for one in value["runs"]
     ]
     return "\n".join([*lines, f"written: {value['file']} ({value['bytes'] / 1e6:.1f} MB)"])

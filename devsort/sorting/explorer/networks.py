@@ -1,7 +1,7 @@
-"""The networks of the sampled checkpoints: weights in half precision, checked, and what the page
-needs beside them.
+"""The networks of the sampled checkpoints, as the page needs them.
 
-All else is computed from the rounded weights: what the page shows is one network, not two.
+The weights are in half precision, and the effect of rounding is checked. Everything else is
+computed from the rounded weights, so that all parts of the page show the same network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch
 
 CHECKED = 256  # lists on which the rounded weights are compared with the trained ones
-LARGEST_CHANGE = 0.01  # of the mean loss, nats, that rounding may cost
+LARGEST_CHANGE = 0.01  # change of the mean loss, in nats, that rounding may cause
 CLIP = 99.0  # percentile of the absolute entries at which the colours end, as in the figures
 
 
@@ -30,7 +30,7 @@ def pack_networks(run: Run, steps: Sequence[int]) -> dict[str, Any]:
     """The networks of the steps.
 
     Returns:
-        networks: for each step its weights, the mean output of each head over lists and answers
+        networks: for each step the weights, the mean output of each head over lists and answers
         (H, D), and the mean scale of the final layer norm; limits: where the colours of OV and QK
         end, the same at all steps; rounding: what half precision changed; query_positions (V, L).
 
@@ -74,7 +74,7 @@ def rounded(params: Mapping[str, Tensor], where: str) -> Params:
 
 @torch.inference_mode()
 def change(trained: Mapping[str, Tensor], params: Params, batch: Batch) -> tuple[float, float]:
-    """What rounding does: |change of the mean loss| in nats, and the largest of a probability."""
+    """|Change of the mean loss| in nats by rounding, and the largest change of a probability."""
     loss = [losses(p, batch.tokens, batch.targets).mean() for p in (trained, params)]
     answers = [forward(p, batch.tokens).softmax(-1) for p in (trained, params)]
     return float((loss[1] - loss[0]).abs()), float((answers[1] - answers[0]).abs().max())
@@ -104,7 +104,7 @@ def _network(params: Params, mean: Tensor, sigma: float) -> dict[str, Any]:
 
 
 def _heads_task(run: Run) -> TaskConfig:
-    """The lists that `devsort heads` takes means over."""
+    """The task whose lists `devsort heads` averages over."""
     return run.config.task.model_copy(update={"eval_lists": run.config.heads.lists})
 
 

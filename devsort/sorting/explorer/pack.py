@@ -1,4 +1,4 @@
-"""A run as the page reads it: curves, traces, heads by number, and its networks."""
+"""A run in the form that the page reads: curves, traces, heads by number, and its networks."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 
 def pack_run(run: Run, name: str) -> Object:
-    """All that the page shows of a run.
+    """Everything that the page shows of a run.
 
     Raises:
         UserError: An artifact is missing or stale, or half precision cannot hold the weights.
@@ -56,11 +56,11 @@ def responses(run: Run) -> list[Object] | None:
     """χ of each component by number, position and gap; None before `devsort susceptibility`."""
     if not run.is_current(SUSCEPTIBILITY):
         return None
-    found = run.read(SUSCEPTIBILITY)
+    dataset = run.read(SUSCEPTIBILITY)
     return [
         response(
             f"χ by {label}",
-            found[f"chi_{axis}"].transpose("checkpoint", "component", axis),
+            dataset[f"chi_{axis}"].transpose("checkpoint", "component", axis),
             "nats²",
         )
         for axis, label in LABELS.items()
@@ -70,14 +70,14 @@ def responses(run: Run) -> list[Object] | None:
 def _panels(run: Run, llc: "xr.Dataset") -> list[Object]:
     log = read_log(run)
     step, loss = ([line[key] for line in log] for key in ("step", "val_loss"))
-    whole = [r for r in _restrictions(llc) if not _is_head(r)]
-    curves = [llc_curve(llc, r, _label(r)) for r in whole]
+    groups = [r for r in _restrictions(llc) if not _is_head(r)]
+    curves = [llc_curve(llc, r, _label(r)) for r in groups]
     return [loss_panel(step, loss), panel("LLC", "", curves)]
 
 
 def _head_panels(llc: "xr.Dataset", heads: "xr.Dataset") -> list[Object]:
-    alone = [r for r in _restrictions(llc) if _is_head(r)]
-    curves = [llc_curve(llc, r, _label(r), head_colour(int(r[1:]))) for r in alone]
+    single = [r for r in _restrictions(llc) if _is_head(r)]
+    curves = [llc_curve(llc, r, _label(r), head_colour(int(r[1:]))) for r in single]
     scores = {
         str(name): (
             heads.scores.sel(score=name).values,
@@ -106,7 +106,7 @@ def _by_number(heads: "xr.Dataset") -> Object:
 
 
 def _about(run: Run) -> Object:
-    """The config and the identities of all that the page is made from."""
+    """The config and the identities of everything that the page is made from."""
     checksums = {artifact.name: run.checksum(artifact) for artifact in (LLC, HEADS, STAGES)}
     config = run.config.model_dump(mode="json")
     return {"run": str(run.path), "devsort": __version__, "checksums": checksums, "config": config}

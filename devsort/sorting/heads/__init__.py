@@ -3,7 +3,8 @@
 Definitions are in docs/head-modes.md.
 
 `measures` looks at each answer of each list, `tables` averages by number with bootstrap draws,
-`modes` names what is there, `events` follows it over training, `step` writes it to the run folder.
+`modes` gives scores and labels, `events` finds their changes over training, and `step` writes all
+of it to the run folder.
 """
 
 from devsort.sorting.heads.analysis import Analysis, analyse, dataset, describe

@@ -1,4 +1,4 @@
-"""All that is measured of the heads of one network, and how it becomes a data set."""
+"""All measurements of the heads of one network, and their conversion to a data set."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-Variables = dict[str, tuple]  # name → its dimensions, and its values
+Variables = dict[str, tuple]  # name → dimensions and values
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class Analysis:
 
     Attributes:
         loss: Mean cross-entropy in nats.
-        accuracy: Share of right answers.
+        accuracy: Share of correct answers.
         tables: Each of HEAD_MEASURES by head and number, (H, N).
         errors: Their bootstrap standard errors, (H, N).
         scores: (3,), in the order of modes.SCORES.
         score_draws: (draws, 3).
         labels: (4,) bool, in the order of modes.LABELS.
         label_draws: (draws, 4) bool.
-        ratio: Copy effect over the copier's, (H, N); NaN where no other head copies.
+        ratio: Copy effect divided by the copier's, (H, N); NaN where no other head copies.
         ratio_ci95: Its 95 % interval, (H, N, 2).
         strength: `modes.strength` by name, (H,) each.
         strength_ci95: Their 95 % intervals, (H, 2) each.
-        weights: What is read from the weights and the residual stream, by name: scalars or (H,).
+        weights: Ranks and norms of the weights and the residual stream, by name: scalars or (H,).
     """
 
     loss: float
@@ -65,7 +65,7 @@ def analyse(
     Args:
         params: State dict under HookedTransformer's names.
         shape: Its dimensions, see `model.infer_shape`.
-        batch: Evaluation lists; `config.lists` is for the caller that draws them.
+        batch: Evaluation lists; their number is up to the caller, not `config.lists`.
         config: Thresholds and the bootstrap.
     """
     answers = measure(params, shape, batch)
@@ -100,10 +100,10 @@ def read_weights(params: Mapping[str, Tensor]) -> dict[str, float | np.ndarray]:
 
 
 def interval(draws: np.ndarray) -> np.ndarray:
-    """95 % percentile interval over draws (draws, …) that are not NaN: (…, 2), NaN without any."""
-    some = np.isfinite(draws).any(0)
-    found = np.nanquantile(np.where(some, draws, 0.0), [0.025, 0.975], axis=0)
-    return np.moveaxis(np.where(some, found, np.nan), 0, -1)
+    """95 % percentile interval over draws (draws, …) that are not NaN: (…, 2); NaN if all are."""
+    defined = np.isfinite(draws).any(0)
+    bounds = np.nanquantile(np.where(defined, draws, 0.0), [0.025, 0.975], axis=0)
+    return np.moveaxis(np.where(defined, bounds, np.nan), 0, -1)
 
 
 def dataset(
@@ -111,8 +111,8 @@ def dataset(
 ) -> "xr.Dataset":
     """Stacks analyses over checkpoints; docs/head-modes.md lists the variables.
 
-    Masks and owners are functions of the tables and the thresholds, stored so that a reader needs
-    neither.
+    Masks and owners follow from the tables and the thresholds; they are stored so that a reader
+    need not compute them.
     """
     import xarray as xr
 
@@ -163,7 +163,7 @@ def _by_head(analyses: Sequence[Analysis]) -> Variables:
 def _by_network(analyses: Sequence[Analysis]) -> Variables:
     draws = _stack(a.score_draws for a in analyses)
     intervals = np.stack([interval(one) for one in draws])
-    drawn = np.stack([a.label_draws for a in analyses])
+    label_draws = np.stack([a.label_draws for a in analyses])
     return {
         "loss": ("checkpoint", _stack(a.loss for a in analyses)),
         "accuracy": ("checkpoint", _stack(a.accuracy for a in analyses)),
@@ -171,7 +171,7 @@ def _by_network(analyses: Sequence[Analysis]) -> Variables:
         "score_draws": (("checkpoint", "draw", "score"), draws),
         "score_ci95": (("checkpoint", "score", "bound"), intervals),
         "labels": (("checkpoint", "label"), np.stack([a.labels for a in analyses])),
-        "label_draws": (("checkpoint", "draw", "label"), drawn),
+        "label_draws": (("checkpoint", "draw", "label"), label_draws),
     }
 
 
@@ -198,7 +198,7 @@ def _describe_head(head: "xr.Dataset") -> dict[str, Any]:
         name: ranges.ranges(head[name].values.astype(bool))
         for name in ("copies", "suppresses", "needed")
     }
-    read = ("ov_rank", "qk_rank", "head_norm", *modes.STRENGTH)
-    numbers = {name: float(head[name]) for name in read}
+    scalars = ("ov_rank", "qk_rank", "head_norm", *modes.STRENGTH)
+    numbers = {name: float(head[name]) for name in scalars}
     intervals = {f"{name}_ci95": head[f"{name}_ci95"].values.tolist() for name in modes.STRENGTH}
     return {"head": int(head["head"]), **masks, **numbers, **intervals}

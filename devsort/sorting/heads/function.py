@@ -1,11 +1,12 @@
 """What copy-suppression is for: what changes without a head, or without its suppression.
 
 Six networks are compared on the same lists: the whole one; the head replaced by its mean output
-(`ablated`); the head keeping only its suppression (`suppression`), see `heads.suppression`; the
-head keeping all but that (`rest`); and the head without its suppression of the answer alone
-(`without_own`), or of the answer's competitors alone (`without_competitors`). As in McDougall et
-al. 2023 (arXiv 2310.04625), the head's effect is the rise of the loss when it is ablated, and what
-`suppression` alone keeps of it is 1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
+(`ablated`); the head reduced to its suppression (`suppression`), see `heads.suppression`; the head
+without its suppression (`rest`); and the head without its suppression of the answer only
+(`without_own`), or of the answer's competitors only (`without_competitors`). As in McDougall et
+al. 2023 (arXiv 2310.04625), the head's effect is the rise of the loss when it is ablated, and the
+share of it that `suppression` keeps is
+1 − (loss of `suppression` − loss) / (loss of `ablated` − loss).
 """
 
 from collections.abc import Mapping
@@ -28,12 +29,12 @@ BINS = 15  # of equal width in confidence, as usual for calibration error (Guo e
 class Reliability:
     """A reliability diagram: answers binned by confidence.
 
-    Confidence is the probability given to the likeliest number.
+    Confidence is the probability of the most likely number.
 
     Attributes:
         count: (BINS,), answers in a bin.
         confidence: (BINS,), their mean confidence; NaN in an empty bin.
-        accuracy: (BINS,), share of them that are right; NaN in an empty bin.
+        accuracy: (BINS,), share of them that are correct; NaN in an empty bin.
     """
 
     count: np.ndarray
@@ -50,7 +51,7 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Condition:
-    """How a network answers: means over answers, loss and entropy in nats, and its calibration."""
+    """How a network answers: means over answers, with loss and entropy in nats, and calibration."""
 
     loss: float
     accuracy: float
@@ -60,13 +61,13 @@ class Condition:
 
     @property
     def values(self) -> dict[str, float]:
-        """All of it as numbers by name."""
+        """All values by name."""
         names = ("loss", "accuracy", "entropy", "confidence")
         numbers = {name: getattr(self, name) for name in names}
         return numbers | {"calibration_error": self.reliability.error}
 
     def less(self, other: "Condition") -> dict[str, float]:
-        """How far each number lies above another's."""
+        """Each value minus that of another condition."""
         return {name: value - other.values[name] for name, value in self.values.items()}
 
 
@@ -75,13 +76,13 @@ class Function:
     """What one head does for the network.
 
     Attributes:
-        head: Its number.
+        head: Index of the head.
         conditions: By name, in the order of CONDITIONS.
-        kept: Share of the head's effect on the loss that suppression alone keeps; NaN where it has
-            less than 1e-6 nats.
+        kept: Share of the head's effect on the loss that suppression alone keeps; NaN if the effect
+            is below 1e-6 nats.
         self_repair: (H,), what each other head's direct effect on the answer gains in logits when
-            this head is ablated. In one layer no head reads another, so all of it comes through the
-            final layer norm's scale.
+            this head is ablated. In one layer no head reads another's output, so all of it comes
+            through the scale of the final layer norm.
     """
 
     head: int
@@ -92,33 +93,33 @@ class Function:
 
 @torch.inference_mode()
 def head_function(params: Mapping[str, Tensor], shape: Shape, batch: Batch, head: int) -> Function:
-    """Compares the whole network with a head ablated, or with only a part of it left."""
+    """Compares the whole network with one in which a head is ablated or reduced to a part."""
     act = activations(params, batch.tokens)
     resid = residual(params, act)
     output = act.head_out[:, head]  # (B, L, D)
     mean = output.mean((0, 1))
     part = written(params, shape, act.pattern[:, head], batch, head)
-    away = resid - output + mean
+    without_head = resid - output + mean
     streams = (
         resid,
-        away,
-        away + part.whole,
+        without_head,
+        without_head + part.whole,
         resid - part.whole,
         resid - part.own,
         resid - part.competitors,
     )
-    found = (condition(unembed(params, stream), batch.targets) for stream in streams)
-    conditions = dict(zip(CONDITIONS, found, strict=True))
+    results = (condition(unembed(params, stream), batch.targets) for stream in streams)
+    conditions = dict(zip(CONDITIONS, results, strict=True))
     effect = conditions["ablated"].loss - conditions["whole"].loss
-    left = conditions["suppression"].loss - conditions["whole"].loss
+    remaining = conditions["suppression"].loss - conditions["whole"].loss
     direct = direct_effect(
         params, shape, act.head_out - act.head_out.mean((0, 2), keepdim=True), batch
     )
-    gain = direct / scale(away, shape)[:, None] - direct / scale(resid, shape)[:, None]
+    gain = direct / scale(without_head, shape)[:, None] - direct / scale(resid, shape)[:, None]
     repair = gain.mean((0, 2)).cpu().numpy()
     repair[head] = 0.0
     return Function(
-        head, conditions, 1 - left / effect if abs(effect) > 1e-6 else float("nan"), repair
+        head, conditions, 1 - remaining / effect if abs(effect) > 1e-6 else float("nan"), repair
     )
 
 
@@ -139,7 +140,7 @@ def condition(logits: Tensor, targets: Tensor) -> Condition:
 def reliability(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> Reliability:
     """Bins answers by confidence in (0, 1].
 
-    Right says whether the likeliest number was the answer.
+    `right` says whether the most likely number was the answer.
     """
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     count = np.bincount(place, minlength=bins)

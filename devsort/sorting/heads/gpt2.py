@@ -1,18 +1,18 @@
 """Copy-suppression in GPT-2 style models, read from the weights.
 
-After McDougall et al. 2023, arXiv 2310.04625.
+The method follows McDougall et al. 2023, arXiv 2310.04625. For each head and each token s of the
+vocabulary:
 
-For each head and each token s of the vocabulary:
-
-    OV   Is s the token whose logit falls most when the head looks at s?
+    OV   Is s the token whose logit falls most when the head attends to s?
          argmin_t  LN(E_s) W_V W_O · U_t = s
-    QK   Does a query that predicts s look at s rather than at other tokens?
+    QK   Does a query that predicts s attend to s rather than to other tokens?
          argmax_k  LN(U_s) W_Q · LN(E_k) W_K = s
 
-E_s is the effective embedding, token s after the first block's MLP without attention; in layer 0,
+E_s is the effective embedding: token s after the first block's MLP without attention, or in layer 0
 the embedding itself. U_s is the unembedding, with the final layer norm's gain and centring folded
-in for OV. Position is left out. A head's score is the geometric mean of the shares of tokens for
-which OV and QK say yes. In GPT-2 small the published answer is head 10.7 (layer 10, head 7).
+in for OV. Positions are left out. A head's score is the geometric mean of two shares of tokens:
+those for which OV answers yes, and those for which QK does. In GPT-2 small the published answer is
+head 10.7 (layer 10, head 7).
 """
 
 import os
@@ -27,13 +27,13 @@ from devsort.sorting.heads.gpt2_files import load_gpt2
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
 
-CHUNK = 512  # tokens whose logits are held at once: 100 MB with GPT-2's vocabulary
-# the most frequent tokens come first in GPT-2's vocabulary; more is slower and says the same
+CHUNK = 512  # tokens whose logits are in memory at once: 100 MB with GPT-2's vocabulary
+# the most frequent tokens come first in GPT-2's vocabulary; more are slower, with the same result
 TOKENS = 5000
 
 
 def rank_heads(folder: str | os.PathLike, tokens: int = TOKENS) -> dict[str, Any]:
-    """Ranks all heads of a GPT-2 in a local folder by how much they suppress what they look at.
+    """Ranks all heads of a GPT-2 in a local folder by how much they suppress what they attend to.
 
     Returns:
         {"model", "tokens", "heads": [{"layer", "head", "score", "suppressed_share",
@@ -43,10 +43,10 @@ def rank_heads(folder: str | os.PathLike, tokens: int = TOKENS) -> dict[str, Any
         UserError: The folder holds no GPT-2 that can be read safely, see `gpt2_files`.
     """
     model = load_gpt2(folder)
-    found = [
+    rows = [
         row for layer in range(model.config.n_layer) for row in layer_scores(model, layer, tokens)
     ]
-    heads = sorted(found, key=lambda row: -row["score"])
+    heads = sorted(rows, key=lambda row: -row["score"])
     return {"model": str(folder), "tokens": min(tokens, model.config.vocab_size), "heads": heads}
 
 
@@ -64,19 +64,19 @@ def layer_scores(
         w = {name: value[head] for name, value in weights.items()}
         output = source @ w["V"] @ w["O"]  # (V, D)
         query = layer_norm(model.lm_head.weight[:tokens], block.ln_1) @ w["Q"] + w["b_Q"]
-        lowered = hits(-(output - output.mean(0)), unembedding)
-        looked = hits(query, source @ w["K"])
+        suppressed_share = hits(-(output - output.mean(0)), unembedding)
+        attended_share = hits(query, source @ w["K"])
         yield {
             "layer": layer,
             "head": head,
-            "score": (lowered * looked) ** 0.5,
-            "suppressed_share": lowered,
-            "attended_share": looked,
+            "score": (suppressed_share * attended_share) ** 0.5,
+            "suppressed_share": suppressed_share,
+            "attended_share": attended_share,
         }
 
 
 def effective_embedding(model: "GPT2LMHeadModel", layer: int, tokens: int) -> Tensor:
-    """Tokens as layer `layer` meets them: wte + MLP_0(LN_2(wte)), or wte in layer 0. (tokens, D)"""
+    """Tokens as layer `layer` sees them: wte + MLP_0(LN_2(wte)), or wte in layer 0. (tokens, D)"""
     embedding = model.transformer.wte.weight[:tokens]
     first = model.transformer.h[0]
     return embedding + first.mlp(first.ln_2(embedding)) if layer > 0 else embedding
@@ -103,11 +103,11 @@ def head_weights(attention: torch.nn.Module, heads: int) -> Mapping[str, Tensor]
 
 
 def layer_norm(x: Tensor, norm: torch.nn.LayerNorm) -> Tensor:
-    """LN(x) with a layer's gain; its bias moves all tokens alike and is left out."""
+    """LN(x) with a layer's gain; its bias shifts all tokens equally and is left out."""
     return torch.nn.functional.layer_norm(x, norm.normalized_shape, norm.weight, None, norm.eps)
 
 
 def hits(rows: Tensor, columns: Tensor) -> float:
     """Share of rows i (V, D) whose largest product with a column (V, D) is with column i."""
-    found = torch.cat([(chunk @ columns.T).argmax(-1) for chunk in rows.split(CHUNK)])
-    return (found == torch.arange(len(rows), device=rows.device)).float().mean().item()
+    best = torch.cat([(chunk @ columns.T).argmax(-1) for chunk in rows.split(CHUNK)])
+    return (best == torch.arange(len(rows), device=rows.device)).float().mean().item()

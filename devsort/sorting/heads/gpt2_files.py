@@ -1,8 +1,8 @@
-"""A GPT-2 of transformers from a local folder: config.json and weights, nothing downloaded or run.
+"""Reads a GPT-2 of the transformers library from a local folder; nothing is downloaded or executed.
 
-The weights are model.safetensors, pytorch_model.bin, or the shards that an index beside them names.
-Every weight that the config asks for must be there and finite, and none may be left over: a loader
-that fills in what is missing would rank heads by random numbers.
+The folder holds config.json and the weights: model.safetensors, pytorch_model.bin, or the shards
+that an index file names. Every weight that the config asks for must be there and finite, and none
+may be left over. A loader that fills in missing weights would rank heads by random numbers.
 """
 
 import json
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FIX = "give a folder with config.json and model.safetensors or pytorch_model.bin of a GPT-2"
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 BASE, HEAD, EMBEDDING = "transformer.", "lm_head.weight", "transformer.wte.weight"
-INSIDE = re.compile(r"(?<![^.])(wte|wpe|ln_f|h\.\d+)\.")  # what the names of a GPT-2 begin with
+INSIDE = re.compile(r"(?<![^.])(wte|wpe|ln_f|h\.\d+)\.")  # how the names in a GPT-2 begin
 BUFFERS = (".attn.bias", ".attn.masked_bias")  # masks, which older versions saved
 
 
@@ -32,7 +32,7 @@ def load_gpt2(folder: str | os.PathLike) -> "GPT2LMHeadModel":
     """Reads a GPT-2 from a local folder, in float32.
 
     Raises:
-        UserError: The folder is missing or no GPT-2, or its weights are missing, damaged, not
+        UserError: The folder is missing or holds no GPT-2, or its weights are missing, damaged, not
             finite, or not those that its config asks for.
     """
     folder = Path(folder)
@@ -48,14 +48,14 @@ def load_gpt2(folder: str | os.PathLike) -> "GPT2LMHeadModel":
     try:
         config = GPT2Config.from_dict(settings)
         state = _with_head(state, config.tie_word_embeddings, folder)
-        with torch.device("meta"):  # names and shapes alone
+        with torch.device("meta"):  # only names and shapes
             _refuse_misfits(state, GPT2LMHeadModel(config).state_dict(), folder)
         model = GPT2LMHeadModel.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32
         )
     except UserError:
         raise
-    except Exception as e:  # a mutated config can make the reader raise anything
+    except Exception as e:  # a damaged config can raise anything
         raise UserError(f"{folder} cannot be read as a GPT-2 ({type(e).__name__})", FIX) from None
     return model.eval()
 
@@ -74,8 +74,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def _own_name(name: str) -> str:
     """The name in GPT2LMHeadModel, whatever a wrapper or another class put before it."""
-    if found := INSIDE.search(name):
-        return f"{BASE}{name[found.start() :]}"
+    if match := INSIDE.search(name):
+        return f"{BASE}{name[match.start() :]}"
     return HEAD if f".{name}".endswith(f".{HEAD}") else name
 
 
@@ -96,7 +96,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _with_head(state: dict[str, Tensor], tied: bool, folder: Path) -> dict[str, Tensor]:
-    """The weights with the unembedding, which is the embedding where the config ties them."""
+    """The weights with the unembedding, which is the embedding if the config ties them."""
     head, embedding = state.get(HEAD), state.get(EMBEDDING)
     if not tied and head is None:
         what = f"{folder} has no {HEAD}, and its config does not tie it to the embedding"
@@ -105,7 +105,9 @@ def _with_head(state: dict[str, Tensor], tied: bool, folder: Path) -> dict[str, 
         return state
     if head is not None and not torch.equal(head, embedding):
         what = f"{folder}: {HEAD} differs from the embedding, to which config.json ties it"
-        raise UserError(what, "set tie_word_embeddings to false in config.json if it should")
+        raise UserError(
+            what, "if it should differ, set tie_word_embeddings to false in config.json"
+        )
     return {**state, HEAD: embedding}
 
 
@@ -117,7 +119,7 @@ def _refuse_misfits(
     misfits = {
         "lacks weights that its config asks for": sorted(expected.keys() - state.keys()),
         "holds weights that are not understood": sorted(state.keys() - expected.keys()),
-        "holds weights that are no real numbers": [
+        "holds weights that are not real numbers": [
             name for name in shared if not state[name].is_floating_point()
         ],
         "holds weights of other shapes than its config asks for": [

@@ -1,22 +1,22 @@
-"""What each head does to each answer: attention, direct effect, and what breaks without it.
+"""What each head does to each answer: attention, direct effect, and the loss without it.
 
-For the answer t of one list, predicted where the network stands at position L + i:
+For the answer t of one list, predicted at position L + i:
 
     attention      pattern_h[i, position of t in the list]
     copy effect    attention · (OV diagonal of t at that position) / σ_f
-                   in logits, by way of t's own position
+                   in logits, through t's own position
     direct effect  (head_out_h − its mean) · U_t / σ_f
-                   in logits, by way of all positions
+                   in logits, through all positions
     loss increase  loss(t | head_out_h replaced) − loss(t)
                    in nats
-    suppression    loss(t | head_out_h less its suppression) − loss(t)
+    suppression    loss(t | head_out_h minus its suppression) − loss(t)
     gain           in nats, see `suppression`
 
-Mean ablation replaces the head's output by its mean over all lists and answer positions, so that it
-says nothing about the list, nor how far sorting has come; resample ablation by the head's output at
-the same position of another list. The final layer norm is applied anew to the ablated stream. U is
-the folded unembedding and σ_f what the final layer norm divides by on the unablated stream, see
-`circuits`.
+Mean ablation replaces the head's output by its mean over all lists and answer positions, which
+tells nothing about the list or about how far it is sorted. Resample ablation replaces it by the
+head's output at the same position of another list. The final layer norm is applied again to the
+ablated stream. U is the folded unembedding, and σ_f is what the final layer norm divides by on the
+unablated stream, see `circuits`.
 """
 
 from collections.abc import Mapping
@@ -63,10 +63,10 @@ class Answers:
 
 @torch.inference_mode()
 def measure(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> Answers:
-    """Runs the network and takes all measures at every answer.
+    """Runs the network and computes all measures at every answer.
 
-    Lists are taken in chunks that fit a processor's cache; the heads' outputs are held for all,
-    4·H·L·D bytes a list.
+    Lists are processed in chunks that fit a processor's cache. The heads' outputs of all lists stay
+    in memory, 4·H·L·D bytes per list.
     """
     chunks = [batch[start : start + CHUNK] for start in range(0, len(batch), CHUNK)]
     runs = [activations(params, chunk.tokens) for chunk in chunks]
@@ -97,10 +97,10 @@ def _measure_chunk(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     logits = unembed(params, resid)
     loss = answer_loss(logits, batch.targets)
-    looks, sigma = attention(act, batch, shape), scale(resid, shape)[:, None]
+    at_answer, sigma = attention(act, batch, shape), scale(resid, shape)[:, None]
     by_head = {
-        "attention": looks,
-        "copy_effect": looks * copying_at(params, shape, batch) / sigma,
+        "attention": at_answer,
+        "copy_effect": at_answer * copying_at(params, shape, batch) / sigma,
         "direct_effect": direct_effect(params, shape, act.head_out - mean, batch) / sigma,
         "loss_increase": loss_increase(params, resid, act, batch.targets, loss, mean),
         "loss_increase_resample": loss_increase(
@@ -124,19 +124,19 @@ def answer_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def answers(batch: Batch) -> Tensor:
-    """The right answers b_1 … b_L (B, L), which noisy targets may differ from."""
+    """The correct answers b_1 … b_L (B, L), from which noisy targets may differ."""
     return batch.tokens[:, batch.tokens.shape[1] // 2 + 1 :]
 
 
 def target_position(batch: Batch, shape: Shape) -> Tensor:
-    """Where in the list each answer stands: (B, L), positions 0 … L−1."""
+    """Position of each answer in the list: (B, L), 0 … L−1."""
     return (
         (answers(batch)[:, :, None] == batch.tokens[:, None, : shape.list_length]).int().argmax(-1)
     )
 
 
 def attention(act: Activations, batch: Batch, shape: Shape) -> Tensor:
-    """Attention of each head from where t is predicted to where t stands in the list: (B, H, L)."""
+    """Attention of each head from where t is predicted to t's position in the list: (B, H, L)."""
     at = target_position(batch, shape)[:, None, :, None].expand(-1, shape.heads, -1, 1)
     return act.pattern.gather(-1, at).squeeze(-1)
 
@@ -148,7 +148,7 @@ def copying_at(params: Mapping[str, Tensor], shape: Shape, batch: Batch) -> Tens
 
 
 def scale(resid: Tensor, shape: Shape) -> Tensor:
-    """σ_f: what the final layer norm divides by (…, D) → (…); one without layer norm."""
+    """σ_f, what the final layer norm divides by: (…, D) → (…); 1 without layer norm."""
     if not shape.layer_norm:
         return resid.new_ones(resid.shape[:-1])
     return (resid.var(-1, correction=0) + LN_EPS).sqrt()
@@ -159,16 +159,16 @@ def direct_effect(
 ) -> Tensor:
     """What an output of the heads (B, H, L, D) adds to the answer's logit.
 
-    (B, H, L), in logits · σ.
+    Shape (B, H, L), in logits · σ.
     """
     to_answer = circuits.folded_unembedding(params, shape).T[answers(batch)]  # (B, L, D)
     return torch.einsum("bhld,bld->bhl", output, to_answer)
 
 
 def ablated(resid: Tensor, act: Activations, head: int, replacement: Tensor) -> Tensor:
-    """The residual stream (B, L, D) with one head's output replaced by `replacement`'s.
+    """The residual stream (B, L, D) with one head's output replaced by that in `replacement`.
 
-    That is (B or 1, H, L or 1, D).
+    `replacement` has shape (B or 1, H, L or 1, D).
     """
     return resid - act.head_out[:, head] + replacement[:, head]
 

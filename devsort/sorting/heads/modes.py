@@ -1,8 +1,8 @@
-"""From what each head does by number to the modes of a network: scores and labels.
+"""Scores and labels of a network, from what each head does with each number.
 
 Equations and reasons are in docs/head-modes.md.
 
-Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or
+Everything here is a pure function of tables (…, H, N); leading axes are bootstrap draws or
 checkpoints.
 """
 
@@ -29,9 +29,9 @@ def split_score(share: np.ndarray, config: HeadsConfig) -> np.ndarray:
     """Chance-corrected agreement of neighbouring numbers on their head: (…, H, N) → (…).
 
     (a − c) / max(1 − c, 2e(1 − e)), cut off at 0, with a = mean_t Σ_h s_h(t) s_h(t+1) and c = Σ_h
-    (mean_t s_h)²: what a would be if the same shares lay about in random order. The floor is 1 − c
-    where the second head holds the share e = `extent`. One head for all, equal shares, or speckle:
-    0; ranges: near 1.
+    (mean_t s_h)², which is a if the same shares come in random order. The floor 2e(1 − e) is 1 − c
+    if a second head has the share e = `extent`. The score is 0 if one head does all, if shares are
+    equal, or if owners alternate at random; it is near 1 for ranges.
     """
     agreement = (share[..., 1:] * share[..., :-1]).sum(-2).mean(-1)
     chance = (share.mean(-1) ** 2).sum(-1)
@@ -40,9 +40,9 @@ def split_score(share: np.ndarray, config: HeadsConfig) -> np.ndarray:
 
 
 def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Mean over numbers of the second-strongest copier's effect as a share of the strongest's.
+    """Mean over numbers of the second-strongest copier's effect relative to the strongest's.
 
-    (…), in [0, 1].
+    Shape (…), in [0, 1].
     """
     effect = np.maximum(tables["copy_effect"], 0)
     if effect.shape[-2] < 2:
@@ -54,7 +54,7 @@ def overlap_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
 def suppression_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
     """Mean over numbers of how far the most negative head undoes the copier, 0 where none copies.
 
-    1: half or more, everywhere. (…)
+    Shape (…); 1 means that it undoes half or more at every number.
     """
     effect = tables["copy_effect"]
     top = strongest(effect)[..., 0, :]
@@ -63,11 +63,11 @@ def suppression_score(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def strength(tables: Tables, config: HeadsConfig) -> dict[str, np.ndarray]:
-    """How much each head lowers, whether that is earned or not: each of STRENGTH, (…, H).
+    """How much each head lowers numbers, whether or not that helps: each of STRENGTH, (…, H).
 
-    `lowered_share`, of all numbers; `lowered_ratio`, its mean −c_h / c⁺ over these, 0 without any;
-    `mean_suppression_gain`, the rise of the loss without it in nats; `suppression_z`, that in its
-    standard errors.
+    `lowered_share` is the share of all numbers that the head lowers, and `lowered_ratio` the mean
+    of −c_h / c⁺ over these (0 if there are none). `mean_suppression_gain` is the rise of the loss
+    in nats without the head's suppression, and `suppression_z` is that rise in standard errors.
     """
     low = lowers(tables, config)
     undone = np.where(low, -ratio(tables, config), 0).sum(-1) / np.maximum(low.sum(-1), 1)
@@ -85,10 +85,10 @@ def labels(tables: Tables, config: HeadsConfig) -> np.ndarray:
     """Which of LABELS hold: (…, 4) bool."""
     split, _, overlap = np.moveaxis(scores(tables, config), -1, 0)
     formed = copies(tables, config).any(-2).mean(-1) >= 0.5
-    held = (
+    owns = (
         owner(tables, config)[..., None, :] == np.arange(tables["copy_effect"].shape[-2])[:, None]
     )
-    owners = (held.mean(-1) >= config.extent).sum(-1)
+    owners = (owns.mean(-1) >= config.extent).sum(-1)
     suppressed = (suppresses(tables, config).mean(-1) >= config.extent).any(-1)
     return np.stack(
         [

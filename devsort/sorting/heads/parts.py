@@ -1,6 +1,6 @@
-"""What is measured so far.
+"""The checkpoints measured so far, one file each.
 
-A file for each checkpoint, kept until heads.zarr is whole, so that a kill costs one.
+The files are kept until heads.zarr is complete, so that an interruption costs one checkpoint.
 """
 
 from collections.abc import Mapping
@@ -21,10 +21,7 @@ from devsort.storage.tensors import load_tensors, save_tensors
 
 
 def load(run: Run, step: int) -> Analysis | None:
-    """The analysis of a step from its file.
-
-    None if it is not there, damaged or of another origin.
-    """
+    """The analysis of a step from its file; None if it is missing, damaged or of another origin."""
     try:
         return from_tensors(load_tensors(file_of(run, step), _origin(run, step)))
     except UserError:
@@ -32,7 +29,7 @@ def load(run: Run, step: int) -> Analysis | None:
 
 
 def save(run: Run, step: int, analysis: Analysis) -> Analysis:
-    """Keeps the analysis of a step, and returns it as `load` will."""
+    """Saves the analysis of a step, and returns it as `load` will."""
     tensors = as_tensors(analysis)
     save_tensors(file_of(run, step), tensors, _origin(run, step))
     return from_tensors(tensors)
@@ -56,17 +53,17 @@ def as_tensors(analysis: Analysis) -> dict[str, Tensor]:
     """Field → tensor; `field.name` for fields that are mappings."""
     flat = {}
     for field, value in vars(analysis).items():
-        named = (
+        entries = (
             {f"{field}.{n}": v for n, v in value.items()}
             if isinstance(value, Mapping)
             else {field: value}
         )
-        flat |= {name: torch.from_numpy(np.array(v)) for name, v in named.items()}
+        flat |= {name: torch.from_numpy(np.array(v)) for name, v in entries.items()}
     return flat
 
 
 def from_tensors(tensors: Mapping[str, Tensor]) -> Analysis:
-    """The inverse of `as_tensors`, with arrays of no dimension for numbers."""
+    """The inverse of `as_tensors`, except that scalars come back as arrays without dimensions."""
     fields: dict = {}
     for name in sorted(tensors):
         field, dot, key = name.partition(".")

@@ -1,8 +1,8 @@
-"""Where a head is at work: the numbers that it copies, suppresses and is needed for, as ranges.
+"""The numbers that a head copies, suppresses and is needed for, as masks and ranges.
 
 Equations and reasons are in docs/head-modes.md.
 
-Everything here is a pure function of tables (…, H, N): leading axes are bootstrap draws or
+Everything here is a pure function of tables (…, H, N); leading axes are bootstrap draws or
 checkpoints.
 """
 
@@ -19,18 +19,18 @@ def strongest(effect: np.ndarray) -> np.ndarray:
 
 
 def copies(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head copies.
+    """Where a head copies: (…, H, N) bool.
 
-    Its copy effect reaches the floor, and a share of the strongest head's. (…, H, N) bool.
+    Its copy effect is at least the floor, and at least a share of the strongest head's.
     """
     effect = tables["copy_effect"]
     return effect >= np.maximum(config.copy_share * strongest(effect), config.copy_floor)
 
 
 def lowers(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head lowers the number it looks at, and another head copies it.
+    """Where a head lowers the number it attends to while another head copies it: (…, H, N) bool.
 
-    It must undo a share of what that head adds, and reach the floor. (…, H, N) bool.
+    It must take away at least a share of what that head adds, and at least the floor.
     """
     effect = tables["copy_effect"]
     top = strongest(effect)
@@ -39,20 +39,20 @@ def lowers(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def earned(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Whether a head's suppression serves the network: (…, H) bool.
+    """Whether a head's suppression helps the network: (…, H) bool.
 
-    The loss over all answers rises without it, by `suppress_se` standard errors or more.
+    Without it, the loss over all answers rises by `suppress_se` standard errors or more.
     """
     return tables["suppression_z"] >= config.suppress_se
 
 
 def suppresses(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Where a head lowers a number that another head copies, and its suppression is earned."""
+    """Where a head lowers a number that another head copies, if its suppression helps."""
     return lowers(tables, config) & earned(tables, config)[..., None]
 
 
 def ratio(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """A head's copy effect over the copier's, NaN where no other head copies: (…, H, N)."""
+    """A head's copy effect divided by the copier's: (…, H, N), NaN where no other head copies."""
     effect = tables["copy_effect"]
     top = strongest(effect)
     other = (top >= config.copy_floor) & (effect < top)
@@ -65,11 +65,10 @@ def needed(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def shares(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """Each head's share of the need for a number (…, H, N).
+    """Each head's share of the need for a number: (…, H, N).
 
-    Shares sum to 1 over heads; they are equal where no head is needed.
-
-    s_h = (n_h + ν/H) / (Σ n + ν), n_h the loss increase in nats cut off at 0, ν = `need` / 10.
+    s_h = (n_h + ν/H) / (Σ n + ν), with n_h the loss increase in nats, cut off at 0, and
+    ν = `need` / 10. Shares sum to 1 over heads; they are equal where no head is needed.
     """
     need = np.maximum(tables["loss_increase"], 0)
     prior = config.need / 10
@@ -77,7 +76,7 @@ def shares(tables: Tables, config: HeadsConfig) -> np.ndarray:
 
 
 def owner(tables: Tables, config: HeadsConfig) -> np.ndarray:
-    """The head that each number needs most, −1 where none is needed: (…, N)."""
+    """The head that each number needs most: (…, N), −1 where none is needed."""
     increase = tables["loss_increase"]
     return np.where(needed(tables, config).any(-2), increase.argmax(-2), -1)
 
@@ -89,6 +88,6 @@ def ranges(mask: np.ndarray) -> list[list[int]]:
 
 
 def regions(owners: np.ndarray) -> int:
-    """Number of runs of one owner (N,); numbers that no head owns neither count nor interrupt."""
-    held = owners[owners >= 0]
-    return int(len(held) > 0) + int(np.count_nonzero(np.diff(held)))
+    """Number of runs of one owner in (N,); numbers without an owner neither count nor interrupt."""
+    heads = owners[owners >= 0]
+    return int(len(heads) > 0) + int(np.count_nonzero(np.diff(heads)))

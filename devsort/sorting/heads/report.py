@@ -1,4 +1,4 @@
-"""What the `heads` command computes and prints: the JSON objects, and short tables of them."""
+"""What the `heads` command computes and prints: JSON objects, and short tables of them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +37,7 @@ def weights(
     """`devsort heads --weights FILE`.
 
     Raises:
-        UserError: There are fewer numbers than a list is long.
+        UserError: Lists are longer than there are numbers.
     """
     if list_length > numbers:
         raise UserError(
@@ -56,12 +56,12 @@ def gpt2(folder: Path) -> dict[str, Any]:
 
 def run_table(value: Mapping[str, Any]) -> str:
     """Scores at up to ROWS checkpoints, the events, and the heads at the last checkpoint."""
-    every = value["checkpoints"]
-    picked = sorted({round(i * (len(every) - 1) / (ROWS - 1)) for i in range(ROWS)})
+    checkpoints = value["checkpoints"]
+    indices = sorted({round(i * (len(checkpoints) - 1) / (ROWS - 1)) for i in range(ROWS)})
     lines = [
         f"{'step':>7}{'loss':>9}{'accuracy':>10}{'split':>7}{'suppr.':>8}{'overlap':>9}  labels"
     ]
-    for one in (every[i] for i in picked):
+    for one in (checkpoints[i] for i in indices):
         s = one["scores"]
         figures = f"{s['vocabulary_splitting']:7.2f}{s['copy_suppression']:8.2f}{s['overlap']:9.2f}"
         labels = ", ".join(one["labels"]) or "–"
@@ -71,7 +71,7 @@ def run_table(value: Mapping[str, Any]) -> str:
     for e in value["events"]:
         low, high = e["ci95"]
         lines.append(f"{e['event'].replace('_', ' ')} at step {e['step']} (95 %: {low} to {high})")
-    last = {**every[-1], "suppressors": value["suppressors"]}
+    last = {**checkpoints[-1], "suppressors": value["suppressors"]}
     return "\n".join([*lines, "", checkpoint_table(last)])
 
 
@@ -83,8 +83,8 @@ def checkpoint_table(value: Mapping[str, Any]) -> str:
     for name, score in value["scores"].items():
         low, high = value["score_ci95"][name]
         lines.append(f"  {name.replace('_', ' '):22}{score:.2f} (95 %: {low:.2f} to {high:.2f})")
-    told = [f"{name} ({value['label_share'][name]:.0%} of resamples)" for name in value["labels"]]
-    lines.append(f"  labels: {', '.join(told) or 'none'}")
+    labels = [f"{name} ({value['label_share'][name]:.0%} of resamples)" for name in value["labels"]]
+    lines.append(f"  labels: {', '.join(labels) or 'none'}")
     for head in value["heads"]:
         lines += [
             f"  head {head['head']} {what:11}{_ranges(head[what])}"
@@ -95,19 +95,19 @@ def checkpoint_table(value: Mapping[str, Any]) -> str:
 
 
 def _suppressor(one: Mapping[str, Any]) -> list[str]:
-    """Whom a head suppresses, how much, and what changes without that, in lines of text."""
+    """Lines of text: which head is suppressed, by how much, and what changes without that."""
     head, copier = one["head"], one["copier"]
     low, high = one["ratio_ci95"]
     ratio = f"{one['ratio']:.3f} (95 %: {low:.3f} to {high:.3f})"
-    like = f"attention {one['attention_similarity']:.2f}, QK {one['qk_similarity']:.2f}"
+    similarity = f"attention {one['attention_similarity']:.2f}, QK {one['qk_similarity']:.2f}"
     lines = [
-        f"  head {head} takes off {ratio} of what head {copier} adds to {one['share']:.0%} of the "
-        f"numbers; likeness of the two: {like}",
+        f"  head {head} takes away {ratio} of what head {copier} adds to {one['share']:.0%} of the "
+        f"numbers; similarity of the two: {similarity}",
         f"  {'without':34}{''.join(f'{title:>12}' for title in CHANGED.values())}",
     ]
-    for name, told in WITHOUT.items():
+    for name, what in WITHOUT.items():
         figures = "".join(f"{one['changes'][name][key]:+12.4f}" for key in CHANGED)
-        lines.append(f"  {told.format(head):34}{figures}")
+        lines.append(f"  {what.format(head):34}{figures}")
     lines.append(f"  {'number':>8}{'copy effect, logits':>30}{'ratio to the copier':>30}")
     return lines + [_cell(cell) for cell in one["numbers"]]
 
@@ -121,15 +121,15 @@ def _cell(cell: Mapping[str, Any]) -> str:
 
 
 def gpt2_table(value: Mapping[str, Any]) -> str:
-    """The heads that suppress what they look at, strongest first."""
-    lines = [f"{'head':>7}{'score':>8}{'lowers own token':>19}{'looks at it':>13}"]
+    """The heads that suppress what they attend to, strongest first."""
+    lines = [f"{'head':>7}{'score':>8}{'lowers own token':>19}{'attends to it':>15}"]
     for h in value["heads"][:ROWS]:
         name = f"{h['layer']}.{h['head']}"
         lines.append(
-            f"{name:>7}{h['score']:8.3f}{h['suppressed_share']:19.1%}{h['attended_share']:13.1%}"
+            f"{name:>7}{h['score']:8.3f}{h['suppressed_share']:19.1%}{h['attended_share']:15.1%}"
         )
     return "\n".join(lines)
 
 
-def _ranges(found: list[list[int]]) -> str:
-    return ", ".join(f"{lo}" if lo == hi else f"{lo}–{hi}" for lo, hi in found) or "–"
+def _ranges(ranges: list[list[int]]) -> str:
+    return ", ".join(f"{lo}" if lo == hi else f"{lo}–{hi}" for lo, hi in ranges) or "–"

@@ -1,4 +1,4 @@
-"""The `heads` command: checkpoints in, heads.zarr out; and the same for a single weight file."""
+"""The `heads` command: measures the checkpoints of a run, or a single weight file."""
 
 import json
 import os
@@ -25,25 +25,25 @@ from devsort.storage.datasets import write_dataset
 if TYPE_CHECKING:
     import xarray as xr
 
-ALONE = 50_000  # lists to measure in all before more processes pay for their start
+ALONE = 50_000  # lists at all checkpoints together, above which starting more processes pays off
 
 
 def run_heads(run: Run, force: bool = False) -> dict[str, Any]:
     """Measures the heads at every checkpoint of a run and writes heads.zarr.
 
-    Nothing is done if it is up to date.
+    Does nothing if heads.zarr is up to date.
 
     Raises:
-        UserError: The run was not trained to its end, or a checkpoint is damaged.
+        UserError: Training is not complete, or a checkpoint is damaged.
     """
-    found = run.update(HEADS, _measured, write_dataset, force)
+    heads = run.update(HEADS, _measure, write_dataset, force)
     return {
         "run": str(run.path),
         "checkpoints": [
-            describe(found.isel(checkpoint=i)) for i in range(found.sizes["checkpoint"])
+            describe(heads.isel(checkpoint=i)) for i in range(heads.sizes["checkpoint"])
         ],
-        "events": stored_events(found),
-        "suppressors": stored_suppressors(found),
+        "events": stored_events(heads),
+        "suppressors": stored_suppressors(heads),
     }
 
 
@@ -69,11 +69,11 @@ def analyse_weights(
     Nothing in the file is executed.
 
     Args:
-        path: A safetensors file, or one of torch.save.
+        path: A safetensors file, or one written by torch.save.
         list_length: L, numbers in a list.
         numbers: N, lists are drawn from 0…N−1.
-        config: Its heads section and evaluation lists are used.
-        norm: Where the layer norms are, see `devsort.sorting.weight_files`.
+        config: Gives the section `heads` and the seed of the evaluation lists.
+        norm: Where the gains and biases of the layer norms are, see `devsort.sorting.weight_files`.
 
     Raises:
         UserError: See `devsort.sorting.weight_files.read_network`.
@@ -89,30 +89,30 @@ def analyse_weights(
     batch = eval_batch(task)
     result = analyse(network.params, network.shape, batch, config.heads)
     one = dataset([result], [0], config.heads).isel(checkpoint=0)
-    who = suppressors(network.params, network.shape, batch, one, config.heads.extent)
+    suppressing = suppressors(network.params, network.shape, batch, one, config.heads.extent)
     notes = [*network.notes, *near_chance(result.loss, task)]
-    read = {"step": None, "weights": str(path), "norm": network.norm, "notes": notes}
-    return {**describe(one), "suppressors": who, **read}
+    source = {"step": None, "weights": str(path), "norm": network.norm, "notes": notes}
+    return {**describe(one), "suppressors": suppressing, **source}
 
 
-def _measured(run: Run) -> "xr.Dataset":
-    """The data set of all checkpoints; each is kept in a file of its own until all are done."""
+def _measure(run: Run) -> "xr.Dataset":
+    """The data set of all checkpoints; each is saved in a file of its own until all are done."""
     steps = trained_steps(run)
-    kept = {step: parts.load(run, step) for step in steps}
-    left = [step for step, analysis in kept.items() if analysis is None]
+    analyses = {step: parts.load(run, step) for step in steps}
+    missing = [step for step, analysis in analyses.items() if analysis is None]
     with saying(lambda: f"{parts.count(run)} of {len(steps)} checkpoints are measured and saved"):
-        count = cores() if len(left) * run.config.heads.lists > ALONE else 1
-        work = run_jobs(partial(_analyse, run), left, count, unheard)
+        count = cores() if len(missing) * run.config.heads.lists > ALONE else 1
+        work = run_jobs(partial(_analyse, run), missing, count, unheard)
         bar = progress(
-            desc="heads", unit="checkpoint", total=len(steps), initial=len(steps) - len(left)
+            desc="heads", unit="checkpoint", total=len(steps), initial=len(steps) - len(missing)
         )
         with bar, closing(work) as results:
             for step, analysis in results:
-                kept[step] = parts.save(run, step, analysis)
+                analyses[step] = parts.save(run, step, analysis)
                 bar.update()
-    found = dataset([kept[step] for step in steps], steps, run.config.heads)
-    last = _suppressors(run, steps[-1], found.isel(checkpoint=-1))
-    return found.assign_attrs(events=json.dumps(events(found)), suppressors=json.dumps(last))
+    heads = dataset([analyses[step] for step in steps], steps, run.config.heads)
+    last = _suppressors(run, steps[-1], heads.isel(checkpoint=-1))
+    return heads.assign_attrs(events=json.dumps(events(heads)), suppressors=json.dumps(last))
 
 
 def _analyse(run: Run, step: int, _: Callable[[int], None]) -> Analysis:

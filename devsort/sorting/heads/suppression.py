@@ -1,9 +1,9 @@
-"""What a head writes to lower the numbers that it looks at, and how much it is like the copier.
+"""What a head writes to lower the numbers that it attends to, and how similar it is to the copier.
 
 For list position j with number s, the head writes x_j = pattern_j · OV(s). Its suppression is the
-part along the unembedding U_s, where that lowers s: min(x_j · U_s, 0) U_s / |U_s|² (McDougall et
-al. 2023, arXiv 2310.04625). Parts along several numbers are added. The part along the answer lowers
-the answer itself; the parts along its competitors raise it relative to them.
+part along the unembedding U_s, if that lowers s: min(x_j · U_s, 0) U_s / |U_s|² (McDougall et al.
+2023, arXiv 2310.04625). Parts along several numbers are added. The part along the answer lowers the
+answer itself; the parts along its competitors raise the answer relative to them.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from devsort.sorting import circuits
 from devsort.sorting.model import Shape
 from devsort.sorting.task import Batch
 
-FEWEST = 3  # larger numbers that a row of QK must hold for its shape to be compared
+FEWEST = 3  # keys above the query that a row of QK must have to be compared
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Written:
     """A head's suppression at each answer.
 
     Attributes:
-        whole: (B, L, D), along all numbers that it looks at and lowers.
+        whole: (B, L, D), along all numbers that it attends to and lowers.
         own: (B, L, D), the part along the answer.
     """
 
@@ -47,22 +47,22 @@ def written(
         shape: Its dimensions.
         pattern: (B, L, 2L), the head's attention.
         batch: The lists.
-        head: Its number.
+        head: Index of the head.
     """
     L = shape.list_length
     unembedding = circuits.folded_unembedding(params, shape)  # (D, N)
     diagonal = circuits.copying(params, shape)[head].clamp_max(0)  # (N, L)
     lists, answers = batch.tokens[:, :L], batch.tokens[:, L + 1 :]
-    lowered = pattern[..., :L] * diagonal[lists, torch.arange(L, device=lists.device)][:, None]
-    amount = lowered.new_zeros(*lowered.shape[:2], shape.numbers)  # (B, L, N)
-    amount.scatter_(-1, lists[:, None].expand_as(lowered), lowered)
+    effect = pattern[..., :L] * diagonal[lists, torch.arange(L, device=lists.device)][:, None]
+    amount = effect.new_zeros(*effect.shape[:2], shape.numbers)  # (B, L, N)
+    amount.scatter_(-1, lists[:, None].expand_as(effect), effect)
     amount /= unembedding.square().sum(0).clamp_min(torch.finfo(amount.dtype).tiny)
     own = amount.gather(-1, answers[..., None]) * unembedding.T[answers]
     return Written(amount @ unembedding.T, own)
 
 
 def attention_similarity(pattern: Tensor, batch: Batch, numbers: Tensor) -> Tensor:
-    """Mean cosine between the attention of each two heads, where one of some numbers is asked for.
+    """Mean cosine between the attention of each pair of heads, where the answer is in `numbers`.
 
     Args:
         pattern: (B, H, L, 2L).
@@ -70,19 +70,20 @@ def attention_similarity(pattern: Tensor, batch: Batch, numbers: Tensor) -> Tens
         numbers: (N,) bool, the answers that count.
 
     Returns:
-        (H, H), NaN where none of the numbers is asked for.
+        (H, H), NaN if none of the numbers is an answer.
     """
     length = pattern.shape[2]
-    asked = numbers[batch.tokens[:, length + 1 :]]  # (B, L)
-    rows = pattern[..., :length].movedim(1, 2)[asked]  # (answers, H, L)
+    chosen = numbers[batch.tokens[:, length + 1 :]]  # (B, L)
+    rows = pattern[..., :length].movedim(1, 2)[chosen]  # (answers, H, L)
     rows = rows / rows.norm(dim=-1, keepdim=True).clamp_min(1e-12)
     return torch.einsum("ahl,akl->hk", rows, rows) / len(rows)
 
 
 def qk_similarity(params: Mapping[str, Tensor], shape: Shape) -> Tensor:
-    """Mean correlation between the QK rows of each two heads, over keys larger than the query.
+    """Mean correlation between the QK rows of each pair of heads: (H, H).
 
-    (H, H). These are the keys that may be the answer. Rows with fewer than FEWEST are left out.
+    Only keys larger than the query enter, because only they can be the answer. Rows with fewer than
+    FEWEST of them are left out.
     """
     scores = circuits.qk(params, shape)  # (H, N + 1, N)
     rows = [scores[:, query, query + 1 :] for query in range(shape.numbers - FEWEST)]

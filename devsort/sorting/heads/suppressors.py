@@ -1,6 +1,6 @@
-"""The heads of one network that suppress: on which numbers, how much, beside whom, and to what end.
+"""The heads of one network that suppress: which numbers, by how much, of which copier, and why.
 
-A row a head; docs/head-modes.md lists its keys.
+There is one row per head; docs/head-modes.md lists its keys.
 """
 
 from collections.abc import Mapping
@@ -26,37 +26,37 @@ CHANGES = ("ablated", "rest", "without_own", "without_competitors")
 def suppressors(
     params: Mapping[str, Tensor], shape: Shape, batch: Batch, one: "xr.Dataset", extent: float
 ) -> list[dict[str, Any]]:
-    """What there is to say of each head that suppresses `extent` of the numbers or more.
+    """Describes each head that suppresses at least a share `extent` of the numbers.
 
     Args:
         params: State dict.
         shape: Its dimensions.
         batch: Evaluation lists.
-        one: What was measured of this network, see `analysis.dataset`.
+        one: The measurements of this network, see `analysis.dataset`.
         extent: Share of all numbers.
     """
     share = one.suppresses.mean("number").values
     pattern = activations(params, batch.tokens).pattern
-    like = qk_similarity(params, shape)
-    found = []
+    qk = qk_similarity(params, shape)
+    rows = []
     for head in np.flatnonzero(share >= extent).tolist():
-        mine = one.sel(head=head)
-        numbers = mine.suppresses.values.astype(bool)
+        own = one.sel(head=head)
+        numbers = own.suppresses.values.astype(bool)
         copier = int(one.copy_effect.values[:, numbers].sum(-1).argmax())
-        looks = attention_similarity(pattern, batch, torch.from_numpy(numbers))
-        found.append(
+        attention = attention_similarity(pattern, batch, torch.from_numpy(numbers))
+        rows.append(
             {
                 "head": head,
                 "copier": copier,
                 "share": float(share[head]),
-                **_strength(mine),
-                "attention_similarity": float(looks[head, copier]),
-                "qk_similarity": float(like[head, copier]),
+                **_strength(own),
+                "attention_similarity": float(attention[head, copier]),
+                "qk_similarity": float(qk[head, copier]),
                 "changes": changes(params, shape, batch, head),
-                "numbers": [_number(mine.sel(number=t)) for t in np.flatnonzero(numbers)],
+                "numbers": [_number(own.sel(number=t)) for t in np.flatnonzero(numbers)],
             }
         )
-    return found
+    return rows
 
 
 def changes(

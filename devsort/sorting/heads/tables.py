@@ -1,7 +1,7 @@
 """Measures by number, with bootstrap draws over lists.
 
-Lists fall into groups; a bootstrap draw takes groups with replacement. All checkpoints of a run
-share the lists and the draws, so a draw follows one set of lists through all of training.
+Lists are divided into groups, and a bootstrap draw takes groups with replacement. All checkpoints
+of a run share the lists and the draws, so a draw follows one set of lists through all of training.
 """
 
 import numpy as np
@@ -10,8 +10,8 @@ import torch
 from devsort.rng import stream
 from devsort.sorting.heads.measures import HEAD_MEASURES, Answers
 
-GROUPS = 256  # at most; with 4,096 lists a group holds 16
-TINY = 1e-9  # nats; errors below it are rounding of single precision
+GROUPS = 256  # most groups; with 4,096 lists a group has 16
+TINY = 1e-9  # nats; smaller standard errors are rounding errors of single precision
 
 
 def group_sums(answers: Answers, numbers: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,13 +44,14 @@ def draw_weights(groups: int, draws: int, seed: int) -> np.ndarray:
 def tables(
     counts: np.ndarray, sums: np.ndarray, weights: np.ndarray | None = None
 ) -> dict[str, np.ndarray]:
-    """Mean of each measure by head and number; of each bootstrap draw if weights are given.
+    """Mean of each measure by head and number, or that of each bootstrap draw if weights are given.
 
-    A number that no list asks for has mean 0 everywhere.
+    A number that is never an answer has mean 0 everywhere.
 
     Returns:
-        Each of HEAD_MEASURES as (H, N), or (draws, H, N); `mean_suppression_gain` over all answers
-        and `suppression_z`, it over its standard error, as (H,), or (draws, H).
+        Each of HEAD_MEASURES as (H, N), or (draws, H, N). `mean_suppression_gain`, the mean over
+        all answers, and `suppression_z`, that mean divided by its standard error, as (H,), or
+        (draws, H).
     """
     weights = np.ones(len(counts)) if weights is None else weights
     total = np.tensordot(weights, sums, 1)  # (…, M, H, N)
@@ -64,13 +65,14 @@ def tables(
 def _over_answers(
     counts: np.ndarray, sums: np.ndarray, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over all answers, and it over its standard error, with groups of lists as the unit.
+    """Mean over all answers, and that mean divided by its standard error: (…, H) each.
 
-    Of the sums (G, H, N) of one measure; (…, H) each. SE² = Σ w_g (s_g − mean n_g)² / (Σ w_g n_g)².
+    Takes the sums (G, H, N) of one measure, with groups of lists as the unit of the error.
+    SE² = Σ w_g (s_g − mean n_g)² / (Σ w_g n_g)².
     """
     total, count = sums.sum(-1), counts.sum(-1)  # (G, H), (G,)
-    answered = (weights @ count)[..., None]
-    mean = weights @ total / answered
-    off = total - mean[..., None, :] * count[:, None]  # (…, G, H)
-    error = np.sqrt((weights[..., None] * off**2).sum(-2)) / answered
+    answers = (weights @ count)[..., None]
+    mean = weights @ total / answers
+    residual = total - mean[..., None, :] * count[:, None]  # (…, G, H)
+    error = np.sqrt((weights[..., None] * residual**2).sum(-2)) / answers
     return mean, mean / np.maximum(error, TINY)

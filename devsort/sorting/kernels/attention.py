@@ -1,14 +1,14 @@
 """Attention, forward and backward, for any number of heads, on tables over tokens and positions.
 
-Keys and values are r (table row of the token + table row of the position). So the score of a query
-with every token and every position is one matrix product, of which each key collects two columns;
-and what a head adds to the residual stream is one matrix product of the attention, spread over the
-columns, with the tables' values times W_O:
+Keys and values are r (table row of the token + table row of the position). So the scores of a query
+with all tokens and positions are one matrix product, from which each key collects two columns. What
+a head adds to the residual stream is also one matrix product: that of the attention, spread over
+the columns, with the tables' values times W_O:
 
     score_ij    = r_j (q_i · k[t_j] + q_i · k[V + p_j]) / sqrt(d)
     head_out_i  = Σ_j pattern_ij r_j (v[t_j] + v[V + p_j]) W_O + (b_V + b W_V) W_O
 
-A bias of the keys shifts all scores of a query alike, so it changes nothing and its gradient is 0.
+A bias of the keys shifts all scores of a query equally, so it changes nothing; its gradient is 0.
 Per-head tensors are laid out head first, (H, G, …), so that each head's slice is contiguous.
 """
 
@@ -26,7 +26,7 @@ from devsort.sorting.model import ATTN, Params
 
 @dataclass(frozen=True)
 class Attended:
-    """What the backward pass needs of the forward pass; R query rows, see `lists.Rows`.
+    """What the backward pass needs from the forward pass; R query rows, see `lists.Rows`.
 
     Attributes:
         W: (G, D, 3·H·d), W_Q, W_K, W_V side by side.
@@ -62,19 +62,19 @@ class Attention:
 
     Args:
         buffers: Memory.
-        mask: (L, 2L), 0 where a query may look and −inf where the key lies after it.
+        mask: (L, 2L), −inf where the key comes after the query, else 0.
     """
 
     def __init__(self, buffers: Buffers, mask: Tensor) -> None:
         self.buffers, self.mask = buffers, mask
 
     def forward(self, p: Params, x: Inputs, lists: Lists) -> Attended:
-        """Attention patterns and what is needed to add the heads' output to the residual stream.
+        """Attention patterns, and what is needed to add the heads' output to the residual stream.
 
         Args:
             p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full
                 names.
-            x: What is read; a leading axis of 1 serves all lanes.
+            x: What attention reads; a leading axis of 1 is shared by all lanes.
             lists: Minibatches.
         """
         (G, H), (B, L2) = p[ATTN + "b_Q"].shape[:2], lists.tokens.shape[1:]
@@ -98,14 +98,14 @@ class Attention:
     def backward(
         self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists
     ) -> tuple[Tensor, ...]:
-        """From dL/d(centred residual stream) to the tables.
+        """Takes the gradient from the centred residual stream to the tables.
 
         Writes the gradients of W_O and all biases.
 
         Args:
-            g: Where gradients go.
+            g: Receives the gradients.
             dresid: (G, B·L, D), and its sum over the answers (G, D).
-            s: What `forward` gave.
+            s: The result of `forward`.
             lists: Minibatches.
 
         Returns:
@@ -177,12 +177,12 @@ class Attention:
 
     def _pattern(self, scores: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor]:
         """The pattern, and the pattern times r."""
-        shown = self.buffers("weighted", *scores.shape)
-        torch.add(scores, self.mask, out=shown) if r is None else torch.addcmul(
-            self.mask, scores, r, out=shown
+        masked = self.buffers("weighted", *scores.shape)
+        torch.add(scores, self.mask, out=masked) if r is None else torch.addcmul(
+            self.mask, scores, r, out=masked
         )
-        pattern = torch.softmax(shown, -1, out=self.buffers("pattern", *scores.shape))
-        return pattern, pattern if r is None else torch.mul(pattern, r, out=shown)
+        pattern = torch.softmax(masked, -1, out=self.buffers("pattern", *scores.shape))
+        return pattern, pattern if r is None else torch.mul(pattern, r, out=masked)
 
     def _pattern_backward(
         self, dweights: Tensor, s: Attended, tokens: Tensor
@@ -216,7 +216,7 @@ class Attention:
     ) -> Tensor:
         """Writes the gradients of W_O and of the value table.
 
-        Returns that of the weights, in their place.
+        Returns the gradient of `s.weights`, which it overwrites.
         """
         dresid, total = grads
         doutput = self.buffers("doutput", *s.output.shape)
@@ -260,9 +260,9 @@ def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None
 
 
 def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
-    """Where query rows (G, R) and keys (G, B·2L) find their pair.
+    """Indices of query rows (G, R) and of keys (G, B·2L) in a table (2L, V).
 
-    In a table (2L, V) over positions and tokens.
+    The table is over positions and tokens.
     """
     keys = lists.tokens.shape[2]
     query = lists.queries + (lists.rows.positions + keys // 2) * vocab

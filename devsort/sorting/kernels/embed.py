@@ -1,11 +1,9 @@
-"""What attention reads: embeddings of tokens and positions.
-
-With what can be pulled out of the layer norm.
+"""What attention reads: embeddings of tokens and positions, and the factors of layer norm.
 
     LN(x) = x̄ r ∘ w + b,    x̄ = x − mean(x),    r = (|x̄|²/D + 1e-5)^(−1/2)
 
-Centring is linear, so everything that adds to the residual stream is centred once where it is
-small; r is a number for each token and position, so it multiplies results instead of inputs.
+Centring is linear, so everything that is added to the residual stream is centred once, while it is
+small. r is one number for each token and position, so it multiplies results instead of inputs.
 Without layer norm x̄ = x, r = 1, w = 1, b = 0.
 """
 
@@ -20,9 +18,7 @@ from devsort.sorting.model import LN_EPS, Params
 
 @dataclass(frozen=True)
 class Inputs:
-    """What attention reads: embeddings of tokens and positions.
-
-    With what can be pulled out of the layer norm.
+    """What attention reads: embeddings of tokens and positions, and the factors of layer norm.
 
     Attributes:
         centred: (G, T, D), x̄ of each token and of each key position.
@@ -71,10 +67,10 @@ def inputs_backward(
 
     Args:
         p: Parameters.
-        g: Where gradients go, same names and shapes.
-        x: What `inputs` gave.
-        grads: Gradients by `rows` (G, T+1, D), by `r` (G, 2L, V), and by `centred` from elsewhere
-            (G, T, D), which is overwritten.
+        g: Receives the gradients, under the same names and in the same shapes.
+        x: The result of `inputs`.
+        grads: Gradients of `rows` (G, T+1, D), of `r` (G, 2L, V), and of `centred` (G, T, D) from
+            elsewhere; the last is overwritten.
         buffers: Memory.
     """
     (drows, dr, dcentred), centred = grads, x.centred
@@ -85,7 +81,7 @@ def inputs_backward(
         by_gain = torch.mul(drows[:, :-1], centred, out=buffers("by gain", *centred.shape))
         g["blocks.0.ln1.w"].copy_(by_gain.sum(1))
         g["blocks.0.ln1.b"].copy_(drows[:, -1])
-        # (G, 2L, V), by half the squared norm of a token at a position
+        # (G, 2L, V), the gradient of half the squared norm of a token at a position
         pull = dr * x.r**3 / -centred.shape[2]
         dcentred.addcmul_(drows[:, :-1], p["blocks.0.ln1.w"][:, None])
         dcentred.addcmul_(centred, torch.cat([pull.sum(1), pull.sum(2)], 1)[..., None])

@@ -1,4 +1,4 @@
-"""Loss and gradient of one head's parameters, the rest of the network held at a checkpoint."""
+"""Loss and gradient of one head's parameters, with the rest of the network at a checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,13 +29,13 @@ HEAD_PARAMS = tuple(ATTN + leaf for leaf in ("W_K", "W_O", "W_Q", "W_V", "b_K", 
 
 @dataclass(frozen=True)
 class Frozen:
-    """What one head needs of the rest of a checkpoint; a leading axis of 1 serves all lanes.
+    """What one head needs from the rest of a checkpoint; a leading axis of 1 is for all lanes.
 
     Attributes:
         inputs: What attention reads.
-        unembedding: With the final layer norm folded in.
-        rest: (n, L, D), for each list of the data set what all but the head adds to the residual
-            stream, centred.
+        unembedding: The unembedding, with the final layer norm folded in.
+        rest: (n, L, D), for each list of the data set what everything but the head adds to the
+            residual stream, centred.
     """
 
     inputs: Inputs
@@ -44,9 +44,9 @@ class Frozen:
 
 
 def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
-    """One `Frozen` for `chains` lanes of each checkpoint.
+    """One `Frozen` for `chains` lanes at each checkpoint.
 
-    Their data sets follow each other in `rest`.
+    In `rest` the checkpoints' data sets follow each other.
     """
     if len(parts) == 1:
         return parts[0]
@@ -91,7 +91,7 @@ class HeadKernel:
             full: The kernel of the whole model.
             params: The checkpoint.
             data: The data set, n lists.
-            head: Which head.
+            head: Index of the head.
         """
         p = {name: value[None] for name, value in params.items()}
         W_O = params[ATTN + "W_O"].clone()
@@ -106,13 +106,13 @@ class HeadKernel:
     def value_and_grad(
         self, flat: Tensor, batch: Batch, frozen: Frozen, index: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Cross-entropy and its gradient by one head's parameters.
+        """Cross-entropy and its gradient with respect to one head's parameters.
 
         Args:
             flat: (G, F) parameters of the head, packed by `layout`.
             batch: Each lane's minibatch, tokens (G, B, 2L+1).
             frozen: The rest of the checkpoint.
-            index: (G, B) int64, which lists of `frozen.rest` the minibatches are.
+            index: (G, B) int64, the lists of the minibatches in `frozen.rest`.
 
         Returns:
             losses (G, B, L) in nats and the gradient (G, F) of their mean, a buffer that the next
@@ -133,8 +133,8 @@ class HeadKernel:
         See `value_and_grad`.
         """
         y = self._forward(flat, Lists.of(batch, self.shape.vocab), frozen, index)[1]
-        found = y.logp.gather(2, batch.targets.flatten(1)[..., None])
-        return -found.view(batch.targets.shape)
+        logp = y.logp.gather(2, batch.targets.flatten(1)[..., None])
+        return -logp.view(batch.targets.shape)
 
     def _forward(
         self, flat: Tensor, lists: Lists, frozen: Frozen, index: Tensor

@@ -1,8 +1,7 @@
 """A minibatch as row numbers of the tables over tokens and positions.
 
-And the two ways between keys and table columns.
-
-A table has T = V + 2L columns: one for each token, then one for each key position.
+`collect` and `spread` go from table columns to keys and back. A table has T = V + 2L columns: one
+for each token, then one for each key position.
 """
 
 from dataclasses import dataclass
@@ -17,19 +16,17 @@ from devsort.sorting.task import Batch
 
 @dataclass(frozen=True)
 class Rows:
-    """The query rows: pairs of a token and an answer position.
+    """The query rows: pairs of a token and an answer position, one for each different query.
 
-    There are as many as queries that can differ.
-
-    They are the answers of the minibatch, or, where that is fewer, all pairs of a sorted list of
-    distinct numbers: SEP at the first answer position, and at the i-th after it one of the V − L
-    numbers i−1 … V−L+i−2.
+    They are the answers of the minibatch or, if that is fewer, all pairs that sorted lists of
+    distinct numbers can have: SEP at the first answer position, and at the i-th after it one of the
+    V − L numbers i−1 … V−L+i−2.
 
     Attributes:
-        tokens: (1, R) int64, or None where the rows are the answers.
+        tokens: (1, R) int64, or None if the rows are the answers.
         positions: (R) int64, 0 … L−1.
         place: (R, L), 1 at each row's position.
-        offset: (L) int64, a token's row at each answer position less the token; empty where the
+        offset: (L) int64, the row of a token at each answer position minus the token; empty if the
             rows are the answers.
     """
 
@@ -41,15 +38,15 @@ class Rows:
 
 @dataclass(frozen=True)
 class Lists:
-    """One minibatch a lane.
+    """One minibatch per lane.
 
     Attributes:
         tokens: (G, B, 2L) int64, the token at each key position; the last L are those of the
             queries.
         targets: (G, B, L) int64, answers.
-        rows: The query rows, the same for all lanes but for their tokens.
+        rows: The query rows, the same for all lanes except for their tokens.
         queries: (G, R) int64, token of each query row.
-        answers: (G, B, L) int64, the query row of each answer; None where the rows are the answers.
+        answers: (G, B, L) int64, the query row of each answer; None if the rows are the answers.
         width: T, columns of a table.
     """
 
@@ -62,10 +59,7 @@ class Lists:
 
     @classmethod
     def of(cls, batch: Batch, vocab: int) -> "Lists":
-        """Numbers the minibatches (G, B, 2L+1) of sorted lists of distinct numbers.
-
-        See `devsort.sorting.task`.
-        """
+        """The row numbers of minibatches (G, B, 2L+1) as in `devsort.sorting.task`."""
         G, B, L = batch.targets.shape
         tokens = batch.tokens[..., : 2 * L]
         rows = query_rows(B, L, vocab, tokens.device)
@@ -77,10 +71,7 @@ class Lists:
 
 @lru_cache(maxsize=16)
 def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Rows:
-    """The query rows: pairs of a token and an answer position.
-
-    There are as many as queries that can differ.
-    """
+    """The query rows of a minibatch; see `Rows`."""
     position = torch.arange(length)
     inner = vocab - length  # distinct numbers that can stand at one position of a sorted list
     every = 1 + (length - 1) * inner
@@ -102,16 +93,13 @@ def query_rows(lists: int, length: int, vocab: int, device: torch.device) -> Row
 
 
 def rows_of(numbers: Tensor, height: int, heads: int = 1) -> Tensor:
-    """Numbers of rows of each lane (G, …), counted through tables (H, G, height): (H·G·…).
-
-    The tables are counted one after the other.
-    """
+    """Row numbers (G, …) of each lane, as rows of tables (H, G, height) end to end: (H·G·…)."""
     lane = torch.arange(heads * len(numbers), device=numbers.device).view(heads, -1, 1) * height
     return (numbers.flatten(1) + lane).flatten()
 
 
 def collect(table: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
-    """Sums the columns of each key's token and position.
+    """For each key, the sum of the columns of its token and of its position.
 
     Args:
         table: (H, G, B, L, T).
@@ -136,7 +124,7 @@ def spread(values: Tensor, tokens: Tensor, out: Tensor) -> Tensor:
 
 
 def flat(lists: Lists, columns: Tensor, out: Tensor) -> Tensor:
-    """Where answers find columns of their keys (…, 2L) in a table (R, T) laid flat.
+    """Indices of each answer's columns (…, 2L) in a flattened table (R, T).
 
     `out` is (G, B, L, 2L) int64.
     """
@@ -163,9 +151,9 @@ def collect_rows(table: Tensor, lists: Lists, out: Tensor, buffers: Buffers) -> 
 
 
 def spread_rows(values: Tensor, lists: Lists, buffers: Buffers) -> Tensor:
-    """The adjoint of `collect_rows`, which was called before.
+    """The adjoint of `collect_rows`, which must have been called before.
 
-    A table (H, G, R, T), memory named `products`.
+    Returns a table (H, G, R, T) in the memory named `products`.
     """
     (H, G, B, L, keys), T = values.shape, lists.width
     out = buffers("products", H, G, lists.queries.shape[1], T)

@@ -1,4 +1,4 @@
-"""Loss and gradient of all parameters of the sorting model, lanes stacked."""
+"""Loss and gradient of all parameters of the sorting model, for stacked lanes."""
 
 import torch
 from torch import Tensor
@@ -110,9 +110,9 @@ class SortKernel:
         return resid.view(G, -1, D)
 
     def _direct_backward(self, dresid: Tensor, lists: Lists, x: Inputs) -> Tensor:
-        """Gradient of the centred tokens and positions (G, T, D) by that way.
+        """Gradient of the centred tokens and positions (G, T, D), through what `_direct` adds.
 
-        From dresid (G, B·L, D).
+        Takes dresid (G, B·L, D).
         """
         (G, R), L = lists.queries.shape, lists.targets.shape[2]
         if lists.answers is not None:
@@ -129,7 +129,7 @@ class SortKernel:
 
 
 def lane_bytes(shape: Shape, lists: int) -> int:
-    """Memory that a lane and its parameters take while its loss and gradient are computed.
+    """Bytes that a lane and its parameters take while its loss and gradient are computed.
 
     Args:
         shape: Dimensions of the model.
@@ -146,12 +146,12 @@ def lane_bytes(shape: Shape, lists: int) -> int:
 
 
 def add_heads(resid: Tensor, s: Attended) -> None:
-    """Adds to the residual stream (G, B·L, D) what the heads write for what they attend to."""
+    """Adds to the residual stream (G, B·L, D) what the heads write about what they attend to."""
     for weights, output in zip(s.weights, s.output, strict=True):
         resid.baddbmm_(weights, output[:, :-1])
 
 
 def causal_bias(shape: Shape, device: torch.device) -> Tensor:
-    """(L, 2L), 0 where a query may look and −inf where the key lies after it."""
+    """(L, 2L), −inf where the key comes after the query, else 0."""
     future = future_mask(shape.list_length, device)
     return torch.zeros(future.shape, device=device).masked_fill_(future, -torch.inf)

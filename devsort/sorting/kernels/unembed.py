@@ -1,6 +1,6 @@
 """From the residual stream to log-probabilities and the loss, forward and backward.
 
-The final layer norm is pulled apart as in `embed`: logits = r x̄ (w ∘ W_U) + (b_U + b W_U).
+The final layer norm is factored as in `embed`: logits = r x̄ (w ∘ W_U) + (b_U + b W_U).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Unembedding:
     Attributes:
         W: (G, D, V).
         bias: (G, 1, V).
-        layer_norm: Whether r is there.
+        layer_norm: Whether there is layer norm, and therefore r.
     """
 
     W: Tensor
@@ -31,7 +31,7 @@ class Unembedding:
     layer_norm: bool
 
     def expand(self, lanes: int) -> "Unembedding":
-        """The same for so many lanes, if it is there once."""
+        """The same for several lanes, if there is one for all."""
         return Unembedding(self.W.expand(lanes, -1, -1), self.bias, self.layer_norm)
 
 
@@ -39,7 +39,8 @@ class Unembedding:
 class Output:
     """What the backward pass needs and overwrites.
 
-    X̄ (G, B·L, D), r (G, B·L, 1), x̄ W and log-probabilities.
+    `resid` is x̄ (G, B·L, D), r has shape (G, B·L, 1), `product` is x̄ W, and `logp` the
+    log-probabilities.
     """
 
     unembedding: Unembedding
@@ -75,9 +76,9 @@ def unembed(u: Unembedding, resid: Tensor, buffers: Buffers) -> Output:
 
 @dataclass(frozen=True)
 class Gradients:
-    """Gradients of the mean cross-entropy by x̄ W (G, B·L, V) and by the bias (G, V).
+    """Gradients of the mean cross-entropy with respect to x̄ W (G, B·L, V) and the bias (G, V).
 
-    `pull` (G, B·L, 1) is that by half the squared norm of x̄, None without layer norm.
+    `pull` (G, B·L, 1) is that with respect to half the squared norm of x̄; None without layer norm.
     """
 
     product: Tensor
@@ -89,7 +90,7 @@ def cross_entropy(y: Output, targets: Tensor) -> tuple[Tensor, Gradients]:
     """Cross-entropy of every answer, and the gradients of its mean.
 
     Args:
-        y: What `unembed` gave; its product and log-probabilities are overwritten.
+        y: The result of `unembed`; its product and log-probabilities are overwritten.
         targets: (G, B, L), answers.
 
     Returns:
@@ -109,7 +110,7 @@ def cross_entropy(y: Output, targets: Tensor) -> tuple[Tensor, Gradients]:
 
 
 def residual_backward(y: Output, grads: Gradients) -> Tensor:
-    """Gradient by the residual stream (G, B·L, D), which it overwrites."""
+    """Gradient with respect to the residual stream (G, B·L, D), which it overwrites."""
     W = y.unembedding.W.mT
     if grads.pull is None:
         return torch.bmm(grads.product, W, out=y.resid)
@@ -117,7 +118,7 @@ def residual_backward(y: Output, grads: Gradients) -> Tensor:
 
 
 def unembedding_backward(p: Params, g: Params, y: Output, grads: Gradients) -> None:
-    """Writes the gradients of W_U, b_U and the final layer norm; before `residual_backward`."""
+    """Writes the gradients of W_U, b_U and the final layer norm, before `residual_backward`."""
     g["unembed.b_U"].copy_(grads.bias)
     dW = torch.bmm(y.resid.mT, grads.product)
     if y.r is None:

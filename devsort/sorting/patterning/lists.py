@@ -7,8 +7,8 @@ from devsort.sorting.config import TaskConfig
 from devsort.sorting.task import Batch, draw_lists, make_batch
 from devsort.susceptibility.patterning import Tilt
 
-SCALE = 4096  # lists that say how steep weights are
-SPARE = 1.5  # candidates that are drawn beyond what acceptance needs on average
+SCALE = 4096  # lists that determine how steep the weights are
+SPARE = 1.5  # candidates that are drawn, relative to what acceptance needs on average
 
 
 def members_of(lists: np.ndarray, edges: np.ndarray, numbers: int) -> np.ndarray:
@@ -23,12 +23,12 @@ def members_of(lists: np.ndarray, edges: np.ndarray, numbers: int) -> np.ndarray
 class WeightedLists:
     """Batches of lists whose probability is that of the task times a weight.
 
-    A candidate of the task is taken with probability w / bound.
+    A list that is drawn from the task is accepted with probability w / bound.
 
     Args:
         task: The lists.
         h: (N + K,) shift of the parts of `members_of`; zero: the task as it is.
-        edges: Of the classes of gaps.
+        edges: Limits of the classes of gaps.
         size: See `susceptibility.patterning.Tilt`.
         bound: See `Tilt`.
     """

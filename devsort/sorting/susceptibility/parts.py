@@ -1,4 +1,4 @@
-"""Finished cells: a file for each, until the data set is complete."""
+"""Finished cells, one file each, kept until the data set is complete."""
 
 from pathlib import Path
 

@@ -36,7 +36,7 @@ class Followed:
 
 
 class ResponseSampler:
-    """Repeats the draws of the LLC and evaluates the probe at every few of them.
+    """Repeats the draws of the LLC and evaluates the probe at every n-th draw.
 
     Args:
         run: The run.

@@ -1,4 +1,4 @@
-"""The `susceptibility` command: checkpoints and llc.zarr in, susceptibility.zarr out."""
+"""The `susceptibility` command: reads checkpoints and llc.zarr, writes susceptibility.zarr."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -27,7 +27,7 @@ def run_susceptibility(
 ) -> dict[str, Any]:
     """Evaluates the probe at the LLC's draws of a run, writes susceptibility.zarr and draws it.
 
-    Nothing is measured if it is up to date.
+    Measures nothing if susceptibility.zarr is up to date.
 
     Raises:
         UserError: The LLC is missing, or it was not sampled for a component.

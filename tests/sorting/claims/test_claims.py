@@ -124,7 +124,7 @@ def test_a_study_that_agrees_with_the_paper():
     assert {k[0] for k in found} == set("abcdefghijk")
     assert all(claim.needed is None for claim in found.values())
     assert found["a2"].estimate > 0.9 and found["a2"].detail.startswith("lag 0.0")
-    # split points at 900, 700, 600 against the one overlapping point of like loss at 900
+    # split points at 900, 700, 600 against the one overlapping point of similar loss at 900
     assert found["c1"].estimate == pytest.approx((0 + 200 / 900 + 300 / 900) / 3)
     mean = np.mean([900, 900, 700, 600]) * 1.2
     assert found["c3"].estimate == pytest.approx(np.mean(1 - np.array([900, 700, 600]) / mean))

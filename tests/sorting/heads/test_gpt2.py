@@ -252,7 +252,7 @@ BROKEN = {
         lambda state: state | {"lm_head.weight": 2 * state["transformer.wte.weight"]},
         {},
         ": lm_head.weight differs from the embedding, to which config.json ties it; "
-        "set tie_word_embeddings to false in config.json if it should",
+        "if it should differ, set tie_word_embeddings to false in config.json",
     ),
     "NaN": (
         nan,
@@ -263,7 +263,7 @@ BROKEN = {
     "integers": (
         lambda state: state | {"transformer.wpe.weight": state["transformer.wpe.weight"].int()},
         {},
-        f" holds weights that are no real numbers: transformer.wpe.weight; {FIX}",
+        f" holds weights that are not real numbers: transformer.wpe.weight; {FIX}",
     ),
     "complex": (
         lambda state: state | {"transformer.wpe.weight": state["transformer.wpe.weight"] + 0j},

@@ -68,6 +68,6 @@ def test_the_command_prints_it(told, tmp_path):
     save_file(params, path)
     settings = ("--set", "heads.lists=1024", "--set", "heads.bootstrap=40")
     text = devsort("heads", "--weights", path, *settings).out
-    assert f"head {found['head']} takes off 0.1" in text or "takes off 0.2" in text
+    assert f"head {found['head']} takes away 0.1" in text or "takes away 0.2" in text
     assert "its suppression of competitors" in text
     assert f"{found['numbers'][0]['number']:8d}" in text
