@@ -1,8 +1,8 @@
 """The mean and the variance of the loss as estimators of the LLC: on known answers, and over
 training.
 
-python analysis/variance_estimator.py               # known answers, 20 CPU seconds
-python analysis/variance_estimator.py runs/baseline # checkpoints of a run, 80 CPU seconds
+python analysis/variance_estimator.py               # known answers, 15 CPU seconds
+python analysis/variance_estimator.py runs/baseline # draws of llc.zarr, 10 CPU seconds
 
 | column | estimator                                                                               |
 |--------|-----------------------------------------------------------------------------------------|
@@ -22,6 +22,9 @@ At a minimum V is below λ̂ by ½ Σ r (1 − r): localization alone makes them
 directions with r near 0 (a slope, and little curvature) lower λ̂ and raise V by the same amount. V
 is free of it where r is near 1. Where γ = 0 and L is quasi-homogeneous, nβ L is Gamma(λ, 1), so
 both are λ, and V needs 2λ + 6 times as many draws for the same relative error.
+
+llc.zarr has no s². Successive draws have independent minibatches, so the autocovariance of the loss
+at lag one is free of their noise: it is V times the correlation from one draw to the next.
 """
 
 import argparse
@@ -41,16 +44,12 @@ from devsort.llc.uncertainty import Mean, mean_of
 from devsort.sampling import SamplerConfig, Trace, run_chains
 from devsort.sampling.losses import means
 from devsort.sampling.objective import LossObjective, Objective, minibatches
-from devsort.sorting.checkpoints import load_checkpoint
-from devsort.sorting.geometry import relative
-from devsort.sorting.objective import Checkpoint, SortObjective
+from devsort.sorting.artifacts import LLC
 from devsort.sorting.run import Run, open_run
-from devsort.sorting.samplers import SortSampler
 from devsort.validation.potentials import crossing
 from devsort.validation.quadrature import grid
 
-STEPS = (10, 29, 42, 91, 215, 6000)
-LENGTH = {"num_chains": 6, "num_burnin_steps": 80, "num_draws": 120}
+N_BETA = 1000.0  # of the runs
 EVERY = 5  # draws from one kept position to the next
 KNOWN = SamplerConfig(
     geometry="absolute",
@@ -295,7 +294,8 @@ def line(
 
 
 def told(mean: Mean) -> str:
-    return f"{mean.value:.3g} ± {mean.se:.1g}"
+    digits = max(0, -math.floor(math.log10(mean.se))) if mean.se > 0 else 2
+    return f"{mean.value:.{digits}f} ± {mean.se:.{digits}f}"
 
 
 def known_answers() -> None:
@@ -310,61 +310,30 @@ def known_answers() -> None:
 # checkpoints of a run
 
 
-def on_run(run: Run) -> None:
-    sampler = SortSampler(run)
-    sampler = sampler.with_settings(sampler.config.model_copy(update=LENGTH))
-    print(
-        "| step | loss | λ̂ | V | V paired | V of the slope | C | gain | drift | draws | CPU s, s² |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
-    for step in STEPS:
-        print(row(sampler, load_checkpoint(run, step), step), flush=True)
+def stored(run: Run) -> None:
+    """The whole model at the sampled checkpoints, from the draws of llc.zarr."""
+    draws = run.read(LLC).sel(restriction="full").load()
+    print("| step | λ̂ | V by lag, of L | V by lag, of L − L(w*) | Var of L, noise left in |")
+    print("|---|---|---|---|---|")
+    for step in draws["checkpoint"].values.tolist():
+        cell = draws.sel(checkpoint=step)
+        loss = N_BETA * cell["loss"].values.astype(np.float64)
+        rise = loss - N_BETA * cell["init_loss"].values
+        llc = f"{float(cell['llc']):.1f} ± {float(cell['se']):.1f}"
+        of_loss, of_rise = lagged(loss), lagged(rise)
+        print(f"| {step} | {llc} | {told(of_loss)} | {told(of_rise)} | {loss.var():.0f} |")
 
 
-def row(sampler: SortSampler, params: dict[str, Tensor], step: int) -> str:
-    begun = time.process_time()
-    checkpoint, config = sampler.checkpoint(params), sampler.config
-    plain = SortObjective(
-        sampler.kernels, [checkpoint], "full", sampler.batches(range(config.num_chains))
-    )
-    table = means(checkpoint.losses, 1)  # (n,)
-    spread = Spread(plain, "kernel", lambda at: table[plain.batches.at(at)])
-    objective = relative(spread, [checkpoint], sampler.shape)
-    trace, positions = drawn(objective, config, step)
-    seconds = time.process_time() - begun
-    loss = float(table.mean())
+def lagged(values: np.ndarray) -> Mean:
+    """Autocovariance at lag one of (C, T) draws; jackknife over chains."""
 
-    def gain_of(v: Tensor) -> float:
-        moved = sampler.kernels[0].layout.views(v * objective.scale.flatten())
-        return loss - float(Checkpoint(sampler.kernels[0], moved, sampler.data).losses.mean())
+    def value(some: np.ndarray) -> float:
+        centred = some - some.mean()
+        return float((centred[:, 1:] * centred[:, :-1]).mean())
 
-    found, gain = estimators(trace), config.n_beta * gain_of(positions.mean((0, 1)))
-    slope = slope_variance(positions, objective.center[0], config.localization)
-    rise = config.n_beta * trace.rise
-    half = rise.shape[1] // 2
-    drift = rise[:, half:].mean() - rise[:, :half].mean()
-    return (
-        f"| {step} | {loss:.2f} | {told(found['mean'])} | {told(found['var'])} "
-        f"| {told(found['paired'])} | {slope:.0f} | {told(centred(trace, positions, gain_of))} "
-        f"| {gain:.0f} | {drift:+.0f} | {abs(cost(found['paired'], found['mean'])):.0f} "
-        f"| {seconds:.0f}, {spread.seconds:.2f} |"
-    )
-
-
-def slope_variance(positions: Tensor, star: Tensor, localization: float) -> float:
-    """What the slope at the centre of the draws adds to V: the variance of γ (w̄ − w*)·w.
-
-    At equilibrium nβ ∇L balances γ (w̄ − w*). The slope is that of one half of the chains, the
-    variance that of the other.
-    """
-    half = len(positions) // 2
-    parts = positions[:half], positions[half:]
-
-    def seen(slope: Tensor, other: Tensor) -> float:
-        along = localization * (other @ (slope.mean((0, 1)) - star))
-        return float(along.var())
-
-    return (seen(*parts) + seen(*parts[::-1])) / 2
+    chains = len(values)
+    left = np.array([value(np.delete(values, c, 0)) for c in range(chains)])
+    return Mean(value(values), math.sqrt((chains - 1) * left.var()), chains - 1, math.nan)
 
 
 def main() -> None:
@@ -372,7 +341,7 @@ def main() -> None:
     parser.add_argument("run", nargs="?", type=Path)
     args = parser.parse_args()
     with torch_threads(1), one_core():
-        on_run(open_run(args.run)) if args.run else known_answers()
+        stored(open_run(args.run)) if args.run else known_answers()
 
 
 if __name__ == "__main__":

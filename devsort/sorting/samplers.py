@@ -131,11 +131,17 @@ class SortSampler:
             first = config == self.config  # what a chain takes beyond was not foreseen
             sampler = self if first else self.with_settings(config)
             chosen = {step: checkpoints[step] for step in steps}
-            pieces = sampler._pieces(chosen, name, advanced if first else unheard)
-            joined = map(Trace.join, zip(*pieces, strict=True))
-            return dict(zip(chosen, joined, strict=True))
+            return sampler.drawn(chosen, name, advanced if first else unheard)
 
         return until_settled(draw, self.config, checkpoints)
+
+    def drawn(
+        self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
+    ) -> dict[int, Trace]:
+        """As `sample`, with the burn-in, momentum and minibatches of the settings."""
+        pieces = self._pieces(checkpoints, name, advanced)
+        joined = map(Trace.join, zip(*pieces, strict=True))
+        return dict(zip(checkpoints, joined, strict=True))
 
     def with_settings(self, config: SamplerConfig) -> "SortSampler":
         """The same with other settings."""
