@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from owner_order import order_free, rank, repeats, within
 
 from devsort.charts.style import PALETTE, WIDTH, look, save_figure
 from devsort.execution import one_core, unheard
 from devsort.llc.trajectory import Job
-from devsort.rng import stream
 from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.heads import modes, ranges
 from devsort.sorting.heads.measures import answer_loss, loss_increase, residual
@@ -39,7 +38,7 @@ from devsort.storage.objects import write_json
 from devsort.susceptibility import susceptibility
 from devsort.susceptibility.response import variances
 
-STEPS = (56, 133, 316, 1000, 2000, 5000)
+STEPS = (133, 316, 1000, 5000)
 HEADS = ("h0", "h1")
 FEW = (
     "llc.restrictions=[heads]",
@@ -58,7 +57,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
-    parser.add_argument("--draws", type=int, default=120)
+    parser.add_argument("--draws", type=int, default=80)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="folder of the figure")
     args = parser.parse_args()
@@ -93,7 +92,8 @@ def measured(path, steps, draws):
 def contrasts_at(run, sampler, batch, step):
     """Head 0 against head 1 by number, by each measure, and what is known of their errors."""
     followed = [sampler(Job((step,), name), unheard)[step] for name in HEADS]
-    full, near = increases(load_checkpoint(run, step), batch, run.config.task.numbers)
+    numbers = run.config.task.numbers
+    full, near = increases(load_checkpoint(run, step), batch, numbers, (1.0, NEAR))
     own = [by_chi_and_variance(f.chi, f.kernel, run) for f in followed]
     halves = [
         [by_chi_and_variance(f.chi.lanes([*half]), f.kernel.lanes([*half]), run) for f in followed]
@@ -119,13 +119,13 @@ def by_chi_and_variance(chi, kernel, run):
 
 
 @torch.inference_mode()
-def increases(params, batch, numbers):
-    """Rise of each number's loss (2, N) when a head's output gives way to its mean, and nearly."""
+def increases(params, batch, numbers, shares):
+    """Rise of each number's loss (2, N) when a share of a head's output gives way to its mean."""
     act = activations(params, batch.tokens)
     resid, mean = residual(params, act), act.head_out.mean((0, 2), keepdim=True)
     loss = answer_loss(unembed(params, resid), batch.targets)
     found = []
-    for share in (1.0, NEAR):
+    for share in shares:
         other = torch.lerp(act.head_out, mean.expand_as(act.head_out), share)
         rise = loss_increase(params, resid, act, batch.targets, loss, other)  # (B, H, L)
         found.append(by_number(rise.movedim(1, 0).flatten(1), batch.targets.flatten(), numbers))
@@ -161,35 +161,6 @@ def row(now, last, config):
         "ablation, end": rank(need, end),
         "χ, end": rank(now["χ"], end),
     }
-
-
-def rank(a, b):
-    return float(spearmanr(a, b)[0])
-
-
-def repeats(halves):
-    """Rank correlation of all chains with as many others, from halves (Spearman and Brown)."""
-    pairs = zip(halves[::2], halves[1::2], strict=True)
-    r = np.mean([rank(*pair) for pair in pairs])
-    return float(2 * r / (1 + r))
-
-
-def within(a, need):
-    """Mean over owners, by their numbers, of the rank correlation among an owner's numbers."""
-    owned = [chosen for chosen in (need > 0, need <= 0) if chosen.sum() > 2]
-    counts = [chosen.sum() for chosen in owned]
-    return float(np.average([rank(a[c], need[c]) for c in owned], weights=counts))
-
-
-def order_free(a, need, times=200):
-    """What the rank correlation would be if the order among an owner's numbers said nothing."""
-    rng, found = stream(0, "susceptibility seeds"), []
-    for _ in range(times):
-        shuffled = need.copy()
-        for chosen in (need > 0, need <= 0):
-            shuffled[chosen] = rng.permutation(need[chosen])
-        found.append(rank(a, shuffled))
-    return float(np.mean(found))
 
 
 def groups(found):

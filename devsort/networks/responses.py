@@ -117,8 +117,12 @@ def response_trajectory(
     """
     import xarray as xr
 
-    source, tables = source_of(checkpoints), []
-    for step in progress(source.steps, desc="responses", unit="checkpoint"):
+    source = source_of(checkpoints)
+
+    def at(step: int) -> "xr.Dataset":
         state = fitted(source.load(step), loss, f"the checkpoint of step {step}")
-        tables.append(measure(loss, state, data, config, key=(step,), **more).table)
-    return xr.concat(tables, xr.IndexVariable("checkpoint", list(source.steps)))
+        return measure(loss, state, data, config, key=(step,), **more).table
+
+    steps = progress(source.steps, desc="responses", unit="checkpoint")
+    axis = xr.IndexVariable("checkpoint", list(source.steps))
+    return xr.concat([at(step) for step in steps], axis)
