@@ -17,6 +17,7 @@ from devsort.charts.style import INK, WIDTH, colour_of, label_of, look, with_err
 SMOOTH = 10  # steps of the running mean drawn over the raw draws
 RISE = "L(w) − L(w*) (nats)"
 MARGIN, LETTER = 0.9, 0.058  # inches left of the panels, and of a letter of a title
+PANEL, LINE = 1.34, 0.13  # inches of a panel, and of a line of its title
 
 
 @look()
@@ -30,15 +31,17 @@ def figure(llc: xr.Dataset, chance_loss: float | None = None, width: float = WID
     """
     steps = chosen(llc["checkpoint"].values)
     names = [str(n) for n in llc["restriction"].values]
-    fig = Figure(figsize=(width, 1.6 * len(names) + 0.6), layout="constrained")
+    fig = Figure(layout="constrained")
     axes = fig.subplots(len(names), len(steps), sharex=True, sharey="row", squeeze=False)
+    letters, lines = int((width - MARGIN) / len(steps) / LETTER), 0
     for row, name in zip(axes, names, strict=True):
         for axis, step in zip(row, steps, strict=True):
             cell = llc.sel(checkpoint=step, restriction=name)
             chains(axis, cell, colour_of(name))
-            letters = int((width - MARGIN) / len(steps) / LETTER)
             axis.set_title(_note(cell, letters), fontsize=7)
+        lines += max(axis.get_title("left").count("\n") + 1 for axis in row)
         row[0].set_ylabel(f"{label_of(name)}\n{RISE}")
+    fig.set_size_inches(width, PANEL * len(names) + LINE * lines + 0.6)
     fig.supxlabel("step of the chain", fontsize=8)
     axes[0, 0].legend(loc="best", handlelength=1.2)
     if "full" in names and chance_loss is not None:
