@@ -132,7 +132,8 @@ def _of_mapping(given: Mapping[int, Any]) -> Source:
     steps = _steps(given)
     if all(isinstance(value, str | Path) for value in given.values()):
         return _of_paths({step: Path(given[step]) for step in steps})
-    _refuse_shared(given)
+    if isinstance(given, dict):  # which holds its values; another mapping may make them anew
+        _refuse_shared(given)
     return _checked(steps, lambda step: _loaded(given.__getitem__, step))
 
 

@@ -6,12 +6,13 @@ tensors as they are.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from devsort.errors import UserError
+from devsort.errors import UserError, one_line
 from devsort.sampling.losses import Loss
 from devsort.sampling.modules import ModuleLoss
 from devsort.storage.weights import refuse_not_finite
@@ -20,6 +21,7 @@ State = dict[str, Tensor]
 # of data parallelism, torch.compile, FSDP and activation checkpointing
 WRAPPERS = ("module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 MOST = 3  # names that a refusal tells
+SAME = "give checkpoints of this very module"
 LEAVE_OUT = "leave these out, with checkpoints=(steps, load)"
 
 
@@ -42,11 +44,16 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
     given = [_common_prefix_off(names, expected) for names in (dict(state), bare)]
     # a network may have a part that is called `module` itself
     named = max(given, key=lambda names: len(expected & names.keys()))
-    _check_unknown(named, expected, loss.ignored, where)
+    unknown = _unknown(named, expected, loss.ignored)
+    if unknown and loss.renames:
+        named, unknown = _renamed(bare, loss, where), []
+    if unknown:
+        what = f"{where} holds {_listed(unknown)}, which the module does not have"
+        raise UserError(what, f"{SAME}, or {LEAVE_OUT}")
     found = _parameters(named, loss, where)
     missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*found, *named}]
     if missing:
-        raise UserError(f"{where} lacks {_listed(missing)}", "give checkpoints of this very module")
+        raise UserError(f"{where} lacks {_listed(missing)}", SAME)
     refuse_not_finite(found, where)
     found |= {name: named[name] for name in loss.buffers if name in named}
     own_tensors = {**loss.buffers, **loss.params}
@@ -56,7 +63,7 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
             what = (
                 f"{where}: {name} has shape {tuple(tensor.shape)}, the module's {tuple(own.shape)}"
             )
-            raise UserError(what, "give checkpoints of this very module")
+            raise UserError(what, SAME)
         found[name] = tensor.to(own.dtype)
     return found
 
@@ -82,27 +89,32 @@ def _without(state: State, prefixes: Sequence[str]) -> State:
 
 
 def _common_prefix_off(state: State, expected: set[str]) -> State:
-    """Without what stands before all names, such as Lightning's `model.`, where that helps."""
+    """Without what stands before the module's own names, such as Lightning's `model.`."""
     if not state or expected & state.keys():
         return state
-    head = next(iter(state)).split(".")
-    for depth in range(1, len(head)):
-        prefix = ".".join(head[:depth]) + "."
-        inner = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-        if expected & inner.keys():
-            return {**{n: t for n, t in state.items() if not n.startswith(prefix)}, **inner}
-    return state
+    dots = [(name, dot.end()) for name in state for dot in re.finditer(r"\.", name)]
+    fitting = Counter(name[:end] for name, end in dots if name[end:] in expected)
+    if not fitting:
+        return state
+    [(prefix, _)] = fitting.most_common(1)
+    others = {n: t for n, t in state.items() if not n.startswith(prefix)}
+    return {**others, **{n.removeprefix(prefix): t for n, t in state.items() if n not in others}}
 
 
-def _check_unknown(state: State, expected: set[str], ignored: Sequence[str], where: str) -> None:
-    unknown = [
+def _unknown(state: State, expected: set[str], ignored: Sequence[str]) -> list[str]:
+    return [
         name
         for name in state
         if name not in expected and not any(re.search(pattern, name) for pattern in ignored)
     ]
-    if unknown:
-        what = f"{where} holds {_listed(unknown)}, which the module does not have"
-        raise UserError(what, f"give checkpoints of this very module, or {LEAVE_OUT}")
+
+
+def _renamed(state: State, loss: ModuleLoss, where: str) -> State:
+    try:
+        return loss.renamed(state)
+    except Exception as e:  # whatever the module's own code raises
+        reason = one_line(str(e))[:160] or type(e).__name__
+        raise UserError(f"{where} is refused by the module's own names ({reason})", SAME) from e
 
 
 def _listed(names: Sequence[str]) -> str:
