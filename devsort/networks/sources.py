@@ -135,7 +135,8 @@ def _of_mapping(by_step: Mapping[int, Any]) -> Source:
     steps = _steps(by_step)
     if all(isinstance(value, str | Path) for value in by_step.values()):
         return _of_paths({step: Path(by_step[step]) for step in steps})
-    _refuse_shared(by_step)
+    if isinstance(by_step, dict):  # another mapping may make its values anew
+        _refuse_shared(by_step)
     return _checked(steps, lambda step: _loaded(by_step.__getitem__, step))
 
 

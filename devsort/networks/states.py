@@ -6,12 +6,13 @@ loss is a plain function, the tensors are passed to it unchanged.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from devsort.errors import UserError
+from devsort.errors import UserError, one_line
 from devsort.sampling.losses import Loss
 from devsort.sampling.modules import ModuleLoss
 from devsort.storage.weights import refuse_not_finite
@@ -43,7 +44,12 @@ def fitted(state: Mapping[str, Tensor], loss: Loss, where: str) -> State:
     candidates = [_common_prefix_off(names, expected) for names in (dict(state), bare)]
     # a network may itself have a part called `module`
     named = max(candidates, key=lambda names: len(expected & names.keys()))
-    _check_unknown(named, expected, loss.ignored, where)
+    unknown = _unknown(named, expected, loss.ignored)
+    if unknown and loss.renames:
+        named, unknown = _renamed(bare, loss, where), []
+    if unknown:
+        what = f"{where} contains {_listed(unknown)}, which the module does not have"
+        raise UserError(what, f"{SAME_MODULE}, or {LEAVE_OUT}")
     tensors = _parameters(named, loss, where)
     missing = [n for n in (*loss.params, *sorted(loss.persistent)) if n not in {*tensors, *named}]
     if missing:
@@ -82,27 +88,34 @@ def _without(state: State, prefixes: Sequence[str]) -> State:
 
 
 def _common_prefix_off(state: State, expected: set[str]) -> State:
-    """Removes a common prefix, such as Lightning's `model.`, if the names then match."""
+    """Removes what stands before the module's own names, such as Lightning's `model.`."""
     if not state or expected & state.keys():
         return state
-    head = next(iter(state)).split(".")
-    for depth in range(1, len(head)):
-        prefix = ".".join(head[:depth]) + "."
-        inner = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
-        if expected & inner.keys():
-            return {**{n: t for n, t in state.items() if not n.startswith(prefix)}, **inner}
-    return state
+    dots = [(name, dot.end()) for name in state for dot in re.finditer(r"\.", name)]
+    fitting = Counter(name[:end] for name, end in dots if name[end:] in expected)
+    if not fitting:
+        return state
+    [(prefix, _)] = fitting.most_common(1)
+    others = {n: t for n, t in state.items() if not n.startswith(prefix)}
+    return {**others, **{n.removeprefix(prefix): t for n, t in state.items() if n not in others}}
 
 
-def _check_unknown(state: State, expected: set[str], ignored: Sequence[str], where: str) -> None:
-    unknown = [
+def _unknown(state: State, expected: set[str], ignored: Sequence[str]) -> list[str]:
+    return [
         name
         for name in state
         if name not in expected and not any(re.search(pattern, name) for pattern in ignored)
     ]
-    if unknown:
-        what = f"{where} contains {_listed(unknown)}, which the module does not have"
-        raise UserError(what, f"{SAME_MODULE}, or {LEAVE_OUT}")
+
+
+def _renamed(state: State, loss: ModuleLoss, where: str) -> State:
+    try:
+        return loss.renamed(state)
+    except Exception as e:  # the module's own code can raise anything
+        reason = one_line(str(e))[:160] or type(e).__name__
+        raise UserError(
+            f"{where} is refused by the module's own names ({reason})", SAME_MODULE
+        ) from e
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -35,6 +35,8 @@ class ModuleLoss:
         free: Names of the parameters with `requires_grad`. Only these move, unless a mask names
             others.
         aliases: Name → the name of the same tensor in `params`.
+        renames: Whether the module's `state_dict()` has names of its own, as the bridge of
+            TransformerLens has.
         notes: One sentence for each difference between the module and the copy that is sampled.
     """
 
@@ -50,6 +52,7 @@ class ModuleLoss:
         self.params: Params = {name: own.get_parameter(name).detach() for name in names}
         self.buffers: Params = {name: buffer.detach() for name, buffer in own.named_buffers()}
         self.persistent = frozenset(own.state_dict().keys()) & self.buffers.keys()
+        self.renames = type(own).state_dict is not torch.nn.Module.state_dict
         self.ignored = tuple(getattr(own, "_keys_to_ignore_on_load_unexpected", None) or ())
 
     def __call__(self, params: Params, batch: Any = None) -> Any:
@@ -60,6 +63,21 @@ class ModuleLoss:
         inputs = {f"network.{name}": t for name, t in {**tensors, **buffers}.items()}
         inputs = {name: t for name, t in inputs.items() if t is not None}
         return torch.func.functional_call(self._bound(), inputs, (batch,), tie_weights=False)
+
+    def renamed(self, state: Params) -> Params:
+        """A state dict of a module that renames, under the names of parameters and buffers.
+
+        Raises:
+            RuntimeError: The module does not load it, or gives other values back.
+        """
+        network = copy.deepcopy(self._network)
+        network.load_state_dict(state)
+        again = network.state_dict()
+        same = again.keys() == state.keys()
+        if not same or not all(torch.equal(t, state[n].to(t)) for n, t in again.items()):
+            raise RuntimeError("state_dict() does not give back what load_state_dict() was given")
+        tensors = {name: network.get_parameter(name).detach() for name in self.params}
+        return tensors | {name: network.get_buffer(name).detach() for name in self.buffers}
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the copy that was run, because it may contain what cannot be pickled."""

@@ -9,6 +9,7 @@ import torch
 
 import devsort
 from devsort.networks.restrictions import masks_of
+from devsort.networks.sources import source_of
 from devsort.networks.trajectory import Options
 from devsort.sampling.data import as_data
 
@@ -67,3 +68,19 @@ def test_the_page_is_right_about_what_it_says_of_calibration(ran):
     assert 'found = devsort.calibrate(loss, "checkpoints/", (x, y), config)' in BLOCKS[2]
     with warnings.catch_warnings(action="error"):
         assert as_data((ran[1]["x"], ran[1]["y"])) is not None
+
+
+def test_the_function_of_the_page_leaves_out_what_is_not_the_network(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("lightning").mkdir()
+    net = torch.nn.Linear(2, 1)
+    for step in (100, 200):
+        state = {f"net.{name}": t + step for name, t in net.state_dict().items()}
+        saved = {"state_dict": {"critic.weight": torch.zeros(1), **state}}
+        torch.save(saved, f"lightning/step={step}.ckpt")
+    names = {"torch": torch}
+    block = next(b for b in BLOCKS if b.startswith("def load"))
+    exec(compile(block, "your-own-network.md", "exec"), names)  # noqa: S102  our own page
+    found = source_of(names["checkpoints"])
+    assert torch.equal(found.load(200)["weight"], net.weight.detach() + 200)
+    assert found.load(100).keys() == net.state_dict().keys()

@@ -226,6 +226,11 @@ REFUSED = {
         f"c contains critic.weight, which the module does not have; {SAME}, or leave these out, "
         "with checkpoints=(steps, load)",
     ),
+    "a buffer of Lightning's module before it": (
+        {"w": torch.zeros(2), **{f"net.{n}": t for n, t in tied().items()}},
+        f"c holds w, which the module does not have; {SAME}, or leave these out, with "
+        "checkpoints=(steps, load)",
+    ),
     "another shape": (
         {**tied(), "decode.bias": torch.zeros(3)},
         f"c: decode.bias has shape (3,), in the module it has (2,); {SAME}",
@@ -247,3 +252,36 @@ REFUSED = {
 def test_a_state_dict_of_another_module_is_refused(case):
     given, message = REFUSED[case]
     assert told(fitted, given, LOSS, "c") == message
+
+
+# ---- a module that renames
+
+
+class Renaming(nn.Linear):
+    """Its `state_dict()` has other names, as that of TransformerLens' bridge (3.9)."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 1)
+
+    def state_dict(self, destination=None, prefix="", keep_vars=False):
+        if destination is not None or prefix:
+            return super().state_dict(destination=destination, prefix=prefix)
+        own = super().state_dict(keep_vars=keep_vars)
+        return {"blocks.0.W": own["weight"], "blocks.0.b": own["bias"]}
+
+    def load_state_dict(self, state_dict, strict=True, assign=False):
+        names = {"blocks.0.W": "weight", "blocks.0.b": "bias"}
+        return super().load_state_dict({names[n]: t for n, t in state_dict.items()}, strict, assign)
+
+
+def test_a_module_that_renames_is_given_its_own_names():
+    module = Renaming()
+    loss, _ = module_loss(module, lambda model, batch: model(batch))
+    theirs = {"module.blocks.0.W": torch.ones(1, 2).bfloat16(), "module.blocks.0.b": torch.ones(1)}
+    found = fitted(theirs, loss, "c")
+    assert {n: t.tolist() for n, t in found.items()} == {"weight": [[1, 1]], "bias": [1]}
+    assert all(t.dtype == torch.float32 for t in found.values())
+    assert set(fitted(nn.Linear(2, 1).state_dict(), loss, "c")) == {"weight", "bias"}
+    what = "c is refused by the module's own names ('W')"
+    assert told(fitted, {"W": torch.ones(1, 2)}, loss, "c") == f"{what}; {SAME}"
+    assert float(module.weight.detach().abs().max()) < 1  # as it was drawn
