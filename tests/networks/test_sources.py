@@ -228,7 +228,7 @@ REFUSED = {
     ),
     "a buffer of Lightning's module before it": (
         {"w": torch.zeros(2), **{f"net.{n}": t for n, t in tied().items()}},
-        f"c holds w, which the module does not have; {SAME}, or leave these out, with "
+        f"c contains w, which the module does not have; {SAME}, or leave these out, with "
         "checkpoints=(steps, load)",
     ),
     "another shape": (
