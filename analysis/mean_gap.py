@@ -124,14 +124,14 @@ def gap_of(run, lists):
 
 def table(found):
     """Change against training without a tilt, predicted in equilibrium and measured."""
-    lines = [f"{'tilt':10}{'gap':>6}" + "".join(f"{name:>34}" for name in MEASURED)]
+    lines = [f"{'tilt':10}{'gap':>6}" + "".join(f"{name:>44}" for name in MEASURED)]
     for name in found["predicted"]:
         change = np.array([row[name] for row in found["changes"]])
         cells = [cell(found, name, change[:, i], i) for i in range(len(MEASURED))]
-        lines.append(f"{name:10}{found['gaps'][name]:6.2f}" + "".join(f"{c:>34}" for c in cells))
+        lines.append(f"{name:10}{found['gaps'][name]:6.2f}" + "".join(f"{c:>44}" for c in cells))
     without = np.array(found["without"]).mean(0)
     lines.append(
-        f"{'none':10}{found['gaps']['none']:6.2f}" + "".join(f"{w:>34.4f}" for w in without)
+        f"{'none':10}{found['gaps']['none']:6.2f}" + "".join(f"{w:>44.4f}" for w in without)
     )
     return "\n".join(lines)
 

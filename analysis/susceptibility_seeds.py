@@ -183,9 +183,13 @@ def table(found):
         ]
         for key in keys:
             values = np.array([[row[key] for row in rows] for rows in networks])
-            cells = zip(values.mean(0), values.std(0, ddof=min(1, len(values) - 1)), strict=True)
-            lines.append(f"{key:22}" + "".join(f"{f'{m:.2f} ± {s:.2f}':>14}" for m, s in cells))
+            lines.append(f"{key:22}" + "".join(f"{told(column):>14}" for column in values.T))
     return "\n".join(lines)
+
+
+def told(values):
+    spread = f" ± {values.std(ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{values.mean():.2f}{spread}"
 
 
 def first_seen(found):
