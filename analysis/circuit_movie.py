@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 
-from devsort.charts.style import DIVERGING, FULL, look
+from devsort.charts.axes import over_steps, over_values
+from devsort.charts.style import DIVERGING, FULL, INK, look
 from devsort.errors import UserError
 from devsort.sorting.artifacts import LLC
 from devsort.sorting.charts import circuits
@@ -95,7 +96,7 @@ def draw_circuits(figure, axes, frames):
                 "aspect": "auto",
             }
             images[kind, head] = row[head].imshow(
-                frames[0][kind][head], interpolation="nearest", **style
+                frames[0][kind][head], interpolation="nearest", origin="lower", **style
             )
             row[head].set_title(f"head {head} {kind}")
             row[head].set_xlabel("number of the logit" if kind == "OV" else "number in the list")
@@ -114,10 +115,11 @@ def curve(axes, llc, step):
     x, y, low, high = llc
     ax.fill_between(x, low, high, color=FULL, alpha=0.2, lw=0)
     ax.plot(x, y, color=FULL)
-    ax.set_xscale("log")
+    over_steps(ax, "log", x[0], x[-1])
+    over_values(ax, [y], [low, high])
     ax.set_xlabel("training step")
     ax.set_ylabel("LLC")
-    return ax.axvline(max(step, 1), color="#d55e00", lw=1)
+    return ax.axvline(max(step, 1), color=INK, lw=1, ls="--")
 
 
 if __name__ == "__main__":

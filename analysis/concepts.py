@@ -1,4 +1,4 @@
-"""The figures for the concept pages: what an LLC counts, lanes, flags.
+"""The figures for the concept pages: what an LLC counts, lanes, flags, a susceptibility.
 
 python analysis/concepts.py runs/baseline --out docs/figures
 """
@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import devsort
 from devsort.charts import style
+from devsort.rng import stream
 
 LOSSES = {  # title → loss of two weights, and its learning coefficient
     "bowl: $w_1^2 + w_2^2$": (lambda a, b: a**2 + b**2, "1"),
@@ -23,6 +24,11 @@ LOSSES = {  # title → loss of two weights, and its learning coefficient
 }
 N_BETA = np.geomspace(10, 1e5, 60)
 SIDE = np.linspace(-1, 1, 1001)
+
+# Curvatures of the losses of two parts of the data, in equal shares, along sixteen weights.
+PARTS = {"A": np.tile([3.0, 2.0, 0.4, 0.2], 4), "B": np.tile([0.2, 0.4, 0.8, 0.3], 4)}
+MEAN = (PARTS["A"] + PARTS["B"]) / 2
+INVERSE_TEMPERATURE, LOCALIZATION = 100.0, 1.0
 
 
 @style.look()
@@ -77,6 +83,39 @@ def flags(trajectory: xr.Dataset, steps: tuple[int, ...]) -> Figure:
     return fig
 
 
+@style.look()
+def susceptibility(draws: int = 400) -> Figure:
+    """A component's loss beside that of each part at its draws, and as the data shift."""
+    fig = Figure(figsize=(style.WIDTH, 2.5), layout="constrained")
+    axes = fig.subplots(1, 3, width_ratios=[1, 1, 1.2])
+    variance = 1 / (INVERSE_TEMPERATURE * MEAN + LOCALIZATION)
+    normal = stream(0, "concept").standard_normal((draws, len(MEAN)))
+    square = variance * normal**2 / 2
+    shift = np.linspace(-0.4, 0.4, 81)
+    for i, (ax, (part, curvature)) in enumerate(zip(axes[:2], PARTS.items(), strict=True)):
+        chi = -np.sum(MEAN * (curvature - MEAN) * variance**2) / 2
+        x, y = square @ MEAN, square @ (curvature - MEAN)
+        ax.scatter(x, y, s=3, lw=0, color=style.HEADS[i])
+        ax.axline((x.mean(), y.mean()), slope=np.cov(x, y)[0, 1] / x.var(), color=style.INK, lw=0.8)
+        ax.set_title(f"part {part}: χ {'<' if chi < 0 else '>'} 0")
+        ax.set_xlabel("rise of the loss L (nats)")
+        loss = [mean_loss(curvature, h) for h in shift]
+        axes[2].plot(shift, loss, color=style.HEADS[i], label=f"more of {part}")
+        tangent = mean_loss(curvature, 0) + INVERSE_TEMPERATURE * chi * shift
+        axes[2].plot(shift, tangent, color=style.HEADS[i], lw=0.8, ls=":")
+    axes[0].set_ylabel("loss of the part, less L (nats)")
+    axes[2].set(title="dotted: slope nβ χ", xlabel="shift h of the data")
+    axes[2].set_ylabel("mean rise of L (nats)")
+    axes[2].legend(loc="upper center", frameon=False)
+    return fig
+
+
+def mean_loss(curvature: np.ndarray, shift: float) -> float:
+    """⟨L⟩ under the posterior of the data shifted towards a part by `shift`."""
+    shifted = MEAN + shift * (curvature - MEAN)
+    return float(np.sum(MEAN / (INVERSE_TEMPERATURE * shifted + LOCALIZATION)) / 2)
+
+
 def chains(ax: Axes, cell: xr.Dataset) -> None:
     """L(w) − L(w*) of each chain, a running mean of ten steps; burn-in is shaded."""
     burnin = (cell.burnin_loss - cell.burnin_init_loss).values
@@ -99,6 +138,7 @@ def main() -> None:
         "concept-llc": learning_coefficients(),
         "concept-lanes": lanes(trajectory, (91, 6000)),
         "concept-flags": flags(trajectory, (10, 42, 91)),
+        "concept-susceptibility": susceptibility(),
     }
     for name, figure in figures.items():
         print(style.save_figure(figure, args.out, name)[0])

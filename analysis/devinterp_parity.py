@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, look, save_figure
+from devsort.charts.axes import label, over_steps
+from devsort.charts.style import INK, PALETTE, WIDTHS, look, save_figure
 from devsort.execution import Advanced, progress, run_jobs
 from devsort.llc import estimate
 from devsort.llc.trajectory import Job, Sampler
@@ -66,19 +67,21 @@ def main() -> None:
 def draw(
     steps: list[int], ours: np.ndarray, theirs: np.ndarray, z: np.ndarray, folder: Path
 ) -> list[Path]:
-    figure = Figure(figsize=(4.5, 3.6))
+    figure = Figure(figsize=(WIDTHS["single"], 3.4), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    for (llc, se), label, colour, marker in (
+    for (llc, se), name, colour, marker in (
         (ours, "devsort", INK, "o"),
         (theirs, "devinterp", PALETTE[1], "s"),
     ):
         top.errorbar(
-            steps, llc, 2 * se, color=colour, marker=marker, ms=3, lw=1, capsize=2, label=label
+            steps, llc, 2 * se, color=colour, marker=marker, ms=3, lw=1, capsize=2, label=name
         )
     bottom.axhspan(-2, 2, color="0.93", lw=0)
     bottom.axhline(0, color="0.6", lw=0.6)
     bottom.plot(steps, z, color=INK, marker="o", ms=3, lw=0)
-    top.set(xscale="log", ylabel="LLC (nats, ± 2 SE)")
+    over_steps(bottom, "log", steps[0] / 1.2, steps[-1] * 1.2)
+    label(top.yaxis, "linear", *top.get_ylim())
+    top.set_ylabel("LLC (± 2 SE)")
     bottom.set(xlabel="training step", ylabel="difference\n(combined SE)", ylim=(-4, 4))
     top.legend()
     figure.align_ylabels()

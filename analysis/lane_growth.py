@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, look, save_figure
+from devsort.charts.axes import label, over_steps
+from devsort.charts.style import INK, PALETTE, WIDTH, look, save_figure
 from devsort.execution import one_core
 from devsort.sorting.config import default_config
 from devsort.sorting.model import init_params
@@ -49,24 +50,26 @@ def measure(lanes: int, memory: int) -> tuple[float, float]:
 
 @look()
 def draw(seconds: np.ndarray, mebibytes: np.ndarray, memory: int, folder: Path) -> list[Path]:
-    figure = Figure(figsize=(6.0, 2.4))
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     linear = seconds[-1] * np.array(LANES) / LANES[-1]
     left.plot(LANES, linear, color="0.6", lw=0.8, label="linear")
     left.plot(LANES, seconds, color=INK, marker="o", ms=3.5, lw=0, label="measured")
-    left.set(xscale="log", yscale="log", xlabel="lanes", ylabel=f"seconds for {STEPS} steps")
+    left.set(yscale="log", xlabel="lanes", ylabel=f"seconds for {STEPS} steps")
+    label(left.yaxis, "log", *left.get_ylim())
     left.legend()
     right.axhline(memory, color=PALETTE[1], lw=1, label="budget")
     right.plot(
         LANES, np.maximum(mebibytes, 0), color=INK, marker="o", ms=3.5, lw=1, label="measured"
     )
     right.set(
-        xscale="log",
         xlabel="lanes",
         ylabel="memory for lanes (MiB)",
         ylim=(0, 1.25 * max(memory, mebibytes.max())),
     )
     right.legend()
+    for axis in (left, right):
+        over_steps(axis, "log", LANES[0] / 1.5, LANES[-1] * 1.5)
     return save_figure(figure, folder, "lane-growth")
 
 

@@ -17,9 +17,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
+from devsort.charts.axes import label, over_scores, over_steps
 from devsort.sorting.config import HeadsConfig
 
 MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
+COLOURS = {"decay": style.PALETTE[0], "no-decay": style.PALETTE[1]}
 ROWS = {"llc": "LLC", "split_score": "split score", "overlap_score": "overlap score"}
 SCORES = {
     "split_score": "split score",
@@ -57,22 +59,25 @@ def development(points: pd.DataFrame) -> Figure:
     for column, (group, title) in zip(axes.T, MAIN.items(), strict=True):
         part = points[points.group == group]
         column[0].set_title(f"{title}, {part.cell.nunique()} seeds")
-        for ax, (name, label) in zip(column, ROWS.items(), strict=True):
-            seeds(ax, part, name)
-            ax.set_ylabel(label)
+        for ax, (name, words) in zip(column, ROWS.items(), strict=True):
+            seeds(ax, part, name, COLOURS[group])
+            ax.set_ylabel(words)
             if name in LEVELS:
                 ax.axhline(LEVELS[name], color=style.INK, lw=0.8, ls=":")
-                ax.set_ylim(-0.03, 1.03)
+                over_scores(ax)
+            else:
+                label(ax.yaxis, "linear", *ax.get_ylim())
         column[0].axhline(0, color="0.8", lw=0.6, zorder=0)
-        column[-1].set(xscale="log", xlabel="training step")
+        column[-1].set_xlabel("training step")
+        over_steps(column[-1], "log", points.step.min(), points.step.max())
     figure.align_ylabels(axes)
     return figure
 
 
-def seeds(ax: Axes, points: pd.DataFrame, name: str) -> None:
+def seeds(ax: Axes, points: pd.DataFrame, name: str, colour: str) -> None:
     """One line per seed, and their median."""
     table = points.pivot_table(index="step", columns="cell", values=name)
-    ax.plot(table.index, table, color=style.PALETTE[0], lw=0.5, alpha=0.5)
+    ax.plot(table.index, table, color=colour, lw=0.5, alpha=0.5)
     ax.plot(table.index, table.median(axis=1), color=style.INK, lw=1.4)
 
 
@@ -84,12 +89,13 @@ def ends(runs: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(style.WIDTH, 0.55 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(SCORES), sharey=True)
     jitter = 0.22 * np.sin(2.4 * np.arange(len(runs)))  # so that dots of equal scores stay apart
-    for ax, (score, label) in zip(axes, SCORES.items(), strict=True):
+    for ax, (score, words) in zip(axes, SCORES.items(), strict=True):
         row = runs.variation.map(names.index) + jitter
-        ax.scatter(runs[score], row, s=9, color=style.PALETTE[0], alpha=0.75, lw=0)
+        ax.scatter(runs[score], row, s=9, color=style.INK, alpha=0.6, lw=0)
         if score in LEVELS:
             ax.axvline(LEVELS[score], color=style.INK, lw=0.8, ls=":")
-        ax.set(xlabel=label, xlim=(-0.03, 1.03))
+        ax.set(xlabel=words, xlim=(-0.03, 1.03))
+        ax.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         ax.hlines(np.arange(len(names)) + 0.5, *ax.get_xlim(), color="0.9", lw=0.6, zorder=0)
     counts = runs.variation.value_counts()
     axes[0].set_yticks(range(len(names)), [f"{name} ({counts[name]})" for name in names])

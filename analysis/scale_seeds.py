@@ -35,8 +35,8 @@ def measure(folder: Path, seed: int) -> tuple[Rows, tuple[int, int, int]]:
         weights = {s: load_checkpoint(run, s) for s in chosen}
         moved = {s: at_scales_of(p, reference) for s, p in weights.items() if s != steps[0]}
         for kind, params in (("absolute", weights), ("rescaled", moved)):
-            estimates = measured(with_sampler(run, **ABSOLUTE), params, "full")
-            rows |= {f"{kind} {name} {s} full": row for s, row in estimates.items()}
+            found = measured(with_sampler(run, **ABSOLUTE), params, "full")
+            rows |= {f"{kind} {name} {s} full": row for s, row in found.items()}
     return rows, steps
 
 

@@ -25,7 +25,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import style
-from devsort.charts.stage_chart import flag_title
+from devsort.charts.axes import label as label_axis
+from devsort.charts.axes import over_steps
+from devsort.charts.curves import flag_handle, flag_title
 from devsort.llc import estimate
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.model import ATTN, Params
@@ -37,7 +39,6 @@ from devsort.storage.files import write_atomic
 RUNS = ("baseline", "no-decay")
 REFERENCE, PEAK, END = 91, 825, 6000  # the reference is the baseline's
 STEPS = (29, 46, 68, 91, 147, 215, 383, 562, 825, 1468, 2800, 6000)
-TICKS = (30, 100, 300, 1000, 3000)
 HEADS = ("h0", "h1")
 KINDS = {"absolute": ABSOLUTE, "rescaled": ABSOLUTE, "relative": RELATIVE}
 AT_ONCE = 4  # checkpoints measured before the results are saved
@@ -155,19 +156,19 @@ def figure(results: dict) -> Figure:
             values = results["scales"][run][label]
             bottom.plot(STEPS, values, ls=line, color=colour, lw=1.3, label=label)
         top.set_title("with weight decay (baseline)" if run == RUNS[0] else "without weight decay")
-        bottom.set(xlabel="training step", xscale="log", yscale="log")
-        bottom.set_xticks(TICKS, map(str, TICKS))
-        bottom.set_yticks((0.01, 0.1, 1), ("0.01", "0.1", "1"))
-        bottom.minorticks_off()
+        bottom.set(xlabel="training step", yscale="log")
+        over_steps(bottom, "log", STEPS[0], STEPS[-1])
+        label_axis(bottom.yaxis, "log", *bottom.get_ylim())
     axes[0, 0].set_ylim(bottom=0)
     axes[0, 0].set_ylabel("LLC")
     axes[1, 0].set_ylabel("scale of the block (RMS)")
     all_flags = [
         results["rows"][f"{k} {r} {s} full"]["flags"] for k in KINDS for r in RUNS for s in STEPS
     ]
+    handles, labels = axes[0, 1].get_legend_handles_labels()
     for flag in dict.fromkeys(flag for flags in all_flags for flag in flags):
-        axes[0, 1].plot([], [], label=flag_title(flag), **style.flag_look(flag))
-    axes[0, 1].legend(loc="upper right")
+        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
+    axes[0, 1].legend(handles, labels, loc="upper right")
     axes[1, 1].legend(loc="lower left", ncols=2)
     fig.align_ylabels(list(axes[:, 0]))
     return fig
@@ -221,8 +222,8 @@ def main() -> None:
     stored_results["shares"] = {r: shares(stored_results["rows"], r) for r in ("full", *HEADS)}
     save(arguments.json, stored_results)
     report(stored_results)
-    with style.look():
-        figure(stored_results).savefig(arguments.figure)
+    path = arguments.figure
+    style.save_figure(figure(stored_results), path.parent, path.stem, (path.suffix[1:],))
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def panel(ax: Axes, name: str, t: Trajectory, stages: dict[str, Any]) -> None:
     for stage in stages["stages"]:
         letters = "".join(word[0] for word in stage["name"].split()) if named(stage) else "?"
         middle = np.sqrt(stage["from"] * stage["to"])
-        ax.text(middle, top, letters, ha="center", va="top", fontsize=6)
+        ax.text(middle, top, letters, ha="center", va="top", fontsize=7)
     ax.set_title(name)
 
 

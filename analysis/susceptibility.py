@@ -23,7 +23,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from devsort.charts.style import DIVERGING, INK, PALETTE, WIDTH, look, save_figure
+from devsort.charts.axes import over_steps
+from devsort.charts.style import DIVERGING, INK, PALETTE, SCORES, WIDTH, look, save_figure
 from devsort.sorting.artifacts import HEADS, SUSCEPTIBILITY
 from devsort.sorting.charts.ownership import step_edges
 from devsort.sorting.heads import modes
@@ -143,31 +144,43 @@ def table(name, value):
 def figure(results):
     figure = Figure(figsize=(WIDTH, 8.5), layout="constrained")
     grid = figure.subplots(5, len(results), sharex=True, height_ratios=HEIGHTS, squeeze=False)
+    edges = np.concatenate([step_edges(value["steps"]) for value in results.values()])
+    over_steps(grid[-1, 0], "log", edges.min(), edges.max())
     for column, (name, value) in zip(grid.T, results.items(), strict=True):
         contrast(column[0], value, "by_chi")
         contrast(column[1], value, "by_variance")
-        contrast(column[2], value, "by_ablation")
+        drawn = contrast(column[2], value, "by_ablation")
         agreement(column[3], value)
         directions(column[4], value)
         column[0].set_title(name)
         column[4].set_xlabel("training step")
     for ax, label in zip(grid[:, 0], LABELS, strict=True):
         ax.set_ylabel(label)
+    figure.align_ylabels(grid[:, 0])
+    bar = figure.colorbar(drawn, ax=grid[:3], aspect=40, ticks=[-1, 0, 1])
+    bar.set_ticklabels(["head 1\nowns", "neither", "head 0\nowns"])
+    bar.outline.set_visible(False)
     grid[3, 0].legend(loc="lower right", ncols=2)
     grid[4, 0].legend(loc="upper right", ncols=2)
     return figure
 
 
-LABELS = ("by χ", "by variance", "by ablation", "agreement", "principal directions")
+LABELS = (
+    "number, by χ",
+    "number, by variance",
+    "number, by ablation",
+    "agreement",
+    "principal\ndirections",
+)
 HEIGHTS = (1.7, 1.7, 1.7, 1.4, 1.4)
+LINES = (INK, PALETTE[7])  # no heads
 
 
 def contrast(ax, value, key):
     apart = value[key]
     scaled = apart / np.abs(apart).max(1, keepdims=True)
     edges = np.arange(apart.shape[1] + 1) - 0.5
-    ax.set_xscale("log")
-    ax.pcolormesh(
+    return ax.pcolormesh(
         step_edges(value["steps"]),
         edges,
         scaled.T,
@@ -181,13 +194,13 @@ def contrast(ax, value, key):
 def agreement(ax, value):
     steps = value["steps"]
     curves = {
-        "rank": ("-o", "rank correlation, χ"),
-        "rank_variance": ("-s", "rank correlation, variance"),
-        "chi_split": ("--", "split by χ"),
-        "ablation_split": (":", "split by ablation"),
+        "rank": ("-o", PALETTE[9], "rank correlation, χ"),
+        "rank_variance": ("-s", PALETTE[5], "rank correlation, variance"),
+        "chi_split": (":", SCORES["vocabulary_splitting"][0], "split by χ"),
+        "ablation_split": ("-", SCORES["vocabulary_splitting"][0], "split by ablation"),
     }
-    for (key, (line, label)), colour in zip(curves.items(), PALETTE, strict=False):
-        ax.plot(steps, [r[key] for r in value["rows"]], line, color=colour, label=label)
+    for key, (line, colour, label) in curves.items():
+        ax.plot(steps, [r[key] for r in value["rows"]], line, ms=3, color=colour, label=label)
     ax.set_ylim(-0.7, 1.05)
     ax.axhline(0, color=INK, lw=0.4)
     mark_events(ax, value)
@@ -196,7 +209,7 @@ def agreement(ax, value):
 def directions(ax, value):
     scores, share = value["principal"]
     for i, line in enumerate(("-o", "--")):
-        ax.plot(value["steps"], scores[:, i], line, color=PALETTE[i], label=f"PC{i + 1}")
+        ax.plot(value["steps"], scores[:, i], line, ms=3, color=LINES[i], label=f"PC{i + 1}")
     ax.set_title(" and ".join(f"{s:.0%}" for s in share) + " of the variance", fontsize=7)
     mark_events(ax, value)
 

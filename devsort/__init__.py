@@ -1,7 +1,7 @@
 """devsort: developmental interpretability with singular learning theory.
 
-The instrument samples and estimates on any network; the laboratory, `devsort.sorting`, is a small
-transformer that sorts lists. See docs/architecture.md.
+The instrument samples and analyses any network. The laboratory, `devsort.sorting`, is a small
+transformer that learns to sort lists. See docs/architecture.md.
 """
 
 from importlib import import_module
@@ -11,15 +11,16 @@ if TYPE_CHECKING:  # the same names as in _PUBLIC, for editors and type checkers
     from devsort.errors import UserError as UserError
     from devsort.explorer import explore as explore
     from devsort.llc import Estimate as Estimate
-    from devsort.llc import estimate as estimate
     from devsort.llc.describe import load_trajectory as load_trajectory
     from devsort.llc.devinterp import Imported as Imported
     from devsort.llc.devinterp import from_devinterp as from_devinterp
+    from devsort.llc.estimate import estimate as estimate
     from devsort.llc.units import check_units as check_units
     from devsort.networks.calibrate import Calibration as Calibration
     from devsort.networks.calibrate import calibrate as calibrate
     from devsort.networks.frames import to_dataframe as to_dataframe
     from devsort.networks.responses import influences as influences
+    from devsort.networks.responses import response_trajectory as response_trajectory
     from devsort.networks.responses import susceptibilities as susceptibilities
     from devsort.networks.stages import compare as compare
     from devsort.networks.stages import find_stages as find_stages
@@ -62,6 +63,7 @@ _PUBLIC = {
     "read_csv": "devsort.stages",
     "susceptibilities": "devsort.networks.responses",
     "influences": "devsort.networks.responses",
+    "response_trajectory": "devsort.networks.responses",
     "Responses": "devsort.susceptibility.api",
     "explore": "devsort.explorer",
 }
@@ -69,7 +71,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used: `import devsort` stays fast."""
+    """Loads a public name when it is first used, so that `import devsort` stays fast."""
     if name in _PUBLIC:
         return getattr(import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module 'devsort' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""`python -m devsort` is `devsort`."""
+"""Makes `python -m devsort` run the `devsort` command."""
 
 from devsort.cli import main
 

@@ -1,6 +1,6 @@
 """Errors that a user can cause, and interruptions.
 
-Anything else that is raised is a defect of devsort.
+Any other exception is a bug in devsort.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,13 +9,13 @@ from typing import ClassVar
 
 
 class UserError(Exception):
-    """A user's mistake in one line: what is wrong, where, and what to do.
+    """A user's mistake, described in one line: what is wrong, where, and what to do.
 
     The command line prints it as `devsort: error: …` and exits with code 2.
 
     Args:
-        what: What is wrong, naming the file, key or value: got and expected.
-        fix: What to do about it, an imperative or a command.
+        what: What is wrong. Names the file, key or value, what it is and what was expected.
+        fix: What to do about it: an instruction or a command.
     """
 
     def __init__(self, what: str, fix: str = "") -> None:
@@ -24,7 +24,7 @@ class UserError(Exception):
 
 
 class Stale(UserError):
-    """An artifact is intact, but was made from another config or from other inputs."""
+    """An artifact is intact, but was made from a different config or from different inputs."""
 
 
 class Unfinished(UserError):
@@ -32,13 +32,13 @@ class Unfinished(UserError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM asked the process to end; raised wherever the work is at that moment.
+    """Raised when SIGINT or SIGTERM asks the process to end, wherever it happens to be.
 
     Args:
         signum: The signal.
 
     Attributes:
-        heard: All signals that this process received (an attribute of the class).
+        heard: All signals that this process has received (a class attribute).
     """
 
     heard: ClassVar[list[int]] = []
@@ -50,7 +50,11 @@ class Interrupted(BaseException):
 
 @contextmanager
 def saying(saved: Callable[[], str]) -> Iterator[None]:
-    """Adds to an interruption of the block what is saved: `steps 1 to 150 of 300 are saved`."""
+    """Records what is already saved if the block is interrupted.
+
+    Args:
+        saved: Returns the text, such as `steps 1 to 150 of 300 are saved`.
+    """
     try:
         yield
     except Interrupted as e:
@@ -60,9 +64,9 @@ def saying(saved: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Raises an interruption that compiled code in the block swallowed or turned into an error.
+    """Raises `Interrupted` even if compiled code in the block hides it.
 
-    Compiled code that calls Python may do either.
+    Compiled code that calls Python may swallow the interruption or turn it into another error.
     """
     before = len(Interrupted.heard)
     try:
@@ -79,6 +83,6 @@ class InUse(UserError):
 
 
 def one_line(text: str) -> str:
-    """Text on one line: white space folded, control characters of a terminal escaped."""
+    """Puts text on one line: collapses white space and escapes control characters."""
     folded = " ".join(str(text).split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in folded)

@@ -1,4 +1,4 @@
-"""Parameters as one flat vector, so that a step over all of them is a few fused operations."""
+"""Stores parameters as one flat vector, so that a step updates all of them in a few operations."""
 
 import math
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 class Layout:
-    """Where each parameter lies in a flat vector: in sorted order of names, so the order of a dict
-    changes nothing.
+    """The position of each parameter in a flat vector.
+
+    Parameters are sorted by name, so the order of the dict does not matter.
 
     Args:
         shapes: Name and shape of each parameter.
@@ -26,11 +27,11 @@ class Layout:
 
     @classmethod
     def of(cls, params: Mapping[str, Tensor]) -> "Layout":
-        """The layout of given parameters."""
+        """Returns the layout of these parameters."""
         return cls({name: tuple(p.shape) for name, p in params.items()})
 
     def flatten(self, params: Mapping[str, Tensor]) -> Tensor:
-        """Packs parameters (…, shape) with the same leading axes into (…, P)."""
+        """Packs parameters (…, shape), all with the same leading axes, into one tensor (…, P)."""
         return torch.cat(
             [
                 params[n].flatten(params[n].dim() - len(s)) if s else params[n][..., None]
@@ -40,6 +41,6 @@ class Layout:
         )
 
     def views(self, flat: Tensor) -> dict[str, Tensor]:
-        """Unpacks (…, P) into views (…, shape) of the same memory."""
+        """Unpacks a tensor (…, P) into views (…, shape) that share its memory."""
         lead = flat.shape[:-1]
         return {n: flat[..., self.slices[n]].view((*lead, *s)) for n, s in self.shapes.items()}

@@ -1,6 +1,6 @@
 """Random numbers by index.
 
-A stream is named by (seed, purpose, indices), never by what was drawn before.
+A stream is named by (seed, purpose, indices) and never depends on what was drawn before.
 """
 
 import zlib
@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:  # torch takes seconds, and numpy's streams do without
+if TYPE_CHECKING:  # importing torch takes seconds, and numpy's streams do not need it
     import torch
 
-# where the 64-bit words of a CPU generator's state hold those of its Mersenne Twister
+# position and number of the Mersenne Twister's words in the state of a CPU generator
 MT_START, MT_WORDS = 3, 624
 
 
 def stream(seed: int, purpose: str, *index: int) -> np.random.Generator:
-    """The numpy generator of one named stream."""
+    """Returns the numpy generator of a named stream."""
     return np.random.Generator(np.random.PCG64(_sequence(seed, purpose, index)))
 
 
 def torch_stream(
     seed: int, purpose: str, *index: int, device: "torch.device | str" = "cpu"
 ) -> "torch.Generator":
-    """The torch generator of one named stream; the global generator is never touched.
+    """Returns the torch generator of a named stream. The global generator is not changed.
 
-    On the CPU all 624 words of its Mersenne Twister are set. Seeding alone keeps 32 bits: of n
-    streams two would be the same with probability n²/2³³, which at 20,000 lanes is 1 in 21.
+    On the CPU all 624 words of the Mersenne Twister are set. Seeding it the usual way uses only 32
+    bits: among n streams, two would coincide with probability n²/2³³, or 1 in 21 for 20,000 lanes.
     """
     generator = short_torch_stream(seed, purpose, *index, device=device)
     if generator.device.type == "cpu":
@@ -40,9 +40,9 @@ def torch_stream(
 def short_torch_stream(
     seed: int, purpose: str, *index: int, device: "torch.device | str" = "cpu"
 ) -> "torch.Generator":
-    """As `torch_stream`, but told apart by 32 bits alone.
+    """Like `torch_stream`, but streams differ in only 32 bits.
 
-    For streams that are few, as those of initial weights.
+    Use it where there are few streams, such as those of initial weights.
     """
     import torch
 
@@ -51,7 +51,7 @@ def short_torch_stream(
 
 
 def name_key(name: str) -> int:
-    """A stable integer for a name, to be used as an index of a stream."""
+    """Returns a stable integer for a name, for use as an index of a stream."""
     return zlib.crc32(name.encode())
 
 

@@ -89,8 +89,8 @@ for step in range(1, STEPS + 1):
 # %% [markdown]
 # ## Settings of the sampler
 #
-# The right inverse temperature and step size depend on the loss, so they are searched for on three
-# checkpoints rather than guessed. The result, when printed, is a table with reasons.
+# The right inverse temperature and step size depend on the loss, so they are searched on three
+# checkpoints rather than guessed. Printing the result gives a table with reasons.
 
 # %%
 data = (pairs[seen], sums[seen])
@@ -110,8 +110,8 @@ else:
 # %% [markdown]
 # ## The trajectory
 #
-# The LLC is estimated at every checkpoint, for the whole network and for its embedding alone. Draws
-# are saved to a store as they are made, so the same call resumes where it was interrupted.
+# We sample every checkpoint, for the whole network and for its embedding alone. The draws go to a
+# store as they are made, so the same call resumes where it stopped.
 
 # %%
 trajectory = devsort.llc_trajectory(
@@ -129,7 +129,7 @@ print(devsort.to_dataframe(trajectory)[["step", "restriction", "llc", "se", "fla
 # ## Cheap measures for comparison
 #
 # These are the weight norm and the effective dimension of the embedding, (Σ s²)² / Σ s⁴ of its
-# singular values s, which says how many directions it uses.
+# singular values s: how many directions it uses.
 
 # %%
 
@@ -148,15 +148,15 @@ half = next((s for s, a in zip(*signals["test accuracy"], strict=True) if a > 0.
 # %% [markdown]
 # ## Stages
 #
-# Boundaries are found from the LLC alone. The step at which half of the held-out pairs are right is
-# added as an event.
+# Boundaries are found from the LLC alone; the step at which half of the held-out pairs are right
+# is given as an event.
 
 # %%
 stages = devsort.find_stages(trajectory, events={"half of the held-out pairs right": half})
 devsort.stage_chart(trajectory, stages, OUT / "grokking.png", signals=signals)
 for stage in stages["stages"]:
     span = f"{stage['from']:6g} to {stage['to']:6g}"
-    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} nats/decade")
+    print(f"{span}: LLC {stage['llc']}, {stage['rate']:.0f} per decade")
 full = trajectory.llc.sel(restriction="full").values
 for name, (_, values) in signals.items():
     rank = np.corrcoef(np.argsort(np.argsort(full)), np.argsort(np.argsort(values)))[0, 1]
@@ -168,13 +168,12 @@ for name, (_, values) in signals.items():
 # %% [markdown]
 # ## What was learned
 #
-# - The LLC is highest when the network has memorised the training pairs (244 ± 4 at step 81). It
-#   falls while the held-out pairs are learned, to 87 ± 1 at the end; the LLC of the embedding falls
+# - The LLC is highest where the training pairs are memorised (244 ± 4 at step 81) and falls while
+#   the held-out pairs are learned, to 87 ± 1 at the end; the LLC of the embedding falls
 #   from 81 ± 1 to 22 ± 0.4. The network that generalises is the simpler one.
-# - The fall begins at step 91, long before half of the held-out pairs are right (step 602). That
-#   happens near the step at which the fall slows down (step 527). The weight norm turns at the same
-#   time as the LLC, the effective dimension only after step 400.
-# - Look at the flags of the calibration: at nβ = 3,000 and above, early estimates are negative,
-#   because the chain continues to learn there. nβ = 300 was proposed because its estimates at the
-#   three checkpoints had no flag. In the trajectory, eight of the nineteen estimates of the whole
-#   network have one.
+# - The fall begins at step 91, long before half of the held-out pairs are right. That is at step
+#   602, near the boundary (527) where the fall slows. The weight norm turns with the LLC, but the
+#   effective dimension turns only after step 400.
+# - Look at the flags of the calibration: at nβ of 3,000 and more, early estimates are negative
+#   because the chain goes on learning. nβ = 300 was proposed because its three estimates had no
+#   flag. In the trajectory, eight of the whole network's nineteen estimates have one.

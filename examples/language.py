@@ -15,7 +15,7 @@
 # Two layers of attention learn the characters of Python's own help texts, which every Python
 # ships. The LLC of each head, with all other weights frozen, is followed over training.
 #
-# Run it: `python examples/language.py`. It takes about five minutes of one core.
+# Run it: `python examples/language.py`. It takes about five minutes on one core.
 
 # %%
 import os
@@ -95,9 +95,9 @@ for step in range(1, STEPS + 1):
         torch.save(network.state_dict(), OUT / "checkpoints" / f"step-{step}.pt")
 
 # %% [markdown]
-# ## One restriction a head
+# ## One restriction per head
 #
-# A head of a fused weight is some of its rows, and some columns of the output: entries by index.
+# A head is some rows of the fused weight and some columns of the output weight, given by index.
 
 # %%
 d = WIDTH // HEADS
@@ -148,7 +148,7 @@ for stage in stages["stages"]:
 # - With all else frozen, the LLC of every head rises from step 342 on, those of layer 0 ahead of
 #   those of layer 1: 34 ± 1 and 32 ± 1 against 25 ± 2 and 21 ± 1 at step 616, 76 ± 2 and 74 ± 2
 #   against 64 ± 2 and 61 ± 1 at step 2000.
-# - The whole model has 404 ± 5 there, which carries the flag `prior_dominated`.
-# - One stage is found: on text this small network learns steadily, without a turn.
+# - The LLC of the whole model there, 404 ± 5, carries the flag `prior_dominated`.
+# - One stage is found: on text this small network learns steadily, without a turning point.
 # - Look at the flags before the curves: until step 58 the whole model is `negative`, because the
 #   chain goes on learning what the checkpoint has not learned yet.

@@ -12,14 +12,13 @@
 # %% [markdown]
 # # A toy model of superposition
 #
-# Six features are squeezed through two dimensions and reconstructed: ReLU(Wᵀ W x + b) (arXiv
-# 2310.06301). During training the network stays near polygons for long times, and there the LLC is
-# known. If the loss is quadratic in all directions except those of symmetries and of features that
-# are off, the LLC is half the number of curved directions, which the Hessian counts. A regular
-# hexagon has 12 + 6 weights and one rotation: (18 − 1) / 2 = 8.5.
+# Six features pass through two dimensions and come back: ReLU(Wᵀ W x + b) (arXiv 2310.06301).
+# During training the network stays for a while at polygons, and the LLC there is known: where the
+# loss is quadratic in all directions except those of symmetries and of inactive features, it is
+# half the number of curved directions, which the Hessian counts. A regular hexagon has 12 + 6
+# weights and one rotation: (18 − 1) / 2 = 8.5.
 #
-# Run it: `python examples/superposition.py`. It takes about a minute on one
-# core.
+# Run it: `python examples/superposition.py`. It takes about a minute on one core.
 
 # %%
 import os
@@ -37,7 +36,7 @@ FEATURES, DIMENSIONS, STEPS = 6, 2, 60 if SHORT else 12_000
 # %% [markdown]
 # ## The network and its training
 #
-# Each example has one feature, with a value between 0 and 1. Here the loss is a plain function of
+# In each example one feature has a value between 0 and 1. Here the loss is a plain function of
 # named tensors, without a module.
 
 # %%
@@ -67,10 +66,10 @@ for step in range(1, STEPS + 1):
         checkpoints[step] = {name: p.clone() for name, p in params.items()}
 
 # %% [markdown]
-# ## The LLC, sampled and computed
+# ## Sampled and counted
 #
-# We sample in absolute geometry, for which the value of a quadratic loss is known at every nβ and
-# γ: Σ ½ nβ h / (nβ h + γ) over the curvatures h of the loss.
+# We sample in absolute geometry (docs/units.md), for which the value of a quadratic is known at
+# every nβ and γ: Σ ½ nβ h / (nβ h + γ) over the curvatures h of the loss.
 
 # %%
 config = devsort.SamplerConfig(
@@ -117,7 +116,7 @@ for step in checkpoints:
 
 # %%
 stages = devsort.find_stages(trajectory)
-devsort.stage_chart(trajectory, stages, OUT / "superposition.png")
+devsort.stage_chart(trajectory, stages, OUT / "superposition.png", loss_unit="squared error")
 for stage in stages["stages"]:
     print(f"{stage['from']:6g} to {stage['to']:6g}: LLC {stage['llc']}")
 
@@ -127,10 +126,10 @@ for stage in stages["stages"]:
 # %% [markdown]
 # ## What was learned
 #
-# - From step 840 on the network stays at the hexagon. Six checkpoints give 6.3 to 6.9 ± 0.2, which
-#   is constant within their errors: to the LLC they are one solution.
-# - Their mean, 6.7, is 8 % below the quadratic value, 7.24. The reason was not tested; the loss has
-#   kinks (ReLU) and higher-order terms, which the Hessian does not include.
+# - From step 840 on the network stays at the hexagon. Six checkpoints give 6.3 to 6.9 ± 0.2, flat
+#   within their errors: the LLC sees one solution.
+# - Their mean, 6.7, is 8 % below the quadratic value, 7.24. Why was not tested; the
+#   loss has kinks (ReLU) and higher orders, which a Hessian does not see.
 # - The first two estimates are negative and flagged: the network is not near a minimum there.
-# - γ = 100 was chosen after a trial with γ = 3, in which the last two estimates were negative and
-#   `not_converged`. The known value depends on γ.
+# - γ = 100 was chosen after γ = 3, with which the last two estimates were below zero and
+#   `not_converged`. The known value changes with γ.

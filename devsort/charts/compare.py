@@ -8,8 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from devsort.charts import ribbon, style
-from devsort.charts.axes import over_loss, over_steps, over_values
-from devsort.charts.stage_chart import Story, flag_handle, flag_title, mark_flags, raised
+from devsort.charts.axes import over_loss, over_scores, over_steps
+from devsort.charts.curves import flag_handle, flag_title, mark_flags, over_curves, raised
+from devsort.charts.stage_chart import Story, window
 
 ROW = 0.36  # inches of a ribbon: two lines of a name
 LINES = ("-", "--", "-.", ":")
@@ -22,8 +23,8 @@ def figure(stories: Mapping[str, Story], width: float = style.WIDTH) -> Figure:
     strips = ROW * len(stories) + 0.1
     fig = Figure(figsize=(width, 4.6 + strips), layout="constrained")
     axes = fig.subplots(4, sharex=True, height_ratios=[strips, 1.2, 1.9, 1.1])
-    ends = [s.stages["stages"] for s in stories.values()]
-    over_steps(axes[-1], "log", min(e[0]["from"] for e in ends), max(e[-1]["to"] for e in ends))
+    first, last = zip(*map(window, stories.values()), strict=True)
+    over_steps(axes[-1], "log", min(first), max(last))
     _ribbons(axes[0], stories)
     for i, (name, story) in enumerate(stories.items()):
         look = {
@@ -37,9 +38,11 @@ def figure(stories: Mapping[str, Story], width: float = style.WIDTH) -> Figure:
     if losses := [s.loss.value for s in stories.values() if s.loss]:
         over_loss(axes[1], np.concatenate(losses))
     llcs = [s.llc for s in stories.values()]
-    over_values(axes[2], [c.value for c in llcs], [c.ci95 for c in llcs])
+    over_curves(axes[2], llcs)
+    for llc in llcs:
+        mark_flags(axes[2], llc)
     _legend(axes[2], stories)
-    axes[3].set_ylim(-0.04, 1.04)
+    over_scores(axes[3])
     axes[3].set_xlabel("training step")
     fig.align_ylabels(list(axes[1:]))
     return fig
@@ -51,7 +54,6 @@ def _curves(axes: Sequence[Axes], story: Story, look: Mapping[str, Any]) -> None
     llc = story.llc
     axes[1].plot(llc.step, llc.value, lw=1.2, **look)
     axes[1].fill_between(llc.step, *llc.ci95.T, color=look["color"], alpha=0.25, lw=0)
-    mark_flags(axes[1], llc)
     split = story.scores.get("vocabulary_splitting")
     if split:
         axes[2].plot(split.step, split.value, lw=1.2, **look)

@@ -3,7 +3,7 @@
 The curves are loss, LLC, LLC of each head and head-mode scores over log step.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from textwrap import fill
@@ -12,40 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
-from devsort.charts import axes, ribbon, style
+from devsort.charts import axes, curves, ribbon, style
+from devsort.charts.curves import Z95, Curve, positive
 from devsort.stages.trajectory import Trajectory
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Z95 = 1.96
 FLAGGED = "flagged"  # in a table that does not name the flag
-MANY = 100  # with more points, markers are small
 LINE = "#8a8a8a"  # of the fit; no head has this colour
 LINE_HEIGHT = 0.155  # inches of a line of the ribbon
 NARROW = 14  # characters of a label that fit a low panel
 HEIGHT = {"ribbon": 1.0, "loss": 0.95, "llc": 1.5, "heads": 1.2, "scores": 0.95}  # inches
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Values over steps, with their intervals and flags.
-
-    Attributes:
-        step: (n,) training steps.
-        value: (n,) values.
-        ci95: (n, 2) 95 % intervals, or None.
-        flags: Flag → (n,) bool, where it is raised.
-        scatter: (n,) scatter of the shape, or None.
-    """
-
-    step: np.ndarray
-    value: np.ndarray
-    ci95: np.ndarray | None = None
-    flags: Mapping[str, np.ndarray] = field(default_factory=dict)
-    scatter: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +34,12 @@ class Story:
     Attributes:
         stages: The JSON object of `devsort stages`.
         llc: LLC of the whole model.
-        loss: Loss in nats, or None.
+        loss: Loss, or None.
         heads: LLC of each head, or of another part of the weights, by its label.
         scores: Head-mode scores by name.
         signals: Other measures by name, each with a panel of its own.
         scale: Scale of the step axis.
+        loss_unit: Unit of the loss, or what it measures; empty: none.
     """
 
     stages: Mapping[str, Any]
@@ -69,6 +49,7 @@ class Story:
     scores: dict[str, Curve] = field(default_factory=dict)
     signals: dict[str, Curve] = field(default_factory=dict)
     scale: axes.Scale = "log"
+    loss_unit: str = "nats"
 
 
 def from_datasets(
@@ -126,14 +107,6 @@ def llc_curve(llc: "xr.Dataset", restriction: str) -> Curve:
     return positive(Curve(step, one.llc.values, interval, flags))
 
 
-def positive(curve: Curve) -> Curve:
-    """The points that a log axis can show: finite values at step 1 and later."""
-    kept = (curve.step >= 1) & np.isfinite(curve.value)
-    interval = None if curve.ci95 is None else curve.ci95[kept]
-    flags = {name: raised[kept] for name, raised in curve.flags.items()}
-    return Curve(curve.step[kept], curve.value[kept], interval, flags)
-
-
 @style.look()
 def figure(story: Story, width: float = style.WIDTH) -> Figure:
     """The finished figure, `width` inches wide; panels without data are left out."""
@@ -144,7 +117,7 @@ def figure(story: Story, width: float = style.WIDTH) -> Figure:
     fig = Figure(figsize=(width, sum(heights)), layout="constrained")
     fig.get_layout_engine().set(hspace=0.02, h_pad=0.03)
     column = fig.subplots(len(panels), sharex=True, height_ratios=heights, squeeze=False)[:, 0]
-    axes.over_steps(column[-1], story.scale, *_window(story))
+    axes.over_steps(column[-1], story.scale, *window(story))
     column[-1].set_xlabel("training step")
     for name, ax in zip(panels[1:], column[1:], strict=True):
         ribbon.shade(ax, story.stages)
@@ -156,7 +129,7 @@ def figure(story: Story, width: float = style.WIDTH) -> Figure:
     return fig
 
 
-def _window(story: Story) -> tuple[float, float]:
+def window(story: Story) -> tuple[float, float]:
     """First and last step of the stages and of the LLC."""
     stages, step = story.stages["stages"], story.llc.step
     return min(stages[0]["from"], step[0]), max(stages[-1]["to"], step[-1])
@@ -165,18 +138,18 @@ def _window(story: Story) -> tuple[float, float]:
 def _loss(ax: Axes, story: Story) -> None:
     ax.plot(story.loss.step, story.loss.value, color=style.FULL, lw=1.1)
     axes.over_loss(ax, story.loss.value)
-    ax.set_ylabel("loss (nats)")
+    ax.set_ylabel(f"loss ({story.loss_unit})" if story.loss_unit else "loss")
 
 
 def _llc(ax: Axes, story: Story) -> None:
     lines = [_line(story.stages["line"])] if story.stages.get("line") else []
     curve = (story.llc, style.FULL, "whole model" if story.heads else "LLC", "o")
-    _curves(ax, [curve], [value for _, value in lines])
+    curves.draw(ax, [curve], [value for _, value in lines])
     for line in lines:
         ax.plot(*line, color=LINE, lw=1.0, zorder=2.5, label="fitted line")
     handles, labels = ax.get_legend_handles_labels()
-    for flag in raised([story.llc]):
-        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
+    for flag in curves.raised([story.llc]):
+        handles, labels = [*handles, curves.flag_handle(flag)], [*labels, curves.flag_title(flag)]
     if any(b.get("strength") == "weak" for b in story.stages["boundaries"]):
         handles, labels = [*handles, ribbon.weak_handle()], [*labels, "weak boundary"]
     ax.legend(handles, labels, loc="best", ncols=2)
@@ -194,10 +167,10 @@ def _line(corners: Sequence[Sequence[float]]) -> tuple[np.ndarray, np.ndarray]:
 def _heads(ax: Axes, story: Story) -> None:
     heads = enumerate(story.heads.items())
     marks = "os^Dv<>p"
-    _curves(ax, [(c, style.head_colour(i), label, marks[i % 8]) for i, (label, c) in heads])
+    curves.draw(ax, [(c, style.head_colour(i), label, marks[i % 8]) for i, (label, c) in heads])
     handles, labels = ax.get_legend_handles_labels()
-    for flag in raised(story.heads.values()):
-        handles, labels = [*handles, flag_handle(flag)], [*labels, flag_title(flag)]
+    for flag in curves.raised(story.heads.values()):
+        handles, labels = [*handles, curves.flag_handle(flag)], [*labels, curves.flag_title(flag)]
     ax.legend(handles, labels, loc="best", ncols=2)
     heads = all(label.startswith("head ") for label in story.heads)
     ax.set_ylabel("head LLC" if heads else "LLC of parts")
@@ -208,8 +181,7 @@ def _scores(ax: Axes, story: Story) -> None:
         other = (style.PALETTE[5], ":", name.replace("_", " "))
         colour, line, label = style.SCORES.get(name, other)
         ax.plot(curve.step, curve.value, line, color=colour, lw=1.4, label=label)
-    ax.set_ylim(-0.04, 1.04)
-    ax.set_yticks([0, 0.5, 1])
+    axes.over_scores(ax)
     ax.legend(loc="best")
     ax.set_ylabel("head-mode score")
 
@@ -220,59 +192,3 @@ def _signal(name: str, ax: Axes, story: Story) -> None:
 
 
 PANELS = {"loss": _loss, "llc": _llc, "heads": _heads, "scores": _scores}
-
-
-def _curves(
-    ax: Axes, curves: Sequence[tuple[Curve, str, str, str]], lines: Sequence[np.ndarray] = ()
-) -> None:
-    """Draws curves with colour, label and marker; the limits contain them and the lines."""
-    for curve, colour, label, marker in curves:
-        _band(ax, curve, colour, label, marker)
-    whiskers = [
-        c.value + side * Z95 * c.scatter
-        for c, *_ in curves
-        if c.scatter is not None
-        for side in (-1, 1)
-    ]
-    bands = [c.ci95 for c, *_ in curves if c.ci95 is not None]
-    axes.over_values(ax, [*(c.value for c, *_ in curves), *lines, *whiskers], bands)
-
-
-def _band(ax: Axes, curve: Curve, colour: str, label: str, marker: str) -> None:
-    """Draws a curve with its 95 % band and a red mark for each flag.
-
-    If there are many points, only some have whiskers, and no line joins them.
-    """
-    many = len(curve.step) > MANY
-    look = {"ms": 1.4, "lw": 0.0} if many else {"ms": 2.4, "lw": 1.0}
-    ax.plot(curve.step, curve.value, marker=marker, color=colour, mew=0, label=label, **look)
-    if curve.ci95 is not None:
-        ax.fill_between(curve.step, *curve.ci95.T, color=colour, alpha=0.2, lw=0)
-    if curve.scatter is not None:
-        some = slice(None, None, 1 + len(curve.step) // MANY)
-        whisker = Z95 * curve.scatter[some]
-        bars = {"ecolor": colour, "elinewidth": 0.6, "alpha": 0.8}
-        ax.errorbar(curve.step[some], curve.value[some], whisker, fmt="none", **bars)
-    mark_flags(ax, curve)
-
-
-def mark_flags(ax: Axes, curve: Curve) -> None:
-    """Draws a red mark at each flagged point, in the shape of its flag."""
-    for flag, at in curve.flags.items():
-        if at.any():
-            ax.plot(curve.step[at], curve.value[at], **style.flag_look(flag))
-
-
-def raised(curves: Iterable[Curve]) -> list[str]:
-    """The flags that are raised somewhere, each once."""
-    return list(dict.fromkeys(f for curve in curves for f, at in curve.flags.items() if at.any()))
-
-
-def flag_title(flag: str) -> str:
-    """The name of a flag, as printed."""
-    return flag.replace("_", " ")
-
-
-def flag_handle(flag: str) -> Line2D:
-    """The legend handle of a flag."""
-    return Line2D([], [], **style.flag_look(flag))

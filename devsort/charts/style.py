@@ -22,6 +22,7 @@ PALETTE = [
     "#ca9161", "#fbafe4", "#949494", "#ece133", "#56b4e9",
 ]  # fmt: skip
 INK = "#333333"
+MINUS = "\N{MINUS SIGN}"
 FULL = INK  # the whole model; heads take `HEADS` in order
 FLAG = PALETTE[3]  # red, for flags alone
 FLAG_MARKERS = {
@@ -80,9 +81,12 @@ RC = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
-    "legend.handlelength": 1.6,
+    "legend.handlelength": 2.2,  # a whole period of each line style
     "legend.columnspacing": 1.2,
-    "legend.frameon": False,
+    "legend.borderpad": 0.2,
+    "legend.framealpha": 0.8,  # so that nothing strikes through a label
+    "legend.edgecolor": "none",
+    "legend.fancybox": False,
     "axes.edgecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -107,23 +111,33 @@ def head_colour(head: int) -> str:
 def flag_look(flag: str) -> dict[str, object]:
     """How a flag is drawn: red and hollow, in a shape of its own."""
     marker = FLAG_MARKERS.get(flag, "X")
-    return {"marker": marker, "ls": "", "ms": 5, "mew": 1.1, "color": FLAG, "mfc": "none"}
+    look = {"marker": marker, "ls": "", "ms": 5, "mew": 1.1, "color": FLAG, "mfc": "none"}
+    return {**look, "clip_on": False, "in_layout": False}  # whole at the edge of a panel
 
 
 def label_of(restriction: str) -> str:
     """The name of a restriction in print."""
     if restriction == "full":
         return "whole model"
-    is_head = restriction[:1] == "h" and restriction[1:].isdigit()
-    return f"head {int(restriction[1:])}" if is_head else restriction
+    return f"head {int(restriction[1:])}" if is_head(restriction) else restriction
+
+
+def colour_of(restriction: str) -> str:
+    """The colour of a restriction that is drawn alone."""
+    return head_colour(int(restriction[1:])) if is_head(restriction) else FULL
+
+
+def is_head(restriction: str) -> bool:
+    """Whether a restriction is one head: h0, h1, …"""
+    return restriction[:1] == "h" and restriction[1:].isdigit()
 
 
 def with_error(value: float, se: float) -> str:
     """A value and its standard error, to two digits of the error: 230.9 ± 2.3."""
     if not (np.isfinite(value) and np.isfinite(se) and se > 0):
-        return f"{value:.3g}"
+        return f"{value:.3g}".replace("-", MINUS)
     digits = max(0, 1 - int(np.floor(np.log10(se))))
-    return f"{value:.{digits}f} ± {se:.{digits}f}"
+    return f"{value:.{digits}f} ± {se:.{digits}f}".replace("-", MINUS)
 
 
 def kinds_of(text: str) -> tuple[str, ...]:

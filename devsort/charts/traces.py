@@ -3,14 +3,20 @@
 They show whether a chain stays local and whether it has reached a plateau.
 """
 
+from textwrap import fill
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from devsort.charts.style import FULL, INK, WIDTH, head_colour, label_of, look, with_error
+from devsort.charts.axes import number
+from devsort.charts.curves import flag_title
+from devsort.charts.style import INK, WIDTH, colour_of, label_of, look, with_error
 
 SMOOTH = 10  # steps of the running mean drawn over the raw draws
+RISE = "L(w) − L(w*) (nats)"
+MARGIN, LETTER = 0.9, 0.058  # inches left of the panels, and of a letter of a title
 
 
 @look()
@@ -28,8 +34,11 @@ def figure(llc: xr.Dataset, chance_loss: float | None = None, width: float = WID
     axes = fig.subplots(len(names), len(steps), sharex=True, sharey="row", squeeze=False)
     for row, name in zip(axes, names, strict=True):
         for axis, step in zip(row, steps, strict=True):
-            _panel(axis, llc.sel(checkpoint=step, restriction=name), name)
-        row[0].set_ylabel(f"{label_of(name)}\nL(w) − L(w*) (nats)")
+            cell = llc.sel(checkpoint=step, restriction=name)
+            chains(axis, cell, colour_of(name))
+            letters = int((width - MARGIN) / len(steps) / LETTER)
+            axis.set_title(_note(cell, letters), fontsize=7)
+        row[0].set_ylabel(f"{label_of(name)}\n{RISE}")
     fig.supxlabel("step of the chain", fontsize=8)
     axes[0, 0].legend(loc="best", handlelength=1.2)
     if "full" in names and chance_loss is not None:
@@ -44,10 +53,13 @@ def chosen(checkpoints: np.ndarray, count: int = 3) -> list[int]:
     return sorted({int(checkpoints[round(p)]) for p in positions})
 
 
-def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
+def chains(axis: Axes, cell: xr.Dataset, colour: str) -> None:
+    """Draws L(w) − L(w*) along each chain of one cell, pale, and its running mean over it.
+
+    Burn-in is shaded.
+    """
     burnin = (cell["burnin_loss"] - cell["burnin_init_loss"]).values  # (C, burn-in)
     rise = np.concatenate([burnin, (cell["loss"] - cell["init_loss"]).values], axis=1)
-    colour = FULL if name == "full" else head_colour(int(name[1])) if name[1:2].isdigit() else INK
     x = np.arange(rise.shape[1])
     axis.axvspan(0, burnin.shape[1], color="0.92", lw=0, label="burn-in")
     axis.axhline(0, color="0.6", lw=0.6)
@@ -63,17 +75,16 @@ def _panel(axis: Axes, cell: xr.Dataset, name: str) -> None:
             lw=0.8,
             label="chains" if i == 0 else None,
         )
-    axis.set_title(_note(cell), fontsize=7)
     axis.margins(x=0)
 
 
-def _note(cell: xr.Dataset) -> str:
-    """Step, estimate and flags, above the chains."""
+def _note(cell: xr.Dataset, letters: int) -> str:
+    """Step, estimate and flags, above the chains, in lines of so many letters."""
     flags = [str(f) for f in cell["flag"].values[cell["flags"].values.astype(bool)]]
     value = float(cell["llc"])
     estimate = with_error(value, float(cell["se"])) if np.isfinite(value) else "withheld"
-    warning = [f"! {', '.join(f.replace('_', ' ') for f in flags)}"] if flags else []
-    return "\n".join([f"step {int(cell['checkpoint']):,}", f"λ̂ {estimate}", *warning])
+    warning = [fill(f"! {', '.join(map(flag_title, flags))}", letters)] if flags else []
+    return "\n".join([f"step {number(int(cell['checkpoint']))}", f"λ̂ {estimate}", *warning])
 
 
 def _mark_chance(row: np.ndarray, data: xr.Dataset, steps: list[int], chance: float) -> None:

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from devsort.cli.app import ForceOpt, JsonOpt, RunArg, SetOpt, app, emit
+from devsort.cli.app import (
+    ForceOpt,
+    FormatOpt,
+    JsonOpt,
+    RunArg,
+    SetOpt,
+    WidthOfFigures,
+    WidthOpt,
+    app,
+    emit,
+)
 
 
 class Sampler(StrEnum):
@@ -52,19 +62,27 @@ def llc(
 
 
 @app.command()
-def calibrate(run: RunArg, as_json: JsonOpt = False, set_: SetOpt = []) -> None:  # noqa: B006
+def calibrate(
+    run: RunArg,
+    kinds: FormatOpt = "png,svg",
+    width: WidthOpt = WidthOfFigures.double,
+    as_json: JsonOpt = False,
+    set_: SetOpt = [],  # noqa: B006  typer reads it, nobody changes it
+) -> None:
     """Propose sampler settings for a run, with reasons and charts.
 
     Example: devsort calibrate runs/baseline
     """
     from devsort.charts.calibrate import draw
+    from devsort.charts.style import WIDTHS, kinds_of
     from devsort.llc.calibrate import table
     from devsort.sorting.calibrate import calibrate
     from devsort.sorting.run import open_run
 
-    opened = open_run(run, tuple(set_))
+    opened, named = open_run(run, tuple(set_)), kinds_of(kinds)
     value, traces = calibrate(opened)
-    files = [str(path) for path in draw(value, traces, opened.figures)]
+    drawn = draw(value, traces, opened.figures, named, WIDTHS[width.value])
+    files = [str(path) for path in drawn]
     emit({**value, "files": files}, as_json, table)
 
 

@@ -35,7 +35,7 @@ def explore(
     Args:
         trajectory: Steps, LLC with standard errors, and the loss in nats; `devsort.stages.read_csv`
             reads one.
-        stages: The JSON object of `devsort stages`; found anew if None.
+        stages: The JSON object of `devsort stages`; computed if None.
         out: The HTML file.
         name: Name of the run.
         traces: One trace of `devsort.sample` for each step: the chains, R-hat, ESS and flags.

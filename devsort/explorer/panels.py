@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from devsort.charts.stage_chart import Z95
+from devsort.charts.curves import Z95
 from devsort.charts.style import PALETTE, SCORES
 from devsort.explorer.packing import HALF, SINGLE, numbers, packed
 from devsort.llc.estimate import estimate
@@ -120,15 +120,12 @@ def loss_panel(step: ArrayLike, loss: ArrayLike) -> Object:
 
 def scores_panel(step: ArrayLike, scores: Mapping[str, tuple[ArrayLike, np.ndarray]]) -> Object:
     """Scores between 0 and 1 by name, each with its 95 % interval."""
-    other = (PALETTE[5], ":")
-    return panel(
-        "head-mode scores",
-        "",
-        [
-            curve(name.replace("_", " "), step, value, ci95, *SCORES.get(name, other)[:2])
-            for name, (value, ci95) in scores.items()
-        ],
-    )
+    curves = []
+    for name, (value, ci95) in scores.items():
+        other = (PALETTE[5], ":", name.replace("_", " "))
+        colour, line, label = SCORES.get(name, other)
+        curves.append(curve(label, step, value, ci95, colour, line))
+    return panel("head-mode scores", "", curves)
 
 
 def response(name: str, values: "xr.DataArray", unit: str = "") -> Object:

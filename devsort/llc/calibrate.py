@@ -1,10 +1,10 @@
-"""Sampler settings, searched and proposed with reasons.
+"""Searches for sampler settings and proposes the best, with reasons.
 
-They are tried where the trajectory is early, in between and late. Inverse temperatures and
-localizations are tried on a small grid. The step is not searched: at each grid point it is ε = 1 /
-(nβ h + γ), a quarter of the largest stable one, with h the largest curvature of the loss where the
-chain will be, at w* + N(0, 1/γ). At w* itself it can be twenty times as large: training with decay
-ends on sharp ridges that no chain stays on.
+Inverse temperatures and localizations are tried on a small grid, at early, middle and late
+checkpoints. The step size is not searched. At each grid point it is ε = 1 / (nβ h + γ), a quarter
+of the largest stable one, where h is the largest curvature of the loss in the region that the chain
+will explore, at w* + N(0, 1/γ). At w* itself the curvature can be twenty times as large: training
+with weight decay ends on sharp ridges, and a chain does not stay on them.
 """
 
 import itertools
@@ -24,17 +24,17 @@ RELATIVE = (
     6.66,
     16.0,
 )  # γ in relative geometry: a flat weight moves by 1/2, 0.39, 1/4 of its scale
-RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, whatever the temperature
+RATIOS = (0.3, 1.0, 3.0)  # γ / nβ: which curvatures count as flat, at any temperature
 CHECKPOINTS, CHAINS, DRAWS = 6, 2, 200
 CURVATURE_LISTS, ITERATIONS = 256, 8
-# burn-in in units of the slowest relaxation time 2 / (ε γ) of the flat directions, capped below
+# burn-in in units of 2 / (ε γ), the relaxation time of flat directions, and its maximum in steps
 RELAX = 2.0
 MAX_BURNIN = 300
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One grid point at one checkpoint."""
+    """The result of one grid point at one checkpoint."""
 
     n_beta: float
     localization: float
@@ -49,10 +49,10 @@ class Trial:
 
 
 def grid_of(geometry: str) -> list[tuple[float, float]]:
-    """(nβ, γ) of every grid point.
+    """Returns (nβ, γ) of every grid point.
 
-    In absolute geometry γ is a share of nβ: it says which curvatures count as flat. In relative
-    geometry γ = 1/a² says by which share a of its scale a weight may move, whatever nβ is.
+    In absolute geometry γ is proportional to nβ: the ratio determines which curvatures count as
+    flat. In relative geometry γ = 1/a² allows a weight to move by a times its scale, at any nβ.
     """
     if geometry == "relative":
         return list(itertools.product(N_BETAS, RELATIVE))
@@ -60,13 +60,13 @@ def grid_of(geometry: str) -> list[tuple[float, float]]:
 
 
 def grid(base: SamplerConfig, curvature: Mapping[float, float]) -> list[SamplerConfig]:
-    """The settings that are tried.
+    """Returns the settings to try.
 
-    The step follows from the curvature; burn-in is long enough for the flat directions.
+    The step size follows from the curvature. Burn-in is long enough for flat directions to relax.
 
     Args:
         base: All other settings.
-        curvature: γ → largest curvature where a chain of that localization moves.
+        curvature: γ → largest curvature in the region that a chain with this γ explores.
     """
     return [_point(base, n, g, curvature[g]) for n, g in grid_of(base.geometry)]
 
@@ -88,19 +88,19 @@ def _point(
     )
 
 
-def trial(point: SamplerConfig, step: int, found: Estimate) -> Trial:
-    """What came of a grid point at a checkpoint."""
+def trial(point: SamplerConfig, step: int, estimate: Estimate) -> Trial:
+    """Returns the result of a grid point at a checkpoint."""
     return Trial(
         n_beta=point.n_beta,
         localization=point.localization,
         lr=point.lr,
         step=step,
-        llc=found.llc,
-        se=found.se,
-        rhat=found.rhat,
-        climb=float(found.diagnostics.climb),
-        gap=float(found.diagnostics.gap),
-        flags=found.flags,
+        llc=estimate.llc,
+        se=estimate.se,
+        rhat=estimate.rhat,
+        climb=float(estimate.diagnostics.climb),
+        gap=float(estimate.diagnostics.gap),
+        flags=estimate.flags,
     )
 
 
@@ -110,12 +110,12 @@ def report(
     points: Sequence[SamplerConfig],
     trials: Sequence[Trial],
 ) -> dict:
-    """The JSON object of a calibration.
+    """Returns the JSON object of a calibration.
 
     Returns:
         checkpoints, curvature (γ → largest Hessian eigenvalue over the checkpoints), trials,
-        proposal (settings, reasons, the lines for config.yaml) and shape: Spearman's rank
-        correlation of the trajectory between pairs of nβ at the middle γ.
+        proposal (settings, reasons, lines for config.yaml) and shape (Spearman's rank correlation
+        between the trajectories at each pair of nβ, at the middle γ).
     """
     return {
         "checkpoints": list(steps),
@@ -127,10 +127,10 @@ def report(
 
 
 def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
-    """The grid point with the fewest flags over the checkpoints.
+    """Returns the grid point with the fewest flags over the checkpoints.
 
-    Among equals the one with the weakest localization, γ/nβ, which biases λ̂ least; then the one
-    that climbs least.
+    Among equals, it is the one with the weakest localization γ/nβ, which biases λ̂ least, and then
+    the one whose loss climbs least.
     """
 
     def of(point: SamplerConfig) -> list[Trial]:
@@ -155,14 +155,17 @@ def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
         f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(points)} settings",
         f"γ = {best.localization:g}, the weakest localization among these",
         f"the loss climbs at most {climb:.0%} {way}, flagged at {CHANCE:.0%}",
-        f"the equilibrium identity holds to {gap:.0%}",
-        "the step is a quarter of the largest stable one at the sharpest checkpoint",
+        f"the equilibrium identity holds to within {gap:.0%}",
+        "the step size is a quarter of the largest stable one at the sharpest checkpoint",
     ]
     return {"settings": chosen, "reasons": reasons, "config": "\n".join(lines)}
 
 
 def shape_correlations(trials: Sequence[Trial]) -> list[dict]:
-    """Spearman's rank correlation of the trajectories at each pair of nβ, at the middle γ."""
+    """Returns Spearman's rank correlation between the trajectories at each pair of nβ.
+
+    All are at the middle γ.
+    """
     middle = {n: sorted({t.localization for t in trials if t.n_beta == n})[1] for n in N_BETAS}
     of = {
         n: [t.llc for t in trials if (t.n_beta, t.localization) == (n, middle[n])] for n in N_BETAS
@@ -174,7 +177,7 @@ def shape_correlations(trials: Sequence[Trial]) -> list[dict]:
 
 
 def table(value: dict) -> str:
-    """The calibration for a reader."""
+    """Formats a calibration as text."""
     lines = [f"{'nβ':>7} {'γ':>7} {'ε':>9} {'step':>7} {'LLC':>9} {'± SE':>7} {'climb':>6}  flags"]
     lines += [
         f"{t['n_beta']:7g} {t['localization']:7g} {t['lr']:9.1e} {t['step']:7d} "

@@ -1,13 +1,13 @@
-"""What devinterp's `sample()` wrote, with the errors and diagnostics that it does not give.
+"""Estimates from the output of devinterp's `sample()`, with standard errors and diagnostics.
 
 | what devinterp does                     | what is done here                                      |
 |-----------------------------------------|--------------------------------------------------------|
-| averages burn-in too                    | burn-in is cut                                         |
-| one initial loss, of other batches      | its own error is added, or `start` pairs it            |
-| the same batches for all chains         | for the error, the mean over chains is one chain       |
-| a chain that died is left out           | it is counted, and the estimate is withheld            |
+| averages over burn-in as well           | burn-in is left out                                    |
+| one initial loss, on other batches      | its error is added, or `start` computes a paired one   |
+| the same batches for all chains         | for the error, the mean over chains counts as a chain  |
+| leaves out a chain that died            | it is counted, and the estimate is withheld            |
 | no initial loss of an observable        | `start` computes it; without it there is no estimate   |
-| nothing of |w − w*|² and of gradients   | the flags that need them cannot be raised              |
+| does not store |w − w*|² or gradients   | the flags that need them cannot be raised              |
 """
 
 from collections.abc import Callable, Mapping
@@ -25,19 +25,19 @@ from devsort.llc.uncertainty import mean_of
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
 
-SAMPLING = "sampling"  # the estimate from the losses that the chains themselves saw
+SAMPLING = "sampling"  # name of the estimate from the losses on the chains' own minibatches
 Start = Callable[[np.ndarray], np.ndarray]  # token ids (n, L + 1) → losses of w* (n, L)
 FIX = "give the DataTree of devinterp.slt.sampling.sample(), or the path of its output"
 
 
 @dataclass(frozen=True)
 class Imported:
-    """Draws of devinterp, estimated.
+    """Estimates from draws of devinterp.
 
     Attributes:
-        estimates: `sampling` and each observable whose initial loss is known → estimate.
-        notes: What cannot be known of these draws, one sentence each.
-        devinterp_llc: What devinterp's own `compute_llc` says.
+        estimates: `sampling`, and each observable whose initial loss is known → estimate.
+        notes: One sentence for each thing that these draws do not contain.
+        devinterp_llc: The result of devinterp's own `compute_llc`.
     """
 
     estimates: dict[str, Estimate]
@@ -54,19 +54,19 @@ class Imported:
 
 
 def from_devinterp(draws: xr.DataTree | str | Path, start: Start | None = None) -> Imported:
-    """Estimates from draws of devinterp.
+    """Estimates the LLC from draws of devinterp.
 
     Args:
-        draws: What `devinterp.slt.sampling.sample()` returned, or the path of its output.
-        start: Token ids (n, L + 1) → the checkpoint's own losses on them (n, L). With it each draw
-            is compared with w* on its own minibatch, and observables have estimates too.
+        draws: The return value of `devinterp.slt.sampling.sample()`, or the path of its output.
+        start: Token ids (n, L + 1) → the checkpoint's own losses on them (n, L). With it, each draw
+            is compared with w* on its own minibatch, and there are estimates for the observables.
 
     Returns:
-        λ̂ with standard error, R-hat, effective number of draws and flags, and what these draws
-        cannot tell. `print` it for a table.
+        λ̂ with its standard error, R-hat, effective number of draws and flags, and notes on what
+        these draws do not contain. `print` shows it as a table.
 
     Raises:
-        UserError: They are no draws of devinterp's.
+        UserError: If these are not draws of devinterp.
     """
     data = _opened(draws)
     settings = data.attrs["metadata"]["config"]["sampler"]
@@ -86,15 +86,15 @@ def _opened(draws: Any) -> xr.Dataset:
             draws = xr.open_datatree(str(draws), engine="zarr", consolidated=False)
         data = draws.dataset if isinstance(draws, xr.DataTree) else draws
         for name in ("sampling_loss_micro", "init_loss"):
-            data[name].values  # noqa: B018  it is read
+            data[name].values  # noqa: B018  checks that it can be read
         data.attrs["metadata"]["config"]["sampler"]["n_beta"]
-    except Exception as e:  # xarray and zarr raise many kinds
-        raise UserError(f"these are no draws of devinterp ({type(e).__name__})", FIX) from None
+    except Exception as e:  # xarray and zarr raise many kinds of errors
+        raise UserError(f"these are not draws of devinterp ({type(e).__name__})", FIX) from None
     return data
 
 
 def _config(settings: Mapping[str, Any], data: xr.Dataset) -> SamplerConfig:
-    """Their settings under our names; what an export leaves out is as in devinterp's defaults."""
+    """Converts their settings to ours. Missing ones have devinterp's default values."""
     chains, steps = data["sampling_loss_micro"].shape[:2]
     burnin = settings.get("num_burnin_steps", 0)
     every = settings.get("num_steps_bw_draws", 1)
@@ -124,41 +124,41 @@ def _sampling(
         init = np.broadcast_to(own, loss.shape)
     else:
         init = _at_start(data["sampling_input_ids_micro"].values, start)
-    found = estimate(_trace(loss, init, config))
+    result = estimate(_trace(loss, init, config))
     rises = config.n_beta * _kept(loss - init, config)
-    error = found.se
+    error = result.se
     if settings.get("match_sampling_input_ids_across_chains", True) and len(loss) > 1:
         error = np.fmax(error, mean_of(rises.mean(0, keepdims=True)).se)
     if start is None:
         batches = settings.get("num_init_loss_batches", 32)
         error = np.hypot(error, config.n_beta * _batch_error(losses) / np.sqrt(batches))
-    return _with_error(found, float(error), config.num_chains)
+    return _with_error(result, float(error), config.num_chains)
 
 
 def _observable(data: xr.Dataset, name: str, config: SamplerConfig, start: Start) -> Estimate:
-    """The same rows at every draw, so there is no minibatch noise."""
+    """Estimates an observable. It has the same rows at every draw, so no minibatch noise."""
     loss = data[f"loss_{name}"].values.mean((2, 3), dtype=np.float64)  # (C, draws)
     init = np.asarray(start(data[f"input_ids_{name}"].values)).mean()
-    drawn = config.model_copy(
+    own_config = config.model_copy(
         update={"num_burnin_steps": 0, "num_steps_bw_draws": 1, "num_draws": loss.shape[1]}
     )
-    return estimate(_trace(loss, np.full(loss.shape, init), drawn))
+    return estimate(_trace(loss, np.full(loss.shape, init), own_config))
 
 
 def _trace(loss: np.ndarray, init: np.ndarray, config: SamplerConfig) -> Trace:
-    kept, first = _kept(loss, config), config.num_burnin_steps
-    unknown = np.full(kept.shape, np.nan)
+    losses, first = _kept(loss, config), config.num_burnin_steps
+    unknown = np.full(losses.shape, np.nan)
     return Trace(
-        loss=kept,
+        loss=losses,
         init_loss=_kept(init, config),
         work=unknown,
         force=unknown,
         distance=unknown,
-        heating=np.empty((len(kept), 0)),
+        heating=np.empty((len(losses), 0)),
         burnin_loss=loss[:, :first],
         burnin_init_loss=init[:, :first],
         parts={},
-        dimension=10**9,  # not known: no draw can be over ten times the half of it
+        dimension=10**9,  # unknown; so large that no draw is flagged as diverged
         config=config,
     )
 
@@ -168,36 +168,38 @@ def _kept(values: np.ndarray, config: SamplerConfig) -> np.ndarray:
 
 
 def _at_start(ids: np.ndarray, start: Start) -> np.ndarray:
-    """(C, steps) loss of w* on every minibatch (C, steps, B, tokens)."""
-    found = [[np.asarray(start(batch)).mean() for batch in chain] for chain in ids]
-    return np.array(found, dtype=np.float64)
+    """Returns the loss of w* (C, steps) on every minibatch (C, steps, B, tokens)."""
+    losses = [[np.asarray(start(batch)).mean() for batch in chain] for chain in ids]
+    return np.array(losses, dtype=np.float64)
 
 
 def _batch_error(losses: np.ndarray) -> float:
-    """Standard error of a batch's mean loss at w*, from the first batch of the chains."""
+    """Returns the standard error of a batch's mean loss at w*, from the chains' first batches."""
     rows = losses[:, 0].mean(2, dtype=np.float64)  # (C, B)
     return float(rows.std(axis=1, ddof=1).mean() / np.sqrt(rows.shape[1]))
 
 
-def _with_error(found: Estimate, se: float, chains: int) -> Estimate:
+def _with_error(result: Estimate, se: float, chains: int) -> Estimate:
     half = float(stdtrit(max(1, 2 * (chains - 1)), 0.975) * se)
-    return replace(found, se=se, ci95=(found.llc - half, found.llc + half))
+    return replace(result, se=se, ci95=(result.llc - half, result.llc + half))
 
 
 def _notes(settings: Mapping[str, Any], start: Start | None, names: list[str]) -> list[str]:
     notes = ["out_of_equilibrium and improper need gradients and distances, which are not stored"]
     if start is None:
         notes.append(
-            "the initial loss is of other batches than the draws: its error is added; "
-            "give start=… to compare on the same ones"
+            "the initial loss was computed on other batches than the draws, so its error is added; "
+            "give start=… to use the same batches"
         )
         if names:
-            told = ", ".join(names)
-            notes.append(f"no initial loss of {told} is stored: give start=… for their LLCs")
+            observables = ", ".join(names)
+            notes.append(f"no initial loss of {observables} is stored: give start=… for their LLCs")
     if settings.get("match_sampling_input_ids_across_chains", True):
-        notes.append("all chains saw the same batches: their spread alone would miss that noise")
+        notes.append(
+            "all chains used the same batches, so their spread does not contain that noise"
+        )
     if settings.get("num_burnin_steps", 0):
-        notes.append("devinterp's own value averages the burn-in too; here it is cut")
+        notes.append("devinterp's own value includes burn-in; here burn-in is left out")
     if settings.get("sampling_method", "sgmcmc_sgld") != "sgmcmc_sgld":
-        notes.append("RMSprop-SGLD samples another distribution than the one that nβ and γ name")
+        notes.append("RMSprop-SGLD does not sample the distribution that nβ and γ define")
     return notes

@@ -1,9 +1,10 @@
-"""From draws to the local learning coefficient: λ̂ = nβ (mean L(w) − L(w*)).
+"""Estimates the local learning coefficient from draws: λ̂ = nβ (mean L(w) − L(w*)).
 
-An estimate comes with its error and with what is wrong with it. L(w) − L(w*) is taken draw by draw
-on the chain's own minibatch, so minibatch noise cancels to first order. What the same noise adds by
-heating the chain is measured where the sampler can (`sampling.methods`) and taken off;
-HEATING_ERROR of it goes into the standard error, since it is known to first order only.
+Every estimate has a standard error and flags for what is wrong with it. L(w) − L(w*) is computed at
+each draw on the chain's own minibatch, so minibatch noise cancels to first order. The same noise
+also heats the chain, which makes λ̂ too large. Samplers that can measure this excess
+(`sampling.methods`) do so, and it is subtracted. It is known only to first order, so HEATING_ERROR
+times the excess is added to the standard error.
 """
 
 from dataclasses import dataclass
@@ -14,25 +15,26 @@ from devsort.llc.flags import Diagnostics, diagnose
 from devsort.llc.uncertainty import UNKNOWN, mean_of, split_rhat
 from devsort.sampling.trace import Trace
 
-HEATING_ERROR = 0.5  # standard error of the heating that is taken off, as a share of it
+HEATING_ERROR = 0.5  # relative standard error of the heating that is subtracted
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """λ̂ and its evidence.
+    """λ̂ with its standard error, diagnostics and flags.
 
     Attributes:
         llc: λ̂, mean over chains; NaN (withheld) if a chain died.
-        se: Standard error of λ̂: root mean square of the error between chains and of the error by
-            autocorrelation.
-        ci95: 95 % interval, λ̂ ± t se with Student's t of the standard error's degrees of freedom.
+        se: Standard error of λ̂: the root mean square of two estimates of it, from the spread
+            between chains and from the autocorrelation.
+        ci95: 95 % interval, λ̂ ± t se, where t is the quantile of Student's t distribution for the
+            degrees of freedom of the standard error.
         llc_chain: (C,) λ̂ of each chain.
-        heat: What was taken off λ̂ as the heat of minibatches; 0 for SGLD.
-        rhat: Rank-normalised split R-hat (Vehtari et al. 2021); of one chain, that of its halves.
-        ess: Effective number of draws behind the mean.
-        chains_failed: Chains that died.
-        diagnostics: Numbers behind the flags.
-        flags: Names of what is wrong, see `devsort.llc.flags`; empty for a healthy estimate.
+        heat: Correction for minibatch noise, subtracted from λ̂; 0 for SGLD.
+        rhat: Rank-normalised split R-hat (Vehtari et al. 2021); for one chain, R-hat of its halves.
+        ess: Effective number of draws of the mean.
+        chains_failed: Number of chains that died.
+        diagnostics: The numbers that the flags are based on.
+        flags: Names of the problems, see `devsort.llc.flags`; empty for a healthy estimate.
     """
 
     llc: float
@@ -59,11 +61,12 @@ def estimate(
     The standard error and its degrees of freedom are those of `uncertainty.mean_of`.
 
     Args:
-        trace: Draws of C chains, with the settings that they were drawn with.
-        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing for
-            this loss.
-        confined: Whether the posterior is proper; None: if there is a localization or a prior.
-        allow_dead: Estimate from the surviving chains even if some died, which is biased.
+        trace: Draws of C chains, with their sampler settings.
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if this has no meaning for
+            the loss.
+        confined: Whether the posterior is proper. With None, it is if there is a localization or a
+            prior.
+        allow_dead: Estimate from the surviving chains if some died. Such an estimate is biased.
     """
     values = trace.config.n_beta * trace.rise.astype(np.float64)  # (C, T)
     alive = ~trace.dead
@@ -90,7 +93,7 @@ def estimate(
 
 
 def _heat(trace: Trace, alive: np.ndarray) -> tuple[float, float]:
-    """The heat and its standard error, that of first order included."""
+    """Returns the heat and its standard error, which includes that of the first-order formula."""
     heating = trace.heating[alive].astype(np.float64)
     if not heating.size:
         return 0.0, 0.0

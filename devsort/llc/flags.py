@@ -1,33 +1,31 @@
-"""What can be wrong with an LLC estimate, each named with its evidence.
-
-Thresholds are stated with their reasons.
+"""Flags: what can be wrong with an LLC estimate, and how it is detected.
 
 | flag                | evidence                                                                   |
 |---------------------|----------------------------------------------------------------------------|
-| diverged            | a loss that is not finite, or nβ·rise over 10 d + 1000                     |
+| diverged            | a loss that is infinite or NaN, or nβ·rise above 10 d + 1000               |
 |                     | (a stable chain stays near d/2)                                            |
-| dead_chains         | chains that are no longer finite; the estimate is withheld                 |
-| negative            | the whole 95 % interval lies below zero:                                   |
-|                     | w* is no minimum of what is sampled                                        |
-| not_converged       | R-hat over 1.1, or the second half of the draws differs from the first     |
-|                     | by over 3 % of λ̂, p < 0.01                                                 |
-| starting_peak       | the smoothed rise peaks in the first fifth, over 1.2 times the mean of     |
-|                     | the second half and over 3 times as far above it as anything in that half: |
-|                     | ε is too large                                                             |
-| chance_level        | the mean loss has climbed three quarters of the way to a uniform guess:    |
-|                     | nothing local                                                              |
-| prior_dominated     | d log λ̂ / d log nβ over 0.8: λ̂ is close to proportional to nβ, so γ or     |
-|                     | ρ sets it                                                                  |
-| improper            | no localization and no prior, and |w − w*|² has not settled:               |
-|                     | R-hat over 1.1, or growing, p < 0.01                                       |
-| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² (baoab: d) is off by over     |
-|                     | 10 %, p < 0.01                                                             |
+| dead_chains         | chains that became infinite or NaN; the estimate is withheld               |
+| negative            | the whole 95 % interval is below zero:                                     |
+|                     | w* is not a minimum of the loss                                            |
+| not_converged       | R-hat above 1.1, or the second half of the draws differs from the first    |
+|                     | by more than 3 % of λ̂, p < 0.01                                            |
+| starting_peak       | the smoothed rise peaks in the first fifth, at more than 1.2 times the     |
+|                     | mean of the second half and more than 3 times as far above this mean as    |
+|                     | anything in that half: ε is too large                                      |
+| chance_level        | the mean loss has climbed three quarters of the way to that of a uniform   |
+|                     | guess: the estimate is not local                                           |
+| prior_dominated     | d log λ̂ / d log nβ above 0.8: λ̂ is nearly proportional to nβ, so it is     |
+|                     | determined by γ or ρ                                                       |
+| improper            | no localization and no prior, and |w − w*|² is not stationary:             |
+|                     | R-hat above 1.1, or it grows, p < 0.01                                     |
+| out_of_equilibrium  | the identity E[(w − w*)·G] = d + (ε/4) E|G|² (baoab: d) is violated by     |
+|                     | more than 10 %, p < 0.01                                                   |
 | unknown             | R-hat or the standard error cannot be computed: too few draws, or losses   |
 |                     | that never change                                                          |
 
-Every p-value takes the autocorrelation of the draws and the scatter between chains into account,
-see `uncertainty`. R-hat passes 1.1 by chance in chains of some ten autocorrelation times only,
-which are too few steps as well.
+Every p-value takes into account the autocorrelation of the draws and the scatter between chains;
+see `uncertainty`. R-hat exceeds 1.1 by chance only in chains of about ten autocorrelation times or
+fewer, which are too short in any case.
 """
 
 from dataclasses import dataclass
@@ -50,19 +48,20 @@ FLAGS = (
     "unknown",
 )
 RHAT, DRIFT, PEAK, CHANCE, SLOPE, GAP, P = 1.1, 0.03, 1.2, 0.75, 0.8, 0.1, 0.01
-STANDS_OUT = 3  # times the fluctuations of the plateau that a starting peak must exceed
+STANDS_OUT = 3  # how many times larger than the plateau's fluctuations a starting peak must be
 
 
 @dataclass(frozen=True)
 class Diagnostics:
-    """Numbers behind the flags.
+    """The numbers that the flags are based on.
 
     Attributes:
         drift: (mean of the second half − mean of the first half of the draws) / |λ̂|.
-        peak: Largest smoothed rise in the first fifth over the mean of the second half; at most 1
-            if it is no peak.
-        climb: Share of the way from L(w*) to a uniform guess; NaN without `chance_loss`.
-        slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, by the fluctuation identity dE[L]/d(nβ) =
+        peak: Largest smoothed rise in the first fifth, divided by the mean of the second half; at
+            most 1 if it is not a peak.
+        climb: Fraction of the way from L(w*) to the loss of a uniform guess; NaN without
+            `chance_loss`.
+        slope: d log λ̂ / d log nβ = 1 − Var(nβ L) / λ̂, from the fluctuation identity dE[L]/d(nβ) =
             −Var(L).
         growth: Relative growth of the mean |w − w*|² from the second to the last quarter of draws.
         gap: E[(w − w*)·G] / (d + (ε/4) E|G|²) − 1; baoab: E[(w − w*)·G] / d − 1.
@@ -83,25 +82,27 @@ def diagnose(
     chance_loss: float | None = None,
     confined: bool | None = None,
 ) -> tuple[Diagnostics, tuple[str, ...]]:
-    """Computes the diagnostics, of the chains that the estimate rests on, and raises the flags.
+    """Computes the diagnostics and the flags.
+
+    The diagnostics use the same chains as the estimate.
 
     Args:
         trace: Draws of all chains.
-        mean: λ̂ with its error; unknown if it is withheld.
+        mean: λ̂ with its error; `UNKNOWN` if it is withheld.
         rhat: R-hat of λ̂.
         chance_loss: See `estimate`.
         confined: See `estimate`.
     """
     if confined is None:
         confined = trace.config.localization + float(trace.config.prior) > 0
-    seen = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
-    values = trace.config.n_beta * seen.rise.astype(np.float64)  # (C, T)
+    used = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
+    values = trace.config.n_beta * used.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):
-        drift, growth, gap = _drift(values), _growth(seen), _gap(seen)
+        drift, growth, gap = _drift(values), _growth(used), _gap(used)
         numbers = Diagnostics(
             drift=float(np.divide(drift.value, abs(mean.value))),
-            peak=_peak(seen),
-            climb=_climb(seen, chance_loss),
+            peak=_peak(used),
+            climb=_climb(used, chance_loss),
             slope=_slope(values),
             growth=growth.value,
             gap=gap.value,
@@ -117,7 +118,7 @@ def diagnose(
         "starting_peak": numbers.peak > PEAK,
         "chance_level": numbers.climb > CHANCE,
         "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
-        "improper": not confined and (_unsettled(seen) or grows),
+        "improper": not confined and (_unsettled(used) or grows),
         "out_of_equilibrium": abs(numbers.gap) > GAP and gap.p_zero() < P,
         "unknown": not (trace.dead.any() or np.isfinite(rhat + mean.se)),
     }
@@ -125,13 +126,13 @@ def diagnose(
 
 
 def _drift(values: np.ndarray) -> Mean:
-    """Second half of the draws less the first, draw by draw."""
+    """Returns the mean of the second half of the draws minus the first half, draw by draw."""
     half = values.shape[1] // 2
     return mean_of(values[:, -half:] - values[:, :half]) if half else UNKNOWN
 
 
 def _growth(trace: Trace) -> Mean:
-    """|w − w*|² of the last quarter less that of the second, by draws, in units of the latter."""
+    """Returns the relative growth of |w − w*|² from the second to the last quarter of the draws."""
     distance, quarter = trace.distance.astype(np.float64), trace.distance.shape[1] // 4
     if not quarter:
         return UNKNOWN
@@ -140,12 +141,12 @@ def _growth(trace: Trace) -> Mean:
 
 
 def _unsettled(trace: Trace) -> bool:
-    """Whether the chains disagree on |w − w*|², as random walks along a flat arm do."""
+    """Whether the chains disagree on |w − w*|², as random walks along a flat direction do."""
     return split_rhat(trace.distance.astype(np.float64)) > RHAT
 
 
 def _gap(trace: Trace) -> Mean:
-    """Relative gap of the equilibrium identity."""
+    """Returns the relative violation of the equilibrium identity."""
     share = trace.config.lr / 4 if trace.config.sampling_method == "sgld" else 0.0
     explained = share * trace.force.astype(np.float64)
     return mean_of(
@@ -154,9 +155,10 @@ def _gap(trace: Trace) -> Mean:
 
 
 def _peak(trace: Trace) -> float:
-    """Smoothed over a twentieth of the chain and over chains.
+    """Returns the height of a starting peak relative to the plateau.
 
-    At most 1 if the fluctuations reach as far.
+    The rise is averaged over chains and smoothed over a twentieth of the chain. The result is at
+    most 1 if the fluctuations of the plateau are as large.
     """
     rise = np.concatenate([trace.burnin_rise, trace.rise], axis=1).mean(0, dtype=np.float64)
     window = max(1, len(rise) // 20)
@@ -177,10 +179,11 @@ def _climb(trace: Trace, chance: float | None) -> float:
 
 
 def _slope(values: np.ndarray) -> float:
-    """d log λ̂ / d log nβ, from Var(nβ L) at lag zero.
+    """Returns d log λ̂ / d log nβ, from Var(nβ L).
 
-    The autocovariances of lags one and two are extrapolated, which leaves out minibatch noise.
-    Where the chain forgets so fast that lag two says nothing, the plain variance is taken.
+    The variance is extrapolated to lag zero from the autocovariances at lags one and two, which
+    excludes minibatch noise. If the autocorrelation is too short for this, the plain variance is
+    used.
     """
     if values.shape[1] < 4 or values.mean() <= 0:
         return np.nan

@@ -1,15 +1,15 @@
-"""Chains that are checked as they are drawn, and drawn again where they were too short or too hot.
+"""Samples chains again if they were too short or too hot.
 
-- Draws that `estimate` would flag as not converged become burn-in, and as many are drawn after
-  them.
-- Where then the heat of minibatches is over HOT of λ̂, more than first order can take off, and
-  over the standard error, the chains are drawn without momentum (Leimkuhler–Matthews) from
-  minibatches of twice the size: at c = 0.7 that leaves an eleventh of the heat. Such chains forget
-  quickly.
+- If `estimate` flags the draws as not converged, they become burn-in, and the same number of draws
+  is sampled after them.
+- If the heat of the minibatches then exceeds both HOT · λ̂ (more than the first-order correction can
+  remove) and the standard error, the chains are sampled without momentum (Leimkuhler–Matthews) and
+  with minibatches of twice the size. At c = 0.7 this leaves an eleventh of the heat. Such chains
+  also have a short autocorrelation time.
 
-SGLD is left as it is, for parity with devinterp. This goes on up to ROUNDS times; what is not
-stationary then keeps its flag. What one lane needs does not depend on the lanes that are sampled
-beside it.
+SGLD chains are not sampled again, for parity with devinterp. This is repeated up to ROUNDS times;
+chains that are still not stationary keep their flag. The result for one lane does not depend on the
+lanes that are sampled with it.
 """
 
 from collections.abc import Callable, Collection
@@ -24,34 +24,34 @@ Draw = Callable[[SamplerConfig, Collection[int]], dict[int, Trace]]
 
 
 def until_settled(draw: Draw, config: SamplerConfig, names: Collection[int]) -> dict[int, Trace]:
-    """Traces of some lanes, each with the burn-in, momentum and minibatches that it needs.
+    """Samples lanes, each with the burn-in, momentum and minibatches that it needs.
 
     Args:
         draw: Samples the named lanes from their start.
-        config: With the least burn-in, and the momentum and minibatches that are tried first.
-        names: Of the lanes, such as training steps.
+        config: The settings of the first attempt, with the shortest burn-in.
+        names: Names of the lanes, such as training steps.
 
     Returns:
-        Name → trace; its config tells what it had.
+        Name → trace, with the settings that were used in its config.
     """
-    found = draw(config, names)
+    traces = draw(config, names)
     for _ in range(ROUNDS):
         again: dict[SamplerConfig, list[int]] = {}
-        for name, trace in found.items():
+        for name, trace in traces.items():
             if change := remedy(trace):
                 again.setdefault(trace.config.model_copy(update=change), []).append(name)
         for better, some in again.items():
-            found |= draw(better, some)
-    return found
+            traces |= draw(better, some)
+    return traces
 
 
 def remedy(trace: Trace) -> dict[str, float]:
-    """The settings to draw these chains with anew; none if they are as they should be."""
-    found, config = estimate(trace), trace.config
+    """Returns the settings to change when sampling these chains again; empty if they are good."""
+    result, config = estimate(trace), trace.config
     if config.sampling_method == "sgld":
         return {}
-    if "not_converged" in found.flags:
+    if "not_converged" in result.flags:
         return {"num_burnin_steps": config.num_steps}
-    if config.momentum and found.heat > max(HOT * found.llc, found.se) > 0:
+    if config.momentum and result.heat > max(HOT * result.llc, result.se) > 0:
         return {"momentum": 0.0, "batch_size": 2 * config.batch_size}
     return {}

@@ -1,4 +1,4 @@
-"""Which of many checkpoints are sampled."""
+"""Chooses which checkpoints to sample."""
 
 import math
 from collections.abc import Sequence
@@ -7,9 +7,9 @@ import numpy as np
 
 
 def chosen_steps(saved: Sequence[int], count: int) -> list[int]:
-    """At most `count` of the saved steps, spread evenly over log step.
+    """Returns at most `count` of the saved steps, spread evenly over log step.
 
-    The first and the last are among them.
+    They include the first and the last.
     """
     if len(saved) <= count:
         return list(saved)

@@ -1,8 +1,8 @@
 """llc.zarr: raw draws, written checkpoint by checkpoint, and the table that is derived from them.
 
-Dimensions: checkpoint (training step), restriction, part, chain, draw. A checkpoint's draws are
-written first and its checksum after them: what a kill leaves half-written does not count, and is
-sampled again.
+Dimensions: checkpoint (training step), restriction, part, chain, draw. The draws of a checkpoint
+are written before their checksum, so a checkpoint that was interrupted while it was written has no
+valid checksum, and is sampled again.
 """
 
 import zlib
@@ -26,7 +26,7 @@ HEATING = "heating"  # (checkpoint, restriction, chain, probe)
 BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain, burnin)
 PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
 DRAWS = (*DRAWN, *BURNIN, HEATING, PART_RISE)
-# (checkpoint, restriction): settings that a cell came to have, and their names in SamplerConfig
+# (checkpoint, restriction): settings that differ between cells, and their names in SamplerConfig
 OWN = {"burnin_steps": "num_burnin_steps", "momentum": "momentum", "batch_size": "batch_size"}
 FIXED = ("checksum", "dimension", *OWN)  # (checkpoint), then (checkpoint, restriction)
 AXES = ("checkpoint", "restriction", "part")
@@ -34,13 +34,13 @@ AXES = ("checkpoint", "restriction", "part")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a store has room for.
+    """The contents of a store, which determine its size.
 
     Attributes:
         steps: Training steps of the checkpoints.
         restrictions: Names of the restrictions.
-        parts: Names of the parts of the data that are followed.
-        sampler: Gives the number of chains and draws.
+        parts: Names of the parts of the data whose loss is recorded.
+        sampler: Sampler settings, with the number of chains and draws.
     """
 
     steps: Sequence[int]
@@ -54,9 +54,9 @@ class Store:
     """The opened draws of a trajectory.
 
     Attributes:
-        path: Its folder.
-        group: Its arrays.
-        sampler: The settings of every trace in it.
+        path: The folder.
+        group: The arrays.
+        sampler: The sampler settings, before any change for a single cell.
     """
 
     path: Path
@@ -79,13 +79,13 @@ class Store:
         return [str(p) for p in self.group["part"][:]] if "part" in self.group else []
 
     def todo(self) -> list[int]:
-        """Positions of the checkpoints whose draws are missing or damaged."""
+        """Returns the positions of the checkpoints whose draws are missing or damaged."""
         return [i for i in range(len(self.steps)) if not self._intact(i)]
 
     def write(self, position: int, traces: Sequence[Trace]) -> None:
         """Writes all restrictions of one checkpoint, then their checksum."""
         arrays = {n: np.stack([getattr(t, n) for t in traces]) for n in (*DRAWN, HEATING)}
-        last = self.sampler.num_burnin_steps  # a chain that went on had more
+        last = self.sampler.num_burnin_steps  # chains that were sampled again have more
         arrays |= {n: np.stack([_last(getattr(t, n), last) for t in traces]) for n in BURNIN}
         if self.parts:
             rises = [[t.parts[part] for part in self.parts] for t in traces]
@@ -101,7 +101,7 @@ class Store:
             sync_tree(self.path / "checksum")
 
     def traces(self, position: int) -> list[Trace]:
-        """The traces of all restrictions of one checkpoint."""
+        """Returns the traces of all restrictions of one checkpoint."""
         arrays = self._read(position)
         rises = arrays.pop(PART_RISE, np.empty(0))
         return [
@@ -136,11 +136,11 @@ class Store:
 
 
 def open_store(path: Path, origin: Origin, plan: Plan) -> Store:
-    """Opens a store for writing, or makes it.
+    """Opens a store for writing. Creates it if it does not exist.
 
     Raises:
-        UserError: There is one that is damaged.
-        Stale: There is one from another config or other checkpoints.
+        UserError: If the existing store is damaged.
+        Stale: If it was made from a different config or from different checkpoints.
     """
     if not path.exists():
         arrays = _arrays(plan)
@@ -153,17 +153,17 @@ def open_store(path: Path, origin: Origin, plan: Plan) -> Store:
             group.update_attributes({"sampler": plan.sampler.model_dump(mode="json")})
     store = _opened(path, origin, "r+")
     if store.sampler != plan.sampler:
-        raise UserError(f"{path} is damaged (it holds other sampler settings)", origin.again)
+        raise UserError(f"{path} is damaged (it has different sampler settings)", origin.again)
     return store
 
 
 def read_store(path: Path, origin: Origin) -> tuple[xr.Dataset, str]:
-    """The verified draws and table, and their checksum.
+    """Reads and verifies the draws and the table, and returns them with their checksum.
 
     Raises:
-        UserError: They are missing or damaged.
-        Unfinished: Some checkpoint or the table is missing.
-        Stale: They are from another config or other checkpoints.
+        UserError: If they are missing or damaged.
+        Unfinished: If a checkpoint or the table is missing.
+        Stale: If they were made from a different config or from different checkpoints.
     """
     check_exists(path, origin)
     store = _opened(path, origin, "r")
@@ -177,22 +177,22 @@ def read_store(path: Path, origin: Origin) -> tuple[xr.Dataset, str]:
 
 
 def write_table(store: Store, table: xr.Dataset) -> None:
-    """Adds the derived table to the draws; `table` in the attributes says that it is whole."""
+    """Adds the derived table to the draws. The attribute `table` marks it as complete."""
     old = store.group.attrs
     attributes = {key: value for key, value in old.items() if key not in ("table", *table.attrs)}
-    kept = {*attributes["layout"], *AXES}
+    names = {*attributes["layout"], *AXES}
     with writing(store.path):
         store.group.attrs.put(attributes)
-        for found in store.path.iterdir():
-            if found.is_dir() and found.name not in kept:
-                remove(found)  # whatever its state
+        for folder in store.path.iterdir():
+            if folder.is_dir() and folder.name not in names:
+                remove(folder)
         marked = table.assign_attrs(attributes)
         marked.to_zarr(store.path, mode="a", zarr_format=3, consolidated=False)
         store.group.update_attributes(table.attrs | {"table": _table_identity(store.group)})
 
 
 def table_is_current(store: Store) -> bool:
-    """Whether the derived table is whole and belongs to the draws that are there."""
+    """Whether the derived table is complete and belongs to the stored draws."""
     try:
         return store.group.attrs.get("table") == _table_identity(store.group)
     except Exception:  # a damaged chunk can make the reader raise anything
@@ -204,8 +204,8 @@ def _opened(path: Path, origin: Origin, mode: str) -> Store:
         group = zarr.open_group(path, mode=mode)
         origin_attributes = dict(group.attrs)
     except PermissionError:
-        raise  # the command line has a line for it
-    except Exception as e:  # zarr raises many kinds on a damaged store
+        raise  # the command line has its own message for it
+    except Exception as e:  # zarr raises many kinds of errors for a damaged store
         raise _damaged(path, origin, e) from None
     origin.check(origin_attributes, path)
     try:
@@ -226,9 +226,9 @@ def _damaged(path: Path, origin: Origin, error: Exception) -> UserError:
 
 
 def _table_identity(group: zarr.Group) -> str:
-    """Identity of all but the draws.
+    """Returns the identity of everything except the draws.
 
-    The table, and the checksums of the draws that it is derived from.
+    These are the table, and the checksums of the draws that it is derived from.
     """
     arrays = {n: np.asarray(group[n][:]) for n in group.array_keys() if n not in DRAWS}
     for name, value in arrays.items():
@@ -238,17 +238,17 @@ def _table_identity(group: zarr.Group) -> str:
 
 
 def _layout(path: Path, names: Iterable[str]) -> dict[str, int]:
-    """Checksum of each array's metadata: shapes, types and codecs are those that were written."""
+    """Returns the checksum of each array's metadata, to detect changed shapes, types or codecs."""
     return {name: zlib.crc32((path / name / "zarr.json").read_bytes()) for name in sorted(names)}
 
 
 def _axes(group: zarr.Group) -> str:
-    """Identity of the training steps and of the names of restrictions and parts."""
+    """Returns the identity of the training steps and of the names of restrictions and parts."""
     return identity([group[name][:].tolist() for name in AXES if name in group])
 
 
 def _arrays(plan: Plan) -> dict[str, tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Dimensions and size of each array of draws."""
+    """Returns the dimensions and the shape of each array of draws."""
     lead, sizes = ("checkpoint", "restriction"), (len(plan.steps), len(plan.restrictions))
     chains, draws = plan.sampler.num_chains, plan.sampler.num_draws
     burnin = plan.sampler.num_burnin_steps
@@ -285,7 +285,7 @@ def _last(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _chunks(arrays: Mapping[str, tuple]) -> dict:
-    """One chunk a checkpoint and array: a checkpoint is written and verified as a whole."""
+    """Returns one chunk per checkpoint and array: a checkpoint is written and verified at once."""
     return {name: {"chunks": (1, *size[1:])} for name, (_, size) in arrays.items() if size[-1]}
 
 

@@ -1,7 +1,4 @@
-"""The derived table.
-
-One estimate for each checkpoint and restriction, as xarray and as JSON rows.
-"""
+"""The derived table: one estimate per checkpoint and restriction, as xarray and as JSON rows."""
 
 from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
@@ -15,7 +12,8 @@ from devsort.llc.flags import FLAGS
 from devsort.llc.store import Store
 from devsort.sampling.trace import Trace
 
-COLUMNS = {"llc": "8.1f", "se": "7.1f", "rhat": "6.2f", "ess": "6.0f", "loss": "8.4f"}  # of text
+# name → format of each column of the text table
+COLUMNS = {"llc": "8.1f", "se": "7.1f", "rhat": "6.2f", "ess": "6.0f", "loss": "8.4f"}
 SCALARS = ("llc", "se", "heat", "rhat", "ess", "chains_failed")
 NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 
@@ -23,9 +21,9 @@ NUMBERS = ("drift", "peak", "climb", "slope", "growth", "gap")
 def make_table(
     store: Store, chance_loss: float | None = None, allow_dead: bool = False
 ) -> xr.Dataset:
-    """Estimates every checkpoint and restriction from the stored draws.
+    """Estimates the LLC of every checkpoint and restriction from the stored draws.
 
-    One checkpoint is in memory at a time.
+    Only one checkpoint is in memory at a time.
 
     Args:
         store: The draws.
@@ -34,8 +32,8 @@ def make_table(
 
     Returns:
         llc, se, ci95 (…, bound), rhat, ess, chains_failed and the diagnostics over (checkpoint,
-        restriction), llc_chain (…, chain), flags (…, flag), checkpoint_loss (checkpoint), and
-        part_llc, part_se (…, part).
+        restriction); llc_chain (…, chain); flags (…, flag); checkpoint_loss (checkpoint); and
+        part_llc and part_se (…, part).
     """
     cells = [_row(store.traces(i), chance_loss, allow_dead) for i in range(len(store.steps))]
     estimates, parts, losses = (list(column) for column in zip(*cells, strict=True))
@@ -62,11 +60,9 @@ def make_table(
 
 
 def rows(table: xr.Dataset) -> Iterator[dict]:
-    """One JSON row for each checkpoint and restriction; a withheld number is null."""
-    drawn = [
-        name for name in table.data_vars if {"draw", "burnin", "probe"} & set(table[name].dims)
-    ]
-    table = table.drop_vars(drawn).load()
+    """Yields one JSON row per checkpoint and restriction. A withheld number is null."""
+    raw = [name for name in table.data_vars if {"draw", "burnin", "probe"} & set(table[name].dims)]
+    table = table.drop_vars(raw).load()
     for step in table["checkpoint"].values:
         for name in table["restriction"].values:
             cell = table.sel(checkpoint=step, restriction=name)
@@ -84,12 +80,12 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
 
 
 def geometry_of(llc: xr.Dataset) -> str:
-    """The geometry in which a trajectory was sampled: relative or absolute."""
+    """Returns the geometry in which a trajectory was sampled: relative or absolute."""
     return llc.attrs["sampler"]["geometry"]
 
 
 def text_table(value: dict) -> str:
-    """The result of `llc` for a reader: one line for each checkpoint and restriction."""
+    """Formats the result of `devsort llc` as text, one line per checkpoint and restriction."""
     heads = ("LLC", "8"), ("± SE", "7"), ("R-hat", "6"), ("ESS", "6"), ("loss", "8")
     numbers = " ".join(f"{name:>{width}}" for name, width in heads)
     head = f"{'step':>7}  {'weights':8} {numbers}  flags"
@@ -121,19 +117,16 @@ def _part_rows(cell: xr.Dataset) -> dict[str, dict[str, float | None]]:
 def _row(
     traces: list[Trace], chance_loss: float | None, allow_dead: bool
 ) -> tuple[list[Estimate], list[dict], float]:
-    """Of one checkpoint.
-
-    The estimate and the parts of each restriction, and the checkpoint's own loss.
-    """
+    """Returns the estimate and the parts of each restriction of one checkpoint, and its loss."""
     estimates = [estimate(t, chance_loss=chance_loss, allow_dead=allow_dead) for t in traces]
     parts = [_parts(trace, e.heat) for trace, e in zip(traces, estimates, strict=True)]
     return estimates, parts, float(np.nanmean(traces[0].init_loss))
 
 
 def _parts(trace: Trace, heat: float) -> dict[str, tuple[float, float]]:
-    """λ̂ and the standard error between chains on each part of the data, at the same draws.
+    """Returns λ̂ and its standard error between chains on each part of the data.
 
-    All parts are taken to be heated alike, so that their mean stays that of the whole.
+    The same heat is subtracted from all parts, so that their mean remains that of the whole.
     """
 
     def of(rise: np.ndarray) -> tuple[float, float]:

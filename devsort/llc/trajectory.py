@@ -1,7 +1,8 @@
 """The LLC over training.
 
-Every checkpoint and restriction is sampled, stored as it is done, and estimated. What samples is a
-`Sampler`; it says where checkpoints come from. `devsort.sorting.samplers` has those of a sorter.
+Every checkpoint and restriction is sampled and then stored. The sampling is done by a `Sampler`,
+which also knows where the checkpoints come from; `devsort.sorting.samplers` has those of the
+sorting model.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,18 +18,18 @@ from devsort.sampling.trace import Trace
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work: one restriction at some checkpoints, which are sampled side by side."""
+    """A unit of work: one restriction at some checkpoints, which are sampled together."""
 
     steps: tuple[int, ...]
     restriction: str
 
 
 class Sampler(Protocol):
-    """Who samples; it is pickled where it works in other processes.
+    """Samples jobs. It is pickled if it runs in other processes.
 
     Attributes:
-        stack: How many checkpoints are sampled side by side, at most.
-        fewest: How many stacks a trajectory is cut into, at least.
+        stack: The largest number of checkpoints that are sampled together.
+        fewest: The smallest number of stacks that a trajectory is divided into.
     """
 
     @property
@@ -38,29 +39,29 @@ class Sampler(Protocol):
     def fewest(self) -> int: ...  # noqa: D102
 
     def processes(self, chain_steps: int) -> int:
-        """How many processes so many steps of chains are worth."""
+        """Returns how many processes to use for this number of chain-steps."""
         ...
 
     def __call__(self, job: Job, advanced: Callable[[int], None]) -> dict[int, Trace]:
-        """The trace of each checkpoint.
+        """Returns the trace of each checkpoint.
 
-        `advanced` is called with the chain-steps done since the last call.
+        Calls `advanced` with the number of chain-steps done since the previous call.
         """
         ...
 
 
-# has the face of `execution.run_jobs`, which is the one for this machine
+# a function with the signature of `execution.run_jobs`, which runs jobs on this machine
 Engine = Callable[..., Iterator[tuple[Any, Any]]]
 
 
 def sample_trajectory(store: Store, sampler: Sampler, name: str, engine: Engine = run_jobs) -> None:
-    """Samples what a store still lacks; each checkpoint is stored as soon as it is done.
+    """Samples the checkpoints that a store does not have yet. Each is stored when it is done.
 
     Args:
-        store: Opened for writing.
-        sampler: Samples.
-        name: Of the trajectory, for the line of progress.
-        engine: Hands out the jobs.
+        store: The store, opened for writing.
+        sampler: Samples the jobs.
+        name: Name of the trajectory, for the progress bar.
+        engine: Distributes the jobs.
     """
     if todo := store.todo():
         count = len(store.steps)
@@ -70,19 +71,20 @@ def sample_trajectory(store: Store, sampler: Sampler, name: str, engine: Engine 
 
 
 def stacks(count: int, most: int, fewest: int) -> list[range]:
-    """Positions of the checkpoints that are sampled side by side.
+    """Divides checkpoints into stacks that are sampled together, and returns their positions.
 
-    At most `most` of them, in `fewest` stacks or more. Fewer checkpoints than `fewest` are each a
-    stack of their own. A function of the config and the kind of device, never of the cores or of
-    what is left to do: a resumed trajectory stacks the same lanes, so it computes the same bits.
+    A stack has at most `most` checkpoints, and there are at least `fewest` stacks, or one per
+    checkpoint if there are fewer checkpoints. The result depends on the config and the kind of
+    device, but not on the number of cores or on what is already done. So a resumed trajectory
+    stacks the same lanes, and computes the same bits.
     """
     size = max(1, min(most, count // fewest))
     return [range(i, min(i + size, count)) for i in range(0, count, size)]
 
 
 def _sample(store: Store, sampler: Sampler, left: set[int], name: str, engine: Engine) -> None:
-    every = stacks(len(store.steps), sampler.stack, sampler.fewest)
-    chosen = [stack for stack in every if set(stack) & left]
+    all_stacks = stacks(len(store.steps), sampler.stack, sampler.fewest)
+    chosen = [stack for stack in all_stacks if set(stack) & left]
     jobs = [_job(store, stack, r) for stack in chosen for r in store.restrictions]
     c = store.sampler
     total = sum(len(job.steps) for job in jobs) * c.num_chains * c.num_steps

@@ -1,6 +1,6 @@
-"""The error of a mean over draws of several chains.
+"""The standard error of a mean over the draws of several chains.
 
-It comes from the scatter between chains and from autocorrelation.
+It is estimated from the spread between chains and from the autocorrelation.
 """
 
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import stdtr, stdtrit  # scipy.stats takes half a second to import
 
-FEWEST_DRAWS = 4  # that split chains need
+FEWEST_DRAWS = 4  # the fewest draws for which split chains make sense
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Mean:
 
     Attributes:
         value: Mean over draws and chains.
-        se: Its standard error: root mean square of the error between chains and of the error by
-            autocorrelation.
-        dof: Degrees of freedom of `se`: 2 (C − 1); with one chain, the effective number of draws
-            less one.
-        ess: Effective number of draws behind the mean.
+        se: Its standard error: the root mean square of two estimates of it, from the spread between
+            chains and from the autocorrelation.
+        dof: Degrees of freedom of `se`: 2 (C − 1), or for one chain, the effective number of draws
+            minus one.
+        ess: Effective number of draws of the mean.
     """
 
     value: float
@@ -30,16 +30,18 @@ class Mean:
     ess: float
 
     def half_width(self, share: float = 0.95) -> float:
-        """Half of the central interval that holds the expectation with this probability."""
+        """Returns half the width of the interval that contains the expectation with probability
+        `share`.
+        """
         return float(stdtrit(self.dof, (1 + share) / 2) * self.se)
 
     def p_zero(self) -> float:
-        """p-value of an expectation of zero, two-sided; NaN where the error is not known."""
+        """Returns the two-sided p-value of an expectation of zero; NaN if the error is unknown."""
         with np.errstate(all="ignore"):
             return float(2 * stdtr(self.dof, -abs(np.divide(self.value, self.se))))
 
     def corrected(self, shift: float, error: float) -> "Mean":
-        """The mean less a shift that is known up to a standard error of its own."""
+        """Subtracts a shift that has a standard error of its own."""
         return replace(self, value=self.value - shift, se=float(np.hypot(self.se, error)))
 
 
@@ -47,11 +49,11 @@ UNKNOWN = Mean(np.nan, np.nan, np.nan, np.nan)
 
 
 def mean_of(draws: np.ndarray) -> Mean:
-    """The mean of (C, T) draws with its error.
+    """Returns the mean of (C, T) draws with its standard error.
 
-    Both are NaN where there are too few draws, or values that are not finite. The variance of the
-    mean is estimated twice: between the C chains, and from autocorrelation through the effective
-    sample size. Their mean is taken; with one chain only the second is there.
+    The error is NaN if there are too few draws or values that are not finite. The variance of the
+    mean is estimated twice: from the spread between the C chains, and from the autocorrelation, by
+    the effective sample size. The result is the mean of the two; for one chain, it is the second.
     """
     C, ess = len(draws), _effective(draws)
     within = draws.var(ddof=1) / ess if np.isfinite(ess) else np.nan
@@ -62,9 +64,9 @@ def mean_of(draws: np.ndarray) -> Mean:
 
 
 def split_rhat(draws: np.ndarray) -> float:
-    """Rank-normalised split R-hat of (C, T) draws (Vehtari et al. 2021).
+    """Returns the rank-normalised split R-hat of (C, T) draws (Vehtari et al. 2021).
 
-    Of one chain, R-hat of its two halves (Gelman & Rubin 1992). NaN for too few draws.
+    For one chain, it is R-hat of its two halves (Gelman & Rubin 1992). NaN for too few draws.
     """
     if not _varied(draws):
         return np.nan

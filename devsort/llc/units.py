@@ -1,7 +1,4 @@
-"""Does an LLC depend on the units of the weights?
-
-A check along the known symmetries of a network.
-"""
+"""Checks whether an LLC depends on the units of the weights, using symmetries of the network."""
 
 import fnmatch
 from collections.abc import Mapping
@@ -16,7 +13,7 @@ from devsort.sampling import SamplerConfig, sample
 from devsort.sampling.geometry import Blocks
 from devsort.sampling.objective import Loss, Params
 
-SAME = 1e-3  # relative difference of two losses that float32 explains
+SAME = 1e-3  # relative difference of two losses that float32 rounding can explain
 ORIGINAL = "as it is"
 
 
@@ -29,35 +26,36 @@ def check_units(
     *,
     blocks: Blocks | None = None,
 ) -> list[dict[str, Any]]:
-    """The LLC of a network, and of the same function with its weights in other units.
+    """Compares the LLC of a network with that of the same function in other units of the weights.
 
-    Two ReLU layers compute the same after one is doubled and the next is halved. An LLC that is a
-    property of the function gives the same number for both.
+    For example, two ReLU layers compute the same function after the first is doubled and the second
+    halved. If the LLC is a property of the function, it is the same for both.
 
     Args:
         loss: As for `sample`.
         params: w*, name → tensor.
         moves: Name of a move → parameter name or pattern → factor, such as
-            `{"double": {"0.*": 2, "2.weight": 0.5}}`. A move must leave the loss alone.
+            `{"double": {"0.*": 2, "2.weight": 0.5}}`. A move must not change the loss.
         data: As for `sample`.
-        config: Sampler settings; `geometry` says which LLC is checked.
+        config: Sampler settings. `geometry` determines which LLC is checked.
         blocks: As for `sample`.
 
     Returns:
-        A row for the network and one for each move: move, llc, se, flags, and z, the difference
-        from the network in combined standard errors: beyond ± 2 about once in twenty by chance.
+        One row for the network and one for each move, with move, llc, se, flags and z. z is the
+        difference from the network in combined standard errors; by chance it exceeds ± 2 about once
+        in twenty.
 
     Raises:
-        UserError: A move names no parameter, or changes the loss: it is no symmetry.
+        UserError: If a move matches no parameter, or changes the loss and so is not a symmetry.
     """
     networks = {ORIGINAL: params, **{n: _moved(params, move, n) for n, move in moves.items()}}
     expected = _value(loss, params, data)
     rows: list[dict[str, Any]] = []
     for i, (name, moved) in enumerate(networks.items()):
-        found = _value(loss, moved, data)
-        if abs(found - expected) > SAME * max(abs(expected), SAME):
-            what = f"move {name!r} changes the loss from {expected:.6g} to {found:.6g}"
-            raise UserError(what, "give factors that leave the function alone")
+        value = _value(loss, moved, data)
+        if abs(value - expected) > SAME * max(abs(expected), SAME):
+            what = f"move {name!r} changes the loss from {expected:.6g} to {value:.6g}"
+            raise UserError(what, "give factors that do not change the function")
         e = estimate(sample(loss, moved, data, config, key=(i,), blocks=blocks))
         rows.append({"move": name, "llc": e.llc, "se": e.se, "flags": list(e.flags)})
     first = rows[0]

@@ -1,6 +1,6 @@
-"""Networks of users' own: from a folder of checkpoints to a stage chart, by the sorter's own code.
+"""Your own networks: from a folder of checkpoints to a stage chart.
 
-`sources` has the checkpoints, `states` fits a state dict to a loss, `restrictions` says which
-weights move, `sampler` samples, `trajectory` puts it together; `stages`, `calibrate` and `spec` are
-what follows. See docs/your-own-network.md.
+`sources` reads checkpoints, `states` matches a state dict to a loss, `restrictions` selects the
+weights that move, `sampler` samples them, and `trajectory` combines these steps. `stages`,
+`calibrate` and `spec` build on trajectories. See docs/your-own-network.md.
 """

@@ -1,5 +1,6 @@
-"""Sampler settings for any network: the grid of `llc.calibrate`, at an early, a middle and a late
-checkpoint.
+"""Searches for sampler settings for any network.
+
+It tries the grid of `llc.calibrate` at an early, a middle and a late checkpoint.
 """
 
 import warnings
@@ -27,12 +28,12 @@ from devsort.sampling.data import as_data, data_size
 from devsort.sampling.losses import Loss
 
 CHECKPOINTS = 3
-ROWS, ITERATIONS = 256, 8  # of a curvature
+ROWS, ITERATIONS = 256, 8  # rows of the data and power iterations used to compute a curvature
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a calibration found; `print` it for a table with reasons.
+    """The result of a calibration. `print` shows it as a table, with reasons.
 
     Attributes:
         config: The proposed settings, for `llc_trajectory`.
@@ -54,13 +55,13 @@ def calibrate(
     *,
     options: Options | None = None,
 ) -> Calibration:
-    """Tries inverse temperatures, localizations and steps, and proposes settings with reasons.
+    """Tries inverse temperatures, localizations and step sizes, and proposes settings with reasons.
 
     Args:
         loss: As for `llc_trajectory`.
-        checkpoints: As for `llc_trajectory`; three of them are tried.
+        checkpoints: As for `llc_trajectory`. Three of them are tried.
         data: As for `llc_trajectory`.
-        config: All other settings; chains and draws are kept in the proposal.
+        config: All other settings. The proposal has its number of chains and draws.
         options: As for `llc_trajectory`.
     """
     o, base = options or Options(), config or SamplerConfig()
@@ -80,15 +81,18 @@ def calibrate(
     traces = _traces(_Trials(work), points, o.processes)
     trials = [
         grid.trial(point, step, estimate(trace, chance_loss=o.chance_loss))
-        for point, found in zip(points, traces, strict=True)
-        for step, trace in found.items()
+        for point, by_step in zip(points, traces, strict=True)
+        for step, trace in by_step.items()
     ]
     value = grid.report(steps, curvature, points, trials)
     return Calibration(base.model_copy(update=value["proposal"]["settings"]), value)
 
 
 def _curvature(work: Work, localization: float) -> float:
-    """Largest curvature over the checkpoints, each moved by N(0, 1/γ) as the chain will move it."""
+    """Returns the largest curvature over the checkpoints.
+
+    Each checkpoint is first moved by N(0, 1/γ), into the region that the chain will explore.
+    """
     index = None
     if work.data is not None:
         rows = torch.arange(min(ROWS, data_size(work.data)))
@@ -110,15 +114,15 @@ def _traces(
 ) -> list[dict[int, Trace]]:
     total = sum(p.num_chains * p.num_steps for p in points) * len(trials.work.source.steps)
     processes = NetworkSampler(trials.work, count).processes(total)
-    found = {}
+    by_point = {}
     with progress(total=total, desc="calibrate", unit="chain-step", unit_scale=True) as bar:
         for point, traces in run_jobs(trials, points, processes, bar.update):
-            found[point] = traces
-    return [found[point] for point in points]
+            by_point[point] = traces
+    return [by_point[point] for point in points]
 
 
 class _Trials:
-    """Samples the checkpoints at some settings."""
+    """Samples the checkpoints with given settings."""
 
     by_value = True
 
@@ -129,14 +133,14 @@ class _Trials:
         return _revived, (cloudpickle.dumps(self.work),)
 
     def __call__(self, point: SamplerConfig, advanced: Advanced) -> dict[int, Trace]:
-        """The trace of each checkpoint."""
+        """Returns the trace of each checkpoint."""
         with warnings.catch_warnings(action="ignore"):
             sampler = NetworkSampler(replace(self.work, config=point))
             steps = self.work.source.steps
-            found: dict[int, Trace] = {}
+            traces: dict[int, Trace] = {}
             for stack in stacks(len(steps), sampler.stack, 1):
-                found |= sampler.drawn(Job(tuple(steps[i] for i in stack), FULL), advanced)
-        return found
+                traces |= sampler.drawn(Job(tuple(steps[i] for i in stack), FULL), advanced)
+        return traces
 
 
 def _revived(data: bytes) -> _Trials:

@@ -1,4 +1,4 @@
-"""Results as tables of pandas."""
+"""Results as pandas tables."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
-    """A result as a table.
+    """Converts a result to a table.
 
     Args:
         value: A trajectory (`llc_trajectory`, `load_trajectory`, `run.read(LLC)`), the heads of a
@@ -22,13 +22,15 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
             `run.read(STAGES)`.
 
     Returns:
-        Of a trajectory one row a checkpoint and restriction, see `llc.describe.trajectory_frame`.
-        Of heads one row a checkpoint: step, loss, accuracy and all else that is one number, and
-        each score and label under its name. Of stages one row a stage, with what is one value; an
-        interval NAME_ci95 is NAME_low and NAME_high.
+        For a trajectory, one row per checkpoint and restriction; see
+        `llc.describe.trajectory_frame`. For heads, one row per checkpoint, with step, loss,
+        accuracy, every other quantity that is a single number, each score and label under its name,
+        and a quantity with one number per head as NAME_0, NAME_1, …. For stages, one row per stage,
+        with every quantity that is a single value; an interval NAME_ci95 becomes the columns
+        NAME_low and NAME_high.
 
     Raises:
-        UserError: It is none of these.
+        UserError: If the value is none of these.
     """
     if isinstance(value, Mapping) and "stages" in value and not isinstance(value, xr.Dataset):
         return _stages(value)
@@ -37,7 +39,7 @@ def to_dataframe(value: xr.Dataset | Mapping[str, Any]) -> "pd.DataFrame":
     if isinstance(value, xr.Dataset) and "checkpoint" in value.dims:
         return _by_checkpoint(value)
     kind = type(value).__name__
-    raise UserError(f"no table can be made of this {kind}", "give a trajectory, heads or stages")
+    raise UserError(f"a {kind} cannot be made into a table", "give a trajectory, heads or stages")
 
 
 def _stages(value: Mapping[str, Any]) -> "pd.DataFrame":
@@ -58,7 +60,7 @@ def _spread(stage: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
-    """Variables over checkpoints alone, and over one further axis of names."""
+    """Returns the variables over checkpoints, and over one axis of names or heads besides."""
     import pandas as pd
 
     columns: dict[str, np.ndarray] = {"step": value["checkpoint"].values}
@@ -69,4 +71,7 @@ def _by_checkpoint(value: xr.Dataset) -> "pd.DataFrame":
             (axis,) = set(variable.dims) - {"checkpoint"}
             for key in value[axis].values:
                 columns[str(key)] = variable.sel({axis: key}).values
+        elif set(variable.dims) == {"checkpoint", "head"}:
+            for head in range(value.sizes["head"]):
+                columns[f"{name}_{head}"] = variable.isel(head=head).values
     return pd.DataFrame(columns)

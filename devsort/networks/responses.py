@@ -1,14 +1,20 @@
-"""Susceptibilities and influence of a network of one's own, with components named by patterns."""
+"""Susceptibilities and influences of your own network, with components given by name patterns."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
+from devsort.execution import progress
 from devsort.networks.restrictions import masks_of
+from devsort.networks.sources import source_of
+from devsort.networks.states import fitted
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.losses import Loss
 from devsort.sampling.modules import Params
 from devsort.susceptibility import api
 from devsort.susceptibility.api import Responses
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def susceptibilities(
@@ -21,24 +27,25 @@ def susceptibilities(
     full: bool = False,
     **more: Any,
 ) -> Responses:
-    """χ = −Cov(L, ℓ_x − L) of each component and each part or example x of the data.
+    """Estimates χ = −Cov(L, ℓ_x − L) for each component and each part or example x of the data.
 
     Args:
-        loss: `loss(params, batch)`: the loss of each example (B,) or token (B, T).
+        loss: `loss(params, batch)` returns the loss of each example (B,) or token (B, T).
         params: The checkpoint, name → tensor.
         data: See `sampling.data.as_data`.
         config: Sampler settings.
-        components: Name → patterns of parameters, or parameter → entries, see
-            `networks.restrictions`; the rest is frozen. None: the whole model alone.
-        full: Take the mean of ℓ_x − L over draws of the whole model, as devinterp does.
-        more: probe, parts, every, key and blocks, see `susceptibility.api.Setting`.
+        components: Name → patterns of parameters, or parameter → entries; see
+            `networks.restrictions`. All other weights are frozen. With None, the only component is
+            the whole model.
+        full: Whether to take the mean of ℓ_x − L over draws of the whole model, as devinterp does.
+        more: probe, parts, every, key and blocks; see `susceptibility.api.Setting`.
 
     Returns:
-        The table has `chi`, `se`, `ci95` and `rhat` by component and part or row; `traces` the
-        draws, of which `devsort.estimate` makes LLCs.
+        `table` has `chi`, `se`, `ci95` and `rhat` by component and by part or row. `traces` has the
+        draws, from which `devsort.estimate` computes LLCs.
 
     Raises:
-        UserError: The loss gives no losses by example, or something does not fit.
+        UserError: If the loss does not return a loss for each example, or an argument does not fit.
     """
     masks = masks_of(components, params, loss)
     chosen = {name: masks[name] for name in components} if components else None
@@ -54,26 +61,64 @@ def influences(
     component: Any = None,
     **more: Any,
 ) -> Responses:
-    """Covariance and correlation of losses over draws: between examples or parts, and with any
-    observable. The influence of x on φ is −Cov(φ, ℓ_x).
+    """Estimates the covariance and correlation of losses over draws.
+
+    They are computed between examples or parts of the data, and with any observable. The influence
+    of x on φ is −Cov(φ, ℓ_x).
 
     Args:
         loss: As in `susceptibilities`.
         params: As in `susceptibilities`.
         data: As in `susceptibilities`.
         config: As in `susceptibilities`.
-        component: Patterns of parameters, or parameter → entries; None: the whole model.
-        more: observables, name → function of the parameters that gives one number; and as in
-            `susceptibilities`.
+        component: Patterns of parameters, or parameter → entries. With None, the whole model.
+        more: observables (name → function of the parameters that returns one number), and the same
+            as in `susceptibilities`.
 
     Returns:
-        The table has `covariance` and `correlation` with `_se`, `_ci95` and `rhat`, by `observed`
-        (parts or rows, then the observables) and part or row.
+        `table` has `covariance` and `correlation` with `_se`, `_ci95` and `rhat`, by `observed`
+        (parts or rows, followed by the observables) and by part or row.
 
     Raises:
-        UserError: As `susceptibilities`.
+        UserError: As in `susceptibilities`.
     """
     mask = None
     if component is not None:
         mask = masks_of({"component": component}, params, loss)["component"]
     return api.influences(loss, params, data, config, mask=mask, **more)
+
+
+def response_trajectory(
+    measure: Callable[..., Responses],
+    loss: Loss,
+    checkpoints: Any,
+    data: Any,
+    config: SamplerConfig | None = None,
+    **more: Any,
+) -> "xr.Dataset":
+    """Responses over training: the table of `susceptibilities` or `influences` by checkpoint.
+
+    Minibatches are the same at every checkpoint, so that differences between checkpoints are not
+    differences of minibatches; noise is named by the step, as that of `llc_trajectory`.
+
+    Args:
+        measure: `susceptibilities` or `influences`.
+        loss: As in `susceptibilities`.
+        checkpoints: A folder, step → state dict, or (steps, function), as in `llc_trajectory`.
+        data: As in `susceptibilities`.
+        config: As in `susceptibilities`.
+        more: What `measure` takes besides, but `key`.
+
+    Returns:
+        The tables below each other along a first axis `checkpoint`, the training steps.
+
+    Raises:
+        UserError: As `measure` and `llc_trajectory`.
+    """
+    import xarray as xr
+
+    source, tables = source_of(checkpoints), []
+    for step in progress(source.steps, desc="responses", unit="checkpoint"):
+        state = fitted(source.load(step), loss, f"the checkpoint of step {step}")
+        tables.append(measure(loss, state, data, config, key=(step,), **more).table)
+    return xr.concat(tables, xr.IndexVariable("checkpoint", list(source.steps)))

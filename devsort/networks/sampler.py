@@ -1,4 +1,4 @@
-"""Who samples the checkpoints of any network: lanes of chains and checkpoints side by side."""
+"""Samples the checkpoints of any network, with several chains and checkpoints at once."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -25,26 +25,26 @@ from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
 from devsort.sampling.objective import LossObjective
 
-STACKS = 2  # at least, on a CPU, so that two cores share them
-STACKED = 16  # lanes side by side on a CPU, at most; beyond it vmap gains nothing
-ALONE = 2_000  # chain-steps that one process does before others pay for their start
+STACKS = 2  # fewest stacks on a CPU, so that two cores can share them
+STACKED = 16  # most lanes at once on a CPU; with more, vmap is not faster
+ALONE = 2_000  # chain-steps below which further processes do not pay for their start
 Advanced = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a trajectory is sampled from.
+    """Everything that is needed to sample a trajectory.
 
     Attributes:
         loss: `loss(params, batch)`.
         source: The checkpoints.
         data: Tensors, or None.
         config: Sampler settings.
-        masks: Restriction → mask.
-        parts: Part of the data → mask of its rows.
+        masks: Name of a restriction → mask.
+        parts: Name of a part of the data → mask over its rows.
         blocks: See `geometry.block_scales`.
-        device: Where it is computed.
-        memory: MiB that stacked lanes may take.
+        device: The device to compute on.
+        memory: MiB that the lanes of a stack may use together.
     """
 
     loss: Loss
@@ -58,30 +58,30 @@ class Work:
     memory: int = 1024
 
     def with_choices(self, masks: Mapping[str, Mask | None], parts: Mapping[str, Tensor]) -> "Work":
-        """The same with its restrictions and parts of the data."""
+        """Returns the same work with these restrictions and parts of the data."""
         return replace(self, masks=masks, parts=parts)
 
     def state(self, step: int) -> State:
-        """The tensors of a checkpoint, on the device."""
+        """Returns the tensors of a checkpoint, on the device."""
         loaded = fitted(self.source.load(step), self.loss, f"the checkpoint of step {step}")
         return {name: t.detach().to(self.device) for name, t in loaded.items()}
 
 
 class NetworkSampler:
-    """Samples a restriction at some checkpoints side by side; see `llc.trajectory.Sampler`.
+    """Samples a restriction at several checkpoints at once; see `llc.trajectory.Sampler`.
 
     Args:
-        work: What is sampled.
-        count: Processes, at most; None: a process a core.
+        work: What to sample.
+        count: The largest number of processes. With None, one per core.
     """
 
-    by_value = True  # functions of notebooks and scripts travel with it
+    by_value = True  # pickled with the functions of notebooks and scripts
 
     def __init__(self, work: Work, count: int | None = None) -> None:
         self.work, self.count, self.config = work, count, work.config
         self.device = torch.device(work.device)
         on_cpu = self.device.type == "cpu"
-        self._held: dict[int, State] = {}
+        self._states: dict[int, State] = {}
         self._losses: dict[tuple, list[Tensor] | None] = {}
         self.fewest = STACKS if on_cpu else 1
         one_step = self.config.model_copy(update={"num_draws": 1, "num_burnin_steps": 0})
@@ -92,25 +92,25 @@ class NetworkSampler:
         self.lanes = min(fit, max(STACKED, self.config.num_chains)) if on_cpu else fit
 
     def __reduce__(self) -> tuple:
-        """Another process makes its own."""
+        """Another process creates its own sampler from the work."""
         return _revived, (cloudpickle.dumps((self.work, self.count)),)
 
     @property
     def stack(self) -> int:
-        """How many checkpoints are sampled side by side; one where lanes cannot be mapped."""
+        """The number of checkpoints that are sampled at once: one if vmap cannot map the loss."""
         return 1 if self.traits.refusal else max(1, self.lanes // self.config.num_chains)
 
     def processes(self, chain_steps: int) -> int:
-        """How many processes so many steps of chains are worth."""
+        """Returns how many processes to use for this number of chain-steps."""
         if self.device.type != "cpu" or chain_steps < ALONE:
             return 1
         return self.count or cores()
 
     def __call__(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
-        """The trace of each checkpoint, with as much burn-in as it needs."""
+        """Returns the trace of each checkpoint, with as much burn-in as it needs."""
 
         def draw(config: SamplerConfig, steps: Collection[int]) -> dict[int, Trace]:
-            first = config == self.config  # what a chain takes beyond was not foreseen
+            first = config == self.config  # further attempts are not part of the progress bar
             sampler = self if first else self._with(config)
             own = Job(tuple(steps), job.restriction)
             return sampler.drawn(own, advanced if first else unheard)
@@ -118,39 +118,39 @@ class NetworkSampler:
         return until_settled(draw, self.config, job.steps)
 
     def drawn(self, job: Job, advanced: Advanced) -> dict[int, Trace]:
-        """The trace of each checkpoint, with the burn-in of the settings."""
+        """Returns the trace of each checkpoint, with the burn-in of the settings."""
         with one_core(), generators_kept(self.device):
-            found = [self._piece(job, piece, advanced) for piece in self._pieces()]
-        return {step: Trace.join([piece[step] for piece in found]) for step in job.steps}
+            pieces = [self._piece(job, piece, advanced) for piece in self._pieces()]
+        return {step: Trace.join([piece[step] for piece in pieces]) for step in job.steps}
 
     def _with(self, config: SamplerConfig) -> "NetworkSampler":
-        """The same with other settings."""
-        other = object.__new__(NetworkSampler)  # a copy would go the way of another process
+        """Returns the same sampler with different settings."""
+        other = object.__new__(NetworkSampler)  # copy.copy would pickle the work, see __reduce__
         other.__dict__.update(self.__dict__)
         other.config, other.work = config, replace(self.work, config=config)
-        other._held, other._losses = {}, {}
+        other._states, other._losses = {}, {}
         return other
 
     def _pieces(self) -> list[range]:
-        """The chains, cut to as many as are stacked."""
+        """Divides the chains into pieces that are small enough to be sampled at once."""
         chains = self.config.num_chains
         size = chains if self.traits.refusal else min(chains, self.lanes)
         return [range(i, min(i + size, chains)) for i in range(0, chains, size)]
 
     def objective(self, steps: tuple[int, ...], name: str, chains: range) -> LossObjective:
-        """The lanes of some chains at some checkpoints."""
+        """Returns the objective of some chains at some checkpoints."""
         w, key = self.work, (*steps, chains)
-        held = self._held
-        states = [held[s] if s in held else w.state(s) for s in steps]
+        loaded = self._states
+        states = [loaded[s] if s in loaded else w.state(s) for s in steps]
         index = minibatches_of(w.config, w.data, chains)
-        known = self._losses.get(key)
-        found = LossObjective(
-            w.loss, states, w.data, index, w.masks[name], w.parts, len(chains), known
+        losses = self._losses.get(key)
+        objective = LossObjective(
+            w.loss, states, w.data, index, w.masks[name], w.parts, len(chains), losses
         )
-        self._held = dict(zip(steps, states, strict=True))  # for the next restriction
+        self._states = dict(zip(steps, states, strict=True))  # reused for the next restriction
         self._losses = {k: v for k, v in self._losses.items() if k[:-1] == key[:-1]}
-        self._losses[key] = found.losses
-        return found
+        self._losses[key] = objective.losses
+        return objective
 
     def _piece(self, job: Job, chains: range, advanced: Advanced) -> dict[int, Trace]:
         objective = self.objective(job.steps, job.restriction, chains)
@@ -165,16 +165,16 @@ class NetworkSampler:
 
 
 def device_of(name: str) -> str:
-    """The device of a name of torch's, or of `auto`: the GPU where there is one.
+    """Returns a torch device by name. `auto` is the GPU if there is one, and the CPU otherwise.
 
     Raises:
-        UserError: There is no such device.
+        UserError: If there is no such device.
     """
     if name in ("auto", "cpu"):
         return str(resolve_device(name))
     try:
         torch.zeros(1, device=name)
-    except Exception as e:  # torch raises many kinds, by device
+    except Exception as e:  # torch raises many kinds of errors, depending on the device
         reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
         raise UserError(f"device {name!r} cannot be used ({reason})", "use auto or cpu") from None
     return name

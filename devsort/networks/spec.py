@@ -1,8 +1,9 @@
-"""`devsort trajectory SPEC.py`: a trajectory from a file that names its parts.
+"""`devsort trajectory SPEC.py`: computes a trajectory that is defined by a Python file.
 
-The file is Python of the user's own and is run. Its names are the arguments of `llc_trajectory`
-(`loss`, `checkpoints`, `data`, `config`, `restrictions`, `parts`, `store`, `options`), and for what
-follows `signals`, `events`, `stages` (a StagesConfig) and `figure`, the path of the chart.
+The file is the user's own code, and it is run. It defines the arguments of `llc_trajectory`
+(`loss`, `checkpoints`, `data`, `config`, `restrictions`, `parts`, `store`, `options`) and, for the
+stages and their chart, `signals`, `events`, `stages` (a StagesConfig) and `figure` (the path of the
+chart).
 """
 
 import dataclasses
@@ -24,18 +25,18 @@ KNOWN = (*REQUIRED, *SAMPLED, "store", "options", "signals", "events", "stages",
 
 
 def run_spec(path: Path, force: bool = False) -> dict[str, Any]:
-    """Samples, finds stages and draws the chart.
+    """Samples the trajectory, finds its stages and draws the chart.
 
     Args:
-        path: The file; paths in it are relative to its folder.
-        force: Sample again what the store has.
+        path: The file. Paths in it are relative to its folder.
+        force: Whether to sample again what is already in the store.
 
     Returns:
-        spec, store, trajectory (rows as those of `devsort llc`), stages (see docs/stages.md; None
+        spec, store, trajectory (rows like those of `devsort llc`), stages (see docs/stages.md; None
         if there are too few checkpoints), files and notes.
 
     Raises:
-        UserError: The file is missing, fails, or does not name a loss and checkpoints.
+        UserError: If the file is missing, fails, or does not define a loss and checkpoints.
     """
     path = Path(path).resolve()
     names = _names(path)
@@ -48,10 +49,10 @@ def run_spec(path: Path, force: bool = False) -> dict[str, Any]:
 
 
 def table(value: dict[str, Any]) -> str:
-    """The result for a reader."""
+    """Formats the result as text."""
     stages = stages_table(value["stages"]) if value["stages"] else "too few checkpoints for stages"
-    written = [f"written: {file}" for file in value["files"]]
-    return "\n".join([text_table(value), "", stages, *written])
+    files = [f"written: {file}" for file in value["files"]]
+    return "\n".join([text_table(value), "", stages, *files])
 
 
 def _run(path: Path, names: dict[str, Any], force: bool) -> dict[str, Any]:
@@ -65,29 +66,30 @@ def _run(path: Path, names: dict[str, Any], force: bool) -> dict[str, Any]:
         options=dataclasses.replace(options, force=options.force or force),
     )
     signals, notes = names.get("signals") or {}, list(trajectory.attrs["notes"])
-    found, files = None, [str(store)]
+    stages, files = None, [str(store)]
     try:
-        found = find_stages(
+        stages = find_stages(
             trajectory, names.get("stages"), signals=signals, events=names.get("events")
         )
         figure = path.parent / names.get("figure", f"{path.stem}.png")
-        shown = signals if isinstance(signals, dict) else None
-        files += map(str, stage_chart(trajectory, found, figure, signals=shown))
+        series = signals if isinstance(signals, dict) else None
+        files += map(str, stage_chart(trajectory, stages, figure, signals=series))
     except UserError as e:
         notes.append(f"no stages: {e}")
     return {
         "store": str(store),
         "trajectory": list(rows(trajectory)),
-        "stages": found,
+        "stages": stages,
         "files": files,
         "notes": notes,
     }
 
 
 def _names(path: Path) -> dict[str, Any]:
-    """The names that the file defines."""
+    """Runs the file and returns the names that it defines."""
     if not path.is_file():
-        raise UserError(f"{path} is missing", "give a Python file that names loss and checkpoints")
+        fix = "give a Python file that defines loss and checkpoints"
+        raise UserError(f"{path} is missing", fix)
     before = Path.cwd()
     os.chdir(path.parent)
     sys.path.insert(0, str(path.parent))
@@ -95,7 +97,7 @@ def _names(path: Path) -> dict[str, Any]:
         names = runpy.run_path(str(path), run_name="devsort_spec")
     except (UserError, Interrupted):
         raise
-    except BaseException as e:  # whatever the user's code does, an exit too
+    except BaseException as e:  # the user's code can raise anything, including SystemExit
         what = f"{path} fails ({type(e).__name__}: {e})"
         raise UserError(what, f"run `python {path.name}` for the traceback") from e
     finally:
@@ -104,5 +106,5 @@ def _names(path: Path) -> dict[str, Any]:
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         known = ", ".join(KNOWN)
-        raise UserError(f"{path} names no {' and no '.join(missing)}", f"its names may be {known}")
+        raise UserError(f"{path} does not define {' and '.join(missing)}", f"it may define {known}")
     return names

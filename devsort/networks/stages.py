@@ -1,4 +1,4 @@
-"""Stages of a user's trajectory, with signals and events of their own, and their chart."""
+"""Finds the stages of a user's trajectory, with optional signals and events, and draws them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from devsort.stages.trajectory import Trajectory, from_llc
 if TYPE_CHECKING:
     import xarray as xr
 
-MEASURED = ("geometry", "n_beta", "localization", "prior")  # settings that the LLC depends on
+MEASURED = ("geometry", "n_beta", "localization", "prior")  # settings that determine the LLC
 Series = tuple[Sequence[float], Sequence[float]]  # steps and values
 
 
@@ -29,29 +29,29 @@ def find_stages(
     signals: Mapping[str, Series] | Sequence[str] = (),
     events: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Boundaries and stages of a trajectory; see docs/stages.md.
+    """Finds the boundaries and stages of a trajectory; see docs/stages.md.
 
     Args:
-        trajectory: Of `llc_trajectory` or `load_trajectory`.
-        config: Penalties, resamples, seed.
-        signals: What shares the boundaries with the LLC: name → (steps, values), or names of
-            restrictions, or `loss`. Values are interpolated over log step.
-        events: Name → step, or (step, (low, high)) with its 95 % interval: each gets its stage and
-            its distance to the nearest boundary.
+        trajectory: The result of `llc_trajectory` or `load_trajectory`.
+        config: Penalties, number of resamples, seed.
+        signals: Signals that have the same boundaries as the LLC: name → (steps, values), or names
+            of restrictions, or `loss`. Values are interpolated over log step.
+        events: Name → step, or (step, (low, high)) with a 95 % interval. Each event is assigned to
+            its stage, with its distance to the nearest boundary.
 
     Returns:
         The JSON object of docs/stages.md: boundaries, stages, events, summary and notes.
 
     Raises:
-        UserError: A signal does not cover the checkpoints, or too few of these have an estimate.
+        UserError: If a signal does not cover the checkpoints, or too few of them have an estimate.
     """
-    own = dict(signals) if isinstance(signals, Mapping) else {}
-    found = from_llc(trajectory, "the trajectory", () if own else tuple(signals))
-    if own:
-        found = _with_signals(found, own)
-    dated = [_event(name, at) for name, at in (events or {}).items()]
-    value = as_json(detect(found, config), events=dated)
-    notes = [*trajectory.attrs.get("notes", []), *found.notes, *value.get("notes", [])]
+    series = dict(signals) if isinstance(signals, Mapping) else {}
+    points = from_llc(trajectory, "the trajectory", () if series else tuple(signals))
+    if series:
+        points = _with_signals(points, series)
+    rows = [_event(name, at) for name, at in (events or {}).items()]
+    value = as_json(detect(points, config), events=rows)
+    notes = [*trajectory.attrs.get("notes", []), *points.notes, *value.get("notes", [])]
     return {**value, "summary": summary(trajectory), "notes": notes}
 
 
@@ -61,28 +61,31 @@ def stage_chart(
     path: str | Path,
     *,
     loss: Series | None = None,
+    loss_unit: str = "nats",
     signals: Mapping[str, Series] | None = None,
     kinds: Sequence[str] = ("png", "svg"),
     width: Literal["single", "double"] = "double",
 ) -> list[Path]:
-    """Draws stages and events over loss, LLC, restricted LLCs and signals.
+    """Draws stages and events over the loss, the LLC, restricted LLCs and signals.
 
     Args:
-        trajectory: Of `llc_trajectory`.
-        stages: Of `find_stages`.
-        path: Of the figure; its ending is replaced by each of `kinds`.
-        loss: Steps and losses in nats; None: the checkpoints' own.
-        signals: Name → (steps, values), each with a panel of its own.
-        kinds: Of files: png, svg, pdf.
-        width: One column of a paper, 3.4 inches, or both, 7.
+        trajectory: The result of `llc_trajectory`.
+        stages: The result of `find_stages`.
+        path: Path of the figure. Its suffix is replaced by each of `kinds`.
+        loss: Steps and losses. With None, the losses of the checkpoints.
+        loss_unit: Unit of the loss, or what it measures; empty if it has none.
+        signals: Name → (steps, values). Each signal has a panel of its own.
+        kinds: File types: png, svg, pdf.
+        width: One column of a paper (3.4 inches) or two (7 inches).
 
     Returns:
-        The paths.
+        The paths of the files.
 
     Raises:
-        UserError: A kind is none of these.
+        UserError: If a file type is unknown.
     """
-    from devsort.charts.stage_chart import Curve, Story, figure, llc_curve, positive
+    from devsort.charts.curves import Curve, positive
+    from devsort.charts.stage_chart import Story, figure, llc_curve
     from devsort.charts.style import WIDTHS, kinds_of, label_of, save_figure
 
     names = [str(r) for r in trajectory.restriction.values]
@@ -97,24 +100,25 @@ def stage_chart(
             name: positive(Curve(_floats(steps), _floats(values)))
             for name, (steps, values) in (signals or {}).items()
         },
+        loss_unit=loss_unit,
     )
     path = Path(path)
-    written = kinds_of(",".join(kinds))
-    return save_figure(figure(story, WIDTHS[width]), path.parent, path.stem, written)
+    suffixes = kinds_of(",".join(kinds))
+    return save_figure(figure(story, WIDTHS[width]), path.parent, path.stem, suffixes)
 
 
 def compare(found: Mapping[str, tuple["xr.Dataset", Mapping[str, Any]]]) -> dict[str, Any]:
-    """Trajectories side by side, with the intervals of their differences.
+    """Compares trajectories, with intervals for their differences.
 
     Args:
-        found: Name → trajectory and its stages, two or more; the first is the reference.
+        found: Name → trajectory and its stages, for two or more trajectories. The first is the
+            reference.
 
     Returns:
-        runs, stages, differences and link, see `devsort.stages.compare.side_by_side`.
+        runs, stages, differences and link; see `devsort.stages.compare.side_by_side`.
 
     Raises:
-        UserError: There are fewer than two, or they were sampled with other settings, on which the
-            LLC depends.
+        UserError: If there are fewer than two, or if settings that determine the LLC differ.
     """
     if len(found) < 2:
         raise UserError(
@@ -124,7 +128,7 @@ def compare(found: Mapping[str, tuple["xr.Dataset", Mapping[str, Any]]]) -> dict
     for name, (trajectory, _) in found.items():
         wrong = [k for k in MEASURED if _setting(trajectory, k) != _setting(first, k)]
         if wrong:
-            what = f"{name} was sampled with another {', '.join(wrong)} than {next(iter(found))}"
+            what = f"{name} and {next(iter(found))} were sampled with different {', '.join(wrong)}"
             raise UserError(what, "sample all with the same settings")
     tables = [{"run": name, **stages["summary"]} for name, (_, stages) in found.items()]
     return side_by_side(tables, [stages for _, stages in found.values()])
@@ -142,18 +146,18 @@ def _with_signals(trajectory: Trajectory, signals: Mapping[str, Series]) -> Traj
 def _signal(
     name: str, steps: Sequence[float], values: Sequence[float], trajectory: Trajectory
 ) -> np.ndarray:
-    """(n, 2) values at the checkpoints; their errors are not known, so NaN."""
+    """Returns (n, 2) values at the checkpoints, and NaN for their unknown errors."""
     step, value = _floats(steps), _floats(values)
     if step.shape != value.shape or step.ndim != 1:
         what = f"signal {name!r} has {step.size} steps and {value.size} values"
         raise UserError(what, "give a value for each step")
-    kept = (step >= 1) & np.isfinite(value)
-    order = np.argsort(step[kept])
-    x, value = np.log10(step[kept][order]), value[kept][order]
+    usable = (step >= 1) & np.isfinite(value)
+    order = np.argsort(step[usable])
+    x, value = np.log10(step[usable][order]), value[usable][order]
     if len(x) < 2 or x[0] > trajectory.x[0] + 1e-9 or x[-1] < trajectory.x[-1] - 1e-9:
         low, high = trajectory.step[0], trajectory.step[-1]
-        what = f"signal {name!r} does not reach from step {low:.0f} to {high:.0f}"
-        raise UserError(what, "give it over all of the trajectory")
+        what = f"signal {name!r} does not cover steps {low:.0f} to {high:.0f}"
+        raise UserError(what, "give it for the whole trajectory")
     at = np.interp(trajectory.x, x, value)
     return np.stack([at, np.full(len(at), np.nan)], -1)
 

@@ -1,4 +1,4 @@
-"""The LLC of any network over training: checkpoints in, a documented data set out."""
+"""The LLC of any network over training, from checkpoints to a documented data set."""
 
 import json
 import math
@@ -26,7 +26,7 @@ from devsort.sampling.data import as_data
 from devsort.sampling.geometry import Blocks, scale_change
 from devsort.sampling.losses import Loss
 from devsort.sampling.masks import Mask
-from devsort.sampling.modules import ModuleLoss
+from devsort.sampling.modules import ModuleLoss, types_note
 from devsort.sampling.objective import sampled, weights_of
 from devsort.storage.artifact import Origin, identity
 from devsort.storage.files import locked, remove
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 AGAIN = "llc_trajectory(…, options=Options(force=True))"
 CHANGE = 1.5  # factor by which a block's scale may change without a note, in absolute geometry
-SAME_LOSS = 1e-3  # relative difference of a loss at the same weights that rounding explains
+SAME_LOSS = 1e-3  # relative difference between losses at the same weights that rounding can explain
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a trajectory is computed, and what more is known of the loss.
+    """Options for computing a trajectory.
 
     Attributes:
-        chance_loss: Loss of a uniform guess in nats, such as ln V; None if that means nothing.
-        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`.
-        device: A device of torch's, such as `cuda:1`, or `auto` for the GPU where there is one.
-        memory: MiB that lanes side by side may take.
-        processes: On a CPU; None: one a core.
-        engine: `local`, or `ray` for a Ray cluster whose nodes see the checkpoints.
-        address: Of the cluster; None starts or finds one on this machine.
-        gpus: Share of a GPU of each task of the cluster.
-        force: Sample again what a store has.
+        chance_loss: Loss of a uniform guess in nats, such as ln V; None if this has no meaning.
+        blocks: In relative geometry, the weights that share a scale; see `geometry.block_scales`.
+        device: A torch device, such as `cuda:1`, or `auto` for the GPU if there is one.
+        memory: MiB that lanes sampled at once may use together.
+        processes: Number of processes on a CPU. With None, one per core.
+        engine: `local`, or `ray` for a Ray cluster whose nodes can read the checkpoints.
+        address: Address of the cluster. With None, one is found or started on this machine.
+        gpus: Fraction of a GPU that each task of the cluster uses.
+        force: Whether to sample again what is already in the store.
     """
 
     chance_loss: float | None = None
@@ -78,26 +78,28 @@ def llc_trajectory(
     store: str | Path | None = None,
     options: Options | None = None,
 ) -> "xr.Dataset":
-    """Samples every checkpoint, the whole model and each restriction, and estimates the LLC.
+    """Estimates the LLC at every checkpoint, for the whole model and for each restriction.
 
     Args:
-        loss: As for `sample`; of a module: `module_loss(module, …)[0]`.
-        checkpoints: A folder, step → state dict, or (steps, function), see `sources`.
+        loss: As for `sample`; for a module, `module_loss(module, …)[0]`.
+        checkpoints: A folder, step → state dict, or (steps, function); see `sources`.
         data: As for `sample`.
         config: Sampler settings.
-        restrictions: Name → what moves, besides the whole model, see `restrictions`.
-        parts: Name → rows of the data whose loss is followed, by number or bool mask.
-        store: Folder of the draws, such as llc.zarr. Checkpoints are written as they are done; the
-            same call goes on where it stopped. None: the draws are kept in memory alone.
+        restrictions: Name → the weights that move, in addition to the whole model; see
+            `restrictions`.
+        parts: Name → rows of the data whose loss is recorded, as row numbers or a bool mask.
+        store: Folder for the draws, such as llc.zarr. Each checkpoint is written when it is done,
+            and after an interruption the same call resumes. With None, the draws are only kept in
+            memory.
         options: Device, memory, processes, and more.
 
     Returns:
-        One estimate for each checkpoint and restriction with the draws behind it; the variables
-        carry their meaning and unit. `to_dataframe` makes a table of it.
+        One estimate for each checkpoint and restriction, together with the draws. Every variable
+        has a description and a unit. `to_dataframe` converts it to a table.
 
     Raises:
-        UserError: Checkpoints, restrictions or parts do not fit, or the loss cannot be sampled.
-        Stale: The store was made from something else.
+        UserError: If checkpoints, restrictions or parts do not fit, or the loss cannot be sampled.
+        Stale: If the store was made from other inputs.
     """
     o = options or Options()
     work = _work(loss, checkpoints, data, config or SamplerConfig(), restrictions, parts, o)
@@ -105,8 +107,8 @@ def llc_trajectory(
         path = (Path(str(folder), "llc.zarr") if store is None else Path(store)).resolve()
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent):
-            found = _made(path, "in memory" if store is None else path.parent.name, work, o)
-        return described(found.load() if store is None else found)
+            dataset = _made(path, "in memory" if store is None else path.parent.name, work, o)
+        return described(dataset.load() if store is None else dataset)
 
 
 def _work(
@@ -144,17 +146,17 @@ def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
 
 
 def _refuse_no_store(path: Path) -> None:
-    """Refuses what is not ours, which `force` would remove."""
+    """Raises an error if the path is something other than a store, which `force` would remove."""
     ours = path.is_dir() and ((path / "zarr.json").exists() or not any(path.iterdir()))
     if path.exists() and not ours:
-        raise UserError(f"{path} is there and is no store of draws", "give the store another name")
+        raise UserError(f"{path} exists and is not a store of draws", "give the store another name")
 
 
 def _origin(work: Work) -> Origin:
-    """What a store is made from; the loss itself is known by its value alone."""
+    """Returns what a store is made from. A loss is identified by its value; see the check below."""
     resolved = {
         "sampler": work.config.model_dump(mode="json"),
-        "restrictions": {name: _told(mask) for name, mask in work.masks.items()},
+        "restrictions": {name: _mask_identity(mask) for name, mask in work.masks.items()},
         "parts": {name: checksum({"rows": rows}) for name, rows in work.parts.items()},
         "blocks": str(work.blocks),
     }
@@ -164,22 +166,23 @@ def _origin(work: Work) -> Origin:
     return Origin(AGAIN, json.dumps(resolved, sort_keys=True), inputs, force=False)
 
 
-def _told(mask: Mask | None) -> Any:
+def _mask_identity(mask: Mask | None) -> Any:
     if mask is None:
         return "all"
     return {n: "all" if m is None else checksum({n: m}) for n, m in mask.items()}
 
 
 def _check_same_loss(store: Store, value: float) -> None:
-    """A function has no checksum: the loss of the first checkpoint stands for it."""
+    """Checks that the loss is the same, by its value at the first checkpoint."""
     before = store.group.attrs.get("first_loss")
     if before is None:
         store.group.update_attributes({"first_loss": value})
     elif not math.isclose(before, value, rel_tol=SAME_LOSS, abs_tol=SAME_LOSS**2):
         what = (
-            f"{store.path} was made from another loss: {before:.6g} at its start, now {value:.6g}"
+            f"{store.path} was made from a different loss: its first value is {before:.6g}, "
+            f"now it is {value:.6g}"
         )
-        raise Stale(what, f"give another store, or {AGAIN}")
+        raise Stale(what, f"use another store, or {AGAIN}")
 
 
 def _engine(o: Options) -> Engine:
@@ -191,10 +194,12 @@ def _engine(o: Options) -> Engine:
 
 
 def _notes(work: Work, sampler: NetworkSampler) -> list[str]:
-    """What has to be said of a trajectory as a whole."""
+    """Returns the notes about the whole trajectory."""
     notes = list(work.source.notes)
     if isinstance(work.loss, ModuleLoss):
         notes += work.loss.notes
+    first = work.source.load(work.source.steps[0])
+    notes += [note for note in types_note(list(first.values())) if note not in notes]
     if sampler.traits.refusal:
         notes.append(one_by_one(sampler.traits.refusal))
     if work.config.geometry == "absolute" and len(work.source.steps) > 1:
@@ -203,7 +208,7 @@ def _notes(work: Work, sampler: NetworkSampler) -> list[str]:
 
 
 def _scale_note(work: Work) -> list[str]:
-    """In absolute geometry part of the curve is the change of the weights' scale."""
+    """Returns a note if the scale of the weights changes, on which the absolute LLC depends."""
     ends = [sampled(work.state(step)) for step in (work.source.steps[0], work.source.steps[-1])]
     names = weights_of(work.loss, ends[0])
     factor, name = scale_change([{n: end[n] for n in names} for end in ends], work.blocks)

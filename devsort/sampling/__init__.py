@@ -1,6 +1,6 @@
-"""Langevin chains over many lanes at once, for any loss, with evidence of their quality.
+"""Langevin sampling of many chains at once, for any loss.
 
-The samplers are in `methods`: BAOAB (underdamped Langevin) and devinterp's SGLD,
+The samplers are in `methods`: BAOAB (underdamped Langevin dynamics) and devinterp's SGLD,
 
     w ← w − (ε/2) (nβ ∇L_batch(w) + γ (w − w*) + ρ w) + sqrt(ε) N(0, I)
 
@@ -8,14 +8,14 @@ The samplers are in `methods`: BAOAB (underdamped Langevin) and devinterp's SGLD
 |--------|--------------------------------------------------|----------------|
 | ε      | step size                                        | `lr`           |
 | nβ     | inverse temperature times sample size            | `n_beta`       |
-| γ      | localization, pull to the starting point w*      | `localization` |
+| γ      | localization, pull towards the starting point w* | `localization` |
 | ρ      | precision of a Gaussian prior centred at zero    | `prior`        |
 | λ̂      | local learning coefficient, nβ (E[L] − L(w*))    | `devsort.llc`  |
 
-Step convention and names are devinterp's. A *lane* is one (checkpoint, restriction, chain);
-minibatches are named by (seed, chain, step) and noise by (seed, key, chain), so what a lane draws
-does not depend on its neighbours. Sources: Welling & Teh 2011 (SGLD); Lau et al. 2023, arXiv
-2308.12108 (LLC).
+The step convention and the names are devinterp's. A *lane* is one (checkpoint, restriction, chain).
+Minibatches are named by (seed, chain, step) and noise by (seed, key, chain), so the draws of a lane
+do not depend on which other lanes run beside it. Sources: Welling & Teh 2011 (SGLD); Lau et al.
+2023, arXiv 2308.12108 (LLC).
 """
 
 from importlib import import_module
@@ -51,7 +51,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Loads a public name when it is first used: settings are read without torch."""
+    """Loads a public name when it is first used, so that reading settings does not import torch."""
     if name in __all__:
         home = _HOMES.get(name, "objective")
         return getattr(import_module(f"devsort.sampling.{home}"), name)

@@ -1,7 +1,7 @@
-"""The public entry point: sample around any parameters of any loss."""
+"""The public entry point: sample around given parameters of any loss."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from devsort.sampling.modules import types_note
 from devsort.sampling.objective import LossObjective, Objective, minibatches, sampled
 from devsort.sampling.trace import Trace
 
+ROWS = "give row numbers, a slice, or a bool mask of the rows"
+
 
 def sample(
     loss: Loss,
@@ -31,33 +33,35 @@ def sample(
     blocks: Blocks | None = None,
     parts: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Samples exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²) around w* by BAOAB or SGLD.
+    """Samples `exp(−nβ L(w) − γ/2 |w − w*|² − ρ/2 |w|²)` around w* by BAOAB or SGLD.
 
-    `config.num_chains` chains run at once. In relative geometry, step, noise, localization and
-    prior are in units of each block's own scale, see `geometry`.
+    `config.num_chains` chains run at once. In relative geometry the step, noise, localization and
+    prior are measured in units of each block's own scale; see `geometry`.
 
     Args:
-        loss: `loss(params, batch)`: the loss of each example (B,) or token (B, T), or their mean;
-            `loss(params)` if `data` is None. For modules: `module_loss`.
-        params: w*, name → tensor. Weights of 16 bits are sampled in float32.
-        data: Tensors or arrays (n, …), alone or nested in a tuple, list or dict, or a data set, see
-            `data.as_data`; a step takes `config.batch_size` of its rows.
+        loss: `loss(params, batch)` returns the loss of each example (B,) or token (B, T), or their
+            mean; `loss(params)` if `data` is None. For a module, use `module_loss`.
+        params: w*, name → tensor. 16-bit weights are sampled in float32.
+        data: Tensors or arrays (n, …), alone or nested in a tuple, list or dict, or a data set; see
+            `data.as_data`. Each step uses `config.batch_size` of its rows.
         config: Sampler settings.
-        mask: Free entries, name → bool tensor or None for a whole parameter; names that are left
-            out are frozen.
-        key: Names the noise, so that two calls with other keys are independent; minibatches do not
-            depend on it.
-        blocks: In relative geometry, which weights share a scale, see `geometry.block_scales`;
-            None: those of a tensor.
-        parts: Name → rows of the data, by index or as a bool mask (n,) or (n, T), whose loss is
-            followed at the same draws; needs the loss of each example.
+        mask: Free entries, name → bool tensor, or None for the whole parameter. Parameters that it
+            does not name are frozen. With None, everything is free (of a module, what has
+            `requires_grad`).
+        key: Names the noise: calls with different keys have independent noise. The minibatches do
+            not depend on it.
+        blocks: In relative geometry, the weights that share a scale; see `geometry.block_scales`.
+            With None, all weights of a tensor share one.
+        parts: Name → rows of the data, as row numbers or as a bool mask (n,) or (n, T). The loss on
+            these rows is recorded at the same draws. Needs a loss that returns one value per
+            example.
 
     Returns:
-        The trace; `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
+        The trace. `devsort.llc.estimate` turns it into λ̂ with its standard error and flags.
 
     Raises:
-        UserError: Mask, blocks or parts do not fit, the loss cannot be sampled, see `checks`, or
-            all weights are zero in relative geometry.
+        UserError: If the mask, blocks or parts do not fit; if the loss cannot be sampled (see
+            `checks`); or if all weights are zero in relative geometry.
     """
     config = config or SamplerConfig()
     refuse_unresolved(config)
@@ -77,17 +81,18 @@ def sample(
 
 
 def refuse_unresolved(config: SamplerConfig) -> None:
-    """Raises UserError for a prior that only a run of the laboratory can resolve."""
+    """Raises UserError if the prior is one that only a run of the laboratory can resolve."""
     if config.prior == "weight_decay":
         raise UserError(
-            "prior: weight_decay is for runs, which know their decay", "give nβ·λ_wd as a number"
+            "prior: weight_decay needs a run, which stores its weight decay",
+            "give nβ·λ_wd as a number",
         )
 
 
 def minibatches_of(
     config: SamplerConfig, data: Any, chains: range | None = None
 ) -> torch.Tensor | None:
-    """The rows of each chain and step; None where there is no data."""
+    """Returns the rows that each chain uses at each step, or None if there is no data."""
     if data is None:
         return None
     chains = range(config.num_chains) if chains is None else chains
@@ -98,7 +103,7 @@ def minibatches_of(
 def in_geometry(
     objective: LossObjective, config: SamplerConfig, blocks: Blocks | None = None
 ) -> Objective:
-    """The objective in the variables that are sampled, see `geometry`."""
+    """Returns the objective as a function of the variables that are sampled; see `geometry`."""
     if config.geometry == "absolute":
         return objective
     rows = [
@@ -109,30 +114,33 @@ def in_geometry(
 
 
 def row_masks(parts: Mapping[str, Any], data: Any) -> dict[str, Tensor]:
-    """Each part of the data as a mask (n,) or (n, T) bool.
+    """Returns each part of the data as a bool mask (n,) or (n, T).
 
     Args:
-        parts: Name → row numbers, or such a mask.
+        parts: Name → row numbers, a slice, or such a mask.
         data: The data set.
 
     Raises:
-        UserError: There is no data, a row does not exist, or a part is empty.
+        UserError: If there is no data, a row does not exist, or a part is empty or selects no rows.
     """
+    if not isinstance(parts, Mapping):
+        what = f"parts are given as a {type(parts).__name__}"
+        raise UserError(what, "give name → rows, as in {'hard': [3, 17]}")
     if parts and data is None:
         raise UserError("parts are given without data", "give the data that they are parts of")
     return {name: _row_mask(name, part, data_size(data)) for name, part in parts.items()}
 
 
 def one_by_one(refusal: str) -> str:
-    """What is said where chains cannot be mapped."""
-    return f"chains are computed one after the other, for vmap refuses the loss ({refusal})"
+    """Returns the note for a loss that vmap cannot map over chains."""
+    return f"chains are computed one by one, because vmap cannot map the loss ({refusal})"
 
 
 def check_start(objective: LossObjective) -> float:
-    """The loss at the starting point, on the first minibatch.
+    """Returns the loss at the starting point, on the first minibatch.
 
     Raises:
-        UserError: It or its gradient is not finite.
+        UserError: If the loss or its gradient is not finite.
     """
     value, _, grad, _ = objective(objective.center, 0)
     if not (torch.isfinite(value).all() and torch.isfinite(grad).all()):
@@ -142,15 +150,24 @@ def check_start(objective: LossObjective) -> float:
     return float(value[0])
 
 
-def _row_mask(name: str, part: Sequence[int] | Tensor, size: int) -> Tensor:
-    chosen = torch.as_tensor(part)
+def _row_mask(name: str, part: Any, size: int) -> Tensor:
+    try:
+        chosen = torch.as_tensor(range(size)[part] if isinstance(part, slice) else part)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"part {name!r} of the data is no choice of rows", ROWS) from None
     if chosen.dtype != torch.bool:
-        rows, chosen = chosen.long(), torch.zeros(size, dtype=torch.bool)
-        if len(rows) and not (int(rows.min()) >= 0 and int(rows.max()) < size):
-            raise UserError(
-                f"part {name!r} names row {int(rows.max())} of {size}", "count rows from 0"
-            )
+        rows, chosen = _row_numbers(name, chosen, size), torch.zeros(size, dtype=torch.bool)
         chosen[rows] = True
     if not chosen.any():
         raise UserError(f"part {name!r} of the data is empty", "choose at least one row")
     return chosen
+
+
+def _row_numbers(name: str, rows: Tensor, size: int) -> Tensor:
+    if rows.numel() and (rows.is_floating_point() or rows.dim() > 1):
+        raise UserError(f"part {name!r} of the data is no choice of rows", ROWS)
+    outside = rows[(rows < 0) | (rows >= size)]
+    if outside.numel():
+        what = f"part {name!r} names row {int(outside.flatten()[0])} of {size}"
+        raise UserError(what, "count rows from 0")
+    return rows.long()

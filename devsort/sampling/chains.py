@@ -1,4 +1,4 @@
-"""The chain: a sampler on the free parameters of stacked lanes."""
+"""Runs chains: a sampler applied to the free parameters of stacked lanes."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from devsort.sampling.noise import lane_noise
 from devsort.sampling.objective import Objective, Parts
 from devsort.sampling.trace import ARRAYS, Trace
 
-OTHERS = 3  # chains that a measurement of heat is averaged over
+OTHERS = 3  # number of other chains that a heating measurement averages over
 
 
 def run_chains(
@@ -29,16 +29,17 @@ def run_chains(
     """Runs one lane for each row of the objective's center.
 
     Args:
-        objective: What is sampled.
-        config: Sampler settings; chain counts and batch sizes are the objective's affair.
-        streams: For each lane the indices that name its noise, such as (checkpoint, restriction,
+        objective: The losses and gradients of the lanes.
+        config: Sampler settings. The number of chains and the batch size are not read from it: the
+            objective determines them.
+        streams: For each lane, the indices that name its noise, such as (checkpoint, restriction,
             chain).
-        on_step: Called after each step with its number.
-        watch: Sees the state of some draws.
+        on_step: Called after each step with the number of the step.
+        watch: Called with the parameters at some of the draws.
 
     Returns:
-        The trace, one row a lane. A lane that is no longer finite stays NaN from there on; nothing
-        is dropped.
+        The trace, one row per lane. If the parameters of a lane become infinite or NaN, its values
+        are NaN from that step on; no lane is dropped.
     """
     advance = _Step(objective, config, streams)
     record = _Record(config, torch.empty_like(advance.w))
@@ -53,21 +54,24 @@ def run_chains(
 
 
 class Watch(Protocol):
-    """Evaluates something of its own at the draws; it changes no draw.
+    """Evaluates further quantities at the draws, without changing them.
 
     Attributes:
-        every: One in so many draws is seen.
+        every: It is called at every `every`-th draw.
     """
 
     every: int
 
     def __call__(self, w: Tensor) -> None:
-        """The state (G, F) whose loss the trace has at that draw, to be read only."""
+        """Reads the parameters (G, F) at a draw. It must not change them.
+
+        They are the parameters whose loss the trace records at that draw.
+        """
         ...
 
 
 class _Step:
-    """A step of all lanes; where it is replayed as a graph its number lies on the device."""
+    """One step of all lanes. If it is replayed as a graph, the step number is on the device."""
 
     def __init__(
         self, objective: Objective, config: SamplerConfig, streams: Sequence[tuple[int, ...]]
@@ -83,57 +87,59 @@ class _Step:
         )
 
     def turns(self) -> tuple[Callable, Callable]:
-        """A plain step, and one that measures its heating."""
+        """Returns a plain step, and one that also measures the heating."""
         plain, measuring = self, partial(self, probe=True)
         return (Replayed(plain), Replayed(measuring)) if self.replayed else (plain, measuring)
 
     def __call__(self, probe: bool = False) -> dict[str, Tensor | Parts]:
-        """What there is to record of the state before the update."""
+        """Moves all lanes by one step and returns what to record of the state before it."""
         loss, init_loss, grad, parts = self.objective(self.w, self.number)
-        seen: dict[str, Any] = {"loss": loss, "init_loss": init_loss, "parts": parts}
+        record: dict[str, Any] = {"loss": loss, "init_loss": init_loss, "parts": parts}
         if probe:
-            seen, grad = tree_map(torch.clone, (seen, grad))  # the objective uses its memory again
+            # the objective reuses its memory in the next call
+            record, grad = tree_map(torch.clone, (record, grad))
             other = self.objective(self.w, (self.number + 1) % self.config.num_steps)[2]
             moved = torch.sub(self.w, self.star, out=self.moved)
-            seen["heating"] = heating(other.sub_(grad), moved[self.others], self.config)
+            record["heating"] = heating(other.sub_(grad), moved[self.others], self.config)
         force, moved = force_of(self.w, self.star, grad, self.config, self.moved)
         self.method.step(self.w, force, self.noise(self.number))
         self.number += 1  # in place on a device
-        return seen | {"force": force, "moved": moved}
+        return record | {"force": force, "moved": moved}
 
 
 def _others(streams: Sequence[tuple[int, ...]]) -> Tensor:
-    """(K, G) for each lane up to OTHERS other chains of its posterior: lanes whose names differ in
-    the last index alone, as many for all.
+    """Returns (K, G): for each lane, up to OTHERS other chains of the same posterior.
+
+    These are lanes whose names differ only in the last index. K is the same for all lanes.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
     for lane, name in enumerate(streams):
         groups.setdefault(tuple(name[:-1]), []).append(lane)
     count = min(OTHERS, min(len(lanes) for lanes in groups.values()) - 1)
-    found = torch.empty(count, len(streams), dtype=torch.int64)
+    others = torch.empty(count, len(streams), dtype=torch.int64)
     for lanes in map(torch.tensor, groups.values()):
         for k in range(count):
-            found[k, lanes] = lanes.roll(-1 - k)
-    return found
+            others[k, lanes] = lanes.roll(-1 - k)
+    return others
 
 
 class _Record:
-    """Collects the losses of burn-in, then everything at every `num_steps_bw_draws`-th step."""
+    """Records the losses during burn-in, then everything at every `num_steps_bw_draws`-th step."""
 
     def __init__(self, config: SamplerConfig, scratch: Tensor) -> None:
         self.config, self.scratch = config, scratch
         self.columns: dict[str, list[Tensor]] = {name: [] for name in ARRAYS}
         self.parts: dict[str, list[Tensor]] = {}
 
-    def __call__(self, step: int, seen: dict) -> None:
+    def __call__(self, step: int, record: dict) -> None:
         if step < self.config.num_burnin_steps:
-            self._add(burnin_loss=seen["loss"], burnin_init_loss=seen["init_loss"])
+            self._add(burnin_loss=record["loss"], burnin_init_loss=record["init_loss"])
         elif self.config.keeps(step):
-            force, moved = seen["force"], seen["moved"]
+            force, moved = record["force"], record["moved"]
             work = torch.mul(force, moved, out=self.scratch).sum(1)
             self._add(work=work, force=_square(force), distance=_square(moved))
-            self._add(**{n: seen[n] for n in ("loss", "init_loss", "heating") if n in seen})
-            for name, value in seen["parts"].items():
+            self._add(**{n: record[n] for n in ("loss", "init_loss", "heating") if n in record})
+            for name, value in record["parts"].items():
                 self.parts.setdefault(name, []).append(value.clone())
 
     def _add(self, **values: Tensor) -> None:

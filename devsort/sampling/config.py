@@ -1,4 +1,4 @@
-"""Settings of the sampler."""
+"""Sampler settings."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from devsort.storage.settings import NonNegative, Positive, PositiveInt, Section, Seed
 
-PROBE = 10  # draws from one measurement of heating to the next
+PROBE = 10  # the heating is measured at every tenth draw
 DEFAULTS: dict[str, dict[str, Any]] = {
     "relative": {"lr": 4e-3, "localization": 6.66},
     "absolute": {
@@ -17,35 +17,36 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "num_draws": 240,
         "batch_size": 32,
     },
-}  # relative: what measures best; absolute: as in the literature, whose sampler and units it shares
+}  # relative: the most accurate settings; absolute: the sampler and units of the literature
 
 
 class SamplerConfig(Section):
-    """Settings of the chains, under devinterp's names; docs/sampling.md has the symbols.
+    """Settings of the chains, under devinterp's names. docs/sampling.md defines the symbols.
 
-    In relative geometry, `sampling.geometry`, step size and localization are pure numbers; in
-    absolute geometry they are in units of the weights. Each geometry has its own defaults.
+    In relative geometry (see `sampling.geometry`) the step size and the localization are pure
+    numbers; in absolute geometry they have the units of the weights. Each geometry has its own
+    defaults.
     """
 
     geometry: Literal["relative", "absolute"] = Field(
         "relative", description="relative: each block of weights in units of its own scale"
     )
     sampling_method: Literal["sgld", "baoab"] = Field(
-        "baoab", description="sgld: as devinterp's; baoab: underdamped, of second order in ε"
+        "baoab", description="sgld: as in devinterp; baoab: underdamped, second order in ε"
     )
     lr: Positive = Field(DEFAULTS["relative"]["lr"], description="ε, step size")
     n_beta: Positive = Field(1000.0, description="nβ, inverse temperature times sample size")
     localization: NonNegative = Field(
-        DEFAULTS["relative"]["localization"], description="γ, pull to the checkpoint"
+        DEFAULTS["relative"]["localization"], description="γ, pull towards the checkpoint"
     )
     prior: NonNegative | Literal["weight_decay"] = Field(
         0.0, description="ρ, precision of a Gaussian prior at zero; weight_decay: nβ·λ_wd"
     )
     noise_level: NonNegative = Field(
-        1.0, description="factor on the noise; 0 makes the chain plain SGD"
+        1.0, description="factor on the noise; with 0 the chain is plain SGD"
     )
     momentum: float = Field(
-        0.7, ge=0, lt=1, description="c, share of the momentum that baoab keeps over a step"
+        0.7, ge=0, lt=1, description="c, fraction of the momentum that baoab keeps in a step"
     )
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
     num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
@@ -59,32 +60,33 @@ class SamplerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_geometry(cls, data: Any) -> Any:
-        known = DEFAULTS.get(data.get("geometry", "")) if isinstance(data, dict) else None
+        geometry = data.get("geometry") if isinstance(data, dict) else None
+        known = DEFAULTS.get(geometry) if isinstance(geometry, str) else None
         return {**known, **data} if known else data
 
     @model_validator(mode="after")
     def _prior_has_units(self) -> "SamplerConfig":
         if self.geometry == "relative" and self.prior == "weight_decay":
             raise ValueError(
-                "prior: weight_decay pulls in the weights' own units, set geometry: absolute"
+                "prior: weight_decay has the units of the weights, set geometry: absolute"
             )
         return self
 
     @property
     def num_probes(self) -> int:
-        """Draws of a chain at which its heating is measured."""
+        """Number of draws of a chain at which the heating is measured."""
         return 0 if self.sampling_method == "sgld" else -(-self.num_draws // PROBE)
 
     def probes(self, step: int) -> bool:
-        """Whether heating is measured at this step."""
+        """Whether the heating is measured at this step."""
         return self.keeps(step, PROBE) and self.sampling_method != "sgld"
 
     def keeps(self, step: int, every: int = 1) -> bool:
-        """Whether this step gives a draw, or every so many draws one."""
+        """Whether this step is a draw and, with `every`, one of every `every`-th draws."""
         after = step - self.num_burnin_steps
         return after >= 0 and after % (every * self.num_steps_bw_draws) == 0
 
     @property
     def num_steps(self) -> int:
-        """All steps of a chain, burn-in included."""
+        """Number of steps of a chain, including burn-in."""
         return self.num_burnin_steps + self.num_draws * self.num_steps_bw_draws

@@ -1,4 +1,4 @@
-"""The data sets that people bring, as tensors whose first axis counts examples."""
+"""Turns the data sets of users into tensors whose first axis runs over examples."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,60 +15,63 @@ FIX = "give tensors with the examples along the first axis, alone or in a tuple,
 
 
 def as_data(data: Any) -> Any:
-    """Tensors (n, …), alone or nested in tuples, lists and dicts.
+    """Returns data as tensors (n, …), alone or nested in tuples, lists and dicts.
 
     Args:
-        data: Tensors or numpy arrays, alone or nested; a tokenizer's output; a data set of torch
-            or of Hugging Face, or a DataLoader, which is read once, in the order of its data set.
+        data: Tensors or numpy arrays, alone or nested; the output of a tokenizer; a torch or
+            Hugging Face data set; or a DataLoader, which is read once, in the order of its data
+            set.
 
     Raises:
-        UserError: It holds something else, tensors of different lengths, or nothing.
+        UserError: If it contains anything else, tensors of different lengths, or nothing.
     """
     nested = _nested(data)
     leaves = tree_leaves(nested)
     strange = [leaf for leaf in leaves if not isinstance(leaf, Tensor)]
     if strange or not leaves:
-        found = f"holds a {type(strange[0]).__name__}" if strange else "holds no tensor"
-        raise UserError(f"data {found}", FIX)
+        content = f"a {type(strange[0]).__name__}" if strange else "no tensor"
+        raise UserError(f"data contains {content}", FIX)
     if data_size(nested) == 0:
         raise UserError("data has no rows", "give at least one example")
     return nested
 
 
 def data_size(data: Any) -> int:
-    """Number of rows that all tensors of `data` share."""
+    """Returns the number of rows, which must be the same for all tensors of `data`."""
     leaves = tree_leaves(data)
     if any(t.dim() == 0 for t in leaves):
-        raise UserError("data has a tensor without an axis", FIX)
+        raise UserError("data contains a tensor without axes", FIX)
     sizes = {len(t) for t in leaves}
     if len(sizes) != 1:
         raise UserError(
-            f"data has tensors of {sorted(sizes)} rows", "give tensors with the same first axis"
+            f"data contains tensors with {sorted(sizes)} rows",
+            "give tensors whose first axes have the same length",
         )
     return sizes.pop()
 
 
 def rows_of(data: Any, rows: Tensor, like: Tensor) -> Any:
-    """The rows (…) of each tensor, (…, rest), on the device of `like` and, if floating, in its
-    type.
+    """Returns the rows (…) of each tensor, as (…, rest).
+
+    They are on the device of `like` and, if they are floating-point, have its type.
     """
 
-    def taken(t: Tensor) -> Tensor:
-        found = t[rows.to(t.device)]
-        return found.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
+    def select(t: Tensor) -> Tensor:
+        selected = t[rows.to(t.device)]
+        return selected.to(like.device, like.dtype if t.is_floating_point() else t.dtype)
 
-    return tree_map(taken, data)
+    return tree_map(select, data)
 
 
 def _nested(data: Any) -> Any:
     if isinstance(data, np.ndarray):
         return _tensor(data)
-    if isinstance(data, Mapping):  # a BatchEncoding too
+    if isinstance(data, Mapping):  # includes BatchEncoding
         return {key: _nested(value) for key, value in data.items()}
     if isinstance(data, tuple | list):
         values = [_nested(value) for value in data]
         return type(data)(*values) if hasattr(data, "_fields") else type(data)(values)
-    if hasattr(data, "with_format"):  # of Hugging Face
+    if hasattr(data, "with_format"):  # a Hugging Face data set
         return _nested(data.with_format("torch")[:])
     if isinstance(data, DataLoader | Dataset):
         return _collated(data)
@@ -77,12 +80,12 @@ def _nested(data: Any) -> Any:
 
 def _tensor(array: np.ndarray) -> Tensor:
     if array.dtype.kind not in "biuf":
-        raise UserError(f"data holds an array of type {array.dtype}", FIX)
+        raise UserError(f"data contains an array of type {array.dtype}", FIX)
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _collated(data: Any) -> Any:
-    """All examples of a data set or of a DataLoader's, put together as its batches are."""
+    """Returns all examples of a data set or DataLoader, collated as in its batches."""
     collate: Callable = default_collate
     if isinstance(data, DataLoader):
         data, collate = data.dataset, data.collate_fn
@@ -93,4 +96,4 @@ def _collated(data: Any) -> Any:
         return _nested(collate(items)) if items else torch.empty(0)
     except (TypeError, RuntimeError, KeyError, IndexError, NotImplementedError) as e:
         kind = type(data).__name__
-        raise UserError(f"data of type {kind} cannot be put together ({e})", FIX) from None
+        raise UserError(f"data of type {kind} cannot be collated ({e})", FIX) from None

@@ -1,33 +1,34 @@
-"""Relative geometry: weights measured in units of their own size, so that the LLC depends on the
-function alone.
+"""Relative geometry: weights are measured in units of their own size, so that the LLC depends on
+the function alone.
 
-A network computes the same function after many rescalings of its weights: all that writes to the
-residual stream by α, W_V by β and W_O by 1/β. A ball of fixed radius around w* is not the same ball
-after such a move. Here each block of weights is measured in its own scale s, the root mean square
-(RMS) of its entries at w*:
+Many rescalings of its weights leave the function of a network unchanged: for example, W_V by β and
+W_O by 1/β, or everything that writes to the residual stream by α. They do change a ball of fixed
+radius around w*. Here each block of weights is measured in units of its own scale s, the root mean
+square (RMS) of its entries at w*:
 
-    v = w / s,    u = v − v* = (w − w*) / s    (pure numbers, u in shares of the block's scale)
+    v = w / s,    u = v − v* = (w − w*) / s    (pure numbers, u in units of the block's scale)
     posterior     exp(−nβ L(s ∘ v) − γ/2 |v − v*|² − ρ/2 |v|²)
     chain         v ← v − (ε/2) (nβ s ∘ ∇L(s ∘ v) + γ (v − v*) + ρ v) + sqrt(ε) N(0, I)
 
-so localization, prior, step and noise are all in v. A scaling symmetry multiplies weights and
-scales alike: v, the loss and the whole chain stay what they are. γ = 1/a² lets a direction that the
-loss does not feel move by the share a of its block's scale (γ = 4: by half of it), for any network;
-ε and γ are pure numbers. Samplers need to know nothing of this: `Rescaled` shows them the objective
-in v. The trace's work, force and distance, and the identity of equilibrium E[u·G_v] = d + (ε/4)
-E|G_v|², are then in v too.
+so localization, prior, step and noise all act on v. A scaling symmetry multiplies the weights and
+their scale by the same factor, so it leaves v, the loss and the whole chain unchanged. For any
+network, γ = 1/a² allows a direction that does not affect the loss to move by a times the scale of
+its block (γ = 4: by half of it). ε and γ are pure numbers. Samplers are not aware of this:
+`Rescaled` presents the objective to them as a function of v. The trace's work, force and distance,
+and the equilibrium identity E[u·G_v] = d + (ε/4) E|G_v|², then refer to v as well.
 
-| what                        | its scale                                                          |
+| block                       | scale                                                              |
 |-----------------------------|--------------------------------------------------------------------|
 | a tensor, or a part of it   | the RMS of its entries                                             |
-| a bias                      | that of the weight it joins times that of the weight's input where |
-|                             | it is known: it is one more row of the weight, of constant input   |
-| a norm's gain               | RMS / √D: it is a diagonal matrix (D, D), and this is its RMS      |
-| a norm's bias               | that of the gain                                                   |
-| a block that is nearly zero | FLOOR times the median of the blocks: it is held nearly still      |
+| a bias                      | the scale of its weight, times that of the weight's input if it is |
+|                             | known: a bias is one more row of the weight, with a constant input |
+| the gain of a norm          | RMS / √D: it is a diagonal matrix (D, D), and this is its RMS      |
+| the bias of a norm          | the scale of the gain                                              |
+| a block that is nearly zero | FLOOR times the median over blocks, so that it hardly moves        |
 
-What is not covered: symmetries that scale entries of one block differently (each coordinate of a
-head's W_V against W_O, each neuron of a ReLU layer) unless blocks are made as fine.
+This does not cover symmetries that scale the entries of one block differently, such as each
+coordinate of a head's W_V against W_O or each neuron of a ReLU layer, unless the blocks are made
+that small.
 """
 
 import fnmatch
@@ -42,20 +43,21 @@ from devsort.errors import UserError
 from devsort.layout import Layout
 from devsort.sampling.objective import Objective, Params, Parts
 
-FLOOR = 1e-4  # smallest scale of a block, relative to the median of the blocks'
+FLOOR = 1e-4  # smallest scale of a block, relative to the median scale of the blocks
 
 
 @dataclass(frozen=True)
 class Block:
-    """How a parameter is divided into blocks, and where their scales come from.
+    """How a parameter is divided into blocks, and how their scales are computed.
 
     Attributes:
-        axis: Axis along which the parameter is divided; None: it is one block.
-        parts: Number of equal parts along the axis; None: every index is a block of its own. A
+        axis: Axis along which the parameter is divided. With None, it is one block.
+        parts: Number of equal parts along the axis. With None, every index is a block of its own. A
             fused W_QKV of H heads with shape (D, 3 D) has axis 1 and 3 H parts.
-        follows: Parameters whose scales are multiplied to give this one's; empty: the RMS of its
-            own entries. Each of them has one block, or as many as this one.
-        factor: The scale is this times the RMS, or times the product.
+        follows: Parameters whose scales are multiplied to give the scale of this one. Each must
+            have either one block or as many blocks as this one. If empty, the scale is the RMS of
+            the entries.
+        factor: Multiplies the RMS, or the product of the scales that it follows.
     """
 
     axis: int | None = None
@@ -66,17 +68,16 @@ class Block:
 
 Blocks = Mapping[
     str, "Block | Tensor"
-]  # name or pattern → Block, or the block's number of every entry
+]  # name or pattern → Block, or the number of the block of every entry
 
 
 def default_blocks(params: Params) -> dict[str, Block]:
-    """A block for each tensor; torch's `NAME.bias` takes the scale of `NAME.weight` where there is
-    one.
+    """Returns one block per tensor. `NAME.bias` has the scale of `NAME.weight`, if that exists.
 
-    A `weight` of one axis is the gain of a norm, a diagonal matrix; see the module.
+    A `weight` with one axis is taken to be the gain of a norm, a diagonal matrix; see the module.
 
-    That is exact for symmetries that scale what a layer gives. For those that scale what it takes
-    (two ReLU layers), let the bias follow the weight *and* those before it.
+    This is exact for symmetries that scale the output of a layer. For symmetries that scale its
+    input (two ReLU layers), let the bias follow its weight *and* the weights before it.
     """
     blocks = {}
     for name, value in params.items():
@@ -90,21 +91,21 @@ def default_blocks(params: Params) -> dict[str, Block]:
 def block_scales(
     params: Params, blocks: Blocks | None = None, floor: float = FLOOR
 ) -> dict[str, Tensor]:
-    """The scale of every entry, constant on blocks, in the unit of the weights.
+    """Returns the scale of every entry, constant within a block, in the unit of the weights.
 
     Args:
         params: w*, name → tensor.
-        blocks: Name or pattern (`*.c_attn.weight`) → `Block`, or an integer tensor of the
-            parameter's shape that numbers the blocks of its entries from 0; the first match counts,
-            `default_blocks` holds for the rest.
-        floor: Smallest scale, relative to the median of the blocks'.
+        blocks: Name or pattern (`*.c_attn.weight`) → `Block`, or an integer tensor with the shape
+            of the parameter that contains the number of each entry's block, from 0. The first match
+            is used; other parameters have `default_blocks`.
+        floor: Smallest scale, relative to the median scale of the blocks.
 
     Returns:
-        Name → scale, each of the parameter's shape, type and device; all positive.
+        Name → scale, with the shape, type and device of the parameter; all positive.
 
     Raises:
-        UserError: Blocks do not fit the parameters, follow one another in a circle, or are all
-        zero.
+        UserError: If the blocks do not fit the parameters, follow one another in a circle, or are
+            all zero.
     """
     chosen = _resolve(params, blocks or {})
     numbers = {name: _numbers(name, params[name], block) for name, block in chosen.items()}
@@ -117,23 +118,24 @@ def block_scales(
     if not (every > 0).any():
         raise UserError(
             "every block of weights is zero or not finite at w*, so none has a scale of its own",
-            "set geometry: absolute, or give blocks that follow something that is not zero",
+            "set geometry: absolute, or give blocks that follow a parameter that is not zero",
         )
     least = floor * float(every[every > 0].median())
-    found = {name: value.clamp(min=least) for name, value in own.items()}
+    scales = {name: value.clamp(min=least) for name, value in own.items()}
     for name in chosen:
-        _follow(name, chosen, found, numbers, ())
-    return {name: found[name][numbers[name]].to(params[name]) for name in params}
+        _follow(name, chosen, scales, numbers, ())
+    return {name: scales[name][numbers[name]].to(params[name]) for name in params}
 
 
 class Rescaled:
-    """An objective in the variables v = w / s; see the module. It stands for the objective in any
-    sampler.
+    """An objective as a function of v = w / s; see the module.
+
+    A sampler can use it in place of the original objective.
 
     Args:
-        objective: In w; see `objective.Objective`.
-        scale: s, (F,) for all lanes, or (K, F), positive: each row for G/K lanes that follow one
-            another.
+        objective: A function of w; see `objective.Objective`.
+        scale: s, positive: (F,) for all lanes, or (K, F), where each row is for G/K consecutive
+            lanes.
     """
 
     def __init__(self, objective: Objective, scale: Tensor) -> None:
@@ -146,29 +148,35 @@ class Rescaled:
         self._w = torch.empty_like(self.center)
 
     def __call__(self, v: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor, Tensor, Parts]:
-        """As `Objective`, at parameters v (G, F), with the gradient by v: ∇_v L = s ∘ ∇_w L."""
+        """See `Objective`; v is (G, F), and the gradient is that with respect to v, s ∘ ∇_w L."""
         loss, init_loss, grad, parts = self.objective(self.weights(v), step)
         self._lanes(grad).mul_(self.scale)
         return loss, init_loss, grad, parts
 
     def weights(self, v: Tensor) -> Tensor:
-        """w = s v (G, F), memory that is used again."""
+        """Returns w = s v (G, F), in memory that the next call overwrites."""
         torch.mul(self._lanes(v), self.scale, out=self._lanes(self._w))
         return self._w
 
     def _lanes(self, flat: Tensor) -> Tensor:
-        """(G, F) as a view (K, G/K, F), a row of the scales each."""
+        """Returns (G, F) as a view (K, G/K, F), one group of lanes per row of the scales."""
         return flat.unflatten(0, (len(self.scale), -1))
 
 
 def flat_scale(layout: Layout, scales: Params, free: Tensor | None = None) -> Tensor:
-    """Scales packed as the parameters are: (F,), of the free entries if they are given."""
+    """Packs scales into a flat vector in the same way as parameters.
+
+    It has only the free entries (F,) if these are given.
+    """
     flat = layout.flatten(scales)
     return flat if free is None else flat[free]
 
 
 def scale_change(networks: Sequence[Params], blocks: Blocks | None = None) -> tuple[float, str]:
-    """The largest factor by which a block's scale differs between networks, and its parameter."""
+    """Returns the largest factor by which the scale of a block differs between networks.
+
+    Also returns the name of the parameter that it belongs to.
+    """
     logs = [{n: s.log() for n, s in block_scales(p, blocks).items()} for p in networks]
     spans = {}
     for name in logs[0]:
@@ -182,12 +190,12 @@ def _resolve(params: Params, blocks: Blocks) -> dict[str, Block | Tensor]:
     unused = [p for p in blocks if not any(fnmatch.fnmatchcase(n, p) for n in params)]
     if unused:
         raise UserError(f"blocks: no parameter matches {unused[0]!r}", f"use {list(params)}")
-    given: dict[str, Block | Tensor] = {**default_blocks(params)}
+    resolved: dict[str, Block | Tensor] = {**default_blocks(params)}
     for name in params:
-        given[name] = next(
-            (b for p, b in blocks.items() if fnmatch.fnmatchcase(name, p)), given[name]
+        resolved[name] = next(
+            (b for p, b in blocks.items() if fnmatch.fnmatchcase(name, p)), resolved[name]
         )
-    return given
+    return resolved
 
 
 def _follows(block: Block | Tensor) -> tuple[str, ...]:
@@ -199,11 +207,11 @@ def _factor(block: Block | Tensor) -> float:
 
 
 def _numbers(name: str, value: Tensor, block: Block | Tensor) -> Tensor:
-    """The block's number of every entry."""
+    """Returns the number of the block of every entry."""
     if isinstance(block, Tensor):
         if block.shape != value.shape:
-            told = f"blocks of {name} have shape {tuple(block.shape)}"
-            raise UserError(told, f"give {tuple(value.shape)}")
+            what = f"blocks of {name} have shape {tuple(block.shape)}"
+            raise UserError(what, f"give {tuple(value.shape)}")
         return block.to(value.device, torch.int64)
     if block.axis is None:
         return torch.zeros(value.shape, dtype=torch.int64, device=value.device)
@@ -211,8 +219,9 @@ def _numbers(name: str, value: Tensor, block: Block | Tensor) -> Tensor:
     parts = size if block.parts is None else block.parts
     if not size or size % parts:
         raise UserError(
-            f"blocks of {name}: {parts} equal parts on axis {block.axis} of {tuple(value.shape)}",
-            "name an axis that it has, and a number that divides it",
+            f"blocks of {name}: axis {block.axis} of {tuple(value.shape)} cannot be divided into "
+            f"{parts} equal parts",
+            "give an axis that it has, and a number of parts that divides its length",
         )
     along = torch.arange(size, device=value.device) // (size // parts)
     lead = [1] * value.dim()
@@ -221,7 +230,7 @@ def _numbers(name: str, value: Tensor, block: Block | Tensor) -> Tensor:
 
 
 def _rms(value: Tensor, numbers: Tensor) -> Tensor:
-    """Root mean square of each block's entries, float64."""
+    """Returns the root mean square of the entries of each block, in float64."""
     flat, which = value.detach().double().flatten(), numbers.flatten()
     count = torch.bincount(which)
     square = torch.zeros(len(count), dtype=flat.dtype, device=flat.device)
@@ -231,30 +240,30 @@ def _rms(value: Tensor, numbers: Tensor) -> Tensor:
 def _follow(
     name: str,
     blocks: Mapping[str, Block | Tensor],
-    found: dict[str, Tensor],
+    scales_of: dict[str, Tensor],
     numbers: Mapping[str, Tensor],
     above: tuple[str, ...],
 ) -> Tensor:
-    """The scales of a parameter's blocks, from those that it follows."""
+    """Returns the scales of a parameter's blocks, computed from the parameters that it follows."""
     if name not in blocks:
         raise UserError(
-            f"blocks of {above[-1]} follow {name!r}, which is no parameter", "mend the name"
+            f"blocks of {above[-1]} follow {name!r}, which is not a parameter", "correct the name"
         )
     if name in above:
         raise UserError(
             f"blocks follow one another in a circle: {' → '.join((*above, name))}",
-            "let one of them follow none",
+            "let one of them follow no other",
         )
-    if name not in found:
+    if name not in scales_of:
         count = int(numbers[name].max()) + 1
         product = torch.ones(count, dtype=torch.float64, device=numbers[name].device)
         for other in _follows(blocks[name]):
-            scales = _follow(other, blocks, found, numbers, (*above, name))
+            scales = _follow(other, blocks, scales_of, numbers, (*above, name))
             if len(scales) not in (1, count):
                 raise UserError(
                     f"{name} has {count} blocks but follows {other}, which has {len(scales)}",
-                    "divide both alike, or one of them not at all",
+                    "divide both into the same blocks, or do not divide one of them",
                 )
             product = product * scales
-        found[name] = product * _factor(blocks[name])
-    return found[name]
+        scales_of[name] = product * _factor(blocks[name])
+    return scales_of[name]

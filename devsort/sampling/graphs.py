@@ -1,10 +1,10 @@
-"""Steps of a chain as a CUDA graph.
+"""Runs the steps of a chain as a CUDA graph.
 
-A step is captured once, then replayed with one launch instead of some three hundred. A graph does
-the same operations on the same memory at every replay, so all that a step changes must lie in
-tensors, its own number too, and nothing may come from the host or wait for it. The first steps run
-plainly, since memory is allocated and libraries set themselves up in them; then one is captured,
-which does not run it, and all from there on are replays.
+A step is captured once and then replayed with one launch instead of about three hundred. A graph
+repeats the same operations on the same memory, so everything that changes from step to step must be
+in a tensor on the device, including the step number, and nothing may be read from the host or wait
+for it. The first steps run without a graph, because they allocate memory and initialize libraries.
+Then one step is captured, which does not run it, and from there on every step is a replay.
 """
 
 import warnings
@@ -14,29 +14,29 @@ from typing import Any, Protocol
 
 import torch
 
-PLAIN = 3  # steps before the capture; the documentation of torch.cuda.graphs asks for some
+PLAIN = 3  # steps before the capture; the documentation of torch.cuda.graphs recommends a few
 Step = Callable[[], Any]
 
 
 class Graph(Protocol):
-    """What can be replayed."""
+    """A captured sequence of operations."""
 
     def replay(self) -> None:
-        """Does the captured operations again."""
+        """Repeats the captured operations."""
         ...
 
 
-failed: list[Graph] = []  # captures that failed; they must live on
+failed: list[Graph] = []  # failed captures, which must not be freed
 
 
 class Replayed:
-    """A step that is replayed as a graph once it has run a few times.
+    """A step that is replayed as a graph after it has run a few times.
 
-    It runs plainly for ever if it cannot be captured.
+    If it cannot be captured, it always runs without a graph.
 
     Args:
-        step: Does the same operations on the same memory at each call, and returns tensors that it
-            overwrites.
+        step: Performs the same operations on the same memory at each call. The next call overwrites
+            the tensors that it returns.
     """
 
     def __init__(self, step: Step) -> None:
@@ -44,7 +44,7 @@ class Replayed:
         self.graph: Graph | None = None
 
     def __call__(self) -> Any:
-        """The next step, and what it returns."""
+        """Runs the next step and returns its result."""
         if self.graph is None and self.plain == 0:
             self._capture()
         if self.graph is None:
@@ -57,25 +57,28 @@ class Replayed:
         try:
             self.graph, self.out = capture(self.step)
         except RuntimeError as e:
-            why = e.__context__ or e  # what ended the capture comes before what the end of it says
-            told = f"steps are launched one by one, for they cannot be captured as a graph ({why})"
-            warnings.warn(told, stacklevel=4)
+            why = e.__context__ or e  # the cause, rather than the error at the end of the capture
+            note = f"steps run without a graph, because they cannot be captured ({why})"
+            warnings.warn(note, stacklevel=4)
             self.plain = -1
 
 
 def can_capture(device: torch.device) -> bool:
     """Whether steps on this device can be captured.
 
-    Not after one failed, which leaves torch's allocator astray.
+    After a capture has failed they cannot, because torch's allocator is left in an invalid state.
     """
     return device.type == "cuda" and not failed
 
 
 def capture(step: Step) -> tuple[Graph, Any]:
-    """The graph of a step, which is not run, and what it returns: tensors that a replay fills.
+    """Captures a step without running it.
+
+    Returns:
+        The graph, and the tensors that the step returns, which each replay overwrites.
 
     Raises:
-        RuntimeError: It cannot be captured.
+        RuntimeError: If it cannot be captured.
     """
     graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
@@ -90,12 +93,15 @@ def capture(step: Step) -> tuple[Graph, Any]:
 
 @cache
 def side_stream() -> torch.cuda.Stream:
-    """The stream of plain steps; one for all, since each keeps the memory that was freed on it."""
+    """Returns the stream of steps without a graph.
+
+    There is only one, because each stream keeps the memory that was freed on it.
+    """
     return torch.cuda.Stream()
 
 
 def aside(step: Step) -> Any:
-    """Runs a step beside the current stream, as capture wants it before."""
+    """Runs a step on the side stream, as torch requires before a capture."""
     stream, current = side_stream(), torch.cuda.current_stream()
     stream.wait_stream(current)
     with torch.cuda.stream(stream):

@@ -1,7 +1,7 @@
-"""Losses and gradients of lanes that stand side by side: mapped by vmap, or one after the other.
+"""Losses and gradients of several lanes at once: mapped by vmap, or computed one by one.
 
-Only what is free enters the graph: a parameter that is frozen as a whole is a constant, of one that
-is free in part the free entries are written into the constant.
+Only free entries enter the autograd graph. A parameter without free entries is a constant; if only
+some of its entries are free, they are written into a constant tensor.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ from devsort.sampling.losses import Loss, means, value_at
 from devsort.sampling.modules import Params
 
 UNCONNECTED = "the loss does not depend on the parameters that are free"
-USE_ITS_MODEL = "compute it from the parameters, or the model, that it is given"
+USE_ITS_MODEL = "compute it from the parameters, or the model, that are passed to it"
 
 
 @contextmanager
 def plain_attention() -> Iterator[None]:
-    """Has torch's fused attention be plain products, which vmap maps and torch differentiates."""
+    """Replaces torch's fused attention by matrix products, which vmap and autograd support."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -37,12 +37,12 @@ def plain_attention() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Piece:
-    """Which entries of a parameter are free; pieces lie in the free vector one after the other.
+    """The free entries of a parameter. The pieces follow one another in the free vector.
 
     Attributes:
-        size: How many, k.
-        inside: (k,) their positions in the parameter; None: it is free as a whole.
-        shape: The parameter's.
+        size: Number of free entries, k.
+        inside: (k,) their positions in the parameter. With None, the whole parameter is free.
+        shape: Shape of the parameter.
     """
 
     size: int
@@ -50,16 +50,16 @@ class Piece:
     shape: tuple[int, ...]
 
     def to(self, device: torch.device) -> "Piece":
-        """The same with its positions on a device."""
+        """Returns the same piece with its positions on a device."""
         return self if self.inside is None else replace(self, inside=self.inside.to(device))
 
 
 def pieces_of(layout: Layout, free: Tensor) -> dict[str, Piece]:
-    """The pieces of every parameter that has free entries.
+    """Returns a piece for every parameter that has free entries.
 
     Args:
-        layout: Of all parameters.
-        free: (F,) positions of the free entries, ascending.
+        layout: Layout of all parameters.
+        free: (F,) positions of the free entries, in ascending order.
     """
     pieces = {}
     for name, place in layout.slices.items():
@@ -72,15 +72,15 @@ def pieces_of(layout: Layout, free: Tensor) -> dict[str, Piece]:
 
 
 class Lanes:
-    """The losses of G lanes at their free parameters (G, F).
+    """The losses of G lanes as a function of their free parameters (G, F).
 
     Args:
-        loss: The user's.
-        pieces: Where the free entries lie.
-        states: For each checkpoint all of its tensors, name → tensor; G / len(states) lanes each,
-            one after the other.
-        rows: B, examples in a lane's batch; None where there is no data.
-        mapped: By vmap; else one lane after the other.
+        loss: The user's loss.
+        pieces: The free entries of each parameter.
+        states: All tensors of each checkpoint, name → tensor. Each checkpoint has G / len(states)
+            consecutive lanes.
+        rows: B, the number of examples in the batch of a lane; None if there is no data.
+        mapped: Whether to map over lanes by vmap. Otherwise they are computed one by one.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Lanes:
         self._stacked: dict[int, Params] = {}
 
     def losses(self, w: Tensor, batch: Any) -> Tensor:
-        """(G,), (G, B) or (G, B, …) losses; `batch` holds tensors (G, B, …)."""
+        """Returns the losses (G,), (G, B) or (G, B, …) for a batch of tensors (G, B, …)."""
         if self.mapped:
             with plain_attention():
                 return self._map()(w, self._constants(len(w)), batch)
@@ -105,7 +105,7 @@ class Lanes:
         return torch.stack([self._one(w[g], self._of(g, len(w)), _lane(batch, g)) for g in lanes])
 
     def each(self, of: Callable[[Params], Tensor], w: Tensor) -> Tensor:
-        """A function of a lane's tensors, for each lane: (G, …)."""
+        """Applies a function of the tensors of a lane to each lane: (G, …)."""
 
         def one(free: Tensor, fixed: Params) -> Tensor:
             return of(self._tensors(free, fixed))
@@ -116,48 +116,51 @@ class Lanes:
         return torch.stack([one(w[g], self._of(g, len(w))) for g in range(len(w))])
 
     def value_and_grad(self, w: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
-        """The losses, and the gradient (G, F) of each lane's mean."""
+        """Returns the losses, and the gradient (G, F) of the mean loss of each lane."""
         with torch.enable_grad():
             if self.mapped:
                 return _differentiated(lambda free: self.losses(free, batch), w)
-            found = [
+            results = [
                 _differentiated(self._single(g, len(w), batch), w[g : g + 1]) for g in range(len(w))
             ]
-        return torch.cat([loss for loss, _ in found]), torch.cat([grad for _, grad in found])
+        return torch.cat([loss for loss, _ in results]), torch.cat([grad for _, grad in results])
 
     def bytes_of_one(self, center: Tensor, batch: Any) -> int:
-        """Bytes that a lane takes: what its backward pass keeps, its vectors and its examples."""
-        kept: dict[int, int] = {}
+        """Returns the memory of a lane in bytes.
 
-        def seen(t: Tensor) -> Tensor:
-            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+        It consists of the tensors saved for the backward pass, its vectors and its examples.
+        """
+        sizes: dict[int, int] = {}
+
+        def count(t: Tensor) -> Tensor:
+            sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
             return t
 
         own = _lane(batch, 0)
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(seen, lambda t: t):
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda t: t):
             _differentiated(lambda free: self._one(free[0], self.fixed[0], own)[None], center[:1])
         vectors = 8 * center.shape[1] * center.element_size()
         leaves = [t for t in tree_leaves(own) if t is not None]
         examples = sum(t.numel() * t.element_size() for t in leaves)
-        return 2 * sum(kept.values()) + vectors + examples
+        return 2 * sum(sizes.values()) + vectors + examples
 
     def _single(self, g: int, count: int, batch: Any) -> Callable[[Tensor], Tensor]:
         fixed, own = self._of(g, count), _lane(batch, g)
         return lambda free: self._one(free[0], fixed, own)[None]
 
     def _one(self, w: Tensor, fixed: Params, batch: Any) -> Tensor:
-        """The losses of one lane at its free parameters (F,)."""
+        """Returns the losses of one lane at its free parameters (F,)."""
         return value_at(self.loss, self._tensors(w, fixed), batch, self.rows)
 
     def _tensors(self, w: Tensor, fixed: Params) -> Params:
-        found = dict(fixed)
+        tensors = dict(fixed)
         sizes = [piece.size for piece in self.pieces.values()]
-        # the gradient of a split is one copy, that of as many slices adds up as many vectors
+        # the gradient of a split is one copy; that of slices is a sum of one vector per slice
         for (name, piece), value in zip(self.pieces.items(), w.split(sizes), strict=True):
             if piece.inside is not None:
                 value = fixed[name].flatten().index_put((piece.inside,), value)
-            found[name] = value.view(piece.shape)
-        return found
+            tensors[name] = value.view(piece.shape)
+        return tensors
 
     def _map(self) -> Callable:
         shared = None if len(self.fixed) == 1 else 0
@@ -165,7 +168,7 @@ class Lanes:
         return torch.func.vmap(self._one, in_dims=(0, shared, batch))
 
     def _constants(self, count: int) -> Params:
-        """What does not move: of one checkpoint, or (G, …) of all lanes."""
+        """Returns the frozen tensors: those of the only checkpoint, or (G, …) for all lanes."""
         if len(self.fixed) == 1:
             return self.fixed[0]
         if count not in self._stacked:
@@ -185,9 +188,9 @@ def _lane(batch: Any, lane: int) -> Any:
 
 
 def _differentiated(losses: Callable[[Tensor], Tensor], w: Tensor) -> tuple[Tensor, Tensor]:
-    """Losses of lanes, and the gradient of each lane's mean.
+    """Returns the losses of lanes, and the gradient of the mean loss of each lane.
 
-    Lanes do not mix, so the gradient of their sum is each lane's gradient.
+    Lanes are independent, so the gradient of the sum over lanes contains the gradient of each.
     """
     free = w.detach().requires_grad_()
     value = losses(free)

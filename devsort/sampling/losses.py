@@ -1,6 +1,6 @@
-"""What a loss gives, brought to one form: the losses of examples, or their mean.
+"""Converts what a loss returns to one form: the losses of the examples, or their mean.
 
-A loss may give a tensor (B,) or (B, T), a mean (), an output of Hugging Face, or a tuple whose
+A loss may return a tensor (B,) or (B, T), a mean (), a Hugging Face model output, or a tuple whose
 first entry is the loss.
 """
 
@@ -13,23 +13,23 @@ from torch import Tensor
 from devsort.errors import UserError
 from devsort.sampling.modules import Params
 
-Loss = Callable[..., Any]  # loss(params, batch), or loss(params) where there is no data
+Loss = Callable[..., Any]  # loss(params, batch), or loss(params) if there is no data
 GIVE = "return the loss of each example, or their mean"
 
 
 def losses_of(value: Any, rows: int | None) -> Tensor:
-    """The losses (B,) or (B, …) of examples, or a mean ().
+    """Returns the losses (B,) or (B, …) of the examples, or their mean ().
 
     Args:
-        value: What the loss gave.
-        rows: B, examples in the batch; None where there is no data.
+        value: The return value of the loss.
+        rows: B, the number of examples in the batch; None if there is no data.
 
     Raises:
-        UserError: It is none of these.
+        UserError: If the value cannot be interpreted in this way.
     """
     value = _inner(value)
     if not isinstance(value, Tensor):
-        raise UserError(f"the loss gives a {type(value).__name__}, expected a tensor", GIVE)
+        raise UserError(f"the loss returns a {type(value).__name__}, expected a tensor", GIVE)
     if not value.is_floating_point():
         raise UserError(f"the loss has type {value.dtype}, expected real numbers", GIVE)
     if value.dim() == 0 or (rows is not None and len(value) == rows):
@@ -37,21 +37,21 @@ def losses_of(value: Any, rows: int | None) -> Tensor:
     if value.numel() == 1:
         return value.reshape(())
     if rows and value.dim() == 1 and len(value) % rows == 0:
-        return value.unflatten(0, (rows, -1))  # tokens of all examples, one example after the other
+        return value.unflatten(0, (rows, -1))  # the tokens of all examples, one after another
     shape = tuple(value.shape)
     if rows is None:
         what = f"the loss of one lane has shape {shape}, expected a scalar"
-        raise UserError(what, "take its mean")
+        raise UserError(what, "return its mean")
     raise UserError(f"the loss of {rows} examples has shape {shape}", GIVE)
 
 
 def means(losses: Tensor, lead: int = 1) -> Tensor:
-    """Means over all but the leading axes."""
+    """Returns the means over all but the leading axes."""
     return losses.flatten(lead).mean(-1) if losses.dim() > lead else losses
 
 
 def value_at(loss: Loss, params: Params, batch: Any, rows: int | None) -> Tensor:
-    """The losses at some parameters, as `losses_of` gives them."""
+    """Returns the losses at some parameters, in the form of `losses_of`."""
     return losses_of(loss(params) if rows is None else loss(params, batch), rows)
 
 
@@ -60,19 +60,20 @@ def _inner(value: Any) -> Any:
         return _inner(value[0])
     inner = value.get("loss") if isinstance(value, Mapping) else getattr(value, "loss", value)
     if inner is None:
-        raise UserError("the loss gives none", "return it; a model of Hugging Face needs `labels`")
+        fix = "return the loss; a Hugging Face model needs `labels`"
+        raise UserError("the loss returns None", fix)
     return inner
 
 
 def adds_up(loss: Loss, params: Params, batch: Any, twice: Any, rows: int) -> bool:
-    """Whether a loss of twice the examples is twice as large: a sum where a mean belongs.
+    """Whether a loss is a sum over the batch: twice the examples give twice the loss.
 
     Args:
         loss: The loss.
-        params: Parameters where it is not zero.
+        params: Parameters at which the loss is not zero.
         batch: Some examples.
-        twice: The same, each twice.
-        rows: Examples of `batch`.
+        twice: The same examples, each of them twice.
+        rows: The number of examples in `batch`.
     """
     once = value_at(loss, params, batch, rows)
     both = value_at(loss, params, twice, 2 * rows)
@@ -81,4 +82,4 @@ def adds_up(loss: Loss, params: Params, batch: Any, twice: Any, rows: int) -> bo
     return bool(abs(both / once - 2) < SAME)
 
 
-SAME = 1e-3  # relative difference that rounding explains
+SAME = 1e-3  # relative difference that rounding can explain

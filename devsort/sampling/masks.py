@@ -1,7 +1,6 @@
-"""Masks.
+"""Masks: which entries of which parameters move while the others are frozen.
 
-Which entries of which parameters move while the rest is frozen (weight-refined LLC, arXiv
-2410.02984).
+They define the weight-refined LLC (arXiv 2410.02984).
 """
 
 import torch
@@ -10,12 +9,12 @@ from torch import Tensor
 from devsort.errors import UserError
 from devsort.layout import Layout
 
-# name → bool tensor of the parameter's shape, or None for all of it
+# name → bool tensor with the shape of the parameter, or None for all of its entries
 Mask = dict[str, Tensor | None]
 
 
 def free_entries(layout: Layout, mask: Mask | None) -> Tensor:
-    """Positions in the flat vector that a mask leaves free, in ascending order."""
+    """Returns the positions in the flat vector that a mask leaves free, in ascending order."""
     if mask is None:
         return torch.arange(layout.size)
     unknown = sorted(set(mask) - set(layout.shapes))
@@ -29,7 +28,7 @@ def free_entries(layout: Layout, mask: Mask | None) -> Tensor:
         if part is not None and tuple(part.shape) != layout.shapes[name]:
             raise UserError(
                 f"mask of {name} has shape {tuple(part.shape)}, expected {layout.shapes[name]}",
-                "give a mask of the shape of its parameter",
+                "give a mask with the shape of the parameter",
             )
         chosen[layout.slices[name]] = True if part is None else part.flatten().bool().cpu()
     if not chosen.any():

@@ -1,28 +1,29 @@
-"""Samplers: how a lane moves. All have one face, `Method`, and draw positions from
+"""Sampling methods: how a lane moves in one step. All implement `Method` and sample from
 
     exp(−U(w)),    U = nβ L(w) + γ/2 |w − w*|² + ρ/2 |w|²,    G = ∇U on a minibatch.
 
-| method | step, with h = sqrt(ε) and c the `momentum` that is kept                        |
+| method | step, with h = sqrt(ε) and c the setting `momentum`                             |
 |--------|---------------------------------------------------------------------------------|
 | sgld   | w ← w − (ε/2) G + sqrt(ε) R                                                     |
 | baoab  | p ← p − h G;  w ← w + (h/2) p;  p ← c p + sqrt(1 − c²) R;  w ← w + (h/2) p      |
 
-R is standard normal. SGLD is devinterp's, of first order: its bias grows with ε. BAOAB (Leimkuhler
-& Matthews 2013) is underdamped Langevin of mass 1 and friction −ln(c)/h; the two half kicks between
-draws are one. It is of second order, and exact in position on quadratics as long as h² a < 4 for
-every curvature a of U. With c = 0 it is Leimkuhler–Matthews, w ← w − (ε/2) G + sqrt(ε) (R + R′)/2;
-the same ε means the same size of a step in all of them.
+R is standard normal. SGLD is that of devinterp. It is a first-order method: its bias is
+proportional to ε. BAOAB (Leimkuhler & Matthews 2013) is underdamped Langevin dynamics with mass 1
+and friction −ln(c)/h; the two half kicks between draws are combined into one. It is a second-order
+method, and on quadratics its positions are exact as long as h² a < 4 for every curvature a of U.
+With c = 0 it is the Leimkuhler–Matthews method, w ← w − (ε/2) G + sqrt(ε) (R + R′)/2. The same ε
+means the same step size in all three.
 
-Noise of the minibatches heats a chain. In directions that relax slower than the momentum, BAOAB
-turns the variance Σ of G among minibatches into the temperature 1 + k ε Σ/4, k = (1 + c)/(1 − c),
-so λ̂ is too high by, to first order,
+The noise of the minibatches heats a chain. In directions that relax more slowly than the momentum,
+BAOAB turns the variance Σ of G over minibatches into the temperature 1 + k ε Σ/4, where
+k = (1 + c)/(1 − c). To first order, λ̂ is then too high by
 
     (k ε / 8) tr(W Σ),    W = nβ H (nβ H + γ)⁻¹ = 1 − γ C
 
-with H the curvature of the loss and C = (nβ H + γ)⁻¹ the covariance of the draws. With δ the
-difference of G between two minibatches at the same w, E[δ δᵀ] = 2 Σ, so one more gradient at a draw
-measures it (`heating`): (k ε / 16) (|δ|² − (γ + ρ) (u·δ)²), with u the w − w* of other chains,
-since a chain's own is not independent of the noise where it is.
+where H is the Hessian of the loss and C = (nβ H + γ)⁻¹ the covariance of the draws. If δ is the
+difference of G between two minibatches at the same w, then E[δ δᵀ] = 2 Σ, so one more gradient at a
+draw measures this excess (`heating`): (k ε / 16) (|δ|² − (γ + ρ) (u·δ)²). Here u is w − w* of
+another chain, because a chain's own u is not independent of the noise at its position.
 """
 
 import math
@@ -35,10 +36,16 @@ from devsort.sampling.config import SamplerConfig
 
 
 class Method(Protocol):
-    """Moves lanes."""
+    """A rule that moves lanes."""
 
     def step(self, w: Tensor, force: Tensor, noise: Tensor) -> None:
-        """One step of w (G, F), in place, given G(w) and standard normal numbers, both (G, F)."""
+        """Moves w (G, F) in place by one step.
+
+        Args:
+            w: Free parameters.
+            force: (G, F) the gradient G(w).
+            noise: (G, F) standard normal numbers.
+        """
         ...
 
 
@@ -56,18 +63,18 @@ class Sgld:
 
 
 class Baoab:
-    """Underdamped Langevin dynamics; see the module. Momenta (G, F) start at zero."""
+    """Underdamped Langevin dynamics; see the module. The momenta (G, F) start at zero."""
 
     def __init__(self, config: SamplerConfig, like: Tensor) -> None:
-        self.h, self.kept = math.sqrt(config.lr), config.momentum
-        self.noise = math.sqrt(1 - self.kept**2) * config.noise_level
+        self.h, self.momentum = math.sqrt(config.lr), config.momentum
+        self.noise = math.sqrt(1 - self.momentum**2) * config.noise_level
         self.p = torch.zeros_like(like)
 
     def step(self, w: Tensor, force: Tensor, noise: Tensor) -> None:
         """See `Method`."""
         p = self.p.add_(force, alpha=-self.h)
         w.add_(p, alpha=self.h / 2)
-        p.mul_(self.kept)
+        p.mul_(self.momentum)
         if self.noise:
             p.add_(noise, alpha=self.noise)
         w.add_(p, alpha=self.h / 2)
@@ -79,12 +86,12 @@ METHODS: dict[str, type[Sgld] | type[Baoab]] = {"sgld": Sgld, "baoab": Baoab}
 def force_of(
     w: Tensor, star: Tensor, grad: Tensor, config: SamplerConfig, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """G = nβ ∇L + γ (w − w*) + ρ w, in place of ∇L, and w − w*; all (G, F).
+    """Returns G = nβ ∇L + γ (w − w*) + ρ w and w − w*, both (G, F).
 
     Args:
         w: Free parameters.
-        star: w*, broadcastable.
-        grad: ∇L, overwritten by G.
+        star: w*, broadcastable to w.
+        grad: ∇L, which G overwrites.
         config: nβ, γ, ρ.
         out: Memory for w − w*.
     """
@@ -96,17 +103,17 @@ def force_of(
 
 
 def heating(delta: Tensor, others: Tensor, config: SamplerConfig) -> Tensor:
-    """How much too high nβ (L − L(w*)) is through the noise of minibatches, to first order: (G,).
+    """Returns the excess of nβ (L − L(w*)) caused by minibatch noise, to first order: (G,).
 
     Args:
-        delta: (G, F), difference of ∇L between two minibatches at the same w.
-        others: (K, G, F), w − w* of other chains of the same posterior, over which the mean is
-            taken; with K = 0, for a single chain, no direction is taken for flat.
+        delta: (G, F), the difference of ∇L between two minibatches at the same w.
+        others: (K, G, F), w − w* of K other chains of the same posterior. The correction for flat
+            directions is averaged over them; with K = 0 (a single chain) it is left out.
         config: ε, nβ, γ, ρ and c.
     """
-    kept = config.momentum
+    c = config.momentum
     pull = config.localization + float(config.prior)
     size = torch.linalg.vector_norm(delta, dim=1).square_()
     along = torch.mul(others, delta).sum(2).square_().sum(0).div_(max(1, len(others)))
-    scale = (1 + kept) / (1 - kept) * config.lr / 16 * config.n_beta**2
+    scale = (1 + c) / (1 - c) * config.lr / 16 * config.n_beta**2
     return scale * (size - pull * along)

@@ -1,13 +1,13 @@
-"""A torch module as a loss of its parameters; the module itself is never touched.
+"""Turns a torch module into a loss of its parameters. The module itself is not changed.
 
-What is sampled is a copy in evaluation mode: dropout is off and batch norm takes its running
-statistics, since the posterior is that of one function. Weights of 16 bits are sampled in float32:
-the steps of a chain are below their resolution.
+A copy of the module is sampled in evaluation mode: dropout is off and batch norm uses its running
+statistics, because the posterior is defined for a fixed function. 16-bit weights are sampled in
+float32, because the steps of a chain are smaller than their resolution.
 """
 
 import copy
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,19 +23,19 @@ EVALUATED = "the module is sampled in evaluation mode: no dropout, running stati
 
 
 class ModuleLoss:
-    """`loss(params, batch)` of a module.
+    """The loss of a module as a function `loss(params, batch)`.
 
     Args:
-        module: Copied.
+        module: The module, which is copied.
         loss: `loss(model, batch)`.
 
     Attributes:
-        params: Name → parameter; tied ones come once, under their first name.
-        buffers: Name → buffer; a checkpoint may bring its own.
-        free: Names of the parameters with `requires_grad`, which alone move unless a mask names
+        params: Name → parameter. Tied parameters occur once, under their first name.
+        buffers: Name → buffer. A checkpoint may have values of its own.
+        free: Names of the parameters with `requires_grad`. Only these move, unless a mask names
             others.
-        aliases: Name → the name under which that tensor is in `params`.
-        notes: What is done differently from the module as it is, one sentence each.
+        aliases: Name → the name of the same tensor in `params`.
+        notes: One sentence for each difference between the module and the copy that is sampled.
     """
 
     def __init__(self, module: torch.nn.Module, loss: Callable[[Any, Any], Any]) -> None:
@@ -53,16 +53,16 @@ class ModuleLoss:
         self.ignored = tuple(getattr(own, "_keys_to_ignore_on_load_unexpected", None) or ())
 
     def __call__(self, params: Params, batch: Any = None) -> Any:
-        """What the loss gives at these parameters, and at these buffers where they are given."""
+        """Returns the loss at these parameters, and at any buffers that `params` contains."""
         device = next(iter(params.values())).device
         buffers = {n: params.get(n, b).to(device, copy=True) for n, b in self.buffers.items()}
         tensors = {alias: params.get(name) for alias, name in self.aliases.items()}
-        given = {f"network.{name}": t for name, t in {**tensors, **buffers}.items()}
-        given = {name: t for name, t in given.items() if t is not None}
-        return torch.func.functional_call(self._bound(), given, (batch,), tie_weights=False)
+        inputs = {f"network.{name}": t for name, t in {**tensors, **buffers}.items()}
+        inputs = {name: t for name, t in inputs.items() if t is not None}
+        return torch.func.functional_call(self._bound(), inputs, (batch,), tie_weights=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the copy that was used: a pass may leave in it what cannot be pickled."""
+        """Leaves out the copy that was run, because it may contain what cannot be pickled."""
         return {**self.__dict__, "_used": None}
 
     def _bound(self) -> "_Bound":
@@ -74,7 +74,7 @@ class ModuleLoss:
 
 
 class _Bound(torch.nn.Module):
-    """The loss as the forward pass of a module, so that the model may be used in any way."""
+    """A module whose forward pass is the loss, so that the loss may use the model in any way."""
 
     def __init__(self, network: torch.nn.Module, loss: Callable[[Any, Any], Any]) -> None:
         super().__init__()
@@ -87,34 +87,42 @@ class _Bound(torch.nn.Module):
 def module_loss(
     module: torch.nn.Module, loss: Callable[[Any, Any], Any] | None = None
 ) -> tuple[ModuleLoss, Params]:
-    """Makes a torch module samplable.
+    """Makes a torch module ready for sampling.
 
     Args:
-        module: Any module; it is copied and not changed. Parameters with `requires_grad=False` stay
+        module: Any module. It is copied and not changed. Parameters with `requires_grad=False` stay
             frozen unless a mask names them.
-        loss: `loss(model, batch)`, calling `model` as usual: the loss of each example (B,) or
-            token (B, T), or their mean. An output of Hugging Face or a tuple stands for its loss.
-            None: `model(**batch)`, for modules that give their own loss.
+        loss: `loss(model, batch)`, which calls `model` as usual and returns the loss of each
+            example (B,) or token (B, T), or their mean. It may also return a Hugging Face model
+            output, or a tuple whose first entry is the loss. With None, the loss is
+            `model(**batch)`, for modules that compute their own loss.
 
     Returns:
-        `loss(params, batch)` and the module's parameters, as `sample` takes them.
+        `loss(params, batch)` and the parameters of the module, as arguments for `sample`.
 
     Raises:
-        UserError: The module cannot be copied, has no parameters, or has some that are complex or
-            not there yet.
+        UserError: If the module cannot be copied, has no parameters, or has parameters that are
+            complex or not yet initialized.
     """
-    found = ModuleLoss(module, loss or _own_loss)
-    for note in found.notes:
+    wrapped = ModuleLoss(module, loss or _own_loss)
+    for note in wrapped.notes:
         warnings.warn(note, stacklevel=2)
-    return found, found.params
+    return wrapped, wrapped.params
 
 
-def _own_loss(model: Callable, batch: dict) -> Any:
-    return model(**batch)
+def _own_loss(model: Callable, batch: Any) -> Any:
+    if not isinstance(batch, Mapping):
+        what = f"module_loss(module) calls module(**batch), and a batch is a {type(batch).__name__}"
+        raise UserError(what, "give the data as a dict of its arguments, or a loss(model, batch)")
+    found = model(**batch)
+    if isinstance(found, Tensor) and found.dim() > 2:
+        what = f"module(**batch) gives a tensor {tuple(found.shape)}, which is no loss of examples"
+        raise UserError(what, "give a loss(model, batch)")
+    return found
 
 
 def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
-    """Without the wrappers of `torch.compile` and of data parallelism."""
+    """Removes the wrappers of `torch.compile` and of data parallelism."""
     parallel = torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel
     while True:
         inner = getattr(module, "_orig_mod", None)
@@ -126,67 +134,71 @@ def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
 
 
 def _names(module: torch.nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Each parameter under its first name, and for all of its places that name.
+    """Returns each parameter under its first name, and that name for each of its names.
 
-    A layer that is used twice is one place, tied weights of two layers are two.
+    A layer that is used twice has one name; tied weights of two layers have two.
     """
     first: dict[int, str] = {}
-    found: dict[str, Tensor] = {}
+    parameters: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     for path, layer in module.named_modules():
         for leaf, parameter in layer._parameters.items():
             if parameter is not None:
                 name = f"{path}.{leaf}" if path else leaf
                 aliases[name] = first.setdefault(id(parameter), name)
-                found.setdefault(aliases[name], parameter)
-    return found, aliases
+                parameters.setdefault(aliases[name], parameter)
+    return parameters, aliases
 
 
 def _copied(module: torch.nn.Module, parameters: list[Tensor]) -> torch.nn.Module:
     if any(isinstance(p, torch.nn.UninitializedParameter) or p.is_meta for p in parameters):
         raise UserError("the module has parameters without values", "load or initialise it first")
     if any(p.is_complex() for p in parameters):
-        fix = "keep them as `torch.view_as_real` gives them"
-        raise UserError("the module has complex parameters, which SGLD here does not sample", fix)
+        fix = "store them as real numbers, with `torch.view_as_real`"
+        raise UserError("the module has complex parameters, which cannot be sampled", fix)
     if isinstance(module, torch.jit.ScriptModule):
-        raise UserError("the module is compiled by torch.jit", "give the module it was made from")
+        fix = "give the module that it was compiled from"
+        raise UserError("the module is compiled by torch.jit", fix)
     if not parameters:
         fix = "give one whose weights are parameters; those of a quantised module are not"
         raise UserError("the module has no parameters, so nothing can be sampled", fix)
     try:
-        found = copy.deepcopy(module, _results(module))
-    except Exception as e:  # whatever a module may hold
+        network = copy.deepcopy(module, _results(module))
+    except Exception as e:  # a module may contain anything
         reason = str(e).strip().splitlines()[0][:120] if str(e).strip() else type(e).__name__
-        fix = "have it hold no files, locks or running jobs"
+        fix = "remove files, locks and running jobs from it"
         raise UserError(f"the module cannot be copied ({reason})", fix) from None
     to = sampled_type(parameters)
-    # `to` would cut complex buffers to their real part
-    found._apply(lambda t: t.to(to) if t.is_floating_point() else t)
-    return found.eval().requires_grad_(False)
+    # `to` would reduce complex buffers to their real part
+    network._apply(lambda t: t.to(to) if t.is_floating_point() else t)
+    return network.eval().requires_grad_(False)
 
 
 def _results(module: torch.nn.Module) -> dict[int, Tensor]:
-    """What the module keeps of its last pass, by id, copied without its graph."""
-    held = [t for part in module.modules() for t in tree_leaves(list(vars(part).values()))]
-    return {id(t): t.detach().clone() for t in held if isinstance(t, Tensor) and not t.is_leaf}
+    """Returns the tensors that the module has stored in its last pass, by id.
+
+    They are copied without their autograd graph.
+    """
+    values = [t for part in module.modules() for t in tree_leaves(list(vars(part).values()))]
+    return {id(t): t.detach().clone() for t in values if isinstance(t, Tensor) and not t.is_leaf}
 
 
 def sampled_type(tensors: list[Tensor]) -> torch.dtype:
-    """The type that weights are sampled in: float64 if there is one of float64, else float32."""
+    """Returns the type in which weights are sampled: float64 if any has that type, else float32."""
     wide = any(t.dtype == torch.float64 for t in tensors)
     return torch.float64 if wide else torch.float32
 
 
 def _notes(module: torch.nn.Module) -> tuple[str, ...]:
     notes = []
-    moody = (_DropoutNd, _BatchNorm)
-    if any(isinstance(m, moody) and m.training for m in module.modules()):
+    mode_dependent = (_DropoutNd, _BatchNorm)
+    if any(isinstance(m, mode_dependent) and m.training for m in module.modules()):
         notes.append(EVALUATED)
     return (*notes, *types_note(list(module.parameters())))
 
 
 def types_note(weights: list[Tensor]) -> tuple[str, ...]:
-    """What is said of weights of 16 bits; nothing where there are none."""
+    """Returns the note about 16-bit weights, if there are any."""
     small = {t.dtype for t in weights if t.is_floating_point() and t.dtype.itemsize < 4}
     names = " and ".join(sorted(str(t).removeprefix("torch.") for t in small))
     return (f"weights of type {names} are sampled in float32",) if small else ()

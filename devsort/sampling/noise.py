@@ -1,15 +1,15 @@
-"""Standard normal noise by lane: a lane's numbers never depend on the lanes beside it.
+"""Standard normal noise for each lane, which does not depend on the other lanes.
 
-On a CPU each lane has a generator of its own, torch's Mersenne Twister, which is the fastest there.
-On an accelerator that would be a launch for every lane; there the number at position i of lane g at
-step t is a function of (g, t, i) instead, as in counter-based generators (Salmon et al. 2011), for
-all lanes in a few operations:
+On a CPU each lane has a generator of its own, torch's Mersenne Twister, which is the fastest choice
+there. On an accelerator this would need one launch per lane. There, as in counter-based generators
+(Salmon et al. 2011), the number at position i of lane g at step t is a function of (g, t, i), which
+takes a few operations for all lanes together:
 
     bits = mix(mix(key_g ⊕ mix(t)) ⊕ mix(i))
     z_2i, z_2i+1 = Box–Muller(upper 32 bits, lower 32 bits)
 
-where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g has 64 bits that are
-named by the stream.
+where mix is the finalizer of SplitMix64 (Steele, Lea & Flood 2014) and key_g is a 64-bit key that
+is derived from the name of the stream.
 """
 
 import math
@@ -22,8 +22,8 @@ from torch import Tensor
 
 from devsort.rng import stream, torch_stream
 
-STEPS, BLOCK = 256, 2**14  # most steps and numbers that a lane draws at once from its generator
-# numbers that are computed at once from their indices, in some temporaries of 64 MiB
+STEPS, BLOCK = 256, 2**14  # the most steps and numbers that a lane draws from its generator at once
+# how many numbers are computed from their indices at once, using a few temporaries of 64 MiB
 AT_ONCE = 2**24
 # as int64
 GOLDEN, FIRST, SECOND = (
@@ -34,34 +34,32 @@ GOLDEN, FIRST, SECOND = (
 def lane_noise(
     seed: int, streams: Sequence[tuple[int, ...]], like: Tensor
 ) -> Callable[[Any], Tensor]:
-    """The noise of lanes whose parameters (G, F) are `like`, on its device.
-
-    A function of the step, see both classes.
+    """Returns the noise of some lanes, as a function of the step; see the two classes.
 
     Args:
         seed: Seed of all streams.
-        streams: For each lane the indices that name its stream.
-        like: Tells size, type and device.
+        streams: For each lane, the indices that name its stream.
+        like: The parameters (G, F), which determine the shape, type and device of the noise.
     """
     return (GeneratorNoise if like.device.type == "cpu" else IndexNoise)(seed, streams, like)
 
 
 class GeneratorNoise:
-    """Each lane from a generator of its own.
+    """Draws the noise of each lane from its own generator; see the module.
 
-    See the module. Steps must be asked for one after the other, from 0.
+    It must be called for consecutive steps, starting at 0.
     """
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
         self.generators = [
             torch_stream(seed, "noise", *index, device=like.device) for index in streams
         ]
-        # a function of F alone, never of the lanes
+        # depends only on F, not on the lanes
         steps = min(STEPS, max(1, BLOCK // like.shape[1]))
         self.block = like.new_empty(len(like), steps, like.shape[1])
 
     def __call__(self, step: int) -> Tensor:
-        """The numbers (G, F) of a step, a view of memory that is used again."""
+        """Returns the numbers (G, F) of a step, in memory that a later call overwrites."""
         at = step % self.block.shape[1]
         if at == 0:
             for lane, generator in zip(self.block, self.generators, strict=True):
@@ -70,7 +68,10 @@ class GeneratorNoise:
 
 
 class IndexNoise:
-    """Each number from its indices; see the module. A step may be a tensor (1,) on the device."""
+    """Computes each number from its indices; see the module.
+
+    The step may be a tensor (1,) on the device.
+    """
 
     def __init__(self, seed: int, streams: Sequence[tuple[int, ...]], like: Tensor) -> None:
         keys = [
@@ -82,7 +83,7 @@ class IndexNoise:
         self.out = torch.empty_like(like)
 
     def __call__(self, step: int | Tensor) -> Tensor:
-        """The numbers (G, F) of a step, memory that is used again."""
+        """Returns the numbers (G, F) of a step, in memory that the next call overwrites."""
         keys = mix(self.keys ^ mix(torch.zeros_like(self.keys) + step))
         lanes = max(1, AT_ONCE // self.out.shape[1])
         for key, out in zip(keys.split(lanes), self.out.split(lanes), strict=True):
@@ -91,10 +92,10 @@ class IndexNoise:
 
 
 def normal(bits: Tensor) -> Tensor:
-    """Standard normal numbers (G, 2n) of indices (G, n) int64, by Box–Muller in float32.
+    """Returns standard normal numbers (G, 2n) for indices (G, n) int64, by Box–Muller in float32.
 
-    The indices are mixed here. The radius comes from 32 bits, so no number is larger than sqrt(64
-    ln 2) = 6.7: beyond it lie 3 of 10¹¹.
+    The indices are mixed first. The radius has 32 random bits, so no number exceeds sqrt(64 ln 2) =
+    6.7; of exact normal numbers, 3 in 10¹¹ would.
     """
     bits = mix(bits)
     upper = _shifted(bits, 32).float().add_(1).mul_(2.0**-32)  # (0, 1]
@@ -104,7 +105,7 @@ def normal(bits: Tensor) -> Tensor:
 
 
 def mix(x: Tensor) -> Tensor:
-    """SplitMix64's output for the state x: a bijection of 64-bit numbers (int64, modulo 2⁶⁴)."""
+    """Returns SplitMix64's output for the state x, a bijection of the 64-bit integers (int64)."""
     x = x + GOLDEN
     x = (x ^ _shifted(x, 30)).mul_(FIRST)
     x = (x ^ _shifted(x, 27)).mul_(SECOND)
@@ -112,5 +113,5 @@ def mix(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """x shifted right with zeros coming in; torch's own shift repeats the sign."""
+    """Shifts x right and fills in zeros; torch's own shift repeats the sign bit."""
     return (x >> bits).bitwise_and_(2 ** (64 - bits) - 1)

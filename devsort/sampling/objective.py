@@ -1,7 +1,7 @@
-"""Objectives: what a set of lanes minimises, as a function of their free parameters.
+"""Objectives: the losses and gradients of a set of lanes, as a function of their free parameters.
 
-`LossObjective` takes any differentiable loss; `sorting` has the fast ones for the sorting model.
-All have the same face, `Objective`, so the sampler knows nothing of models.
+`LossObjective` accepts any differentiable loss; `sorting` has faster objectives for the sorting
+model. All implement `Objective`, so the sampler does not depend on any model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor
 from devsort.errors import UserError
 from devsort.layout import Layout
 from devsort.rng import stream
-from devsort.sampling.checks import Traits, gradient_told, traits_of
+from devsort.sampling.checks import Traits, gradient_errors, traits_of
 from devsort.sampling.data import as_data, data_size, rows_of
 from devsort.sampling.lanes import Lanes, Piece, pieces_of
 from devsort.sampling.losses import Loss, means, value_at
@@ -21,14 +21,14 @@ from devsort.sampling.masks import Mask, free_entries
 from devsort.sampling.modules import ModuleLoss, Params, sampled_type
 
 Parts = dict[str, Tensor]
-# bytes of a lane from which on lanes side by side fall out of a CPU's caches: a loop is as fast
+# bytes per lane above which lanes no longer fit a CPU's caches, so that a loop is just as fast
 MAPPED = 8 * 2**20
 
 
 class Objective(Protocol):
-    """Loss of G lanes as a function of their free parameters, packed into rows.
+    """The losses of G lanes as a function of their free parameters, which are packed into rows.
 
-    An objective may have `static = True`: then each call does the same operations on the same
+    An objective may have `static = True`. Then every call performs the same operations on the same
     memory, and on a GPU it is captured as a graph, with the step as a tensor (1,) int64 on the
     device; see `graphs`.
 
@@ -39,43 +39,45 @@ class Objective(Protocol):
     center: Tensor
 
     def __call__(self, w: Tensor, step: int | Tensor, /) -> tuple[Tensor, Tensor, Tensor, Parts]:
-        """At parameters w (G, F) and step `step` of the chain (from 0).
+        """Evaluates the lanes at parameters w (G, F), on the minibatches of a step (from 0).
 
         Returns:
-            loss (G,) on each lane's minibatch, loss of the starting point on the same minibatch
-            (G,), gradient of the first (G, F), and the paired loss difference on named parts of the
-            minibatch (G,) each.
+            The loss (G,) on each lane's minibatch; the loss (G,) of the starting point on the same
+            minibatch; the gradient (G, F) of the first; and for each part of the data, the
+            difference (G,) of the two losses on that part of the minibatch.
         """
         ...
 
 
 class LossObjective:
-    """Any loss of named tensors, at one or more checkpoints; gradients are torch's.
+    """An objective for any loss of named tensors, at one or more checkpoints.
 
-    Lanes are ordered by checkpoint, then by chain. Where the loss of an example depends on that
-    example alone, the checkpoint's own loss is computed once for each example that is drawn, and
-    looked up from then on.
+    Gradients are computed by autograd. Lanes are ordered by checkpoint, then by chain. If the loss
+    of an example depends on that example alone, the loss of the checkpoint is computed once for
+    each example that is drawn, and then looked up.
 
     Args:
-        loss: `loss(params, batch)`: the loss of each example or token, or their mean;
+        loss: `loss(params, batch)` returns the loss of each example or token, or their mean;
             `loss(params)` if `data` is None.
-        params: w*, name → tensor, of one checkpoint or of each. Tensors of integers are handed to
-            the loss as they are.
-        data: See `data.as_data`; minibatches are its rows.
-        index: (C, T, B) int64 rows of `data` for each chain and step, see `minibatches`; None if
-            `data` is.
-        mask: Free entries, name → bool tensor of the parameter's shape, or None for all of it;
-            names that are left out are frozen. None: everything that has `requires_grad`.
-        parts: Name → (n,) or (n, T) bool: parts of the data whose loss is followed.
-        chains: Chains of each checkpoint where there is no data.
-        losses: Those of another objective of the same checkpoints and minibatches, used again.
+        params: w*, name → tensor, of one checkpoint or of each. Integer tensors are passed to the
+            loss unchanged.
+        data: See `data.as_data`. Minibatches consist of its rows.
+        index: (C, T, B) int64, the rows of `data` for each chain and step, see `minibatches`; None
+            if `data` is None.
+        mask: Free entries, name → bool tensor with the shape of the parameter, or None for all of
+            its entries. Parameters that it does not name are frozen. With None, everything that has
+            `requires_grad` is free.
+        parts: Name → (n,) or (n, T) bool, the parts of the data whose loss is recorded.
+        chains: Number of chains per checkpoint, if there is no data.
+        losses: The `losses` of another objective for the same checkpoints and minibatches, to be
+            reused.
 
     Attributes:
-        lane_bytes: What a lane takes while its gradient is computed.
+        lane_bytes: Memory of a lane while its gradient is computed.
 
     Raises:
-        UserError: The mask or a part does not fit, nothing is free, or the loss cannot be sampled,
-            see `checks`.
+        UserError: If the mask or a part does not fit, nothing is free, or the loss cannot be
+            sampled (see `checks`).
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class LossObjective:
         self.traits = self._tried(loss, states[0], pieces, rows)
         mapped = not self.traits.refusal
         self.lanes = Lanes(loss, _on(pieces, star.device), states, rows, mapped)
-        with gradient_told():
+        with gradient_errors():
             self.lane_bytes = self.lanes.bytes_of_one(self.center, self.at(0))
         if star.device.type == "cpu" and self.lane_bytes > MAPPED:
             self.lanes.mapped = False
@@ -126,7 +128,7 @@ class LossObjective:
         return means(losses), means(start), grad, rises
 
     def at(self, step: int) -> Any:
-        """The minibatches of all lanes of the first checkpoint at a step: tensors (C, B, …)."""
+        """Returns the minibatches of the first checkpoint's lanes at a step: tensors (C, B, …)."""
         return None if self.index is None else rows_of(self.data, self.index[:, step], self.center)
 
     def _tried(
@@ -138,7 +140,7 @@ class LossObjective:
         return traits_of(loss, state, tuple(pieces), batch, rows)
 
     def _table(self, loss: Loss, states: Sequence[Params], index: Tensor) -> list[Tensor]:
-        """Each checkpoint's losses (n, …) on the examples that are drawn; the others are zero."""
+        """Returns each checkpoint's losses (n, …): on the drawn examples, and 0 elsewhere."""
         chunks = index.unique().split(index.shape[2] * len(index))
         return [self._tabled(loss, state, chunks) for state in states]
 
@@ -147,11 +149,11 @@ class LossObjective:
         with torch.no_grad():
             for rows in chunks:
                 batch = rows_of(self.data, rows, self.center)
-                found = value_at(loss, state, batch, len(rows))
-                found = found if self._by_entry else means(found)
+                losses = value_at(loss, state, batch, len(rows))
+                losses = losses if self._by_entry else means(losses)
                 if not len(table):
-                    table = found.new_zeros(data_size(self.data), *found.shape[1:])
-                table[rows.to(table.device)] = found
+                    table = losses.new_zeros(data_size(self.data), *losses.shape[1:])
+                table[rows.to(table.device)] = losses
         return table
 
     @property
@@ -163,27 +165,29 @@ class LossObjective:
             return self.lanes.losses(self.center, batch)
 
     def _start(self, count: int) -> Tensor:
-        """The starting point's loss, which does not change where there is no data."""
+        """Returns the loss of the starting point, which is constant if there is no data."""
         if not hasattr(self, "_constant"):
             self._constant = self._at_star(None)
         return self._constant.expand(count).clone()
 
 
 def sampled(params: Params) -> Params:
-    """Tensors in the type that is sampled: floating ones in float32, or all in float64.
+    """Converts floating-point tensors to the type that is sampled, float32 or float64.
 
     Raises:
-        UserError: These are no named tensors, there is a complex one, or no floating one.
+        UserError: If `params` is not a dict of tensors, contains a complex one, or contains no
+            floating-point one.
     """
     named = isinstance(params, Mapping) and all(map(_is_there, params.values()))
     if not named:
-        raise UserError("params is no dict of dense tensors with values", "give name → tensor")
+        raise UserError("params is not a dict of dense tensors with values", "give name → tensor")
     if strange := [n for n, t in params.items() if t.is_complex()]:
-        fix = "give `torch.view_as_real` of it"
-        raise UserError(f"{strange[0]} is complex, and SGLD here samples real numbers", fix)
+        fix = "convert it with `torch.view_as_real`"
+        raise UserError(f"{strange[0]} is complex, and only real numbers can be sampled", fix)
     floating = [t for t in params.values() if t.is_floating_point()]
     if not floating:
-        raise UserError("params holds no floating tensor", "give name → tensor of weights")
+        fix = "give the weights, name → tensor"
+        raise UserError("params contains no floating-point tensor", fix)
     to = sampled_type(floating)
     return {
         n: t.detach().to(to) if t.is_floating_point() else t.detach() for n, t in params.items()
@@ -195,17 +199,17 @@ def _is_there(value: Any) -> bool:
 
 
 def weights_of(loss: Loss, state: Params) -> list[str]:
-    """Names of the tensors of a checkpoint that are parameters: neither integers nor buffers."""
+    """Returns the names of a checkpoint's parameters: tensors that are no integers or buffers."""
     buffers = loss.buffers if isinstance(loss, ModuleLoss) else {}
     return [n for n, t in state.items() if t.is_floating_point() and n not in buffers]
 
 
 def _default(loss: Loss, mask: Mask | None) -> Mask | None:
-    """What is free where nobody says: all, and of a module what has `requires_grad`."""
+    """Returns the default mask: everything is free, or what has `requires_grad` in a module."""
     if mask is not None or not isinstance(loss, ModuleLoss):
         return mask
     if not loss.free:
-        fix = "free what is to be sampled with requires_grad_(True), or name it in the mask"
+        fix = "call requires_grad_(True) on what is to be sampled, or name it in the mask"
         raise UserError("all parameters of the module have requires_grad=False", fix)
     return None if len(loss.free) == len(loss.params) else dict.fromkeys(loss.free)
 
@@ -215,7 +219,7 @@ def _on(pieces: Mapping[str, Piece], device: torch.device) -> dict[str, Piece]:
 
 
 def _looked_up(losses: Sequence[Tensor], rows: Tensor, count: int) -> Tensor:
-    """(G, B, …) losses of each lane's checkpoint."""
+    """Looks up the losses (G, B, …) of each lane's checkpoint."""
     rows = rows.to(losses[0].device).unflatten(0, (count, -1))
     return torch.cat([t[r] for t, r in zip(losses, rows, strict=True)])
 
@@ -225,23 +229,23 @@ def _part(name: str, part: Tensor, objective: LossObjective) -> Tensor:
         fix = "return the loss of each example, such as with reduction='none'"
         raise UserError(f"part {name!r} of the data needs more than a mean loss", fix)
     if len(part) != data_size(objective.data):
-        what = f"part {name!r} has {len(part)} rows, the data {data_size(objective.data)}"
-        raise UserError(what, "give a mask of the data's rows")
+        what = f"part {name!r} has {len(part)} rows, but the data has {data_size(objective.data)}"
+        raise UserError(what, "give a mask over the rows of the data")
     return part.to(objective.center.device)
 
 
 def _mean_of(rise: Tensor, chosen: Tensor) -> Tensor:
-    """Mean of (G, B, …) over the chosen examples or entries, NaN where there are none."""
+    """Returns the mean of (G, B, …) over the chosen examples or entries; NaN if there are none."""
     if chosen.dim() < rise.dim():
         rise = means(rise, chosen.dim())
     return (rise * chosen).flatten(1).sum(1) / chosen.flatten(1).sum(1)
 
 
 def minibatches(seed: int, chains: range, steps: int, batch_size: int, size: int) -> Tensor:
-    """Rows of a data set of `size`, drawn with replacement: (chains, steps, batch_size) int64.
+    """Draws rows of a data set of `size` with replacement: (chains, steps, batch_size) int64.
 
-    Named by (seed, chain, step): common to all checkpoints and restrictions, independent between
-    chains.
+    They depend on (seed, chain, step): they are the same for all checkpoints and restrictions, and
+    independent between chains.
     """
-    drawn = [stream(seed, "minibatch", c).integers(0, size, (steps, batch_size)) for c in chains]
-    return torch.stack([torch.from_numpy(d) for d in drawn])
+    rows = [stream(seed, "minibatch", c).integers(0, size, (steps, batch_size)) for c in chains]
+    return torch.stack([torch.from_numpy(r) for r in rows])

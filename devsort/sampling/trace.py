@@ -1,4 +1,4 @@
-"""What sampling writes down: losses first, analysis later."""
+"""The trace: what sampling records. All analysis starts from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -11,25 +11,26 @@ from devsort.sampling.config import SamplerConfig
 
 @dataclass(frozen=True)
 class Trace:
-    """Draws of C chains.
+    """The draws of C chains, T draws each.
 
-    Losses are in nats (or the unit of the loss), each on the chain's own minibatch.
+    Losses are in nats (or in the unit of the loss), each on the chain's own minibatch.
 
     Attributes:
-        loss: (C, T) loss at every draw, before that step's update.
+        loss: (C, T) loss at every draw, before the update of that step.
         init_loss: (C, T) loss of the starting point w* on the same minibatch.
-        work: (C, T) (w − w*)·G, with G the gradient of all that is sampled (nβ L, localization and
-            prior).
+        work: (C, T) (w − w*)·G, where G is the gradient of −log of the sampled density (nβ L,
+            localization and prior).
         force: (C, T) |G|².
         distance: (C, T) |w − w*|².
-        heating: (C, K) by how much nβ (L − L(w*)) is too high through the noise of minibatches, to
-            first order, at every `config.PROBE`-th draw, see `sampling.methods`; K = 0 for SGLD.
-        burnin_loss: (C, steps) of burn-in, as `loss`; the last of them if a store kept no more.
-        burnin_init_loss: (C, steps), as `init_loss`.
-        parts: name → (C, T) paired loss difference on a part of the data, NaN where the minibatch
-            has none of it.
+        heating: (C, K) the excess of nβ (L − L(w*)) caused by minibatch noise, to first order, at
+            every `config.PROBE`-th draw; see `sampling.methods`. K = 0 for SGLD.
+        burnin_loss: (C, steps) like `loss`, during burn-in; only the last of these steps if it was
+            read from a store that has no more.
+        burnin_init_loss: (C, steps) like `init_loss`, during burn-in.
+        parts: Name → (C, T) difference between the two losses on a part of the data; NaN where the
+            minibatch has no rows of it.
         dimension: Number of free parameters, d.
-        config: The settings that it was sampled with.
+        config: The sampler settings.
     """
 
     loss: np.ndarray
@@ -51,17 +52,17 @@ class Trace:
 
     @property
     def burnin_rise(self) -> np.ndarray:
-        """(C, burn-in steps) L(w) − L(w*) before the first draw."""
+        """(C, burn-in steps) L(w) − L(w*) on the same minibatch, before the first draw."""
         return self.burnin_loss - self.burnin_init_loss
 
     @property
     def dead(self) -> np.ndarray:
-        """(C,) bool, chains that are no longer finite; they stay in the trace as they are."""
+        """(C,) bool, the chains whose loss became infinite or NaN. They stay in the trace."""
         return ~(np.isfinite(self.loss).all(1) & np.isfinite(self.burnin_loss).all(1))
 
     @classmethod
     def join(cls, traces: Sequence["Trace"]) -> "Trace":
-        """One trace of the chains of all."""
+        """Joins the chains of several traces into one trace."""
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(t, name) for t in traces]) for name in ARRAYS
         }
@@ -69,7 +70,7 @@ class Trace:
         return replace(traces[0], **arrays, parts=parts)
 
     def chains(self, chosen: np.ndarray | slice) -> "Trace":
-        """The trace of some chains, given by a (C,) mask, a slice or their positions."""
+        """Returns the trace of some chains, selected by a (C,) mask, a slice or positions."""
         arrays = {name: getattr(self, name)[chosen] for name in ARRAYS}
         return replace(self, **arrays, parts={p: rise[chosen] for p, rise in self.parts.items()})
 

@@ -58,9 +58,11 @@ def _sampled_weights(run: Run) -> str:
 
 
 def _read_llc(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
+    from devsort.llc.describe import described
     from devsort.llc.store import read_store
 
-    return read_store(run.llc, origin)
+    found, checksum = read_store(run.llc, origin)
+    return described(found), checksum
 
 
 def _read_llc_devinterp(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
@@ -70,7 +72,11 @@ def _read_llc_devinterp(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
 
 
 def _read_heads(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
-    return read_dataset(run.heads, origin)
+    from devsort.llc.describe import described
+    from devsort.sorting.heads.variables import VARIABLES
+
+    found, checksum = read_dataset(run.heads, origin)
+    return described(found, VARIABLES), checksum
 
 
 def _read_stages(run: Run, origin: Origin) -> tuple[dict[str, Any], str]:

@@ -1,4 +1,4 @@
-"""Stages of a trajectory: boundaries with intervals, names by rules, events. See docs/stages.md."""
+"""Finds the stages of a trajectory: boundaries with intervals, and names. See docs/stages.md."""
 
 from devsort.stages.config import StagesConfig
 from devsort.stages.detector import Result, detect

@@ -1,8 +1,8 @@
-"""Joints that only follow a smooth curve: bends, and no boundaries.
+"""Detects bends: joints that only follow a smooth curve, and so are not boundaries.
 
-Smooth curves are polynomials, exponentials and logistic rises over a stretch, each also beside a
-line. Curves and joints pay log n for each parameter beyond a line's (the Bayesian information
-criterion); a joint has two.
+The smooth curves are polynomials, exponentials and logistic functions, some of them added to a
+line. Curves and joints are penalized by log n for each parameter beyond those of a line (the
+Bayesian information criterion); a joint has two.
 """
 
 import numpy as np
@@ -10,23 +10,24 @@ import numpy as np
 from devsort.stages.fit import Fit, design
 from devsort.stages.noise import whiten
 
-# of logistic rises, in windows
+# centres and widths of the logistic functions, in units of the stretch
 CENTRES, WIDTHS = np.linspace(0.2, 0.8, 25), np.geomspace(0.2, 0.4, 9)
-RATES = np.concatenate([np.linspace(-3, -0.1, 30), np.linspace(0.1, 3, 30)])  # of exponentials
-FEWEST = 5  # points that a smooth curve needs
+# rates of the exponentials
+RATES = np.concatenate([np.linspace(-3, -0.1, 30), np.linspace(0.1, 3, 30)])
+FEWEST = 5  # the fewest points to which a smooth curve is fitted
 TINY = 1e-300
 
 
 def smooth_is_as_good(
     model: Fit, joints: list[int], low: float, high: float, margin: float
 ) -> bool:
-    """Whether a smooth curve describes a stretch as well as some joints do, to a margin.
+    """Whether a smooth curve describes a stretch as well as its joints do, up to a margin.
 
     Args:
         model: The fit.
         joints: Ranks of the joints within the stretch.
         low: Start of the stretch in decades.
-        high: Its end.
+        high: End of the stretch in decades.
         margin: Log-likelihood units by which the joints must be better.
     """
     inside = (model.x >= low - 1e-12) & (model.x <= high + 1e-12)
@@ -51,15 +52,15 @@ def smooth_is_as_good(
 
 
 def _logistics(t: np.ndarray) -> np.ndarray:
-    """(n, m) logistic rises at t (n,)."""
+    """Returns (n, m), the values of m logistic functions at t (n,)."""
     off = t[:, None, None] - CENTRES[:, None]
     return (1 / (1 + np.exp(-off / WIDTHS))).reshape(len(t), -1)
 
 
 def _chi2(model: Fit, inside: np.ndarray, base: np.ndarray, curves: np.ndarray) -> float:
-    """Residual sum of squares with the best of the curves (n, m) beside all of the base (n, k).
+    """Returns the residual sum of squares of the base (n, k) with the best of the curves (n, m).
 
-    Summed over signals, each in units of its scatter.
+    It is summed over signals, each in units of its scatter.
     """
     lags = model.noise.correlation.lags(model.x[inside])
     total = np.zeros(curves.shape[1])

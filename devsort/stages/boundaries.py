@@ -1,4 +1,4 @@
-"""Which joints of a fit are boundaries, and what is known of them; defined in docs/stages.md."""
+"""Decides which joints of a fit are boundaries, and describes them; see docs/stages.md."""
 
 from collections.abc import Callable, Iterator
 
@@ -19,15 +19,15 @@ from devsort.stages.segments import (
     stretches,
 )
 
-# a stretch may be part of a round corner if it is shorter than this share of both neighbours, or
-# than so many decades
+# a stretch may be part of a round corner if it is shorter than this fraction of both neighbours, or
+# than this many decades
 ROUND, ROUND_DECADES = 0.5, 0.1
 NORMAL95 = 1.96
-NEAR = 0.05  # decades about its interval within which a joint is taken for the same one
+NEAR = 0.05  # decades around the interval of a boundary within which a joint counts as the same
 
 
 def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[Corner]:
-    """The corners that are boundaries."""
+    """Returns the corners that are boundaries."""
     corners: list[Corner] = [(j,) for j in range(len(model.chosen))]
     steps: list[Callable] = [
         _without_one_bend,
@@ -44,7 +44,7 @@ def boundary_joints(model: Fit, draws: Draws, config: StagesConfig) -> list[Corn
 def describe(
     model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig
 ) -> tuple[list[Boundary], list[Segment]]:
-    """Boundaries with intervals and segments with rates, for the corners that were kept."""
+    """Returns boundaries with intervals and segments with rates, for the given corners."""
     run = stretches(model, draws, corners)
     leaps = run.ends[0, 1:, 0] - run.ends[0, :-1, 1]  # (k,)
     places = zip(corners, run.edges[1:-1], run.edge_draws[:, 1:-1].T, leaps, strict=True)
@@ -53,15 +53,15 @@ def describe(
 
 def _segments(model: Fit, run: Stretches) -> list[Segment]:
     low, high = run.interval[:, 0]
-    drawn = run.end_draws[:, 0]  # (B, m, 2)
-    ends = np.stack([run.ends[0], *_widened(model, run.ends[0], drawn)], -1)  # (m, 2, 3)
+    samples = run.end_draws[:, 0]  # (B, m, 2)
+    ends = np.stack([run.ends[0], *_widened(model, run.ends[0], samples)], -1)  # (m, 2, 3)
     names: dict[int, Direction] = {1: "rising", -1: "falling", 0: "flat"}
     return [
         Segment(
             float(run.edges[i]), float(run.edges[i + 1]),
             float(run.rate[0, i]), (float(low[i]), float(high[i])),
             _three(ends[i, 0]), _three(ends[i, 1]), names[d],
-            run.edge_draws[:, i : i + 2], np.diff(drawn[:, i])[:, 0],
+            run.edge_draws[:, i : i + 2], np.diff(samples[:, i])[:, 0],
         )
         for i, d in enumerate(run.directions()[0])
     ]  # fmt: skip
@@ -72,9 +72,9 @@ def _three(values: np.ndarray) -> tuple[float, float, float]:
     return value, low, high
 
 
-def _widened(model: Fit, ends: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """(2, m, 2) 95 % intervals of values: what is common to all checkpoints moves them as well."""
-    low, high = np.quantile(drawn, INTERVAL, axis=0)
+def _widened(model: Fit, ends: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Returns the 95 % intervals (2, m, 2) of values, with the error common to all checkpoints."""
+    low, high = np.quantile(samples, INTERVAL, axis=0)
     level = NORMAL95 * model.level
     return np.stack([ends - np.hypot(ends - low, level), ends + np.hypot(high - ends, level)])
 
@@ -88,23 +88,23 @@ def _boundary(
     where: np.ndarray,
     leap: float,
 ) -> Boundary:
-    """A corner with its 95 % interval and its sensitivity.
+    """Returns a corner as a boundary, with its 95 % interval and its sensitivity to the penalty.
 
     Args:
         model: The fit.
-        draws: Its resamples.
+        draws: The resamples of the fit.
         config: Penalties and the factor on the interval.
-        corner: Ranks of its joints.
-        x: Where it lies, in decades.
-        where: (B,) the same in the resamples.
-        leap: Value behind it less that before it, in nats.
+        corner: Ranks of the joints of the corner.
+        x: Position of the corner, in decades.
+        where: (B,) its position in the resamples.
+        leap: Value after it minus the value before it, in nats.
     """
     members = list(corner)
     jump = model.jump[members].any()
-    half = (model.x[-1] - model.x[0]) / GRID / 2  # finer than the grid nothing is known
+    half = (model.x[-1] - model.x[0]) / GRID / 2  # the resolution of the grid
     first, last = model.position[members][[0, -1]] + [-half, half]
     low, high = x + config.widen * (np.quantile(where, INTERVAL) - x)
-    if jump:  # it happened somewhere between two checkpoints
+    if jump:  # it can be anywhere between two checkpoints
         i = int(np.searchsorted(model.x, x))
         first, last = min(first, model.x[i - 1]), max(last, model.x[i])
     low, high = float(min(low, first)), float(max(high, last))
@@ -115,7 +115,7 @@ def _boundary(
 
 
 def vanishing(model: Fit, low: float, high: float, config: StagesConfig) -> float:
-    """The penalty up to which the best set of joints has one between low and high.
+    """Returns the penalty up to which the best set of joints has one between low and high.
 
     `jump_penalty` grows in proportion.
     """
@@ -132,7 +132,7 @@ def vanishing(model: Fit, low: float, high: float, config: StagesConfig) -> floa
 def _contrasting(
     model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig
 ) -> list[Corner]:
-    """Drops the corner whose sides differ least, until the sides of all that are left differ."""
+    """Removes the corner whose sides differ least, until both sides differ at every corner."""
     while corners:
         contrast = _contrasts(model, stretches(model, draws, corners), corners, config)
         weakest = int(np.argmin(contrast))
@@ -145,7 +145,7 @@ def _contrasting(
 def _contrasts(
     model: Fit, run: Stretches, corners: list[Corner], config: StagesConfig
 ) -> np.ndarray:
-    """(k,) positive where a corner is a boundary; the least is dropped first."""
+    """Returns (k,) values that are positive for boundaries; the smallest is removed first."""
     sign, (low, high) = run.directions(), run.interval
     left, right = slice(None, -1), slice(1, None)
     size = np.abs(run.rate)
@@ -160,10 +160,10 @@ def _contrasts(
 
 
 def _rounded(model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig) -> list[Corner]:
-    """Takes two corners as one round corner where a short stretch between them turns gradually.
+    """Combines two corners into one round corner if the curve turns gradually between them.
 
-    The stretch is shorter than `ROUND` of both neighbours or than `ROUND_DECADES`, and its rate
-    lies between theirs.
+    This is so if the stretch between them is shorter than `ROUND` times each of its neighbours, or
+    than `ROUND_DECADES`, and its rate lies between theirs.
     """
     while True:
         run = stretches(model, draws, corners)
@@ -182,7 +182,7 @@ def _rounded(model: Fit, draws: Draws, corners: list[Corner], config: StagesConf
 def _without_one_bend(
     model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig
 ) -> list[Corner]:
-    """No corners if the whole trajectory goes one way without a jump, along a smooth curve."""
+    """Removes all corners if the whole trajectory is monotonic and follows a smooth curve."""
     sign = stretches(model, draws, corners).directions()[0]
     one_way = not ((sign > 0).any() and (sign < 0).any())
     if not corners or not one_way or model.jump.any():
@@ -195,21 +195,21 @@ def _without_one_bend(
 def _without_bends(
     model: Fit, draws: Draws, corners: list[Corner], config: StagesConfig
 ) -> list[Corner]:
-    """Drops the corners within each rise and each fall that a smooth curve describes as well."""
+    """Removes the corners within a rise or fall that a smooth curve describes equally well."""
     run = stretches(model, draws, corners)
-    kept = list(corners)
+    remaining = list(corners)
     for first, last in _one_way_runs(model, run.directions()[0], corners):
         inner = corners[first:last]
         after = corners[first - 1][-1] + 1 if first else 0
         before = corners[last][0] if last < len(corners) else len(model.chosen)
         joints = list(range(after, before))
         if smooth_is_as_good(model, joints, run.edges[first], run.edges[last + 1], 0.0):
-            kept = [corner for corner in kept if corner not in inner]
-    return kept
+            remaining = [corner for corner in remaining if corner not in inner]
+    return remaining
 
 
 def _one_way_runs(model: Fit, sign: np.ndarray, corners: list[Corner]) -> Iterator[tuple[int, int]]:
-    """First and last stretch of each run of two or more that rise or fall without a jump."""
+    """Yields the first and last stretch of each monotonic run of two or more, without a jump."""
     first = 0
     for i in range(1, len(sign) + 1):
         goes_on = (

@@ -1,8 +1,8 @@
-"""Runs side by side, with uncertainties.
+"""Compares runs, with uncertainties.
 
-Which stages they share, when, how high the LLC was and how far it fell. A difference of two
-independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width sqrt(h_a² + h_b²).
-Steps are compared by their log10.
+It finds the stages that runs have in common, when they occur, the peak of the LLC and its fall. The
+difference of two independent estimates a ± h_a and b ± h_b (95 % half widths) has the half width
+sqrt(h_a² + h_b²). Steps are compared by their log10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ DIFFERENCES = {
 def side_by_side(
     tables: Sequence[Mapping[str, Any]], stages: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The comparison of runs.
+    """Compares runs.
 
     Args:
-        tables: For each run its name under `run`, the figures of `devsort.stages.summary`, and what
-            else the table shows.
-        stages: For each run the JSON object of `devsort.stages.report`.
+        tables: For each run, its name under `run`, the figures of `devsort.stages.summary`, and
+            further quantities to show in the table.
+        stages: For each run, the JSON object of `devsort.stages.report`.
 
     Returns:
-        runs: the tables; stages: rows of aligned stages; differences: each run against the first;
-        link: whether events lie closer to boundaries than chance, over the runs.
+        runs (the tables), stages (rows of aligned stages), differences (of each run from the first)
+        and link (a test of whether events are closer to boundaries than by chance, over all runs).
     """
     rows = aligned([one["stages"] for one in stages])
     return {
@@ -45,13 +45,13 @@ def side_by_side(
 
 
 def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of stages that correspond.
+    """Aligns the stages of several runs.
 
-    They have the same direction of the LLC, come in the same order, and overlap most.
+    Aligned stages have the same direction of the LLC, the same order, and the largest overlap.
 
     Returns:
-        Rows of {"name", "llc", "runs": [stage of each run, or None]}; the name holds each run's,
-        where they differ.
+        Rows of {"name", "llc", "runs": [stage of each run, or None]}. If the stages have different
+        names, the row lists them all.
     """
     rows = [[s, *[None] * (len(stages) - 1)] for s in stages[0]]
     for i, others in enumerate(stages[1:], 1):
@@ -62,9 +62,10 @@ def aligned(stages: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any
 def difference(
     tables: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], i: int
 ) -> dict[str, Any]:
-    """Run i minus run 0, with 95 % intervals.
+    """Returns the differences between run i and run 0, with 95 % intervals.
 
-    Figures and, for stages that both have, their ends and the LLC there.
+    These are the differences of the figures and, for stages that both runs have, of the ends of the
+    stages and the LLC there.
     """
     a, b = tables[0], tables[i]
     figures = {
@@ -81,7 +82,7 @@ def difference(
 def _ends(
     row: Mapping[str, Any], before: Mapping[str, Any], after: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Where a stage that both runs have ends, after less before."""
+    """Returns the difference between the ends of a stage in two runs, `after` minus `before`."""
     inside = _ends_inside(before, after)
     steps = [_log(stage["to"], stage["to_ci95"]) for stage in (after, before)]
     return {
@@ -93,15 +94,15 @@ def _ends(
 
 
 def markdown(value: Mapping[str, Any]) -> str:
-    """The comparison as Markdown: figures, stages side by side, differences."""
+    """Formats the comparison as Markdown: figures, aligned stages, differences."""
     parts = ["# Comparison", _figures(value["runs"]), "## Stages", _stages(value)]
     if value["differences"]:
         parts += ["## Differences, with 95 % intervals", _differences(value["differences"])]
     test = value["link"]
     if test["events"]:
         parts.append(
-            f"Events lie {test['mean_distance_log10']:.2f} decades from the nearest boundary "
-            f"on average, {test['expected_log10']:.2f} by chance (p = {test['p']:.3g}, "
+            f"On average, events are {test['mean_distance_log10']:.2f} decades away from the "
+            f"nearest boundary; by chance, {test['expected_log10']:.2f} (p = {test['p']:.3g}, "
             f"{test['events']} events in {test['runs']} runs)."
         )
     return "\n\n".join(parts) + "\n"
@@ -110,7 +111,7 @@ def markdown(value: Mapping[str, Any]) -> str:
 def _merged(
     rows: list[list], others: Sequence[Mapping[str, Any]], i: int, width: int
 ) -> list[list]:
-    """Aligns the stages of run i to the rows by dynamic programming over the total likeness."""
+    """Aligns the stages of run i to the rows, by dynamic programming over the total similarity."""
     heads = [next(s for s in row if s) for row in rows]
     n, m = len(rows), len(others)
     best = np.zeros((n + 1, m + 1))
@@ -134,9 +135,10 @@ def _merged(
 
 
 def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    """0 if the LLC's directions differ.
+    """Returns the similarity of two stages, which is 0 if the directions of the LLC differ.
 
-    Else 1, plus 1 for the same earned name, plus the share of log step shared.
+    Otherwise it is 1, plus 1 if they have the same name, plus their overlap in log step divided by
+    their union.
     """
     if a["llc"] != b["llc"]:
         return 0.0
@@ -147,14 +149,14 @@ def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 
 def _ends_inside(*stages: Mapping[str, Any]) -> bool:
-    """Whether each of the stages ends at a boundary, not with its run."""
+    """Whether each stage ends at a boundary rather than at the end of its run."""
     return all(s["to_ci95"][0] < s["to_ci95"][1] for s in stages)
 
 
 def _row(row: list) -> dict[str, Any]:
-    known = [s for s in row if s]
-    names = list(dict.fromkeys(s["name"] for s in known))
-    return {"name": " / ".join(names), "llc": known[0]["llc"], "runs": row}
+    stages = [s for s in row if s]
+    names = list(dict.fromkeys(s["name"] for s in stages))
+    return {"name": " / ".join(names), "llc": stages[0]["llc"], "runs": row}
 
 
 def _timeline(stages: Mapping[str, Any]) -> link.Timeline:
@@ -170,13 +172,13 @@ def _log(step: float, ci95: Sequence[float]) -> tuple[float, float]:
 
 
 def _with_half(figures: Mapping[str, Any], key: str) -> tuple[float, float]:
-    """A figure and half the width of its interval."""
+    """Returns a figure and half the width of its interval."""
     low, high = figures[f"{key}_ci95"] or (np.nan, np.nan)
     return figures[key], (high - low) / 2
 
 
 def _flags(key: str, *tables: Mapping[str, Any]) -> list[str]:
-    """The flags of a figure in any of the tables."""
+    """Returns the flags that a figure has in any of the tables."""
     return list(dict.fromkeys(flag for t in tables for flag in t[f"{key}_flags"]))
 
 
@@ -193,22 +195,22 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _figures(tables: Sequence[Mapping[str, Any]]) -> str:
     columns = {
         "run": lambda t: t["run"],
-        "peak LLC": lambda t: _told(t, "peak_llc"),
+        "peak LLC": lambda t: _cell(t, "peak_llc"),
         "step of peak": lambda t: f"{t['peak_step']:.4g}{_between(t['peak_step_ci95'])}",
-        "final LLC": lambda t: _told(t, "final_llc"),
-        "fall": lambda t: _told(t, "fall"),
+        "final LLC": lambda t: _cell(t, "final_llc"),
+        "fall": lambda t: _cell(t, "fall"),
         "flagged": lambda t: f"{t['flagged']:.0%}",
         **MORE,
     }
-    return _grid(list(columns), [[tell(t) for tell in columns.values()] for t in tables])
+    return _grid(list(columns), [[form(t) for form in columns.values()] for t in tables])
 
 
-def _told(table: Mapping[str, Any], key: str) -> str:
+def _cell(table: Mapping[str, Any], key: str) -> str:
     return f"{table[key]:.4g}{_between(table[f'{key}_ci95'])}{flag_mark(table[f'{key}_flags'])}"
 
 
 def flag_mark(flags: Sequence[str]) -> str:
-    """What follows a number that carries flags in a table: ` [not_converged]`."""
+    """Returns the text that follows a flagged number in a table, such as ` [not_converged]`."""
     return f" [{', '.join(flags)}]" if flags else ""
 
 
@@ -226,7 +228,7 @@ MORE = {
     "split onset (step)": lambda t: (
         _number(t, "split_onset", ".4g") + _between(t.get("split_onset_ci95"))
     ),
-}  # what the tables of a sorter hold besides
+}  # further columns, for runs of the sorting model
 
 
 def _stages(value: Mapping[str, Any]) -> str:
@@ -244,8 +246,8 @@ def _stages(value: Mapping[str, Any]) -> str:
 
 def _differences(differences: Sequence[Mapping[str, Any]]) -> str:
     def cell(d: Mapping[str, Any]) -> str:
-        told = f"{d['difference']:+.4g} ({d['ci95'][0]:+.4g} to {d['ci95'][1]:+.4g})"
-        return told + flag_mark(d.get("flags", ()))
+        text = f"{d['difference']:+.4g} ({d['ci95'][0]:+.4g} to {d['ci95'][1]:+.4g})"
+        return text + flag_mark(d.get("flags", ()))
 
     rows = []
     for d in differences:

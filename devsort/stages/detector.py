@@ -1,4 +1,4 @@
-"""The detector: boundaries and segments of a trajectory."""
+"""The detector, which finds the boundaries and segments of a trajectory."""
 
 from dataclasses import dataclass, field
 
@@ -11,13 +11,13 @@ from devsort.stages.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Result:
-    """What was found.
+    """The result of the detector.
 
     Attributes:
         trajectory: The input.
-        boundaries: In order of position; k of them.
-        segments: k + 1 stretches between them.
-        fit: The broken line and the noise behind them.
+        boundaries: The k boundaries, in order of position.
+        segments: The k + 1 segments between them.
+        fit: The fitted piecewise-linear curve and its noise.
     """
 
     trajectory: Trajectory
@@ -27,10 +27,10 @@ class Result:
 
 
 def detect(trajectory: Trajectory, config: StagesConfig | None = None) -> Result:
-    """Finds the boundaries of a trajectory; see docs/stages.md for what a boundary is.
+    """Finds the boundaries of a trajectory; docs/stages.md defines them.
 
     Args:
         trajectory: At least three points over training steps.
-        config: Penalties, resamples, seed.
+        config: Penalties, number of resamples, seed.
     """
     return Result(trajectory, *piecewise.find(trajectory, config or StagesConfig()))

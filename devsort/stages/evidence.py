@@ -1,13 +1,15 @@
-"""How well a curve explains a trajectory, when the size of the noise is not known.
+"""How well a curve explains a trajectory when the size of the noise is unknown.
 
-χ² is the sum of squares of n whitened residuals, whose noise has the size φ. Two priors of φ:
+χ² is the sum of squares of n whitened residuals, whose noise has standard deviation φ. There are
+two priors for φ:
 
     as reported   φ² ~ scaled inverse χ²(ν, 1)
                   −2 log p = (n+ν) log(χ²+ν) − 2 log Γ((n+ν)/2) + 2 log Γ(ν/2) − ν log ν + n log π
     unknown       log φ uniform over a range of N = log(10⁴)
                   −2 log p = n log χ² − 2 log Γ(n/2) + 2 log(2N) + n log π
 
-Errors that are honest add power; errors that are not are found out, and weigh nothing.
+If the reported errors are right, the first prior adds power. If they are wrong, the second explains
+the data better, and the reported errors have no influence.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from math import lgamma
 
 import numpy as np
 
-PRIOR_POINTS = 10.0  # ν: points that the reported standard errors count for
+PRIOR_POINTS = 10.0  # ν: the number of points that the reported standard errors count for
 RANGE = np.log(1e4)  # N
 
 
@@ -26,8 +28,8 @@ class Evidence:
 
     Attributes:
         points: n.
-        reported: (S,) whether the errors of a signal may be taken at their word.
-        least: (S,) χ² of a scatter too small to be believed.
+        reported: (S,) whether the size of the noise of a signal was reported.
+        least: (S,) the smallest plausible χ²; smaller values are replaced by it.
     """
 
     points: int
@@ -35,7 +37,7 @@ class Evidence:
     least: np.ndarray
 
     def __call__(self, chi2: np.ndarray) -> np.ndarray:
-        """(…) sum over signals of the smaller of both, for χ² of shape (…, S)."""
+        """Returns (…), the sum over signals of the smaller of both, for χ² of shape (…, S)."""
         chi2 = np.maximum(chi2, self.least)
         unknown = self._unknown(chi2)
         if self.reported.any():
@@ -44,7 +46,7 @@ class Evidence:
         return unknown.sum(-1)
 
     def scale(self, chi2: np.ndarray, parameters: int) -> np.ndarray:
-        """(S,) φ, under the prior that explains χ² better."""
+        """Returns φ (S,) under the prior that explains χ² better."""
         chi2 = np.maximum(chi2, self.least)
         left = max(self.points - parameters, 1)
         honest = self.reported & (self._as_reported(chi2) <= self._unknown(chi2))

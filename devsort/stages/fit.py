@@ -1,4 +1,4 @@
-"""A fit of a trajectory: a broken line with jumps, its noise, and the points left out of it."""
+"""Fits a trajectory by a piecewise-linear curve with jumps, noise and outliers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from devsort.stages.noise import Correlation, Noise
 from devsort.stages.search import Target, target_of, tried
 from devsort.stages.trajectory import Trajectory
 
-LIKELY = 4  # correlations that are tried again with another profile
+LIKELY = 4  # number of the best correlations that are tried again with another profile
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,12 @@ class Fit:
     Attributes:
         x: (n,) positions of the points that were used, in decades.
         y: (S, n) values.
-        z: (S, n) white values.
-        target: The white values as the search sees them, with the candidates.
-        sets: Sets of joints that were tried.
-        chosen: The best of them: indices of the joints, in order of position.
-        scale: (S,) φ, factor on the profile of the scatter.
-        score: −2 log p plus the cost of the joints; the least is best.
+        z: (S, n) whitened values.
+        target: The input of the search: the whitened values and the candidates.
+        sets: Sets of joints that the search tried.
+        chosen: The best set: indices of the joints, in order of position.
+        scale: (S,) φ, the factor on the profile of the scatter.
+        score: −2 log p plus the cost of the joints; the lowest is best.
         level: Standard error that is common to all checkpoints, in nats.
         used: (N,) which points of the trajectory were used; the others are outliers.
     """
@@ -47,12 +47,12 @@ class Fit:
 
     @property
     def joints(self) -> Joints:
-        """The candidates."""
+        """The candidate joints."""
         return self.target.joints
 
     @property
     def noise(self) -> Noise:
-        """How the values scatter."""
+        """The noise of the values."""
         return self.joints.noise
 
     @property
@@ -67,14 +67,14 @@ class Fit:
 
     @property
     def scatter(self) -> np.ndarray:
-        """(S, n) standard deviation of the points about the curve, in nats."""
+        """(S, n) standard deviation of the points around the curve, in nats."""
         return self.scale[:, None] * self.noise.s
 
 
 def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
-    """Chooses joints and noise.
+    """Chooses the joints and the noise of a trajectory.
 
-    Points that are better explained as outliers than by joints are left out.
+    Points are left out if they are explained better as outliers than by joints.
     """
     every = np.ones(len(trajectory), bool)
     plain = fits(trajectory, every, config)
@@ -87,34 +87,34 @@ def fit(trajectory: Trajectory, config: StagesConfig) -> Fit:
     return fits(trajectory, ~off, config)[0]
 
 
-def contenders(found: list[Fit]) -> list[Fit]:
-    """The best fit of each kind of correlation: outliers may hide which kind it is."""
+def contenders(ranked: list[Fit]) -> list[Fit]:
+    """Returns the best fit of each kind of correlation, since outliers may hide the right kind."""
     best: dict[tuple[bool, bool, bool], Fit] = {}
-    for one in found:
+    for one in ranked:
         best.setdefault(one.noise.correlation.kind, one)
     return list(best.values())
 
 
 def fits(trajectory: Trajectory, used: np.ndarray, config: StagesConfig) -> list[Fit]:
-    """Fits under several descriptions of the noise, the best first.
+    """Returns fits with several models of the noise, the best first.
 
-    All correlations are tried with the first profile of the scatter, the other profiles with the
-    best correlation, and the likely correlations with the best profile.
+    All correlations are tried with the first profile of the scatter, then the other profiles with
+    the best correlation, and then the likely correlations with the best profile.
     """
     part = trajectory.select(used)
-    x, known = part.x, list(_noise.profiles(part))
+    x, profiles = part.x, list(_noise.profiles(part))
 
     def under(
-        profile: tuple[str, np.ndarray, np.ndarray, float], tried: Iterable[Correlation]
+        profile: tuple[str, np.ndarray, np.ndarray, float], correlations: Iterable[Correlation]
     ) -> list[Fit]:
         name, s, reported, cost = profile
-        made = [Noise(name, s, reported, c, c.lags(x), cost) for c in tried]
-        found = [fit_with(trajectory, used, config, noise) for noise in made]
-        return sorted(found, key=lambda one: one.score)
+        noises = [Noise(name, s, reported, c, c.lags(x), cost) for c in correlations]
+        results = [fit_with(trajectory, used, config, noise) for noise in noises]
+        return sorted(results, key=lambda one: one.score)
 
-    first = under(known[0], _noise.correlations(x))
-    agreed = [first[0].noise.correlation]
-    others = {profile[0]: (profile, under(profile, agreed)[0]) for profile in known[1:]}
+    first = under(profiles[0], _noise.correlations(x))
+    best = [first[0].noise.correlation]
+    others = {profile[0]: (profile, under(profile, best)[0]) for profile in profiles[1:]}
     name = min(others, key=lambda name: others[name][1].score)
     if others[name][1].score >= first[0].score:
         return first
@@ -129,7 +129,7 @@ def fit_with(
     noise: Noise,
     spikes: bool = False,
 ) -> Fit:
-    """The best joints under one description of the noise."""
+    """Returns the fit with the best joints under one model of the noise."""
     part = trajectory.select(used)
     x, (y, _) = part.x, part.signals()
     least = len(x) * np.array([_noise.finest(v) for v in y]) ** 2 / np.median(noise.s, 1) ** 2
@@ -147,40 +147,43 @@ def fit_with(
 
 
 def common_error(se: np.ndarray, scatter: np.ndarray) -> float:
-    """What of reported standard errors (n,) is no scatter (n,), in nats; 0 if they are unknown."""
+    """Returns the part of the standard errors (n,) that does not appear as scatter (n,).
+
+    In nats; 0 if the errors are unknown.
+    """
     if not np.isfinite(se).all():
         return 0.0
     return float(np.sqrt(max(np.median(se**2 - scatter**2), 0.0)))
 
 
 def outliers(model: Fit) -> np.ndarray:
-    """(n,) points that the fit takes out as spikes."""
+    """Returns (n,), true for the points that the fit explains as spikes."""
     j = model.joints
     return np.isin(np.arange(len(model.x)), j.rank[[i for i in model.chosen if j.spike[i]]])
 
 
 def curve(model: Fit) -> np.ndarray:
-    """(S, n) fitted values at the points."""
-    own = coefficients(model, model.z[None], model.position[None])[0]
-    return own @ design(model.x, model.position, model.jump).T
+    """Returns the fitted values (S, n) at the points."""
+    weights = coefficients(model, model.z[None], model.position[None])[0]
+    return weights @ design(model.x, model.position, model.jump).T
 
 
 def design(x: np.ndarray, position: np.ndarray, jump: np.ndarray) -> np.ndarray:
-    """(…, n, 2+k) columns 1, x, φ_1, … at x (…, n), for ψ (…, k)."""
+    """Returns the design matrix (…, n, 2+k) with columns 1, x, φ_1, … at x (…, n), for ψ (…, k)."""
     off = x[..., None] - position[..., None, :]
     raw = np.where(jump, off > 0, np.maximum(off, 0.0))
     return np.concatenate([np.stack([np.ones_like(x), x], -1), raw], -1)
 
 
 def coefficients(model: Fit, z: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """(B, S, 2+k) least-squares coefficients of white values z (B, S, n) with ψ (B, k)."""
+    """Returns the least-squares coefficients (B, S, 2+k) of white values z (B, S, n), ψ (B, k)."""
     count, n = len(z), len(model.x)
     raw = design(np.broadcast_to(model.x, (count, n)), position, model.jump)  # (B, n, p)
     flat = np.moveaxis(raw, 1, 0).reshape(n, -1)
-    found = []
+    solutions = []
     for one, s in zip(np.moveaxis(z, 1, 0), model.noise.s, strict=True):
         white = _noise.whiten(flat, s, model.noise.lags).reshape(n, count, -1)
         white = np.moveaxis(white, 0, 1)
         q, r = np.linalg.qr(white)
-        found.append(np.linalg.solve(r, np.swapaxes(q, 1, 2) @ one[..., None])[..., 0])
-    return np.stack(found, 1)
+        solutions.append(np.linalg.solve(r, np.swapaxes(q, 1, 2) @ one[..., None])[..., 0])
+    return np.stack(solutions, 1)

@@ -1,6 +1,7 @@
-"""How head-mode events lie to the stages.
+"""Relates events to stages.
 
-The stage each falls in, its nearest boundary, and whether that is chance.
+It finds the stage of each event and the nearest boundary, and tests whether events are closer to
+boundaries than by chance.
 """
 
 from collections.abc import Sequence
@@ -34,11 +35,11 @@ class Timeline:
 def linked(
     events: Sequence[dict[str, Any]], boundaries: np.ndarray, names: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """Adds to each event its stage and its distance to the nearest boundary in log10 steps.
+    """Adds to each event its stage and its distance to the nearest boundary, in log10 steps.
 
     Args:
         events: Dicts with event, step, ci95.
-        boundaries: (k,) log10(step) in order.
+        boundaries: (k,) log10(step), in order.
         names: (k + 1,) names of the stages.
 
     Returns:
@@ -64,16 +65,16 @@ def linked(
 def permutation_test(
     runs: Sequence[Timeline], seed: int = 0, permutations: int = PERMUTATIONS
 ) -> dict[str, float | int]:
-    """Whether events lie closer to boundaries than chance, over several runs.
+    """Tests whether events are closer to boundaries than by chance, over several runs.
 
-    The statistic is the mean distance of an event to the nearest boundary of its run. Under chance
-    the events of a run keep their spacing and are shifted together, around the window, by a uniform
-    amount: p = (1 + #{shifted ≤ observed}) / (1 + permutations).
+    The statistic is the mean distance of an event to the nearest boundary of its run. Under the
+    null hypothesis, the events of a run keep their spacing and are shifted together by a uniform
+    amount, cyclically within the window: p = (1 + #{shifted ≤ observed}) / (1 + permutations).
 
     Args:
-        runs: Runs with at least one event and one boundary; others say nothing and are left out.
-        seed: Of the shifts.
-        permutations: How many.
+        runs: The runs. Runs without an event or without a boundary are left out.
+        seed: Seed of the shifts.
+        permutations: Number of shifts.
 
     Returns:
         runs, events, mean_distance_log10, expected_log10 (mean under chance), p.
@@ -99,5 +100,5 @@ def permutation_test(
 
 
 def distances(events: np.ndarray, boundaries: np.ndarray) -> np.ndarray:
-    """Distance of each event (…, m) to the nearest boundary (k,)."""
+    """Returns the distance of each event (…, m) to the nearest boundary (k,)."""
     return np.abs(events[..., None] - boundaries).min(-1)

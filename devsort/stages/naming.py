@@ -1,21 +1,21 @@
-"""Names of stages, by rules on what was measured, each with its evidence and a probability.
+"""Names stages by rules on the measured quantities, with the evidence and a probability.
 
-Names are those of arXiv 2501.18666, and one of ours. A name is given where all of its rules hold:
+The names are those of arXiv 2501.18666, and one of ours. A stage has a name if all its rules hold:
 
-- initial learning: stages in a row in which the LLC rises and the loss falls, which together make
-  at least half of the loss's whole range; the LLC may pause between them if the loss falls on, at
-  more than a fifth of its rate;
+- initial learning: consecutive stages in which the LLC rises and the loss falls, in total by at
+  least half of its whole range. The LLC may be flat between them if the loss continues to fall
+  there, at more than a fifth of its rate;
 - head overlapping, after initial learning: the loss is flat, or falls at most a fifth as fast as in
   initial learning, the LLC does not fall, and the mean overlap score reaches `heads.overlap`;
 - second rise, after initial learning: the LLC rises, the loss is flat, heads do not overlap;
 - head specialization, after initial learning: the LLC falls, the loss does not rise, and the split
-  or the suppression score gains at least 0.1.
+  or suppression score increases by at least 0.1.
 
 The loss counts as flat if it changes by less than `FLAT_SHARE` of its whole range, in nats: the
 paper calls a stage flat in which the loss goes from 0.1 to 0.04 after a fall from 4. Stages end
-where the LLC turns, a little before the loss has come down, hence the fifth. The LLC rises
-or falls if the 95 % interval of its rate excludes zero; in a resample, if it changes by more than
-`FLAT_SHARE` of its range. The probability of a name is the share of resamples in which it is given.
+where the LLC turns, slightly before the loss has stopped falling, hence the fifth. The LLC rises or
+falls if the 95 % interval of its rate excludes zero; in a resample, if it changes by more than
+`FLAT_SHARE` of its range. The probability of a name is the fraction of resamples that give it.
 """
 
 from collections import Counter
@@ -28,16 +28,16 @@ import numpy as np
 
 from devsort.stages.segments import Direction, Segment
 
-FLAT_SHARE = 0.05  # of a range
-LEARNING_SHARE = 0.5  # of the loss's range that initial learning makes
-SLOW = 0.2  # of the loss's rate in initial learning, which counts as flat for heads that overlap
-ROLE_GAIN = 0.1  # gain of a score that counts as taking over a role
+FLAT_SHARE = 0.05  # fraction of its range below which a change counts as flat
+LEARNING_SHARE = 0.5  # fraction of its range by which the loss falls in initial learning
+SLOW = 0.2  # fraction of the rate of the loss in initial learning up to which it counts as slow
+ROLE_GAIN = 0.1  # increase of a score that counts as a head taking over a role
 UNNAMED = "unnamed"
 LEARNING = "initial learning"
 SPECIALIZED = ("vocabulary_splitting", "copy_suppression")
 DIRECTIONS: dict[int, Direction] = {1: "rising", 0: "flat", -1: "falling"}
 WAYS = {direction: way for way, direction in DIRECTIONS.items()}
-POINTS = 50  # at which a score is averaged over a stage
+POINTS = 50  # number of points at which a score is averaged over a stage
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scores:
     Attributes:
         x: (m,) log10(step).
         values: Name of each score → (m,) in [0, 1].
-        overlapping: Overlap score from which heads are called overlapping.
+        overlapping: Overlap score at which heads count as overlapping.
     """
 
     x: np.ndarray
@@ -57,18 +57,18 @@ class Scores:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules ask of one stage; None where it was not measured.
+    """The facts about one stage that the rules use; None if a fact was not measured.
 
     Attributes:
-        llc: 1, 0 or −1: the LLC rises, is flat, falls.
-        loss: Change of the loss, as a share of its range.
-        learning: The same over the stages in a row in which the LLC rises and the loss falls.
-        climbing: Whether the LLC rises, or pauses while the loss falls on.
-        learned: Whether initial learning came before.
-        slowed: Rate of the loss, as a share of that in initial learning.
+        llc: 1, 0 or −1 if the LLC rises, is flat or falls.
+        loss: Change of the loss, as a fraction of its range.
+        learning: The same, in total over adjacent stages in which the LLC rises and the loss falls.
+        climbing: Whether the LLC rises, or is flat while the loss continues to fall.
+        learned: Whether the stage comes after initial learning.
+        slowed: Rate of the loss, as a fraction of the rate in initial learning.
         overlap: Mean overlap score.
-        overlapping: What it must reach.
-        gain: Gain of the split or the suppression score, the larger one.
+        overlapping: The overlap score that it must reach.
+        gain: Increase of the split or suppression score, whichever is larger.
     """
 
     llc: int
@@ -84,7 +84,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Rule:
-    """One piece of evidence: what is asked, which fact answers, and when it holds."""
+    """One condition of a name: its text, the fact that it uses, and when it holds."""
 
     says: str
     fact: str
@@ -110,10 +110,10 @@ def _apart(f: Facts) -> bool:
 AFTER = Rule("it comes after initial learning", "learned", lambda f: f.learned)
 RULES = {
     LEARNING: (
-        Rule("the LLC rises, or pauses while it does", "climbing", lambda f: f.climbing),
+        Rule("the LLC rises, or is flat between rises", "climbing", lambda f: f.climbing),
         Rule("the loss falls", "loss", lambda f: f.loss is not None and f.loss <= -FLAT_SHARE),
         Rule(
-            "with its neighbours of the kind it makes half of the loss's range",
+            "with adjacent learning stages, the loss falls by half of its range",
             "learning",
             lambda f: f.learning is not None and f.learning <= -LEARNING_SHARE,
         ),
@@ -137,7 +137,7 @@ RULES = {
             "the loss does not rise", "loss", lambda f: f.loss is not None and f.loss < FLAT_SHARE
         ),
         Rule(
-            "the split or the suppression score gains 0.1",
+            "the split or suppression score increases by 0.1",
             "gain",
             lambda f: f.gain is not None and f.gain >= ROLE_GAIN,
         ),
@@ -147,12 +147,12 @@ RULES = {
 
 @dataclass(frozen=True)
 class Signals:
-    """What is measured beside the LLC.
+    """Measured quantities other than the LLC.
 
     Attributes:
         x: (n,) log10(step).
-        loss: (n,) nats, or None.
-        scores: Of the heads, or None.
+        loss: (n,) loss in nats, or None.
+        scores: Scores of the heads, or None.
     """
 
     x: np.ndarray
@@ -161,26 +161,26 @@ class Signals:
 
 
 def named(segments: Sequence[Segment], signals: Signals) -> list[dict[str, Any]]:
-    """The name of each segment, with evidence and probabilities.
+    """Names each segment, with evidence and probabilities.
 
     Returns:
-        Dicts with name; probability, the share of resamples that give this name; names, that of
-        every name that a resample gives; evidence, the rules of the name, or of the name that comes
-        nearest where none is given: of (the name), rule, value, holds.
+        Dicts with name; probability, the fraction of resamples that give this name; names, the same
+        for every name that a resample gives; evidence, the rules of the name, or of the closest
+        name if the segment has none, each with of (the name), rule, value and holds.
     """
     edges = np.array([*(s.low for s in segments), segments[-1].high])
-    found = facts(np.array([WAYS[s.direction] for s in segments]), edges, signals)
-    drawn = _drawn(segments, signals)
-    return [_described(f, Counter(names[i] for names in drawn)) for i, f in enumerate(found)]
+    stages = facts(np.array([WAYS[s.direction] for s in segments]), edges, signals)
+    resamples = _resampled_names(segments, signals)
+    return [_described(f, Counter(names[i] for names in resamples)) for i, f in enumerate(stages)]
 
 
 def title(stage: Mapping[str, Any]) -> str:
-    """What a stage is called in text and charts: its name, or the direction of its LLC."""
+    """Returns the title of a stage in text and charts: its name, or the direction of its LLC."""
     return stage["name"] if stage["name"] != UNNAMED else f"LLC {stage['llc']}"
 
 
 def loss_directions(edges: np.ndarray, signals: Signals) -> list[Direction | None]:
-    """Direction of the loss between edges (m + 1,); None without a loss."""
+    """Returns the direction of the loss between edges (m + 1,); None without a loss."""
     return [
         None if s is None else DIRECTIONS[int(np.sign(s)) * (abs(s) >= FLAT_SHARE)]
         for s in loss_shares(edges, signals)
@@ -188,21 +188,21 @@ def loss_directions(edges: np.ndarray, signals: Signals) -> list[Direction | Non
 
 
 def loss_shares(edges: np.ndarray, signals: Signals) -> list[float | None]:
-    """Change of the loss between edges (m + 1,), as a share of its range."""
+    """Returns the change of the loss between edges (m + 1,), as a fraction of its range."""
     loss = signals.loss
     if loss is None or np.isfinite(loss).sum() < 2:
         return [None] * (len(edges) - 1)
-    known = np.isfinite(loss)
-    span = float(np.ptp(loss[known])) or 1.0
-    return (np.diff(np.interp(edges, signals.x[known], loss[known])) / span).tolist()
+    finite = np.isfinite(loss)
+    span = float(np.ptp(loss[finite])) or 1.0
+    return (np.diff(np.interp(edges, signals.x[finite], loss[finite])) / span).tolist()
 
 
 def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
-    """The facts of each stage.
+    """Returns the facts about each stage.
 
     Args:
         llc: (m,) 1, 0 or −1.
-        edges: (m + 1,) of the stages, in decades.
+        edges: (m + 1,) edges of the stages, in decades.
         signals: Loss and scores.
     """
     shares = loss_shares(edges, signals)
@@ -220,8 +220,8 @@ def facts(llc: np.ndarray, edges: np.ndarray, signals: Signals) -> list[Facts]:
 
 
 def _climbing(llc: np.ndarray, edges: np.ndarray, shares: Sequence[float | None]) -> list[bool]:
-    """Whether the LLC rises, or is flat between two stages in which it does while the loss falls
-    on, faster than SLOW of its rate where the LLC rises."""
+    """Whether the LLC rises, or is flat between two rises while the loss continues to fall, faster
+    than SLOW times its rate in the rises."""
     rising = [i for i, w in enumerate(llc) if w > 0 and (shares[i] or 0.0) <= -FLAT_SHARE]
     slowed = _slowed(edges, shares, rising)
     before, after = np.append(0, llc[:-1]), np.append(llc[1:], 0)
@@ -235,7 +235,7 @@ def _climbing(llc: np.ndarray, edges: np.ndarray, shares: Sequence[float | None]
 def _slowed(
     edges: np.ndarray, shares: Sequence[float | None], learning: Sequence[int]
 ) -> list[float | None]:
-    """Rate of the loss in each stage, as a share of its rate in the stages of initial learning."""
+    """Returns the rate of the loss in each stage, relative to that in initial learning."""
     if not learning:
         return [None] * len(shares)
     width = np.diff(edges)
@@ -244,25 +244,26 @@ def _slowed(
 
 
 def name_of(f: Facts) -> str:
-    """The first name all of whose rules hold."""
+    """Returns the first name for which all rules hold."""
     return next((n for n, rules in RULES.items() if all(r.holds(f) for r in rules)), UNNAMED)
 
 
-def _described(f: Facts, drawn: Counter) -> dict[str, Any]:
-    name, total = name_of(f), max(drawn.total(), 1)
+def _described(f: Facts, counts: Counter) -> dict[str, Any]:
+    name, total = name_of(f), max(counts.total(), 1)
     share = {n: sum(r.holds(f) for r in rules) / len(rules) for n, rules in RULES.items()}
     right_way = {n: all(r.holds(f) for r in rules if r.fact == "llc") for n, rules in RULES.items()}
-    nearest = max(RULES, key=lambda n: (n == name, drawn[n], share[n], right_way[n]))
+    nearest = max(RULES, key=lambda n: (n == name, counts[n], share[n], right_way[n]))
     evidence = [
         {"of": nearest, "rule": r.says, "value": getattr(f, r.fact), "holds": bool(r.holds(f))}
         for r in RULES[nearest]
     ]
-    shares = {n: count / total for n, count in drawn.most_common()}
-    return {"name": name, "probability": drawn[name] / total, "names": shares, "evidence": evidence}
+    shares = {n: count / total for n, count in counts.most_common()}
+    probability = counts[name] / total
+    return {"name": name, "probability": probability, "names": shares, "evidence": evidence}
 
 
-def _drawn(segments: Sequence[Segment], signals: Signals) -> list[list[str]]:
-    """Names of the segments in each resample."""
+def _resampled_names(segments: Sequence[Segment], signals: Signals) -> list[list[str]]:
+    """Returns the names of the segments in each resample."""
     change = np.stack([s.change_draws for s in segments], 1)  # (B, m)
     starts = np.stack([s.edge_draws[:, 0] for s in segments], 1)
     edges = np.concatenate([starts, segments[-1].edge_draws[:, 1:]], 1)
@@ -274,7 +275,7 @@ def _drawn(segments: Sequence[Segment], signals: Signals) -> list[list[str]]:
 
 
 def _in_a_row(climbing: Sequence[bool], shares: Sequence[float | None]) -> list[float | None]:
-    """Change of the loss over the neighbours in a row where the LLC climbs and the loss falls."""
+    """Returns the change of the loss over adjacent stages with climbing LLC and falling loss."""
     learns = [
         up and s is not None and s <= -FLAT_SHARE for up, s in zip(climbing, shares, strict=True)
     ]
@@ -290,7 +291,7 @@ def _in_a_row(climbing: Sequence[bool], shares: Sequence[float | None]) -> list[
 def _head_facts(
     edges: np.ndarray, scores: Scores | None
 ) -> tuple[Sequence[float | None], Sequence[float | None]]:
-    """Mean overlap score of each stage, and gain of the split or suppression score."""
+    """Returns each stage's mean overlap score, and its gain of split or suppression score."""
     if scores is None:
         return [None] * (len(edges) - 1), [None] * (len(edges) - 1)
     at = np.linspace(edges[:-1], edges[1:], POINTS)  # (POINTS, m)

@@ -1,11 +1,12 @@
-"""The noise of a trajectory: how far its points scatter, and how much of their errors is common.
+"""The noise of a trajectory: the scatter of its points, and the error that they have in common.
 
     y_i = f(x_i) + c + φ s_i η_i,   η_i = a_i η_{i−1} + sqrt(1 − a_i²) ε_i
 
-y and s are in nats, x is log10(step). c is common to all checkpoints (same chains, same batches,
-same starting noise): it moves the level and no boundary. s_i is a profile of the scatter, known up
-to φ. a_i is exp(−|x_i − x_{i−1}|/ℓ), or one number a for all neighbours. ε is white; or, for noise
-that is smooth, it follows the same equation once more, with the same a.
+y and s are in nats, and x is log10(step). c is common to all checkpoints (same chains, same
+batches, same starting noise): it shifts the level, but does not move any boundary. s_i is the
+profile of the scatter, known up to the factor φ. a_i is exp(−|x_i − x_{i−1}|/ℓ), or the same number
+a for all neighbours. ε is white noise; or, for smooth noise, ε follows the same equation as η, with
+the same a.
 """
 
 from collections.abc import Iterator
@@ -16,30 +17,30 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from devsort.stages.trajectory import Trajectory
 
-# what noise may be, and log-likelihood units it must earn: plain noise is the likelier one, and
-# noise that swings far and slowly can pass for stages
+# models of the noise, and the log-likelihood gain that each must give: simple noise is more likely,
+# and large slow fluctuations can look like stages
 LENGTHS = {0.05: 0.0, 0.12: 3.0, 0.25: 6.0}  # ℓ in decades
-NEIGHBOURS = {0.4: 2.0, 0.6: 3.0, 0.8: 4.0, 0.9: 6.0, 0.97: 6.0}  # a, whatever the distance
+NEIGHBOURS = {0.4: 2.0, 0.6: 3.0, 0.8: 4.0, 0.9: 6.0, 0.97: 6.0}  # a, at any distance
 SMOOTH = {0.6: 6.0, 0.8: 6.0, 0.9: 6.0}  # a of smooth noise
-OTHER_PROFILE = 4.0  # the scatter does not go with the reported errors
-REACH = 40  # a correlation of neighbours may reach over one point in so many
-FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # points from which the scatter may change along the way
-FLOOR_SHARE = 0.1  # of the largest value: scatter near zero, beside a proportional one
-CLOSEST = 1 - 1e-9  # correlation of steps so near that their logarithms are the same
-LEAST = 1e-12  # nats
-FINEST = 1e-6  # of the range of the values: no scatter is taken to be smaller
+OTHER_PROFILE = 4.0  # the cost of a scatter that is not proportional to the reported errors
+REACH = 40  # the correlation length of neighbours is at most one in this many points
+FEWEST_LOCAL, LOCAL_WINDOWS = 100, 10  # fewest points for a scatter that changes along the way
+FLOOR_SHARE = 0.1  # the scatter near zero of the proportional profile, relative to the largest
+CLOSEST = 1 - 1e-9  # correlation between steps whose logarithms are equal after rounding
+LEAST = 1e-12  # smallest scatter in nats
+FINEST = 1e-6  # smallest scatter, relative to the range of the values
 
 
 @dataclass(frozen=True)
 class Lags:
-    """What noise η of unit size takes from its last two values.
+    """Coefficients of noise η with unit variance as an autoregression of order two.
 
-    η_i = one_i η_{i−1} + two_i η_{i−2} + sd_i ε_i for i ≥ 1, ε white.
+    η_i = one_i η_{i−1} + two_i η_{i−2} + sd_i ε_i for i ≥ 1, where ε is white noise.
 
     Attributes:
-        one: (n − 1,).
-        two: (n − 1,), the first of them 0.
-        sd: (n − 1,).
+        one: (n − 1,) coefficients of the previous value.
+        two: (n − 1,) coefficients of the value before that; the first is 0.
+        sd: (n − 1,) standard deviations of the white noise.
     """
 
     one: np.ndarray
@@ -49,11 +50,11 @@ class Lags:
 
 @dataclass(frozen=True)
 class Correlation:
-    """How neighbours agree.
+    """The correlation between neighbouring points.
 
     Attributes:
         decades: ℓ, or 0.
-        neighbours: a of all neighbours, or 0.
+        neighbours: a for all neighbours, or 0.
         smooth: Whether the noise is smooth.
     """
 
@@ -62,7 +63,7 @@ class Correlation:
     smooth: bool = False
 
     def lags(self, x: np.ndarray) -> Lags:
-        """Of noise at positions x (n,)."""
+        """Returns the coefficients of noise at positions x (n,)."""
         if self.smooth:
             return smooth_lags(self.neighbours, len(x))
         a = np.full(len(x) - 1, self.neighbours)
@@ -72,7 +73,7 @@ class Correlation:
 
     @property
     def kind(self) -> tuple[bool, bool, bool]:
-        """Over decades, between neighbours, smooth."""
+        """Whether it depends on the distance, is the same for all neighbours, and is smooth."""
         return self.decades > 0, self.neighbours > 0, self.smooth
 
     def __str__(self) -> str:
@@ -83,7 +84,7 @@ class Correlation:
 
 
 def smooth_lags(a: float, n: int) -> Lags:
-    """Of an autoregression whose white noise is an autoregression with the same a.
+    """Returns the coefficients of an autoregression driven by an autoregression with the same a.
 
     η_i = 2a η_{i−1} − a² η_{i−2} + σ ε_i with σ² = (1 − a²)³ / (1 + a²); corr(η_0, η_1) is
     2a / (1 + a²).
@@ -97,16 +98,16 @@ def smooth_lags(a: float, n: int) -> Lags:
 
 @dataclass(frozen=True)
 class Noise:
-    """One description of the noise.
+    """One model of the noise.
 
     Attributes:
-        profile: reported (the errors, smoothed), even (the same everywhere), proportional (to the
-            values), power (of the step) or local (of the data).
+        profile: reported (the smoothed errors), even (constant), proportional (to the values),
+            power (of the step) or local (estimated from the data).
         s: (S, n) profile of the scatter of each signal, in nats.
-        reported: (S,) true where s may be taken at its word: φ is then likely near 1.
-        correlation: How neighbours agree.
-        lags: The same as numbers.
-        profile_cost: What the profile must earn, in log-likelihood units.
+        reported: (S,) true where s is the reported error, so that φ is likely to be near 1.
+        correlation: The correlation between neighbouring points.
+        lags: The coefficients of this correlation.
+        profile_cost: The gain in log-likelihood units that the profile must give.
     """
 
     profile: str
@@ -117,32 +118,32 @@ class Noise:
     profile_cost: float = 0.0
 
     def whiten(self, values: np.ndarray) -> np.ndarray:
-        """(S, n) or (S, n, m) values with white noise of size φ."""
+        """Whitens values (S, n) or (S, n, m). Their noise then has standard deviation φ."""
         return np.stack([whiten(v, s, self.lags) for v, s in zip(values, self.s, strict=True)])
 
     @property
     def cost(self) -> float:
-        """What this description must earn, in log-likelihood units."""
+        """The gain in log-likelihood units that this model must give."""
         c = self.correlation
-        known = SMOOTH if c.smooth else NEIGHBOURS
-        return self.profile_cost + LENGTHS.get(c.decades, 0.0) + known.get(c.neighbours, 0.0)
+        costs = SMOOTH if c.smooth else NEIGHBOURS
+        return self.profile_cost + LENGTHS.get(c.decades, 0.0) + costs.get(c.neighbours, 0.0)
 
     @property
     def log_determinant(self) -> float:
-        """log det of the covariance at φ = 1, summed over signals."""
+        """The log-determinant of the covariance at φ = 1, summed over signals."""
         correlation = 2 * float(np.log(self.lags.sd).sum())
         return len(self.s) * correlation + 2 * float(np.log(self.s).sum())
 
 
 def whiten(values: np.ndarray, s: np.ndarray, lags: Lags) -> np.ndarray:
-    """Makes the noise white.
+    """Whitens values.
 
-    Rows are (z_i − one_i z_{i−1} − two_i z_{i−2}) / sd_i with z = v/s.
+    Rows are (z_i − one_i z_{i−1} − two_i z_{i−2}) / sd_i, where z = v/s.
 
     Args:
         values: (n,) or (n, m).
         s: (n,) scatter.
-        lags: How neighbours agree.
+        lags: Coefficients of the correlation.
     """
     z = values.T / s
     out = z.copy()
@@ -153,7 +154,7 @@ def whiten(values: np.ndarray, s: np.ndarray, lags: Lags) -> np.ndarray:
 
 
 def colour(white: np.ndarray, s: np.ndarray, lags: Lags) -> np.ndarray:
-    """The inverse of `whiten` for (n, m)."""
+    """Computes the inverse of `whiten` for white noise (n, m)."""
     z = white.copy()
     for i, (one, two, sd) in enumerate(zip(lags.one, lags.two, lags.sd, strict=True), 1):
         z[i] = one * z[i - 1] + two * z[i - 2] + sd * white[i]
@@ -161,7 +162,7 @@ def colour(white: np.ndarray, s: np.ndarray, lags: Lags) -> np.ndarray:
 
 
 def correlations(x: np.ndarray) -> Iterator[Correlation]:
-    """The correlations that a trajectory may have."""
+    """Yields the correlations to try for a trajectory."""
     yield Correlation()
     yield from (Correlation(decades=length) for length in LENGTHS)
     most = np.exp(-REACH / len(x))
@@ -170,7 +171,7 @@ def correlations(x: np.ndarray) -> Iterator[Correlation]:
 
 
 def profiles(trajectory: Trajectory) -> Iterator[tuple[str, np.ndarray, np.ndarray, float]]:
-    """Name, s (S, n), which of its signals are as reported (S,), and cost of each profile."""
+    """Yields the name, s (S, n), the signals with reported errors (S,) and the cost per profile."""
     y, se = trajectory.signals()
     known = np.isfinite(se).all(1)
     spare = np.stack([np.full(len(trajectory), typical_scatter(v)) for v in y])
@@ -191,20 +192,20 @@ def profiles(trajectory: Trajectory) -> Iterator[tuple[str, np.ndarray, np.ndarr
 
 
 def smoothed_errors(se: np.ndarray) -> np.ndarray:
-    """Each standard error drawn towards its running median.
+    """Shrinks each standard error towards its running median.
 
-    Those of few chains are uncertain by tens of per cent.
+    Standard errors from a few chains are uncertain by tens of per cent.
     """
     windows = sliding_window_view(np.pad(np.log(se), 3, mode="reflect"), 7)
     return np.exp((np.log(se) + 3 * np.median(windows, -1)) / 4)
 
 
 def shape_share(trajectory: Trajectory) -> float:
-    """Standard error of the shape, as a share of the reported one, from what chains share.
+    """Returns the standard error of the shape of the curve, as a fraction of the reported one.
 
-    Each chain is compared with the mean of all. A constant and a slope over x are the chain's own
-    at all checkpoints, and say nothing of the shape; what is left is the scatter of the shape. 1
-    where the chains are not known.
+    Each chain is compared with the mean over chains. A constant offset and a slope over x belong to
+    the chain and do not affect the shape; the remaining scatter is the error of the shape. The
+    result is 1 if the chains are unknown.
     """
     apart = chain_departures(trajectory)
     if apart is None:
@@ -216,9 +217,9 @@ def shape_share(trajectory: Trajectory) -> float:
 
 
 def chain_departures(trajectory: Trajectory) -> np.ndarray | None:
-    """(n, C) each chain less the mean of all, without its own constant and slope; None if unknown.
+    """Returns (n, C), each chain minus the mean over chains, its own offset and its slope.
 
-    Chains are unknown where fewer than three are told, or one failed.
+    None if there are fewer than three chains, or if one failed.
     """
     chains = trajectory.chains
     if chains is None or chains.shape[1] < 3 or not np.isfinite(chains).all():
@@ -230,7 +231,10 @@ def chain_departures(trajectory: Trajectory) -> np.ndarray | None:
 
 
 def local_scatter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n,) scatter about the line between both neighbours, over a tenth of the points."""
+    """Returns the local scatter (n,) about the line between both neighbours.
+
+    It is a median over a tenth of the points.
+    """
     share = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
     off = y[1:-1] - y[:-2] - share * (y[2:] - y[:-2])
     off = np.abs(off) / np.sqrt(1 + share**2 + (1 - share) ** 2)
@@ -240,13 +244,13 @@ def local_scatter(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def power_of_step(x: np.ndarray, scatter: np.ndarray) -> np.ndarray:
-    """(n,) the power of the step that is nearest to a scatter, over x = log10(step)."""
+    """Returns (n,), a power law in the step fitted to a scatter over x = log10(step)."""
     base = np.stack([np.ones_like(x), x], 1)
     return np.exp(base @ np.linalg.lstsq(base, np.log(scatter), rcond=None)[0])
 
 
 def levels(y: np.ndarray) -> np.ndarray:
-    """(n,) running mean of the size of values y, and a floor: what a relative error goes with."""
+    """Returns the running mean of |y| plus a floor (n,). Relative errors are proportional to it."""
     half = max(3, len(y) // (2 * LOCAL_WINDOWS))
     windows = sliding_window_view(np.pad(np.abs(y), half, mode="reflect"), 2 * half + 1)
     size = windows.mean(-1)
@@ -254,11 +258,13 @@ def levels(y: np.ndarray) -> np.ndarray:
 
 
 def typical_scatter(y: np.ndarray) -> float:
-    """Scatter of a signal that tells no errors: 1.4826 · MAD / sqrt(6) of second differences."""
+    """Returns the scatter of a signal without errors: 1.4826 · MAD / sqrt(6) of the second
+    differences.
+    """
     second = np.diff(y, 2)
     return max(1.4826 * float(np.median(np.abs(second))) / np.sqrt(6), finest(y))
 
 
 def finest(y: np.ndarray) -> float:
-    """The least scatter that is believed of values y."""
+    """Returns the smallest plausible scatter of values y."""
     return max(FINEST * float(np.ptp(y)), 1e-9 * float(np.abs(y).max()), LEAST)

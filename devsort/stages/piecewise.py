@@ -1,10 +1,10 @@
-"""Boundaries as the joints of a penalised piecewise-linear fit; the approach that `detect` uses.
+"""Finds boundaries as joints of a penalized piecewise-linear fit. `detect` uses this approach.
 
-The joints and the noise minimise −2 log p (see `evidence`) plus a penalty for each joint. The
+The joints and the noise minimize −2 log p (see `evidence`) plus a penalty for each joint. The
 penalty is set by simulation (analysis/stage_benchmark.py --calibrate). A joint is a boundary if the
-directions on both sides differ, or the rates do by a factor of two with intervals apart; where the
-trajectory goes one way and a smooth curve explains it as well as its joints do, they are bends and
-no boundaries.
+directions on its two sides differ, or if the rates differ by a factor of two and their intervals do
+not overlap. If the trajectory is monotonic and a smooth curve explains it as well as the joints do,
+they are bends and not boundaries.
 """
 
 from devsort.stages.boundaries import boundary_joints, describe
@@ -16,13 +16,13 @@ from devsort.stages.trajectory import Trajectory
 
 
 def find(trajectory: Trajectory, config: StagesConfig) -> tuple[list[Boundary], list[Segment], Fit]:
-    """Boundaries with intervals, the segments between them, and the fit behind both.
+    """Returns the boundaries with intervals, the segments between them, and the fit.
 
     Args:
-        trajectory: What is segmented.
+        trajectory: The trajectory.
         config: Penalty, number of resamples, seed.
     """
     model = fit(trajectory, config)
     draws = bootstrap(model, trajectory, config)
-    kept = boundary_joints(model, draws, config)
-    return *describe(model, draws, kept, config), model
+    corners = boundary_joints(model, draws, config)
+    return *describe(model, draws, corners, config), model

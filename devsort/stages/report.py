@@ -1,4 +1,4 @@
-"""What stage detection tells: the JSON object of docs/stages.md, and the same as text."""
+"""The report of stage detection: the JSON object of docs/stages.md, and the same as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,26 +13,27 @@ from devsort.stages.noise import chain_departures
 from devsort.stages.segments import INSIDE, Boundary, Segment
 from devsort.stages.trajectory import Trajectory
 
-CONTRAST = 2.0  # factor between reported errors and scatter that is told
-MOST_NAMED = 5  # outliers that a note names
+CONTRAST = 2.0  # factor between reported errors and scatter above which there is a note
+MOST_NAMED = 5  # the most outliers that a note lists
 
 
 def find_stages(trajectory: Trajectory, config: StagesConfig | None = None) -> dict[str, Any]:
-    """Boundaries and stages of a trajectory, as the JSON object of docs/stages.md.
+    """Finds the boundaries and stages of a trajectory.
 
-    With notes on what was repaired.
+    Returns:
+        The JSON object of docs/stages.md, with notes on what was repaired on reading.
     """
-    found = as_json(detect(trajectory, config))
-    return {**found, "notes": [*trajectory.notes, *found["notes"]]}
+    report = as_json(detect(trajectory, config))
+    return {**report, "notes": [*trajectory.notes, *report["notes"]]}
 
 
 def as_json(
     result: Result, scores: naming.Scores | None = None, events: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The stable JSON object of docs/stages.md: boundaries, stages, events, noise, notes."""
+    """Returns the JSON object of docs/stages.md: boundaries, stages, events, noise, line, notes."""
     t = result.trajectory
     signals = naming.Signals(t.x, t.loss, scores)
-    told = naming.named(result.segments, signals)
+    naming_results = naming.named(result.segments, signals)
     edges = np.array([t.x[0], *(b.x for b in result.boundaries), t.x[-1]])
     directions = naming.loss_directions(edges, signals)
     boundaries = [_boundary(b) for b in result.boundaries]
@@ -41,7 +42,7 @@ def as_json(
     stages = [
         {**name, **_stage(s, t), "loss": loss, "from_ci95": start, "to_ci95": end}
         for s, name, loss, start, end in zip(
-            result.segments, told, directions, cuts[:-1], cuts[1:], strict=True
+            result.segments, naming_results, directions, cuts[:-1], cuts[1:], strict=True
         )
     ]
     names = [stage["name"] for stage in stages]
@@ -77,13 +78,14 @@ def _stage(s: Segment, t: Trajectory) -> dict[str, Any]:
 
 
 def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
-    """What was inferred of the noise.
+    """Describes the noise of a fit.
 
     Returns:
-        scatter, the typical standard deviation of the points about the line, in nats; reported,
-        the median reported standard error, or None; common, the standard error of the level that
-        all checkpoints share; profile; correlation; chains, whether they were told; outliers, the
-        steps that were left out; scatter_at, [step, nats] of each other point.
+        scatter, the typical standard deviation of the points about the line, in nats; reported, the
+        median reported standard error, or None; common, the standard error of the level that all
+        checkpoints have in common; profile; correlation; chains, whether the values of the chains
+        are known; outliers, the steps that were left out; scatter_at, [step, nats] for every other
+        point.
     """
     known = np.isfinite(t.se).all()
     return {
@@ -99,7 +101,7 @@ def noise_of(model: Fit, t: Trajectory) -> dict[str, Any]:
 
 
 def noise_notes(noise: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of the errors and of points left out, one sentence each."""
+    """Returns notes on the errors and on points that were left out, one sentence each."""
     return [*_error_notes(noise["scatter"], noise["reported"]), *_outlier_notes(noise["outliers"])]
 
 
@@ -108,13 +110,14 @@ def _error_notes(scatter: float, reported: float | None) -> list[str]:
         return [f"no errors are reported; the points scatter by {scatter:.3g} about the line"]
     if scatter * CONTRAST < reported:
         return [
-            f"reported errors ({reported:.3g}) are taken for the level, which all checkpoints "
-            f"share; the shape is known to {scatter:.3g}, the scatter of neighbours"
+            f"the reported errors ({reported:.3g}) are taken to be errors of the level, which all "
+            f"checkpoints have in common; the shape has an error of {scatter:.3g}, the scatter "
+            "between neighbours"
         ]
     if scatter > CONTRAST * reported:
         return [
-            f"the points scatter by {scatter:.3g} about the line, more than the reported "
-            f"errors ({reported:.3g}) say"
+            f"the points scatter by {scatter:.3g} about the line, which is more than the "
+            f"reported errors ({reported:.3g})"
         ]
     return []
 
@@ -124,21 +127,21 @@ def _outlier_notes(steps: list[float]) -> list[str]:
         return []
     named = ", ".join(f"{step:g}" for step in steps[:MOST_NAMED])
     more = f" and {len(steps) - MOST_NAMED} more" if len(steps) > MOST_NAMED else ""
-    return [f"taken for outliers and left out: step {named}{more}"]
+    return [f"left out as outliers: step {named}{more}"]
 
 
 def line(model: Fit) -> list[list[float]]:
-    """Corners [step, nats] of the fitted line; two at a jump."""
+    """Returns the corners [step, nats] of the fitted line; a jump has two."""
     at = np.sort(np.concatenate([model.x[[0, -1]], model.position, model.position[model.jump]]))
     again = np.append(at[1:] == at[:-1], False)
     x = np.where(again, at - INSIDE, np.where(np.append(False, again[:-1]), at + INSIDE, at))
-    own = coefficients(model, model.z[None], model.position[None])[0, 0]
-    values = design(x, model.position, model.jump) @ own
+    weights = coefficients(model, model.z[None], model.position[None])[0, 0]
+    values = design(x, model.position, model.jump) @ weights
     return [[_step(a), float(v)] for a, v in zip(x, values, strict=True)]
 
 
 def table(value: Mapping[str, Any]) -> str:
-    """The stages as text, one line each, and the boundaries and events below."""
+    """Formats the stages as text, one line each, followed by the boundaries and events."""
     heads = f"{'stage':20} {'from':>10} {'to':>10}  {'LLC':8}{'from':>8} {'to':>8}  {'loss':8}"
     lines = [f"{heads}{'per decade':>12}  95 %"]
     for s in value["stages"]:
@@ -160,12 +163,12 @@ def table(value: Mapping[str, Any]) -> str:
 
 
 def _boundary_line(b: Mapping[str, Any]) -> str:
-    leap = "" if b["jump"] is None else f", the LLC jumps by {b['jump']:+.4g} nats"
+    leap = "" if b["jump"] is None else f", the LLC jumps by {b['jump']:+.4g}"
     sure = f"in {b['present']:.0%} of resamples, up to a penalty of {b['vanishes_at_penalty']:.3g}"
     interval = f"95 %: {b['ci95'][0]:.5g} to {b['ci95'][1]:.5g}"
     return f"boundary at step {b['step']:.5g} ({interval}{leap}; {b['strength']}: {sure})"
 
 
 def _step(x: float) -> float:
-    """A step from its logarithm, to four digits."""
+    """Returns a step from its logarithm, rounded to four digits."""
     return float(f"{10**x:.4g}")

@@ -1,4 +1,4 @@
-"""Resamples of a trajectory about its fit: what intervals and shares come from."""
+"""Resamples a trajectory around its fit, for intervals and probabilities."""
 
 from dataclasses import dataclass
 
@@ -18,8 +18,8 @@ class Draws:
 
     Attributes:
         position: (B, k) ψ in decades.
-        coefficients: (B, S, 2+k) of the curve.
-        worth: (B, k) how much −2 log p grows when the joint is left out.
+        coefficients: (B, S, 2+k) coefficients of the curve.
+        worth: (B, k) increase of −2 log p if the joint is left out.
     """
 
     position: np.ndarray
@@ -28,7 +28,7 @@ class Draws:
 
 
 def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws:
-    """Places the joints anew on resampled values."""
+    """Fits the positions of the joints again to resampled values."""
     white = resampled(model, trajectory, config)  # (S, n, B)
     chosen, worth = settled(model, white)
     position = model.joints.position[chosen]
@@ -36,10 +36,10 @@ def bootstrap(model: Fit, trajectory: Trajectory, config: StagesConfig) -> Draws
 
 
 def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> np.ndarray:
-    """(S, n, B) white values of the curve with resampled checkpoints and chains.
+    """Returns the whitened values (S, n, B) of the curve with resampled checkpoints and chains.
 
-    Checkpoints are resampled as white residuals; half of the first signal's variance is the
-    chains', where they are known.
+    Checkpoints are resampled as white residuals. If the chains are known, half of the variance of
+    the first signal comes from resampling them instead.
     """
     rng = stream(config.seed, "stages bootstrap")
     noise = _from_checkpoints(model, config.bootstrap, rng)
@@ -51,7 +51,7 @@ def resampled(model: Fit, trajectory: Trajectory, config: StagesConfig) -> np.nd
 
 
 def _from_checkpoints(model: Fit, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(S, n, B) deviations made of white residuals drawn with replacement, of size φ."""
+    """Returns deviations (S, n, B), from white residuals of size φ drawn with replacement."""
     white = model.z - model.noise.whiten(curve(model))
     white = white - white.mean(1, keepdims=True)
     white *= model.scale[:, None] / np.maximum(white.std(1, keepdims=True), 1e-300)
@@ -61,7 +61,7 @@ def _from_checkpoints(model: Fit, count: int, rng: np.random.Generator) -> np.nd
 
 
 def _from_chains(apart: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, B) deviations of the mean over Dirichlet-weighted chains.
+    """Returns deviations (n, B) of the mean over chains with Dirichlet weights.
 
     Their variance is that of the mean, s²/C.
     """

@@ -1,6 +1,7 @@
-"""The search for joints: forward selection, backward elimination, each joint placed anew.
+"""The search for joints: forward selection and backward elimination.
 
-All of it works on inner products (see `joints`): its cost does not grow with the points.
+After each change the other joints are moved to their best positions. Everything works on inner
+products (see `joints`), so the cost does not depend on the number of points.
 """
 
 from dataclasses import dataclass
@@ -10,20 +11,20 @@ import numpy as np
 from devsort.stages.evidence import Evidence
 from devsort.stages.joints import Joints, allowed, most_joints
 
-PATIENCE = 4  # joints in a row that may cost more than they earn before the search ends
-SWEEPS = 2  # times that each joint is placed anew while the others stay
-DEPENDENT = 1e-7  # of its squared length that a column must have beside those chosen
+PATIENCE = 4  # joints in a row that may cost more than they gain before the search ends
+SWEEPS = 2  # number of times that each joint is moved while the others stay
+DEPENDENT = 1e-7  # fraction of its squared length below which a column is linearly dependent
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is explained: white values z (S, n), by their inner products.
+    """The white values z (S, n) to be explained, given by their inner products.
 
     Attributes:
         joints: The candidates.
-        products: (S, M) of the values with each candidate.
-        total: (S,) squared length of the values without base.
-        evidence: What a χ² is worth.
+        products: (S, M) inner products of the values with each candidate.
+        total: (S,) squared length of the values with the base projected out.
+        evidence: −2 log p as a function of χ².
     """
 
     joints: Joints
@@ -32,40 +33,41 @@ class Target:
     evidence: Evidence
 
     def chi2(self, chosen: list[int]) -> np.ndarray:
-        """(S,) residual sum of squares beside the chosen joints."""
+        """Returns the residual sum of squares (S,) of a fit with the chosen joints."""
         own = self.products[:, None, chosen]  # (S, 1, k)
         explained = own @ inverse(self.joints, chosen) @ np.swapaxes(own, 1, 2)
         return np.maximum(self.total - explained[:, 0, 0], 0.0)
 
     def score(self, chosen: list[int]) -> float:
-        """−2 log p of the values, plus the cost of the joints."""
+        """Returns −2 log p of the values, plus the cost of the joints."""
         return float(self.evidence(self.chi2(chosen)) + self.joints.cost[chosen].sum())
 
 
 def target_of(joints: Joints, white: np.ndarray, evidence: Evidence) -> Target:
-    """The target of white values (S, n)."""
+    """Returns the target for white values (S, n)."""
     rest = joints.without_base(white[..., None])[..., 0]
     products = (rest[:, None] @ joints.columns)[:, 0]
     return Target(joints, products, (rest**2).sum(1), evidence)
 
 
 def inverse(joints: Joints, chosen: list[int]) -> np.ndarray:
-    """(S, k, k) inverse of the inner products of the chosen joints."""
+    """Returns the inverse (S, k, k) of the inner products of the chosen joints."""
     return np.linalg.inv(joints.products[:, chosen][:, :, chosen])
 
 
 def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
-    """The candidate that lowers the score most beside the chosen ones.
+    """Returns the candidate that lowers the score most when it is added to the chosen ones.
 
-    It lowers χ² of a signal by (r·c)² / |c|², r and c without their parts along the chosen.
+    It lowers the χ² of a signal by (r·c)² / |c|², where the chosen joints are projected out of r
+    and c.
 
     Args:
         target: The values.
-        chosen: Joints that stay.
+        chosen: The joints that are already chosen.
         index: (m,) candidates that are allowed.
 
     Returns:
-        Its index; −1 if none is allowed.
+        The index of the candidate; −1 if none is allowed.
     """
     if not len(index):
         return -1
@@ -86,7 +88,7 @@ def best_candidate(target: Target, chosen: list[int], index: np.ndarray) -> int:
 
 
 def worths(target: Target, chosen: list[int]) -> np.ndarray:
-    """(k,) how much −2 log p grows when one joint is left out and the others stay."""
+    """Returns (k,), the increase of −2 log p if one joint is left out and the others stay."""
     solver = inverse(target.joints, chosen)
     solved = (solver @ target.products[:, chosen, None])[..., 0]
     lost = solved**2 / np.einsum("skk->sk", solver)
@@ -95,7 +97,7 @@ def worths(target: Target, chosen: list[int]) -> np.ndarray:
 
 
 def sweep(target: Target, chosen: list[int]) -> list[int]:
-    """Places each hinge and jump anew in turn while the others stay, until nothing moves."""
+    """Moves each hinge and jump to its best position in turn, until nothing changes."""
     joints = target.joints
     for _ in range(SWEEPS):
         before = list(chosen)
@@ -109,21 +111,22 @@ def sweep(target: Target, chosen: list[int]) -> list[int]:
 
 
 def tried(target: Target) -> list[list[int]]:
-    """Sets of joints that the search meets, each in order of position: those that grow, then those
-    that shrink.
+    """Returns the sets of joints that the search visits, each in order of position.
+
+    First they grow, then they shrink.
     """
     sets = _forward(target)
     chosen = sets[-1]
     while chosen:
-        kept = target.joints.cost[chosen] - worths(target, chosen)
-        weakest = int(np.argmax(kept))
+        excess = target.joints.cost[chosen] - worths(target, chosen)
+        weakest = int(np.argmax(excess))
         chosen = sweep(target, chosen[:weakest] + chosen[weakest + 1 :])
         sets.append(chosen)
     return [sorted(one, key=lambda j: target.joints.position[j]) for one in sets]
 
 
 def _forward(target: Target) -> list[list[int]]:
-    """Sets of 0, 1, … joints, each the last with the best candidate added."""
+    """Returns sets of 0, 1, … joints, where each adds the best candidate to the previous one."""
     joints, scores = target.joints, [target.score([])]
     sets: list[list[int]] = [[]]
     most = most_joints(joints.points)

@@ -1,7 +1,8 @@
 """Segments of a fit: the stretches between corners, with rates and intervals.
 
-A corner is one joint, or several neighbours that make one round corner. It lies where the lines on
-both sides meet: ψ = Σ c_k ψ_k / Σ c_k over its hinges, c_k their changes of slope.
+A corner is one joint, or several adjacent joints that form a round corner. Its position is where
+the lines on both sides meet: ψ = Σ c_k ψ_k / Σ c_k over its hinges, where c_k is the change of
+slope at hinge k.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ Direction = Literal["rising", "falling", "flat"]
 Corner = tuple[int, ...]  # ranks among the joints of a fit
 INTERVAL = (0.025, 0.975)
 INSIDE = 1e-9  # decades
-STRONG = 0.95  # of the resamples
+STRONG = 0.95  # fraction of the resamples that contain a strong boundary
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class Boundary:
     Attributes:
         x: Position in decades.
         low: Start of its 95 % interval.
-        high: Its end.
-        present: Share of resamples in which it earns the penalty.
-        vanishes_at: Penalty in log-likelihood units from which it is not found.
-        jump: By how much the values leap there, in nats; None if they do not.
+        high: End of its 95 % interval.
+        present: Fraction of resamples in which it gains more than the penalty.
+        vanishes_at: Penalty in log-likelihood units above which it is not found.
+        jump: Size of the jump there, in nats; None if there is no jump.
     """
 
     x: float
@@ -41,24 +42,24 @@ class Boundary:
 
     @property
     def strong(self) -> bool:
-        """Whether nearly every resample has it."""
+        """Whether nearly all resamples contain it."""
         return self.present >= STRONG
 
 
 @dataclass(frozen=True)
 class Segment:
-    """What lies between two boundaries.
+    """The segment between two boundaries.
 
     Attributes:
         low: Start in decades.
         high: End in decades.
-        rate: Nats per decade, mean over the segment.
-        rate_ci: Its 95 % interval.
-        start: Fitted value at the start, with its 95 % interval, in nats: (value, low, high).
+        rate: Mean rate over the segment, in nats per decade.
+        rate_ci: 95 % interval of the rate.
+        start: Fitted value at the start with its 95 % interval, in nats: (value, low, high).
         end: The same at the end.
-        direction: rising or falling if the interval excludes 0, else flat.
-        edge_draws: (B, 2) start and end in resamples, in decades.
-        change_draws: (B,) change over the segment in resamples, in nats.
+        direction: rising or falling if the interval of the rate excludes 0, otherwise flat.
+        edge_draws: (B, 2) start and end in the resamples, in decades.
+        change_draws: (B,) change over the segment in the resamples, in nats.
     """
 
     low: float
@@ -72,7 +73,7 @@ class Segment:
     change_draws: np.ndarray = field(default_factory=lambda: np.empty(0), repr=False)
 
     def __eq__(self, other: object) -> bool:
-        """The same but for the resamples behind it."""
+        """Whether two segments are equal, apart from their resamples."""
         names = ("low", "high", "rate", "rate_ci", "start", "end", "direction")
         return all(getattr(self, name) == getattr(other, name, None) for name in names)
 
@@ -84,12 +85,12 @@ class Stretches:
     """The stretches between some corners, and their resamples.
 
     Attributes:
-        edges: (m + 1,) in decades.
+        edges: (m + 1,) edges in decades.
         ends: (S, m, 2) fitted values at start and end.
         rate: (S, m) mean rate.
-        edge_draws: (B, m + 1).
-        end_draws: (B, S, m, 2).
-        rate_draws: (B, S, m).
+        edge_draws: (B, m + 1) the edges in the resamples.
+        end_draws: (B, S, m, 2) the fitted values in the resamples.
+        rate_draws: (B, S, m) the mean rates in the resamples.
     """
 
     edges: np.ndarray
@@ -101,22 +102,22 @@ class Stretches:
 
     @property
     def interval(self) -> np.ndarray:
-        """(2, S, m) of the rates."""
+        """(2, S, m) 95 % intervals of the rates."""
         return np.quantile(self.rate_draws, INTERVAL, axis=0)
 
     def directions(self) -> np.ndarray:
-        """(S, m) of −1, 0, 1."""
+        """Returns the directions (S, m): −1, 0 or 1."""
         low, high = self.interval
         return np.where(low > 0, 1, np.where(high < 0, -1, 0))
 
 
 def stretches(model: Fit, draws: Draws, corners: list[Corner]) -> Stretches:
-    """The stretches between corners.
+    """Returns the stretches between corners.
 
-    Mean rate (f(b) − f(a)) / (b − a), jumps at the ends left out.
+    The mean rate is (f(b) − f(a)) / (b − a), without any jumps at the ends.
     """
-    own = coefficients(model, model.z[None], model.position[None])
-    edges, ends = _ends(model, model.position[None], own, corners)
+    fitted = coefficients(model, model.z[None], model.position[None])
+    edges, ends = _ends(model, model.position[None], fitted, corners)
     edge_draws, end_draws = _ends(model, draws.position, draws.coefficients, corners)
     rate_draws = np.diff(end_draws)[..., 0] / np.diff(edge_draws)[:, None]
     rate = np.diff(ends)[0, ..., 0] / np.diff(edges[0])
@@ -126,13 +127,13 @@ def stretches(model: Fit, draws: Draws, corners: list[Corner]) -> Stretches:
 def _ends(
     model: Fit, position: np.ndarray, coefficients: np.ndarray, corners: list[Corner]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(B, m + 1) edges, and (B, S, m, 2) values at both ends of each stretch, just inside it.
+    """Returns edges (B, m + 1), and values (B, S, m, 2) at both ends of each stretch, inside it.
 
     Args:
         model: The fit.
-        position: (B, k) ψ of its joints.
-        coefficients: (B, S, 2+k).
-        corners: m − 1 of them.
+        position: (B, k) positions ψ of its joints.
+        coefficients: (B, S, 2+k) coefficients of the curve.
+        corners: The m − 1 corners.
     """
     bend = np.abs(coefficients[:, 0, 2:]) + 1e-300
     parts = [list(corner) for corner in corners]

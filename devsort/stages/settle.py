@@ -1,4 +1,4 @@
-"""The joints of many resamples placed anew at once: `search.sweep` for all of them side by side."""
+"""Fits the positions of joints to many resamples at once: a vectorized `search.sweep`."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from devsort.stages.search import DEPENDENT, SWEEPS
 
 @dataclass(frozen=True)
 class Resamples:
-    """White values of B resamples, by their inner products with the candidates.
+    """The white values of B resamples, given by their inner products with the candidates.
 
     Attributes:
-        model: The fit that they were drawn about.
-        products: (S, B, M).
-        total: (S, B) squared lengths without base.
+        model: The fit that was resampled.
+        products: (S, B, M) inner products with the candidates.
+        total: (S, B) squared lengths of the values with the base projected out.
     """
 
     model: Fit
@@ -23,18 +23,18 @@ class Resamples:
     total: np.ndarray
 
     def inverse(self, chosen: np.ndarray) -> np.ndarray:
-        """(S, B, k, k) inverse of the inner products of the chosen joints (B, k)."""
+        """Returns the inverse (S, B, k, k) of the inner products of the chosen joints (B, k)."""
         return np.linalg.inv(self.model.joints.products[:, chosen[:, :, None], chosen[:, None, :]])
 
     def own(self, chosen: np.ndarray) -> np.ndarray:
-        """(S, B, k) products of the values with the chosen joints."""
+        """Returns the inner products (S, B, k) of the values with the chosen joints."""
         return np.take_along_axis(self.products, chosen[None], 2)
 
 
 def settled(model: Fit, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Joints (B, k) of white values (S, n, B), and (B, k) what each of them is worth.
+    """Returns the joints (B, k) of white values (S, n, B), and the gain (B, k) of each joint.
 
-    A joint stays of its kind, and between its neighbours.
+    A joint keeps its kind, and stays between its neighbours.
     """
     joints = model.joints
     rest = joints.without_base(white)
@@ -51,7 +51,7 @@ def settled(model: Fit, white: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _placed(many: Resamples, chosen: np.ndarray, k: int) -> np.ndarray:
-    """(B,) where joint k lies best beside the others."""
+    """Returns the best candidate (B,) for joint k, given the other joints."""
     joints, evidence = many.model.joints, many.model.target.evidence
     index, free = _between(many, chosen, k)  # (m,), (B, m)
     others = np.delete(chosen, k, 1)
@@ -70,7 +70,10 @@ def _placed(many: Resamples, chosen: np.ndarray, k: int) -> np.ndarray:
 
 
 def _between(many: Resamples, chosen: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Candidates (m,) of the kind of joint k, and (B, m) which lie between its neighbours."""
+    """Returns candidates (m,) of the kind of joint k.
+
+    Also returns (B, m), which of them are between the neighbours of the joint.
+    """
     joints = many.model.joints
     kind = np.flatnonzero((joints.jump == joints.jump[chosen[0, k]]) & ~joints.spike)
     free = np.ones((len(chosen), len(kind)), bool)
@@ -84,7 +87,7 @@ def _between(many: Resamples, chosen: np.ndarray, k: int) -> tuple[np.ndarray, n
 
 
 def _worths(many: Resamples, chosen: np.ndarray) -> np.ndarray:
-    """(B, k) how much −2 log p grows when one joint is left out and the others stay."""
+    """Returns (B, k), the increase of −2 log p if one joint is left out and the others stay."""
     solver, own, evidence = many.inverse(chosen), many.own(chosen), many.model.target.evidence
     solved = (solver @ own[..., None])[..., 0]
     lost = solved**2 / np.einsum("sbkk->sbk", solver)

@@ -14,19 +14,20 @@ FIGURES = ("peak_llc", "final_llc", "fall")
 
 
 def summary(llc: "xr.Dataset") -> dict[str, Any]:
-    """The figures of the first restriction: the whole model, where it was sampled.
+    """Summarizes the first restriction, which is the whole model if it was sampled.
 
-    None where nothing is known. The peak is the largest estimate; the interval of its step comes
-    from resampling the estimates within their errors. The fall is the peak less the final value;
-    two independent 95 % intervals add as sqrt(h_a² + h_b²), h half a width.
+    A value is None if it is unknown. The peak is the largest estimate. The interval of its step
+    comes from resampling the estimates within their errors. The fall is the peak minus the final
+    value. Two independent 95 % intervals are combined as sqrt(h_a² + h_b²), where h is half a
+    width.
 
     Args:
-        llc: The table of a trajectory, see `devsort.llc.table`.
+        llc: The table of a trajectory; see `devsort.llc.table`.
 
     Returns:
-        peak_llc, final_llc and fall in nats, each with _se, _ci95 and _flags, the names of the
-        flags of the estimates behind it; peak_step with _ci95; and flagged, the share of estimates
-        that carry a flag.
+        peak_llc, final_llc and fall, each with _se, _ci95 and _flags (the names of the flags of the
+        estimates it is computed from); peak_step with _ci95; and flagged, the fraction of estimates
+        that have a flag.
     """
     full = llc.isel(restriction=0)
     step, value, se = (a.values.astype(float) for a in (llc.checkpoint, full.llc, full.se))
@@ -39,14 +40,14 @@ def summary(llc: "xr.Dataset") -> dict[str, Any]:
         return {**{key: None for name in names for key in _keys(name)}, "flagged": flagged}
     step, value, se, half, raised = (a[known] for a in (step, value, se, half, raised))
     top, last = int(np.argmax(value)), len(value) - 1
-    drawn = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal(
+    resampled = value + np.nan_to_num(se) * stream(0, "peak step").standard_normal(
         (RESAMPLES, len(value))
     )
     flags = {"peak_llc": raised[top], "final_llc": raised[last], "fall": raised[top] | raised[last]}
     apart = float(top < last)  # a trajectory that ends at its peak does not fall at all
     return {
         "peak_step": float(step[top]),
-        "peak_step_ci95": np.quantile(step[drawn.argmax(1)], [0.025, 0.975]).tolist(),
+        "peak_step_ci95": np.quantile(step[resampled.argmax(1)], [0.025, 0.975]).tolist(),
         **_figure("peak_llc", value[top], se[top], half[top]),
         **_figure("final_llc", value[last], se[last], half[last]),
         **_figure(
@@ -61,8 +62,8 @@ def summary(llc: "xr.Dataset") -> dict[str, Any]:
 
 
 def _keys(name: str) -> tuple[str, ...]:
-    known = ("", "_ci95") if name == "peak_step" else ("", "_se", "_ci95", "_flags")
-    return tuple(name + suffix for suffix in known)
+    suffixes = ("", "_ci95") if name == "peak_step" else ("", "_se", "_ci95", "_flags")
+    return tuple(name + suffix for suffix in suffixes)
 
 
 def _figure(name: str, value: float, se: float, half: float) -> dict[str, Any]:

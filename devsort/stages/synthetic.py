@@ -1,10 +1,10 @@
-"""Trajectories with planted truth.
+"""Synthetic trajectories with known boundaries.
 
-Segments over log step, noise as the LLC has it, and shapes without a boundary. A planted trajectory
-is piecewise linear over x = log10(step) with jumps; its boundaries are known exactly. The noise has
-the relative size of SGLD estimates, differs from point to point, is correlated between neighbours
-(common random numbers), and has outliers; the reported standard errors are themselves uncertain, as
-those of four chains are.
+A trajectory is piecewise linear over x = log10(step), with jumps, and its boundaries are known
+exactly. There are also smooth shapes without a boundary. The noise is similar to that of SGLD
+estimates of the LLC: it has the same relative size, differs from point to point, is correlated
+between neighbours (because of common random numbers), and has outliers. The reported standard
+errors are themselves uncertain, like those from four chains.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ import numpy as np
 from devsort.rng import stream
 from devsort.stages.trajectory import Trajectory
 
-# one or two dips of 1 to 2 % of the level in a long rise, five times the scatter
+# one or two dips in a long rise, of 1 to 2 % of the level (five times the scatter)
 SMALL = ("small dip", "small dips")
 SHAPES = ("ramp", "peak", "dip", "plateau", "step", "slowdown", "development", "collapse")
 FLAT_SHAPES = ("noise", "drift", "rise")  # no boundary
 FLOOR = 2.0  # nats
 CHAINS = 4
-# least departure of a planted joint from the chord of its segments, as a share of its value
+# smallest distance of a joint from the chord of its two segments, as a fraction of its value
 STRENGTH = 0.35
 # shapes whose last rate is at most a third of the one before, in the same direction
 SLOWING = ("slowdown", "collapse")
@@ -28,21 +28,22 @@ SLOWING = ("slowdown", "collapse")
 
 @dataclass(frozen=True)
 class Noise:
-    """How the values scatter about the truth, and what errors are reported.
+    """The scatter of the values around the truth, and the errors that are reported.
 
     Attributes:
-        relative: Standard error as a share of the LLC.
+        relative: Standard error as a fraction of the LLC.
         correlation_length: ℓ in decades; corr = exp(−distance/ℓ).
-        outliers: Share of points that are off by 5 to 10 standard errors.
-        missing: Share of checkpoints that are missing.
+        outliers: Fraction of points that are off by 5 to 10 standard errors.
+        missing: Fraction of checkpoints that are missing.
         se_spread: Relative error of the reported standard errors.
         floor: Standard error of an LLC near zero, in nats.
-        offset: Error of the level that all checkpoints share, in standard errors.
-        drift: The same of a slow drift over the window: half a line, half a smooth rise.
-        factor: Reported errors over true ones.
-        smooth: Neighbours averaged, as in a smoothed curve.
-        chains: How many are told; 0 for none.
-        linear: Whether checkpoints are spread evenly over steps, not over log step.
+        offset: Error of the level that all checkpoints have in common, in standard errors.
+        drift: Size of a slow drift over the window, in standard errors: half of it is a line, half
+            a smooth rise.
+        factor: Reported errors divided by true errors.
+        smooth: Number of neighbours that are averaged, as in a smoothed curve.
+        chains: Number of chains whose values are given; 0 for none.
+        linear: Whether checkpoints are evenly spaced in steps rather than in log step.
     """
 
     relative: float = 0.03
@@ -61,11 +62,11 @@ class Noise:
 
 @dataclass(frozen=True)
 class Planted:
-    """A trajectory and the truth behind it.
+    """A synthetic trajectory and its true values.
 
     Attributes:
-        trajectory: What a detector sees.
-        boundaries: Planted positions in log10(step).
+        trajectory: The input of a detector.
+        boundaries: True positions of the boundaries in log10(step).
         truth: (n,) noise-free values.
     """
 
@@ -77,12 +78,12 @@ class Planted:
 def plant(
     shape: str, seed: int, points: int = 40, noise: Noise = Noise(), last: float = 6000.0
 ) -> Planted:
-    """Draws one trajectory of a shape.
+    """Draws one trajectory with a given shape.
 
     Args:
         shape: One of SHAPES, SMALL or FLAT_SHAPES.
-        seed: Names the random stream, with the shape.
-        points: Checkpoints before some go missing.
+        seed: Names the random stream, together with the shape.
+        points: Number of checkpoints before some are removed.
         noise: See `Noise`.
         last: Last training step.
     """
@@ -94,12 +95,12 @@ def plant(
 
 
 def _schedule(rng: np.random.Generator, points: int, last: float, noise: Noise) -> np.ndarray:
-    """Steps spread evenly over log step, or over steps; some missing.
+    """Returns steps evenly spaced in log step, or in steps, with some missing.
 
-    They are rounded as checkpoints are, so sparse at the start.
+    They are whole numbers, so they are sparse at the start.
     """
     step = np.unique(np.round(np.geomspace(1, last, points)))
-    # whole numbers ran out at the start: more points later, as a schedule does
+    # the first steps coincide after rounding, so use more points
     if len(step) < points:
         step = np.unique(np.round(np.geomspace(1, last, 2 * points - len(step))))
     if noise.linear:
@@ -122,10 +123,10 @@ def _smooth(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.nda
 
 
 def _bend(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A rise from 0 to 1 without a plateau: logistic, a power of the step, or saturating."""
+    """Returns a rise from 0 to 1 without a plateau: logistic, power of the step, or saturating."""
     kind = rng.integers(3)
     if kind == 0:
-        # of the window: the rate at the ends is a tenth to half of the largest
+        # in units of the window: the rate at the ends is a tenth to half of the largest
         width = rng.uniform(0.2, 0.4)
         centre = rng.uniform(0.4, 0.6)
         y = 1 / (1 + np.exp(-(t - centre) / width))
@@ -136,7 +137,7 @@ def _bend(t: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _segments(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draws until every planted boundary is at least `STRENGTH` strong."""
+    """Draws values until the strength of every boundary is at least `STRENGTH`."""
     while True:
         levels, jump = _levels(shape, rng)
         joints = _joints(x, 1 if jump else len(levels) - 2, rng)
@@ -151,7 +152,7 @@ def _segments(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.n
 
 
 def _small(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A rise over the whole window with dips of 1 to 2 % of the level in its last decade."""
+    """Draws a rise over the whole window, with dips of 1 to 2 % of the level in its last decade."""
     level, count = _log_uniform(rng, 60, 300), 2 * (1 + (shape == "small dips"))
     width = rng.uniform(0.1, 0.15, count)
     gaps = rng.dirichlet(np.full(count, 4.0)) * (0.85 - width.sum())
@@ -167,14 +168,13 @@ def _small(shape: str, x: np.ndarray, rng: np.random.Generator) -> tuple[np.ndar
 
 
 def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """How far each joint lies from the chord over its two segments, as a share of its value.
+    """Returns (k,), the distance of each joint from the chord over its two segments.
+
+    The distance is a fraction of the value at the joint.
 
     Args:
         edges: (k + 2,) ends of the window and joints, in decades.
         levels: (k + 2,) values there.
-
-    Returns:
-        (k,)
     """
     share = (edges[1:-1] - edges[:-2]) / (edges[2:] - edges[:-2])
     chord = levels[:-2] + share * (levels[2:] - levels[:-2])
@@ -182,9 +182,9 @@ def strengths(edges: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Positions at least 0.45 decades and four checkpoints apart.
+    """Draws positions at least 0.45 decades apart, and four checkpoints away from the ends.
 
-    An even share, if that is less than 0.45 decades.
+    They are closer together if the window is too short for that.
     """
     low, high = x[4], x[-5]
     apart = min(0.45, 0.8 * (high - low) / (count + 1))
@@ -193,9 +193,9 @@ def _joints(x: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _levels(shape: str, rng: np.random.Generator) -> tuple[list[float], bool]:
-    """Values at the first point, at each joint and at the last point.
+    """Draws the values at the first point, at each joint and at the last point.
 
-    Each change is by a factor of 1.6 or more.
+    Each change is by a factor of 1.6 or more. Also returns whether the joint is a jump.
     """
     base = _log_uniform(rng, 60, 300)
 
@@ -214,11 +214,11 @@ def _levels(shape: str, rng: np.random.Generator) -> tuple[list[float], bool]:
         return [base, base * up()], True
     if shape == "slowdown":
         return [base, base * (mid := rng.uniform(2.5, 5)), base * mid], False
-    if shape == "development":  # as with weight decay: learn, dip, rise to the peak, fall
+    if shape == "development":  # as with weight decay: rise, dip, rise to the peak, fall
         first = base * up()
         dip = first / rng.uniform(1.6, 2.0)
         return [base, base, first, dip, dip * (top := up()), dip * top / rng.uniform(1.6, 2)], False
-    # collapse: learn, then fall, as without decay
+    # collapse: rise, then fall, as without weight decay
     return [base, base, base * 3, base * 1.2, base * 0.5], False
 
 
@@ -240,7 +240,7 @@ def _observe(
 
 
 def _scatter(x: np.ndarray, noise: Noise, rng: np.random.Generator) -> np.ndarray:
-    """(n,) scatter of one chain; neighbours averaged keep its size."""
+    """Draws the scatter (n,) of one chain. Averaging over neighbours does not change its size."""
     longer = noise.smooth - 1
     if not longer:
         return _correlated(x, noise.correlation_length, rng)
@@ -249,7 +249,7 @@ def _scatter(x: np.ndarray, noise: Noise, rng: np.random.Generator) -> np.ndarra
 
 
 def _common(x: np.ndarray, noise: Noise, count: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, C) errors that the checkpoints of a chain share, of unit size each."""
+    """Draws the errors (n, C) that the checkpoints of a chain have in common."""
     if not (noise.offset or noise.drift):
         return np.zeros((len(x), count))
     t = (x - x[0]) / (x[-1] - x[0])
@@ -258,7 +258,7 @@ def _common(x: np.ndarray, noise: Noise, count: int, rng: np.random.Generator) -
 
 
 def _correlated(x: np.ndarray, length: float, rng: np.random.Generator) -> np.ndarray:
-    """A unit-variance Ornstein–Uhlenbeck path at positions x."""
+    """Draws an Ornstein–Uhlenbeck path with unit variance at positions x."""
     white = rng.standard_normal(len(x))
     if length <= 0:
         return white

@@ -1,7 +1,7 @@
-"""A trajectory over training: what is segmented, wherever it came from.
+"""A trajectory over training, as the input of the stage detector.
 
-Positions are x = log10(step). One is read from a table, see
-`devsort.stages.tables`, or taken from the LLC table of a run.
+Positions are x = log10(step). A trajectory is read from a table (see `devsort.stages.tables`), or
+taken from the LLC table of a run.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MIN_POINTS = 3  # a line and one point to judge it by
-MAX_POINTS, MAX_BYTES = 2000, 2**24  # of a CSV: so many are searched in seconds
-# step, nats; the square of more would overflow in a sum, and that of an se below its inverse as
-# well
+MAX_POINTS, MAX_BYTES = 2000, 2**24  # limits for a CSV; this many points take seconds
+# largest value in nats: larger squares, and those of an se below its inverse, would overflow
 LARGEST = 1e12
 LARGEST_STEP = 1e18  # a step may count tokens
-# of the largest value: a smaller standard error is below the digits that the values are stored with
+# a standard error smaller than this fraction of the largest value is below its rounding error
 ROUNDING = 1e-12
 
 
@@ -31,13 +30,13 @@ class Trajectory:
 
     Attributes:
         step: (n,) training steps, at least 1, strictly increasing.
-        llc: (n,) values in nats.
-        se: (n,) standard errors in nats, positive; all NaN if none is known.
+        llc: (n,) values, pure numbers.
+        se: (n,) standard errors, positive; all NaN if none is known.
         loss: (n,) loss in nats, or None.
-        chains: (n, C) value of each chain in nats, or None; NaN marks a chain that failed.
-        flagged: (n,) true where a diagnostic of the estimate failed.
-        others: (S, n, 2) value and standard error of further signals that share the boundaries.
-        notes: What was repaired on reading, one sentence each.
+        chains: (n, C) value of each chain, or None; NaN for a chain that failed.
+        flagged: (n,) true where the estimate has a flag.
+        others: (S, n, 2) value and standard error of further signals with the same boundaries.
+        notes: One sentence for each thing that was repaired on reading.
     """
 
     step: np.ndarray
@@ -58,16 +57,16 @@ class Trajectory:
         return len(self.step)
 
     def signals(self) -> tuple[np.ndarray, np.ndarray]:
-        """(S, n) values and (S, n) standard errors of the LLC and the further signals."""
+        """Returns values (S, n) and standard errors (S, n) of the LLC and the further signals."""
         llc = np.stack([self.llc, self.se])[:, None]  # (2, 1, n)
         others = np.empty((0, len(self), 2)) if self.others is None else self.others
         values, errors = np.concatenate([llc, np.moveaxis(others, -1, 0)], 1)
         return values, errors
 
     def select(self, index: np.ndarray) -> "Trajectory":
-        """The points of an index or mask."""
+        """Returns the points selected by an index or mask."""
         rows = {"loss": self.loss, "chains": self.chains, "flagged": self.flagged}
-        kept: dict[str, Any] = {k: None if v is None else v[index] for k, v in rows.items()}
+        optional: dict[str, Any] = {k: None if v is None else v[index] for k, v in rows.items()}
         others = None if self.others is None else self.others[:, index]
         return replace(
             self,
@@ -75,27 +74,27 @@ class Trajectory:
             llc=self.llc[index],
             se=self.se[index],
             others=others,
-            **kept,
+            **optional,
         )
 
 
 def from_llc(llc: "xr.Dataset", where: str = "llc.zarr", also: Sequence[str] = ()) -> Trajectory:
-    """The trajectory of the whole model from the table of `devsort.llc.load_llc`.
+    """Returns the trajectory of the whole model from an LLC table.
 
     Args:
         llc: Dataset with `llc`, `se`, `llc_chain`, `flags`, `checkpoint_loss`; see docs/stages.md.
-        where: Its source, for errors.
-        also: Further restrictions (`h0`, …) or `loss` that share the boundaries.
+        where: The source of the table, for errors.
+        also: Further restrictions (`h0`, …) or `loss`, which have the same boundaries.
 
     Raises:
-        UserError: There is no full restriction, or too few checkpoints have a finite estimate.
+        UserError: If a restriction is missing, or too few checkpoints have a finite estimate.
     """
     names = [str(r) for r in llc.restriction.values]
     missing = [r for r in ("full", *also) if r not in names and r != "loss"]
     if missing:
         raise UserError(
             f"{where} has no restriction {', '.join(missing)}, only {', '.join(names)}",
-            "sample it too",
+            "sample it as well",
         )
     full = llc.sel(restriction="full")
     step = llc.checkpoint.values.astype(float)
@@ -127,7 +126,7 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
     def signal(name: str) -> tuple[np.ndarray, np.ndarray]:
         if name == "loss":
             value = np.log10(llc.checkpoint_loss.values.astype(float))
-            return value, np.full(len(value), np.nan)  # of its neighbours
+            return value, np.full(len(value), np.nan)  # NaN: estimated from the neighbours
         one = llc.sel(restriction=name)
         return one.llc.values.astype(float), positive_errors(
             one.se.values.astype(float), one.llc.values
@@ -137,15 +136,15 @@ def _others(llc: "xr.Dataset", also: Sequence[str]) -> np.ndarray | None:
 
 
 def positive_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
-    """Standard errors, with the median of the known ones where there is none.
+    """Returns the standard errors, with missing ones replaced by the median of the others.
 
-    All NaN if none is known: the detector takes the scatter from neighbours.
+    All are NaN if none is known; the detector then estimates the scatter from neighbours.
     """
     known = known_errors(se, llc)
     return np.where(known, se, np.median(se[known]) if known.any() else np.nan)
 
 
 def known_errors(se: np.ndarray, llc: np.ndarray) -> np.ndarray:
-    """(n,) standard errors that are positive, and not below the rounding of the values."""
+    """Returns (n,), true where a standard error is positive and above the rounding error."""
     largest = float(np.abs(llc[np.isfinite(llc)]).max(initial=0.0))
     return np.isfinite(se) & (se > max(ROUNDING * largest, 1 / LARGEST))

@@ -14,7 +14,7 @@ END = 2**20  # bytes at both ends of a file that distinguish it from others
 
 
 def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict of a weight file, or of a Hugging Face folder.
+    """The state dict of a weight file, or of a Hugging Face folder, in the types of the file.
 
     Raises:
         UserError: See `weights.load_weights`; or a folder holds no weights, or a shard is missing.
@@ -25,7 +25,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(what, "give a folder that `save_pretrained` wrote")
     state: dict[str, Tensor] = {}
     for file in files:
-        state |= load_weights(file)
+        state |= load_weights(file, as_saved=True)
     return state
 
 

@@ -12,7 +12,8 @@ import re
 import shlex
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,16 @@ LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"  # what torch.save began files with 
 WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
-def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
+def load_weights(path: str | os.PathLike, *, as_saved: bool = False) -> dict[str, Tensor]:
     """Reads a state dict from a file that is not trusted; nothing in it is executed.
 
     The file is a safetensors file or an archive of torch.save. If a checkpoint
-    holds one state dict and other things, the state dict is read. Floats become float32.
+    holds one state dict and other things, the state dict is read; objects of other libraries beside
+    it, such as hyper-parameters, are passed over.
+
+    Args:
+        path: The file.
+        as_saved: Floats keep their type; else they become float32.
 
     Raises:
         UserError: The file is missing, damaged or of another kind, holds no state dict or several,
@@ -48,10 +54,12 @@ def load_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         what = "is a folder" if os.path.isdir(path) else "is missing"
         raise UserError(f"{path} {what}", KINDS)
     check_readable(path)
-    state = _state_dict(_read(path), path)
+    state = state_dict_in(_read(path), path)
     if sum(v.numel() * v.element_size() for v in state.values()) > SHARED * path.stat().st_size:
         raise UserError(f"{path} names the same bytes many times over", SAVE)
     refuse_complex(state, path)
+    if as_saved:
+        return dict(state)
     return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
 
 
@@ -72,6 +80,37 @@ def refuse_not_finite(state: Mapping[str, Tensor], where: Path | str) -> None:
         if value.is_floating_point() and not torch.isfinite(value).all():
             what = f"{where}: {name} holds values that are not finite"
             raise UserError(what, "give the weights of a step before training diverged")
+
+
+def state_dict_in(
+    value: Any, where: Path | str, fix: str = SAVE, is_tensor: Callable[[Any], bool] | None = None
+) -> Mapping[str, Any]:
+    """The value itself if it is a state dict, else the one state dict inside it.
+
+    Args:
+        value: Of a checkpoint.
+        where: The checkpoint, for errors.
+        fix: What to do where there is none.
+        is_tensor: What counts as a tensor; None: one on the CPU whose numbers are all there.
+
+    Raises:
+        UserError: There is none, or there are several.
+    """
+    counts = is_tensor or _is_plain
+
+    def is_state(given: Any) -> bool:
+        return _is_mapping(given) and len(given) > 0 and all(map(counts, given.values()))
+
+    if is_state(value):
+        return value
+    inside = {k: v for k, v in value.items() if is_state(v)} if _is_mapping(value) else {}
+    if len(inside) > 1:
+        names = ", ".join(map(str, inside))
+        what = f"{where} holds several state dicts ({names})"
+        raise UserError(what, "save the one that is meant")
+    if not inside:
+        raise UserError(f"{where} does not hold a plain mapping of names to tensors", fix)
+    return next(iter(inside.values()))
 
 
 def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[str, Tensor]:
@@ -97,25 +136,8 @@ def under_names(state: Mapping[str, Tensor], anchor: str, where: Path) -> dict[s
     return bare
 
 
-def _state_dict(value: Any, path: Path) -> Mapping[str, Tensor]:
-    """The value itself if it is a state dict, else the one state dict inside it."""
-    if _is_state_dict(value):
-        return value
-    inside = {k: v for k, v in value.items() if _is_state_dict(v)} if _is_mapping(value) else {}
-    if len(inside) > 1:
-        names = ", ".join(map(str, inside))
-        raise UserError(f"{path} holds several state dicts ({names})", "save the one that is meant")
-    if not inside:
-        raise UserError(f"{path} does not hold a plain mapping of names to tensors", SAVE)
-    return next(iter(inside.values()))
-
-
 def _is_mapping(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(k, str) for k in value)
-
-
-def _is_state_dict(value: Any) -> bool:
-    return _is_mapping(value) and len(value) > 0 and all(map(_is_plain, value.values()))
 
 
 def _is_plain(value: Any) -> bool:
@@ -164,7 +186,29 @@ def _read_kind(path: Path) -> Any:
     _check_archive(path)
     # given a path, torch would trust its extension; its warnings are part of our error
     with open(path, "rb") as f, warnings.catch_warnings(action="ignore"):
-        return torch.load(f, map_location="cpu", weights_only=True)  # noqa: TID251  here
+        unknown = torch.serialization.get_unsafe_globals_in_checkpoint(f)
+        f.seek(0)
+        with torch.serialization.safe_globals([(_inert(name), name) for name in unknown]):
+            return torch.load(f, map_location="cpu", weights_only=True)  # noqa: TID251  here
+
+
+class _Inert:
+    """Stands for whatever a file names that is no tensor: it holds nothing and does nothing."""
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+class _InertDict:
+    """The same for classes of dicts, since torch puts entries into its own kinds alone."""
+
+    def __new__(cls, *_: Any) -> Any:
+        return OrderedDict()
+
+
+def _inert(name: str) -> type:
+    return _InertDict if name.lower().endswith("dict") else _Inert
 
 
 def _bare_pickle(path: Path, legacy: bool) -> tuple[str, str]:

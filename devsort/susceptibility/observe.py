@@ -92,7 +92,7 @@ class PartMeans:
     """Means of losses over parts of the entries.
 
     Args:
-        parts: Name → (rows,) or (rows, T) bool; the mean of an empty part is NaN.
+        parts: Name → (rows,) or (rows, T), bool or weights; the mean of an empty part is NaN.
         device: Where the losses are.
     """
 

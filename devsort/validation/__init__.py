@@ -1,8 +1,8 @@
-"""Known answers for any sampler.
+"""Checks samplers against known answers.
 
-Formulas, potentials with computable posterior means, and the cases that check ours. `formulas` has
-learning coefficients and exact chain averages, `quadrature` posterior means at finite nβ and step
-size, `potentials` losses with their truth, `cases` settings and tolerances, `validate` the command.
+`formulas` has learning coefficients and exact averages of chains, `quadrature` computes posterior
+means at finite nβ and step size, `potentials` has losses with known answers, `cases` has the
+settings and tolerances of each check, and `validate` is the command.
 """
 
 from devsort.validation.cases import Case, all_cases

@@ -1,4 +1,4 @@
-"""A case: a known answer and what is measured against it."""
+"""A case: a known answer and a measurement to compare with it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,17 +13,17 @@ STANDARD_ERRORS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """One known answer.
+    """One known answer and its measurement.
 
     Attributes:
-        name: For `--case`.
-        what: What is measured, and the setting that matters.
-        truth: The known answer; takes a moment.
-        measure: Runs the sampler; takes seconds.
-        se_bound: Largest standard error that is accepted.
-        slack: Bound on the error of the truth.
-        fast: Part of `--fast`.
-        limit: λ, where the truth is a value at finite nβ of a potential that has one.
+        name: The name for `--case`.
+        what: Describes what is measured, and the settings that matter.
+        truth: Computes the known answer, in about a second.
+        measure: Runs the sampler, in a few seconds.
+        se_bound: The largest standard error that is accepted.
+        slack: Bound on the error of the known answer.
+        fast: Whether it is part of `--fast`.
+        limit: λ, the limit for nβ → ∞, if it is known and the truth is the value at finite nβ.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Case:
 
     @property
     def tolerance(self) -> float:
-        """Largest accepted distance from the truth."""
+        """The largest accepted distance from the truth."""
         return STANDARD_ERRORS * self.se_bound + self.slack
 
 
 def settings(n_beta: float, localization: float, lr: float, **more: float) -> SamplerConfig:
-    """Sampler settings in the order of truth tables: nβ, γ, ε; in absolute geometry."""
+    """Returns sampler settings in absolute geometry, from nβ, γ, ε and others by name."""
     at = {"geometry": "absolute", **more}
     return SamplerConfig(n_beta=n_beta, localization=localization, lr=lr, **at)
 
@@ -56,7 +56,7 @@ def of_potential(
     slack: float = 0.0,
     fast: bool = False,
 ) -> Case:
-    """The LLC of a potential through the public entry points."""
+    """Returns the case of a potential's LLC, measured with the public functions."""
     return Case(
         name,
         what,

@@ -1,14 +1,15 @@
 """The cases of `devsort validate`: settings, truth and tolerance, all fixed in advance.
 
-A case holds if the standard error is at most `se_bound`, so that a noisy run cannot pass; the error
-of the truth is at most `slack`; and the estimate lies within `tolerance` = 4 se_bound + slack of
-the truth. A right sampler misses four standard errors once in 16,000 cases, and seeds are fixed.
-Bounds are near 1 % of the truth: enough for every mutant in tests/validation/test_mutants.py.
+A case passes if the standard error is at most `se_bound` (so that a noisy run cannot pass), the
+error of the truth is at most `slack`, and the estimate is within `tolerance` = 4 se_bound + slack
+of the truth. A correct sampler is off by four standard errors once in 16,000 cases, and seeds are
+fixed. The bounds are about 1 % of the truth, enough to reject every mutant in
+tests/validation/test_mutants.py.
 
-Potentials with arms (crossings, networks) relax along them in 2/(ε γ) steps, so burn-in is 4/(ε γ):
-what is left of the start is e^{−4} of a slow variance that the loss hardly feels. Their step is
-small enough that its effect on the mean is known to first order; the square of that effect is part
-of the slack (see `quadrature`).
+Potentials with flat directions (crossings, networks) relax along them in 2/(ε γ) steps. Burn-in is
+4/(ε γ), after which only e^{−4} of the initial deviation of a variance that hardly affects the loss
+remains. The step is so small that a first-order formula describes its effect on the mean; the
+square of that effect is part of the slack (see `quadrature`).
 """
 
 import numpy as np
@@ -25,10 +26,7 @@ from devsort.validation.units import unit_cases
 
 
 def quadratics() -> list[Case]:
-    """Step size on quadratics.
-
-    Exact for the chain at any step size.
-    """
+    """Step size on quadratics. The truth is exact for the chain at any step size."""
     lanes = {"num_chains": 4000, "num_burnin_steps": 100, "num_draws": 160, "num_steps_bw_draws": 2}
     spectrum = [0.0, 0.1, 1.0, 3.0, 10.0, 30.0]
     one = potentials.quadratic([3.0])
@@ -63,15 +61,12 @@ def quadratics() -> list[Case]:
 
 
 def starts() -> list[Case]:
-    """Burn-in and prior on quadratics.
-
-    Exact for the chain at any step size.
-    """
+    """Burn-in and prior on quadratics. The truth is exact for the chain at any step size."""
     lanes = {"num_chains": 4000, "num_burnin_steps": 100, "num_draws": 160, "num_steps_bw_draws": 2}
     return [
         of_potential(
             "burn-in-left-in",
-            "ten times w²/2, all of the first 600 steps",
+            "w²/2 in ten dimensions, all of the first 600 steps",
             potentials.quadratic([1.0] * 10),
             settings(100, 5, 1e-4, num_chains=2000, num_burnin_steps=0, num_draws=600),
             0.03,
@@ -79,7 +74,7 @@ def starts() -> list[Case]:
         ),
         of_potential(
             "burn-in-cut",
-            "twenty times w²/2, steps 1, 3, 5 and 7 of a chain that relaxes within five",
+            "w²/2 in twenty dimensions, steps 1, 3, 5 and 7 of a chain that relaxes in five",
             potentials.quadratic([1.0] * 20),
             settings(
                 50, 10, 6e-3, num_chains=4000, num_burnin_steps=1, num_draws=4, num_steps_bw_draws=2
@@ -109,7 +104,7 @@ def minibatches() -> list[Case]:
     return [
         Case(
             "minibatch-noise",
-            "3/2 w² + x w with x = ±1, two rows a step",
+            "3/2 w² + x w with x = ±1, two rows per step",
             lambda: Truth(Quadratic(np.array([3.0]), noisy, noise=0.5).expected()),
             lambda: measurements.tilted_llc(noisy),
             0.004,
@@ -117,7 +112,7 @@ def minibatches() -> list[Case]:
         ),
         Case(
             "regression",
-            "torch.nn.Linear on 64 rows, four a step: noise that grows away from w*",
+            "torch.nn.Linear on 64 rows, four per step: noise that grows away from w*",
             lambda: Truth(regression_with_minibatches(*measurements.regression_rows(), strong)),
             lambda: measurements.regression_llc(strong),
             0.01,
@@ -126,7 +121,7 @@ def minibatches() -> list[Case]:
 
 
 def chain_statistics() -> list[Case]:
-    """What error bars and the equilibrium flag rest on."""
+    """The quantities on which error bars and the equilibrium flag are based."""
     spread = settings(
         50, 2, 1e-3, num_chains=8000, num_burnin_steps=100, num_draws=60, num_steps_bw_draws=2
     )
@@ -154,7 +149,7 @@ def chain_statistics() -> list[Case]:
 
 
 def quasi_homogeneous() -> list[Case]:
-    """Powers: without localization nβ E[L] is λ at every nβ, up to the step size."""
+    """Powers: without localization, nβ E[L] equals λ at every nβ, up to the effect of the step."""
     steps = {
         "num_chains": 2000,
         "num_burnin_steps": 1500,
@@ -194,10 +189,7 @@ def quasi_homogeneous() -> list[Case]:
 
 
 def crossings() -> list[Case]:
-    """Normal crossings at nβ = 30, far from their limits.
-
-    The truth is a two-dimensional quadrature.
-    """
+    """Normal crossings at nβ = 30, far from their limits. The truth is a quadrature in 2D."""
     config = settings(
         30, 1, 5e-4, num_chains=4000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30
     )
@@ -215,7 +207,7 @@ def crossings() -> list[Case]:
 
 
 def networks() -> list[Case]:
-    """Reduced-rank regression and deep linear networks; the truth integrates the last layer out."""
+    """Reduced-rank regression and deep linear networks. The truth integrates out the last layer."""
     config = settings(
         30, 1, 5e-4, num_chains=1000, num_burnin_steps=8000, num_draws=100, num_steps_bw_draws=30
     )
@@ -243,7 +235,7 @@ def networks() -> list[Case]:
 
 
 def refinements() -> list[Case]:
-    """Independent blocks: refined LLCs are those of the blocks, and add up."""
+    """Independent blocks: refined LLCs are those of the blocks, and they are additive."""
     parts = {
         "a": potentials.quadratic([1.0, 3.0]),
         "b": potentials.powers(4),
@@ -258,7 +250,7 @@ def refinements() -> list[Case]:
         of_potential("blocks", "a quadratic, w⁴ and |w|⁴ together", whole, config, 0.006, 0.002),
         Case(
             "block-refined",
-            "the w⁴ of the blocks, the rest frozen",
+            "the w⁴ block, the others frozen",
             lambda: parts["b"].truth(config),
             lambda: llc(whole, config, {"b.w": None}),
             0.0025,
@@ -266,14 +258,14 @@ def refinements() -> list[Case]:
         ),
         Case(
             "entry-refined",
-            "one entry of a tensor of the blocks, the rest frozen",
+            "one entry of a tensor of the blocks, all else frozen",
             lambda: Truth(half.expected()),
             lambda: llc(whole, config, {"a.w": torch.tensor([False, True])}),
             0.0025,
         ),
         Case(
             "additivity",
-            "refined LLCs less the LLC of the whole",
+            "sum of the refined LLCs minus the LLC of the whole",
             lambda: Truth(0.0),
             lambda: measurements.additivity_gap(whole, config),
             0.008,
@@ -282,7 +274,7 @@ def refinements() -> list[Case]:
 
 
 def all_cases() -> list[Case]:
-    """All cases, cheap ones first."""
+    """Returns all cases, the fast ones first."""
     families = (
         quadratics,
         starts,

@@ -1,4 +1,4 @@
-"""What a case measures, through the entry points that a user has: `sample`, then `estimate`."""
+"""The measurements of the cases, with the functions that a user calls: `sample` and `estimate`."""
 
 from typing import NamedTuple
 
@@ -23,39 +23,39 @@ class Measured(NamedTuple):
 def llc(
     potential: Potential, config: SamplerConfig, mask: Mask | None = None, key: tuple[int, ...] = ()
 ) -> Measured:
-    """λ̂ of a potential, of some of its parameters with a mask."""
+    """Measures λ̂ of a potential, or of some of its parameters with a mask."""
     return _llc(sample(potential.loss, potential.star, config=config, mask=mask, key=key))
 
 
 def tilted_llc(config: SamplerConfig) -> Measured:
-    """λ̂ of 3/2 w² + x w, x = ±1.
+    """Measures λ̂ of 3/2 w² + x w, with rows x = ±1.
 
-    Each row adds a constant to the gradient, of variance 1/batch_size in a minibatch.
+    Each row adds a constant to the gradient. Its variance over minibatches is 1/batch_size.
     """
     return _llc(_tilted(config))
 
 
 def equilibrium(config: SamplerConfig) -> Measured:
-    """E[(w − w*)·G] − (ε/4) E|G|² on the same loss, which is d in the stationary chain."""
+    """Measures E[(w − w*)·G] − (ε/4) E|G|² for this loss. It equals d in the stationary chain."""
     trace = _tilted(config)
     gap = (trace.work - config.lr / 4 * trace.force).mean(1, dtype=np.float64)
     return Measured(float(gap.mean()), float(gap.std(ddof=1) / np.sqrt(len(gap))))
 
 
 def cooled_llc(config: SamplerConfig) -> Measured:
-    """λ̂ on the same loss without the heat, with the error between chains alone."""
+    """Measures λ̂ of this loss with the heat subtracted, and its standard error between chains."""
     each = estimate(_tilted(config)).llc_chain
     return Measured(float(each.mean()), float(each.std(ddof=1) / np.sqrt(len(each))))
 
 
 def heat(config: SamplerConfig) -> Measured:
-    """What the estimator takes off on the same loss, with the error between chains."""
+    """Measures the heat that the estimator subtracts for this loss, with its error over chains."""
     heating = _tilted(config).heating.mean(1, dtype=np.float64)
     return Measured(float(heating.mean()), float(heating.std(ddof=1) / np.sqrt(len(heating))))
 
 
 def scatter(potential: Potential, config: SamplerConfig) -> Measured:
-    """Standard deviation of one chain's λ̂ over the chains; its own error by the delta method."""
+    """Measures the standard deviation of λ̂ over chains, with its error from the delta method."""
     means = estimate(sample(potential.loss, potential.star, config=config)).llc_chain
     deviation = float(means.std(ddof=1))
     kurtosis = float(((means - means.mean()) ** 4).mean() / deviation**4)
@@ -63,7 +63,10 @@ def scatter(potential: Potential, config: SamplerConfig) -> Measured:
 
 
 def additivity_gap(whole: Potential, config: SamplerConfig) -> Measured:
-    """Sum of the LLCs of each parameter alone, less the LLC of all, from independent chains."""
+    """Measures the sum of the LLCs of each parameter alone, minus the LLC of all parameters.
+
+    The chains are independent.
+    """
     masks = [None, *({name: None} for name in whole.star)]
     full, *refined = [llc(whole, config, mask, key=(i,)) for i, mask in enumerate(masks)]
     error = float(np.sqrt(sum(m.se**2 for m in [full, *refined])))
@@ -71,7 +74,7 @@ def additivity_gap(whole: Potential, config: SamplerConfig) -> Measured:
 
 
 def regression_rows() -> tuple[np.ndarray, np.ndarray]:
-    """Rows [x, 1] (64, 4) and the residuals (64,) that least squares leaves."""
+    """Returns rows [x, 1] (64, 4), and the residuals (64,) of a least-squares fit."""
     rng = stream(0, "validation regression")
     x = np.column_stack([rng.normal(size=(64, 3)), np.ones(64)])
     noise = rng.normal(size=64)
@@ -79,7 +82,7 @@ def regression_rows() -> tuple[np.ndarray, np.ndarray]:
 
 
 def regression_llc(config: SamplerConfig) -> Measured:
-    """λ̂ of a torch.nn.Linear at the least-squares solution of these rows, on minibatches."""
+    """Measures λ̂ of a torch.nn.Linear at the least-squares solution, with minibatches."""
     x, residuals = regression_rows()
     solution = np.array([0.5, -1.0, 2.0, 0.3])
     module = torch.nn.utils.skip_init(torch.nn.Linear, 3, 1)
@@ -94,8 +97,8 @@ def regression_llc(config: SamplerConfig) -> Measured:
 
 
 def _llc(trace: Trace) -> Measured:
-    found = estimate(trace)
-    return Measured(found.llc, found.se)
+    result = estimate(trace)
+    return Measured(result.llc, result.se)
 
 
 def _tilted(config: SamplerConfig) -> Trace:

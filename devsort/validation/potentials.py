@@ -1,6 +1,6 @@
-"""Losses whose posterior mean is known at finite nβ: synthetic truth for any sampler.
+"""Losses whose posterior mean is known at finite nβ, as known answers for any sampler.
 
-Every potential has its minimum value 0 at w*, the starting point.
+Every potential has its minimum at the starting point w*, where it is 0.
 """
 
 from collections.abc import Callable
@@ -32,8 +32,8 @@ class Potential:
     Attributes:
         loss: `loss(params)`, as `devsort.sampling.sample` takes it.
         star: w*, name → float32 tensor.
-        truth: nβ E[L] of the chain that a config describes.
-        limit: λ, its limit as nβ → ∞.
+        truth: Sampler settings → nβ E[L] of the chain with these settings.
+        limit: λ, the limit of nβ E[L] for nβ → ∞.
     """
 
     loss: Callable[[Params], Tensor]
@@ -43,7 +43,7 @@ class Potential:
 
 
 def quadratic(curvature: list[float], center: float = 0.0) -> Potential:
-    """½ Σ h_i (w_i − w*_i)² with all w*_i = center."""
+    """Returns ½ Σ h_i (w_i − w*_i)² with all w*_i = center."""
     h = torch.tensor(curvature)
     rank = sum(c > 0 for c in curvature)
 
@@ -61,7 +61,7 @@ def quadratic(curvature: list[float], center: float = 0.0) -> Potential:
 
 
 def powers(*exponents: int) -> Potential:
-    """Σ w_i^{p_i} with even p_i, at most three; λ = Σ 1/p_i."""
+    """Returns Σ w_i^{p_i} with at most three even p_i; λ = Σ 1/p_i."""
     limit = quasi_homogeneous([1 / p for p in exponents])
     return _on_grid(
         lambda w: sum(w[i] ** p for i, p in enumerate(exponents)), len(exponents), limit, 1.0
@@ -69,18 +69,21 @@ def powers(*exponents: int) -> Potential:
 
 
 def radial(dimension: int, half_power: int) -> Potential:
-    """|w|^{2k} in at most three dimensions; λ = d/(2k)."""
+    """Returns |w|^{2k} in at most three dimensions; λ = d/(2k)."""
     limit = quasi_homogeneous([1 / (2 * half_power)] * dimension)
     return _on_grid(lambda w: w.square().sum() ** half_power, dimension, limit, 1.0)
 
 
 def crossing(a: int, b: int) -> Potential:
-    """4 w1^{2a} w2^{2b}; for a = b the approach to λ is logarithmic."""
+    """Returns 4 w1^{2a} w2^{2b}. For a = b, the convergence to λ is logarithmic."""
     return _on_grid(lambda w: 4 * w[0] ** (2 * a) * w[1] ** (2 * b), 2, normal_crossing(a, b), 8.0)
 
 
 def reduced_rank(inputs: int, hidden: int, outputs: int) -> Potential:
-    """|B A|² with a true map of rank 0, in the eigenvalues of A Aᵀ; for min(inputs, hidden) ≤ 3."""
+    """Returns |B A|², with a true map of rank 0; for min(inputs, hidden) ≤ 3.
+
+    The truth is an integral over the eigenvalues of A Aᵀ.
+    """
     stars = {"W1": torch.zeros(hidden, inputs), "W2": torch.zeros(outputs, hidden)}
     nodes = {1: 2000, 2: 300, 3: 80}[min(inputs, hidden)]
 
@@ -93,9 +96,9 @@ def reduced_rank(inputs: int, hidden: int, outputs: int) -> Potential:
 
 
 def linear_network(widths: tuple[int, ...], rank: int) -> Potential:
-    """|W_L … W_1 − T|² around W*_l = T = the identity on the first `rank` coordinates.
+    """Returns |W_L … W_1 − T|² around W*_l = T = the identity on the first `rank` coordinates.
 
-    For small networks.
+    Only for small networks.
     """
     sizes = enumerate(pairwise(widths), 1)
     stars = {f"W{layer}": torch.eye(n, m) * (torch.arange(m) < rank) for layer, (m, n) in sizes}
@@ -109,7 +112,7 @@ def linear_network(widths: tuple[int, ...], rank: int) -> Potential:
 
 
 def blocks(**parts: Potential) -> Potential:
-    """The sum of independent potentials; parameters are named part.name."""
+    """Returns the sum of independent potentials. Parameters are named part.name."""
     star = {f"{name}.{k}": v for name, part in parts.items() for k, v in part.star.items()}
 
     def loss(params: Params) -> Tensor:

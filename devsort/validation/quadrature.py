@@ -1,16 +1,16 @@
 """Posterior means by quadrature: the truth at finite nβ and finite step size.
 
-Nodes and weights stand for the posterior exp(−U), U = nβ L + γ/2 |w − w*|² + ρ/2 |w|². The chain
-with step ε samples a slightly different density. To first order in ε, for any smooth U, it is
+Nodes and weights represent the posterior exp(−U), U = nβ L + γ/2 |w − w*|² + ρ/2 |w|². An SGLD
+chain with step ε samples a slightly different density. To first order in ε, for any smooth U, it is
 
     exp(−U) (1 + (ε/2) (¼ |∇U|² − ½ ΔU)),
 
 the modified density of the Euler–Maruyama scheme (Leimkuhler & Matthews 2013, "Rational
-construction of stochastic numerical methods for molecular sampling"), so the mean of nβ L moves by
-(ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a quadratic that is the first term of 1/(1 − ε a/4), and what is
-left out is the square of the relative effect. BAOAB has no such term. Chains in one dimension,
-solved exactly in the tests, leave out 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶) times that square; 8 is taken
-as a bound.
+construction of stochastic numerical methods for molecular sampling"). So the mean of nβ L is
+shifted by (ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU). On a quadratic this is the first term of 1/(1 − ε a/4),
+and the remaining error is the square of the relative shift. BAOAB has no such term. For chains in
+one dimension, which the tests solve exactly, the remaining error is 1.1 (w²), 3.1 (w⁴) and 6.7 (w⁶)
+times that square; the bound used here is 8.
 """
 
 import math
@@ -24,11 +24,11 @@ from devsort.layout import Layout
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.objective import Params
 
-EDGE = 45.0  # U at the edge of a grid, above its minimum: exp(−45) of the density is cut off
-CHUNK = 2**13  # nodes whose Hessians are held at once
-SECOND_ORDER = 8.0  # bound on what first order leaves out, see above
-SCRAMBLES, SOBOL = 8, 16  # independent randomisations of 2^16 Sobol points each
-KEPT = 2**11  # equally weighted nodes that stand for all where the Hessian is large
+EDGE = 45.0  # U at the edge of a grid, above its minimum: the density there is exp(−45)
+CHUNK = 2**13  # nodes whose Hessians are in memory at once
+SECOND_ORDER = 8.0  # bound on the second-order error, see above
+SCRAMBLES, SOBOL = 8, 16  # independent randomizations of 2^16 Sobol points each
+KEPT = 2**11  # equally weighted nodes that represent all nodes if the Hessian is large
 
 
 class Truth(NamedTuple):
@@ -42,9 +42,9 @@ class Nodes(NamedTuple):
     """Quadrature of a posterior.
 
     Attributes:
-        points: (n, d) float64 parameters, flat in sorted order of names.
+        points: (n, d) float64 parameters, flattened in sorted order of names.
         weight: (n,), sums to 1.
-        energy: (n,) nβ L, or its mean over what has been integrated analytically around the node.
+        energy: (n,) nβ L, or its mean over the coordinates that were integrated analytically.
     """
 
     points: Tensor
@@ -55,30 +55,30 @@ class Nodes(NamedTuple):
 def chain_mean(
     loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Iterator[Nodes]
 ) -> Truth:
-    """nβ E[L] of the stationary chain, to first order in the step size.
+    """Returns nβ E[L] of the stationary chain, to first order in the step size.
 
     Args:
         loss: L, with minimum value 0.
         star: w*, name → tensor.
         config: ε, nβ, γ, ρ.
-        nodes: One quadrature, or several randomisations, whose spread is part of the error.
+        nodes: One quadrature, or several randomizations, whose spread is part of the error.
     """
-    first = config.sampling_method == "sgld"  # order in ε
+    first = config.sampling_method == "sgld"  # whether there is a shift of first order in ε
     pairs = [
         (float(n.weight @ n.energy), _step_shift(loss, star, config, n) if first else 0.0)
         for n in nodes
     ]
     values, shifts = torch.tensor(pairs, dtype=torch.float64).T
-    found = values + shifts
-    spread = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else 0.0
-    value = float(found.mean())
+    totals = values + shifts
+    spread = float(totals.std() / math.sqrt(len(totals))) if len(totals) > 1 else 0.0
+    value = float(totals.mean())
     return Truth(value, 2 * spread + SECOND_ORDER * float(shifts.mean()) ** 2 / abs(value))
 
 
 def _step_shift(
     loss: Callable[[Params], Tensor], star: Params, config: SamplerConfig, nodes: Nodes
 ) -> float:
-    """(ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU)."""
+    """Returns (ε/2) Cov(nβ L, ¼ |∇U|² − ½ ΔU)."""
     layout = Layout.of(star)
     center = layout.flatten(star).double()
 
@@ -96,10 +96,10 @@ def _step_shift(
 
 
 def _resampled(nodes: Nodes) -> tuple[Tensor, Tensor]:
-    """Systematic resampling to few nodes of equal weight."""
+    """Resamples the nodes systematically to fewer nodes of equal weight."""
     level = (torch.arange(KEPT, dtype=torch.float64) + 0.5) / KEPT
-    kept = torch.searchsorted(nodes.weight.cumsum(0), level).clamp(max=len(nodes.weight) - 1)
-    return nodes.points[kept], torch.full((KEPT,), 1 / KEPT, dtype=torch.float64)
+    index = torch.searchsorted(nodes.weight.cumsum(0), level).clamp(max=len(nodes.weight) - 1)
+    return nodes.points[index], torch.full((KEPT,), 1 / KEPT, dtype=torch.float64)
 
 
 def grid(
@@ -110,19 +110,19 @@ def grid(
     crowding: float,
     box: float = math.inf,
 ) -> Iterator[Nodes]:
-    """Midpoint rule on a tensor grid around w* = 0, for up to three dimensions.
+    """Applies the midpoint rule on a tensor grid around w* = 0, in up to three dimensions.
 
     Args:
         loss: L.
         star: w* = 0, name → tensor.
         config: nβ, γ, ρ.
-        size: Nodes along an axis.
-        crowding: c of the spacing w ∝ sinh(c t), t even: for c ≫ 1 nodes crowd around 0 as on a
-            logarithmic scale.
-        box: Half width of a hard box, where there is one.
+        size: Number of nodes along an axis.
+        crowding: c in w ∝ sinh(c t), where t is evenly spaced. For c ≫ 1, nodes are dense around 0,
+            as on a logarithmic scale.
+        box: Half width of a hard box, if there is one.
 
     Raises:
-        ValueError: The posterior is improper: along some axis nothing confines it.
+        ValueError: If the posterior is improper, that is, unconfined along an axis.
     """
     layout = Layout.of(star)
     pull = (config.localization + config.prior) / 2
@@ -143,7 +143,7 @@ def grid(
 
 
 def _edge(value: Callable[[Tensor], Tensor], axis: Tensor, box: float) -> float:
-    """Where U along an axis passes EDGE, to the next power of 1.1, or the wall of the box."""
+    """Returns where U exceeds EDGE along an axis, up to a power of 1.1, or the wall of the box."""
     steps = 1.1 ** torch.arange(-100, 100, dtype=torch.float64)
     beyond = ((value(steps[:, None] * axis) > EDGE) | (steps >= box)).nonzero()
     if not len(beyond):
@@ -152,15 +152,15 @@ def _edge(value: Callable[[Tensor], Tensor], axis: Tensor, box: float) -> float:
 
 
 def linear_layers(stars: Sequence[Tensor], config: SamplerConfig) -> Iterator[Nodes]:
-    """Posterior of L = |W_L … W_1 − W*_L … W*_1|², by Sobol points in all layers but the last.
+    """Integrates the posterior of L = |W_L … W_1 − W*_L … W*_1|² with Sobol points.
 
-    Given X = W_{L−1} … W_1, the rows of W_L are Gaussian with precision Λ = 2nβ X Xᵀ + γ;
-    integrating them out leaves the weight det(Λ/γ)^{−N/2} exp(−min U). One W_L is drawn at each
-    node, by further Sobol coordinates.
+    The points are in all layers but the last. Given X = W_{L−1} … W_1, the rows of W_L are Gaussian
+    with precision Λ = 2nβ X Xᵀ + γ, and integrating over them gives the weight det(Λ/γ)^{−N/2}
+    exp(−min U). One W_L is drawn at each node, from further Sobol coordinates.
 
     Args:
         stars: w*, layer by layer, (out, in) each.
-        config: nβ and γ; no prior.
+        config: nβ and γ. There must be no prior.
     """
     stars = [s.double() for s in stars]
     for scramble in range(SCRAMBLES):
@@ -198,26 +198,27 @@ def _last_layer(
 def wishart(
     inputs: int, hidden: int, outputs: int, config: SamplerConfig, size: int
 ) -> Iterator[Nodes]:
-    """Posterior of L = |B A|² around 0, by a logarithmic grid over the eigenvalues of A Aᵀ.
+    """Integrates the posterior of L = |B A|² around 0, on a grid over the eigenvalues of A Aᵀ.
 
-    Under the localising Gaussian A Aᵀ is a Wishart matrix: its p = min(M, H) eigenvalues have the
-    density ∏ l_i^{(q − p − 1)/2} e^{−γ l_i/2} ∏_{i<j} |l_i − l_j| with q = max(M, H), and
-    integrating out B leaves the factor ∏ (1 + 2nβ l_i/γ)^{−N/2}. All that is averaged is invariant
-    under rotations, so A = diag(√l_i) stands for its orbit; one B is drawn at each node.
+    The grid is logarithmic. Under the localizing Gaussian, A Aᵀ is a Wishart matrix: its p = min(M,
+    H) eigenvalues have the density ∏ l_i^{(q − p − 1)/2} e^{−γ l_i/2} ∏_{i<j} |l_i − l_j| with q =
+    max(M, H), and integrating over B gives the factor ∏ (1 + 2nβ l_i/γ)^{−N/2}. All averaged
+    quantities are invariant under rotations, so A = diag(√l_i) represents its orbit. One B is drawn
+    at each node.
 
     Args:
         inputs: M.
         hidden: H.
         outputs: N.
-        config: nβ and γ; no prior.
-        size: Nodes along an eigenvalue.
+        config: nβ and γ. There must be no prior.
+        size: Number of nodes for each eigenvalue.
     """
     nb, gamma = config.n_beta, config.localization
     p, q = sorted((inputs, hidden))
     log_axis = torch.linspace(
         math.log(1e-7 * gamma / nb), math.log(2 * EDGE / gamma), size, dtype=torch.float64
     )
-    # ordered eigenvalues: the density vanishes where two are equal
+    # ordered eigenvalues; the density is zero if two are equal
     which = torch.combinations(torch.arange(size), p)
     log_l = log_axis[which]  # (n, p)
     l = log_l.exp()  # noqa: E741  the usual letter
@@ -238,7 +239,7 @@ def wishart(
 
 
 def _normal(dimension: int, count: int, scramble: int) -> Tensor:
-    """Standard normal numbers (count, dimension) from a scrambled Sobol sequence."""
+    """Returns standard normal numbers (count, dimension) from a scrambled Sobol sequence."""
     unit = torch.quasirandom.SobolEngine(dimension, scramble=True, seed=scramble).draw(
         count, dtype=torch.float64
     )

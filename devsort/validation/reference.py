@@ -1,17 +1,18 @@
-"""Slow, separate samplers, which say what an LLC is: nβ E[L − L(w*)] under
+"""Slow, independent reference samplers for the LLC, nβ E[L − L(w*)] under
 
     exp(−U),    U = nβ L(w) + γ/2 |w − w*|²    (in u = (w − w*)/s in relative geometry).
 
-They share neither code, noise nor minibatches with `devsort.sampling`.
+They have no code, noise or minibatches in common with `devsort.sampling`.
 
-`extrapolated`: underdamped Langevin (kick, half drift, momentum renewed in part, half drift), of
-second order in its step, at a small step and two sizes of minibatch, whose heat is linear in 1/B:
+`extrapolated` is underdamped Langevin dynamics (kick, half drift, partial renewal of the momentum,
+half drift), a second-order method. It uses a small step and two sizes of minibatch, and the heat is
+linear in 1/B:
 
     V(B) = V₀ + a/B,    V₀ = V(B) − [V(B/4) − V(B)]/3
 
-Half of the chains start at w*, half at w* + N(0, 1/(4γ)) in every entry, and R-hat says whether
-they meet. `hmc`: Hamiltonian Monte Carlo on all of the data with Metropolis' test, which has no
-error of step or minibatch at all.
+Half of the chains start at w*, the others at w* + N(0, 1/(4γ)) in every entry, and R-hat measures
+whether they agree. `hmc` is Hamiltonian Monte Carlo on the full data with a Metropolis test, which
+has no error from the step or from minibatches.
 """
 
 import math
@@ -26,8 +27,8 @@ from devsort.llc.uncertainty import mean_of, split_rhat
 
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]  # w (C, F) → L − L(w*) (C,), ∇L (C, F)
 Drawn = Callable[[int, int], Gradient]  # (batch size, seed) → the gradient on minibatches
-KEPT = 0.8  # of the momentum over a step
-STARTS = 0.5  # of the spread 1/sqrt(γ) of flat directions at which half of the chains start
+KEPT = 0.8  # fraction of the momentum that is kept in a step
+STARTS = 0.5  # spread of the starting points of half of the chains, in units of 1/sqrt(γ)
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Target:
-    """What is sampled.
+    """The posterior to sample.
 
     Attributes:
         star: (F,), w*.
@@ -54,33 +55,33 @@ class Target:
     localization: float
 
     def starts(self, chains: int, generator: torch.Generator) -> Tensor:
-        """(C, F), every other chain at w*, the rest around it."""
+        """Returns the starting points (C, F): every other chain at w*, the rest around it."""
         spread = torch.full((chains, 1), STARTS / math.sqrt(self.localization))
         spread[::2] = 0
         return self.star + spread * self.normal(chains, generator)
 
     def normal(self, chains: int, generator: torch.Generator) -> Tensor:
-        """Standard normal numbers (C, F)."""
+        """Returns standard normal numbers (C, F)."""
         return torch.randn(chains, len(self.star), generator=generator, dtype=self.star.dtype)
 
     def slope(self, w: Tensor, grad: Tensor) -> Tensor:
-        """∇U from ∇L."""
+        """Returns ∇U, given ∇L."""
         return self.n_beta * grad + self.localization * (w - self.star)
 
 
 def extrapolated(
     target: Target, drawn: Drawn, lr: float, batch: int, chains: int, steps: int, seed: int = 0
 ) -> Reference:
-    """The LLC without the heat of minibatches; see the module.
+    """Returns the LLC without the heat of the minibatches; see the module.
 
     Args:
-        target: What is sampled.
-        drawn: Makes the gradient on minibatches of a size.
+        target: The posterior.
+        drawn: Returns the gradient on minibatches of a given size.
         lr: ε.
         batch: B.
         chains: C.
-        steps: Of each chain; a fifth of them more before.
-        seed: Of everything.
+        steps: Number of steps of each chain, after a burn-in of a fifth as many.
+        seed: Seed of all random numbers.
     """
     large, small = (
         langevin(target, drawn(size, seed + i), lr, chains, steps, seed + i)
@@ -96,7 +97,7 @@ def extrapolated(
 def langevin(
     target: Target, gradient: Gradient, lr: float, chains: int, steps: int, seed: int
 ) -> Reference:
-    """One size of minibatch."""
+    """Runs underdamped Langevin dynamics with one size of minibatch."""
     generator = torch.Generator().manual_seed(seed)
     h, w = math.sqrt(lr), target.starts(chains, generator)
     p, fresh = target.normal(chains, generator), math.sqrt(1 - KEPT**2)
@@ -120,19 +121,19 @@ def hmc(
     chains: int,
     seed: int = 0,
 ) -> tuple[Reference, float]:
-    """Hamiltonian Monte Carlo; `gradient` must be that of all of the data.
+    """Runs Hamiltonian Monte Carlo.
 
     Args:
-        target: What is sampled.
-        gradient: L − L(w*) and ∇L.
+        target: The posterior.
+        gradient: Returns L − L(w*) and ∇L on the full data.
         lr: ε = h², the square of the leapfrog step.
-        leaps: Leapfrog steps of a proposal, drawn anew from 1 … 2 leaps − 1 for each.
-        draws: Proposals of each chain that are kept; a fifth more before.
+        leaps: Mean number of leapfrog steps of a proposal, which is uniform in 1 … 2 leaps − 1.
+        draws: Number of proposals of each chain, after a burn-in of a fifth as many.
         chains: C.
-        seed: Of everything.
+        seed: Seed of all random numbers.
 
     Returns:
-        The LLC, and the share of proposals that were accepted.
+        The LLC, and the fraction of proposals that were accepted.
     """
     generator = torch.Generator().manual_seed(seed)
     w, rises, accepted = target.starts(chains, generator), [], []
@@ -149,8 +150,7 @@ def hmc(
         )
         rises.append(rise)
         accepted.append(took)
-    kept = rises[-draws:]
-    return _of(target, kept), float(torch.stack(accepted[-draws:]).double().mean())
+    return _of(target, rises[-draws:]), float(torch.stack(accepted[-draws:]).double().mean())
 
 
 def _leapfrog(
@@ -172,5 +172,5 @@ def _energy(target: Target, w: Tensor, p: Tensor, rise: Tensor) -> Tensor:
 
 def _of(target: Target, rises: list[Tensor]) -> Reference:
     values = target.n_beta * torch.stack(rises, 1).double().numpy()  # (C, T)
-    found = mean_of(np.asarray(values))
-    return Reference(found.value, found.se, split_rhat(values))
+    mean = mean_of(np.asarray(values))
+    return Reference(mean.value, mean.se, split_rhat(values))

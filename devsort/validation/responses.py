@@ -1,17 +1,17 @@
 """Known answers for susceptibilities and influence.
 
-A data set of one row whose tokens are the examples has no noise of minibatches: every minibatch is
-all of it. So quadrature and retraining are truths for what such chains give. Rows that a step draws
-heat the chain; on quadratics that is solved exactly.
+If the data set is a single row whose tokens are the examples, every minibatch is the full data, and
+there is no minibatch noise. The truth for such chains comes from quadrature or retraining.
+Minibatches of several rows heat the chain; on quadratics, this effect is known exactly.
 
 | case                | truth                                                                     |
 |---------------------|---------------------------------------------------------------------------|
-| response-minibatch  | ℓ_x = ½ x w², SGLD with one row a step: moments 2 and 4 of w, exactly     |
-| influence-baoab     | −Cov(w, ½ a w² + x w) = −x E[w²], draw by draw from the start             |
+| response-minibatch  | ℓ_x = ½ x w², SGLD with one row per step: exact moments 2 and 4 of w      |
+| influence-baoab     | −Cov(w, ½ a w² + x w) = −x E[w²], exact for every draw                    |
 | response-quartic    | quadrature of −Cov(L, ℓ_x − L) for ℓ_x = x w⁴ + w²/(2 x)                  |
-| response-difference | the same number from chains at data shifted by ± h: slope of ⟨L⟩ / nβ     |
-| leave-one-out       | least squares solved anew without one point: change of a prediction       |
-| response-coverage   | 0.95: share of intervals that hold χ                                      |
+| response-difference | the same number, from chains on data shifted by ± h: slope of ⟨L⟩ / nβ    |
+| leave-one-out       | change of a prediction when least squares is solved without one point     |
+| response-coverage   | 0.95: fraction of the 95 % intervals that contain χ                       |
 """
 
 from collections.abc import Callable
@@ -40,11 +40,11 @@ QUARTIC = settings(3, 1, 2e-3, **BAOAB, momentum=0.6, batch_size=1)
 LINEAR = settings(30, 0, 4e-3, **BAOAB, momentum=0.6, batch_size=1)
 POINTS = torch.tensor([[0.2, 0.5, 1.0, 2.0]])  # one row of four tokens
 SHIFT, TOWARDS = 0.2, 3  # h, and the point that the data is shifted towards
-LEFT_OUT, SETS = 5, 4  # a point of the regression; chains of one estimate of the coverage
+LEFT_OUT, SETS = 5, 4  # the point left out of the regression; chains per interval of the coverage
 
 
 def response_cases() -> list[Case]:
-    """All cases of responses."""
+    """Returns all cases of responses."""
     return [*_on_quadratics(), *_beyond()]
 
 
@@ -52,7 +52,7 @@ def _on_quadratics() -> list[Case]:
     return [
         Case(
             "response-minibatch",
-            "χ of the row x = 3 for ½ x w², one row a step, ε a = 0.7",
+            "χ of the row x = 3 for ½ x w², one row per step, ε a = 0.7",
             lambda: Truth(float(multiplicative(SGLD)[3])),
             lambda: _chi(_curved, ROWS, SGLD, 3),
             2.2e-5,
@@ -60,7 +60,7 @@ def _on_quadratics() -> list[Case]:
         ),
         Case(
             "influence-baoab",
-            "covariance of w with 3/2 w² + x w, two rows a step",
+            "covariance of w with 3/2 w² + x w, two rows per step",
             lambda: Truth(float(_kept(UnderdampedQuadratic(np.array([3.0]), TILTED, noise=0.5)))),
             tilted_influence,
             1.4e-4,
@@ -82,7 +82,7 @@ def _beyond() -> list[Case]:
         ),
         Case(
             "response-difference",
-            "the same from chains at data shifted by ± 0.2",
+            "the same, from chains on data shifted by ± 0.2",
             lambda: Truth(quartic_truth(QUARTIC)),
             lambda: difference(QUARTIC),
             1e-4,
@@ -91,7 +91,7 @@ def _beyond() -> list[Case]:
         ),
         Case(
             "leave-one-out",
-            "a prediction of least squares without one of 24 points",
+            "change of a least-squares prediction without one of 24 points",
             lambda: Truth(retrained()),
             lambda: predicted(LINEAR),
             9e-4,
@@ -99,7 +99,7 @@ def _beyond() -> list[Case]:
         ),
         Case(
             "response-coverage",
-            "share of the 95 % intervals of four chains that hold χ",
+            "fraction of 95 % intervals from four chains that contain χ",
             lambda: Truth(0.95),
             lambda: coverage(SGLD.model_copy(update={"num_draws": 200, "num_chains": 4800})),
             7.5e-3,
@@ -109,9 +109,10 @@ def _beyond() -> list[Case]:
 
 
 def multiplicative(config: SamplerConfig) -> np.ndarray:
-    """χ of each row for ℓ_x = ½ x w² and SGLD with one row a step, exactly: −¼ x̄ (x − x̄) Var(w²).
+    """Returns the exact χ of each row for ℓ_x = ½ x w² and SGLD with one row per step.
 
-    A step is w ← a w + sqrt(ε) N(0, 1) with a = 1 − (ε/2)(nβ x + γ) of a random row.
+    χ = −¼ x̄ (x − x̄) Var(w²). A step is w ← a w + sqrt(ε) N(0, 1), with a = 1 − (ε/2)(nβ x + γ)
+    for a random row x.
     """
     x, lr = ROWS.double().numpy(), config.lr
     a = 1 - lr / 2 * (config.n_beta * x + config.localization)
@@ -121,19 +122,19 @@ def multiplicative(config: SamplerConfig) -> np.ndarray:
 
 
 def tilted_influence() -> Measured:
-    """Cov(w, ℓ_x) at x = 1 for ℓ_x = 3/2 w² + x w on minibatches of rows x = ±1."""
+    """Measures Cov(w, ℓ_x) at x = 1 for ℓ_x = 3/2 w² + x w, on minibatches of rows x = ±1."""
 
     def loss(params: Params, x: Tensor) -> Tensor:
         return 1.5 * params["w"] ** 2 + x * params["w"]
 
     rows, start = torch.tensor([1.0, -1.0]), {"w": torch.zeros(())}
-    found = influences(loss, start, rows, TILTED, observables={"w": lambda p: p["w"]}).table
-    own = found.sel(observed="w", row=0)
-    return Measured(float(own.covariance), float(own.covariance_se))
+    table = influences(loss, start, rows, TILTED, observables={"w": lambda p: p["w"]}).table
+    cell = table.sel(observed="w", row=0)
+    return Measured(float(cell.covariance), float(cell.covariance_se))
 
 
 def quartic_truth(config: SamplerConfig) -> float:
-    """χ of one point by quadrature."""
+    """Returns χ of one point, by quadrature."""
     w = np.linspace(-3, 3, 20_001)
     each = _quartic({"w": torch.from_numpy(w)[:, None]}, POINTS[..., None]).numpy()  # (nodes, 4)
     mean = each.mean(1)
@@ -145,25 +146,25 @@ def quartic_truth(config: SamplerConfig) -> float:
 
 
 def difference(config: SamplerConfig) -> Measured:
-    """(⟨L⟩ at + h − ⟨L⟩ at − h) / (2 h nβ), L of the data as it was."""
-    ends = [_shifted(h, config) for h in (SHIFT, -SHIFT)]  # of the same random numbers
+    """Measures (⟨L⟩ at + h − ⟨L⟩ at − h) / (2 h nβ), where L is the loss on the original data."""
+    ends = [_shifted(h, config) for h in (SHIFT, -SHIFT)]  # with the same random numbers
     slope = (ends[0] - ends[1]) / (2 * SHIFT * config.n_beta)
     return Measured(float(slope.mean()), float(slope.std(ddof=1) / np.sqrt(len(slope))))
 
 
 def retrained() -> float:
-    """Change of the prediction at [1, 1, 1] when the point is left out of least squares."""
+    """Returns the change of the prediction at [1, 1, 1] when a point is left out of the fit."""
     x, y = regression()
-    kept = np.arange(len(y)) != LEFT_OUT
-    solved = [np.linalg.lstsq(x[k], y[k], rcond=None)[0] for k in (kept, np.full(len(y), True))]
-    return float((solved[0] - solved[1]).sum())
+    others = np.arange(len(y)) != LEFT_OUT
+    fits = [np.linalg.lstsq(x[k], y[k], rcond=None)[0] for k in (others, np.full(len(y), True))]
+    return float((fits[0] - fits[1]).sum())
 
 
 def predicted(config: SamplerConfig) -> Measured:
-    """The same from the covariance of the prediction with the point's loss.
+    """Measures the same change from the covariance of the prediction with the loss of the point.
 
-    Without the point the loss is L − ℓ_x/n, so the change is nβ Cov(f, ℓ_x)/n to first order; that
-    the curvature changes too is the factor 1/(1 − leverage), which is exact.
+    Without the point, the loss is L − ℓ_x/n, so to first order the change is nβ Cov(f, ℓ_x)/n. The
+    change of the curvature adds the factor 1/(1 − leverage), which is exact.
     """
     x, y = regression()
     best = np.linalg.lstsq(x, y, rcond=None)[0]
@@ -175,7 +176,7 @@ def predicted(config: SamplerConfig) -> Measured:
     data = tuple(torch.from_numpy(value).float()[None] for value in (x, y))
     alone = torch.zeros(1, len(y), dtype=torch.bool)
     alone[0, LEFT_OUT] = True
-    found = influences(
+    result = influences(
         loss,
         {"w": torch.from_numpy(best).float()},
         data,
@@ -184,25 +185,28 @@ def predicted(config: SamplerConfig) -> Measured:
         parts={"point": alone},
     ).table.sel(observed="f", part="point")
     scale = config.n_beta / len(y) / (1 - leverage)
-    return Measured(float(found.covariance) * scale, float(found.covariance_se) * scale)
+    return Measured(float(result.covariance) * scale, float(result.covariance_se) * scale)
 
 
 def regression() -> tuple[np.ndarray, np.ndarray]:
-    """24 points (24, 3) and what is to be predicted."""
+    """Returns 24 points (24, 3) and their targets (24,)."""
     rng = stream(0, "validation leave-one-out")
     x = rng.normal(size=(24, 3))
     return x, x @ np.array([1.0, -0.5, 0.3]) + rng.normal(size=24)
 
 
 def coverage(config: SamplerConfig) -> Measured:
-    """Share of the intervals of SETS chains each that hold the exact χ, of the row x = 3."""
+    """Measures the fraction of intervals that contain the exact χ of the row x = 3.
+
+    Each interval is computed from SETS chains.
+    """
     truth = multiplicative(config)[3]
     setting = Setting(_curved, {"w": torch.zeros(())}, ROWS, config)
     moments = watched(setting, None, "coverage", by_component)[0].moments[0]
     starts = range(0, config.num_chains, SETS)
-    found = [susceptibility(moments.lanes(slice(i, i + SETS))).ci95[0, 3] for i in starts]
-    held = np.array([low < truth < high for low, high in found])
-    return Measured(float(held.mean()), float(held.std() / np.sqrt(len(held))))
+    intervals = [susceptibility(moments.lanes(slice(i, i + SETS))).ci95[0, 3] for i in starts]
+    covered = np.array([low < truth < high for low, high in intervals])
+    return Measured(float(covered.mean()), float(covered.std() / np.sqrt(len(covered))))
 
 
 def _curved(params: Params, x: Tensor) -> Tensor:
@@ -215,19 +219,19 @@ def _quartic(params: Params, x: Tensor) -> Tensor:
 
 
 def _chi(loss: Callable, data: Tensor, config: SamplerConfig, row: int | None) -> Measured:
-    """χ of a row, or of the point TOWARDS of a single row."""
+    """Measures χ of a row, or of the point TOWARDS if the data is a single row."""
     parts = None
     if row is None:
         chosen = torch.zeros(data.shape[:2], dtype=torch.bool)
         chosen[0, TOWARDS] = True
         parts = {"point": chosen}
-    found = susceptibilities(loss, {"w": torch.zeros(())}, data, config, parts=parts).table
+    table = susceptibilities(loss, {"w": torch.zeros(())}, data, config, parts=parts).table
     at = row or 0
-    return Measured(float(found.chi[0, at]), float(found.se[0, at]))
+    return Measured(float(table.chi[0, at]), float(table.se[0, at]))
 
 
 def _shifted(h: float, config: SamplerConfig) -> np.ndarray:
-    """(C,) mean of L over each chain's draws at data that is shifted by h towards the point."""
+    """Returns the mean of L over each chain's draws (C,), on data shifted by h to the point."""
     weight = torch.full((4,), (1 - h) / 4)
     weight[TOWARDS] += h
 
@@ -244,6 +248,6 @@ def _shifted(h: float, config: SamplerConfig) -> np.ndarray:
 
 
 def _kept(chain: UnderdampedQuadratic) -> float:
-    """Mean of E[w²] over the draws that are kept."""
+    """Returns the mean of E[w²] over the draws."""
     config = chain.config
     return chain.moments()[config.num_burnin_steps :: config.num_steps_bw_draws].mean()

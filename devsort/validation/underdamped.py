@@ -1,4 +1,4 @@
-"""Known answers for BAOAB: its splitting, momentum, heat, starts and restrictions."""
+"""Known answers for BAOAB: the splitting, momentum, heat, starting point and restrictions."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ MILD = NOISY.model_copy(update={"batch_size": 200})
 
 
 def underdamped_cases() -> list[Case]:
-    """On quadratics exact for the chain, at any step size and any step of it."""
+    """Returns the cases of BAOAB. On quadratics the truth is exact at any step size and step."""
     return [*_potentials(), *_minibatches()]
 
 
@@ -30,7 +30,7 @@ def _potentials() -> list[Case]:
     rows = (
         ("baoab-large-step", "3/2 w², ε a = 1.5, c = 0.6", one, fast, 0.002, 0.0, True),
         ("leimkuhler-matthews", "3/2 w², ε a = 1.5, c = 0", one, plain, 0.002, 0.0, True),
-        ("baoab-start", f"twenty times w²/2, {cold}", many, short, 0.02, 0.0, True),
+        ("baoab-start", f"w²/2 in twenty dimensions, {cold}", many, short, 0.02, 0.0, True),
         ("baoab-power-4", "w⁴, γ = 0", w4, power, 0.002, 0.001, True),
     )
     return [of_potential(*row) for row in rows]
@@ -42,7 +42,7 @@ def _minibatches() -> list[Case]:
     return [
         Case(
             "baoab-heat",
-            "3/2 w² + x w with x = ±1, 20 rows a step: what is measured as heat",
+            "3/2 w² + x w with x = ±1, 20 rows per step: the measured heat",
             lambda: Truth(UnderdampedQuadratic(h, NOISY, noise=0.05).heat()),
             lambda: measurements.heat(NOISY),
             0.004,
@@ -50,14 +50,14 @@ def _minibatches() -> list[Case]:
         ),
         Case(
             "baoab-minibatches",
-            "the same with 200 rows a step: λ̂ without the heat",
+            "the same with 200 rows per step: λ̂ without the heat",
             lambda: Truth(UnderdampedQuadratic(h, MILD, noise=0.005).expected()),
             lambda: measurements.cooled_llc(MILD),
             0.0035,
         ),
         Case(
             "baoab-refined",
-            "one entry of a tensor of two blocks, the rest frozen",
+            "one entry of a tensor of two blocks, all else frozen",
             lambda: Truth(UnderdampedQuadratic(h, NOISY).expected()),
             lambda: llc(blocks, NOISY, {"a.w": torch.tensor([False, True])}),
             0.003,

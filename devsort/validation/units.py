@@ -1,10 +1,9 @@
-"""Known answers in other units: in relative geometry a potential gives the same number whatever its
-weights measure in.
+"""Known answers in other units: in relative geometry, a potential has the same LLC in any units.
 
-A potential K with its minimum at 0 is moved to w* = 1 and stretched, tensor by tensor, to K'(w) =
-K(w/k − 1), so that the scale of each tensor, the RMS of w*, is its unit k. Then v = w/s is 1 + (K's
-own parameter), and the posterior in v, localization and step included, is that of K in absolute
-geometry: the truth is K's own, for every k.
+The minimum of a potential K is shifted from 0 to w* = 1, and each tensor is scaled by a factor k:
+K'(w) = K(w/k − 1). The scale of each tensor, which is the RMS of w*, is then k. So v = w/s is 1 +
+(the parameter of K), and the posterior in v, including localization and step, is that of K in
+absolute geometry. The truth is therefore that of K, for every k.
 """
 
 from collections.abc import Iterator
@@ -21,11 +20,12 @@ from devsort.validation.potentials import Potential
 
 
 def in_units(potential: Potential, *units: float) -> Potential:
-    """K'(w) = K(w/k − 1) around w* = k, with one k for each tensor in the order of names; the truth
-    stays K's.
+    """Returns K'(w) = K(w/k − 1) around w* = k, with one k per tensor, in the order of their names.
+
+    The truth is that of K.
 
     Raises:
-        ValueError: K's minimum is not at 0, or there are not as many units as tensors.
+        ValueError: If the minimum of K is not at 0, or there is not one unit for each tensor.
     """
     names = sorted(potential.star)
     if any(bool(value.any()) for value in potential.star.values()) or len(units) != len(names):
@@ -40,16 +40,16 @@ def in_units(potential: Potential, *units: float) -> Potential:
 
 
 def relative(config: SamplerConfig) -> SamplerConfig:
-    """The same settings in relative geometry."""
+    """Returns the same settings in relative geometry."""
     return config.model_copy(update={"geometry": "relative"})
 
 
 Row = tuple[str, Potential, SamplerConfig, tuple[tuple[float, ...], ...], float, float, bool]
-ONE, TWO = ((0.2,), (5.0,)), ((0.2, 5.0), (5.0, 0.2))  # systems of units, a unit for each tensor
+ONE, TWO = ((0.2,), (5.0,)), ((0.2, 5.0), (5.0, 0.2))  # systems of units, one unit per tensor
 
 
 def unit_cases() -> list[Case]:
-    """Quadratic and singular potentials, each in two systems of units."""
+    """Returns the cases of quadratic and singular potentials, each in two systems of units."""
     return [_case(row, units) for row in (*_quadratics(), *_singular()) for units in row[3]]
 
 
@@ -83,11 +83,11 @@ def _singular() -> Iterator[Row]:
 
 def _case(row: Row, units: tuple[float, ...]) -> Case:
     name, potential, config, _, bound, slack, fast = row
-    known = potentials.quadratic([1.0, 3.0], center=1.0) if name == "prior" else potential
+    original = potentials.quadratic([1.0, 3.0], center=1.0) if name == "prior" else potential
     return Case(
         name=f"units-{name}-{'-'.join(f'{u:g}' for u in units)}".replace(".", ""),
         what=f"{name} in relative geometry, weights in units of {', '.join(map(str, units))}",
-        truth=lambda: known.truth(config),
+        truth=lambda: original.truth(config),
         measure=lambda: llc(in_units(potential, *units), relative(config)),
         se_bound=bound,
         slack=slack,

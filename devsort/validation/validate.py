@@ -1,4 +1,4 @@
-"""`devsort validate`: runs the known answers and says whether they hold."""
+"""`devsort validate`: compares the sampler with known answers."""
 
 import math
 import time
@@ -11,42 +11,46 @@ from devsort.validation.cases import Case, all_cases
 
 
 def chosen(names: Sequence[str] = (), fast: bool = False, cases: Sequence[Case] = ()) -> list[Case]:
-    """The cases of these names, or all of them, or the fast ones, among those of `all_cases` if no
-    others are given.
+    """Selects cases by name.
+
+    Args:
+        names: Names of the cases. If empty, all cases.
+        fast: Whether to select only fast cases.
+        cases: The cases to select from. If empty, `all_cases()`.
 
     Raises:
-        UserError: There is no such case.
+        UserError: If there is no case with one of the names.
     """
-    known = {case.name: case for case in cases or all_cases()}
-    unknown = [name for name in names if name not in known]
+    by_name = {case.name: case for case in cases or all_cases()}
+    unknown = [name for name in names if name not in by_name]
     if unknown:
-        raise UserError(f"no case is called {unknown[0]!r}", f"choose from: {', '.join(known)}")
-    picked = [known[name] for name in dict.fromkeys(names)] or list(known.values())
-    return [case for case in picked if case.fast or not fast]
+        raise UserError(f"there is no case {unknown[0]!r}", f"choose from: {', '.join(by_name)}")
+    selected = [by_name[name] for name in dict.fromkeys(names)] or list(by_name.values())
+    return [case for case in selected if case.fast or not fast]
 
 
 def run_cases(
     names: Sequence[str] = (), fast: bool = False, cases: Sequence[Case] = ()
 ) -> dict[str, Any]:
-    """Runs cases.
+    """Runs cases and compares them with their truth.
 
     Args:
-        names: Which; all if empty.
-        fast: Only the fast ones.
-        cases: Among these; those of `all_cases` if empty.
+        names: Names of the cases. If empty, all cases.
+        fast: Whether to run only fast cases.
+        cases: The cases to select from. If empty, `all_cases()`.
 
     Returns:
-        {"cases": [...], "ok"}, a case with the keys case, what, true, estimate, se, z, tolerance,
-        se_bound, limit, seconds, ok; numbers that are not finite are None.
+        {"cases": [...], "ok"}. Each case has the keys case, what, true, estimate, se, z, tolerance,
+        se_bound, limit, seconds, ok. Numbers that are not finite are None.
 
     Raises:
-        UserError: There is no such case.
+        UserError: If there is no case with one of the names.
     """
     rows = []
     with progress(
-        total=len(picked := chosen(names, fast, cases)), desc="validate", unit="case"
+        total=len(selected := chosen(names, fast, cases)), desc="validate", unit="case"
     ) as bar:
-        for case in picked:
+        for case in selected:
             bar.set_postfix_str(case.name)
             rows.append(check(case))
             bar.update()
@@ -54,7 +58,7 @@ def run_cases(
 
 
 def check(case: Case) -> dict[str, Any]:
-    """Runs one case and compares."""
+    """Runs one case and compares the estimate with the truth."""
     start = time.perf_counter()
     truth, (estimate, se) = case.truth(), case.measure()
     off = estimate - truth.value
@@ -78,7 +82,7 @@ def check(case: Case) -> dict[str, Any]:
 
 
 def table(value: dict[str, Any]) -> str:
-    """The result for a reader."""
+    """Formats the result as text."""
     header = ("case", "λ", "true", "estimate", "se", "z", "tolerance", "seconds", "")
     lines = [header] + [_cells(row) for row in value["cases"]]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
@@ -91,14 +95,14 @@ def table(value: dict[str, Any]) -> str:
     end = (
         f"{failed} of {len(value['cases'])} cases FAIL"
         if failed
-        else f"all {len(value['cases'])} cases hold"
+        else f"all {len(value['cases'])} cases pass"
     )
     return "\n".join([*text, "", f"{end}, {seconds:.0f} s"])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     values = (_shown(row[key], 4) for key in ("limit", "true", "estimate", "se"))
-    verdict = "holds" if row["ok"] else "FAILS"
+    verdict = "passes" if row["ok"] else "FAILS"
     return (
         row["case"],
         *values,

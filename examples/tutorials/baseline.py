@@ -12,10 +12,10 @@
 # %% [markdown]
 # # From checkpoints to stages, in pieces
 #
-# `make` does all of this in one go. Here each step stands alone: a checkpoint, its loss, one LLC,
-# the trajectory, the heads, the stages. It needs the run of `make` (`runs/baseline`) and takes
-# about a minute. Run it from the folder of the repository: `python
-# examples/tutorials/baseline.py`.
+# This tutorial is for newcomers to devsort. `make` does all of this in one go; here each step
+# stands alone: a checkpoint, its loss, one LLC, the trajectory, the heads, the stages. It needs
+# the results of `make` in `runs/baseline` and takes about a minute. Run it from the folder of the
+# repository: `python examples/tutorials/baseline.py`.
 #
 # Names from `devsort.sorting` belong to the laboratory, the small sorting network. They are not
 # public and may change. For a network of your own you need none of them.
@@ -42,7 +42,7 @@ task = run.config.task
 # %% [markdown]
 # ## A checkpoint
 #
-# Training saved its weights more often early than late. A checkpoint is a dict of named tensors.
+# Training saves the weights more often early than late. A checkpoint is a dict of named tensors.
 # We take the one where the LLC is largest.
 
 # %%
@@ -69,9 +69,9 @@ for given, answer in zip(lists.tokens[:, : task.list_length], answers, strict=Tr
 # %% [markdown]
 # ## One LLC
 #
-# `sample` runs chains around the weights and records losses. `estimate` turns them into the LLC.
-# All that `sample` needs is a loss per example, a function of named tensors and a batch. `blocks`
-# says which weights share a scale: here each head of an attention weight has its own.
+# `sample` walks around the weights and records losses. `estimate` turns them into the LLC. All
+# that it needs is a loss per example, a function of named tensors and a batch. `blocks` says
+# which weights share a scale: here each head of an attention weight has its own.
 
 # %%
 data = sampling_set(task, run.config.llc.dataset_size)
@@ -93,8 +93,8 @@ stored = full.sel(checkpoint=step)
 print(f"stored: LLC {float(stored.llc):.1f} ± {float(stored.se):.1f}")
 
 # %% [markdown]
-# Both are the same estimate with other random numbers. The stored one was made by `devsort llc`,
-# whose kernels are written for this network and are faster.
+# Both are the same estimate, with different random numbers. The stored one was made by `devsort
+# llc`, whose kernels are written for this network and are faster.
 #
 # ## The trajectory
 #

@@ -12,9 +12,9 @@
 # %% [markdown]
 # # Read the files, plot them
 #
-# What a run writes are plain formats: zarr, read by xarray, and JSON. No part of devsort is
-# needed to read them. It takes a few seconds and the run of `make`: `python
-# examples/tutorials/files.py`.
+# This tutorial is for those who want to analyse a run with their own tools. A run writes plain
+# formats: zarr, which xarray reads, and JSON, so no part of devsort is needed to read them. It
+# takes a few seconds and needs the results of `make`: `python examples/tutorials/files.py`.
 
 # %%
 import json
@@ -32,7 +32,8 @@ OUT.mkdir(parents=True, exist_ok=True)
 # %% [markdown]
 # ## llc.zarr: draws and estimates
 #
-# One estimate for each checkpoint and restriction, and the draws behind it.
+# The file has one estimate for each checkpoint and restriction (the weights that move), and the
+# draws behind it.
 
 # %%
 llc = xr.open_zarr(RUN / "llc.zarr", consolidated=False)
@@ -42,8 +43,8 @@ table = full[["llc", "se", "rhat", "ess"]].to_dataframe().drop(columns="restrict
 print(table.round(2))
 
 # %% [markdown]
-# The LLC is nβ times the mean rise of the loss over the draws, minus the heat of minibatches. So
-# it can be computed again from the draws:
+# The LLC is nβ times the mean rise of the loss over the draws, less the heat: what the noise of
+# minibatches adds (docs/sampling.md). So it can be computed again from the draws:
 
 # %%
 rise = (full.loss - full.init_loss).mean(["chain", "draw"])
@@ -60,7 +61,8 @@ print(flags.loc[flags.any(axis=1), flags.any(axis=0)])
 # %% [markdown]
 # ## heads.zarr: what the heads do
 #
-# For each checkpoint, head and number: how much the loss on that number rises without that head.
+# The file says for each checkpoint, head and number how much the loss on that number rises
+# without that head.
 
 # %%
 heads = xr.open_zarr(RUN / "heads.zarr", consolidated=False)
@@ -84,16 +86,18 @@ print(frame[["name", "from", "to", "llc", "loss"]])
 # The LLC of the whole model and of each head, relative to its largest value, with the boundaries.
 
 # %%
+COLOURS = {"full": "#333333", "h0": "#0173b2", "h1": "#de8f05"}  # as in devsort's charts
 figure = Figure(figsize=(6, 3), layout="constrained")
 ax = figure.subplots()
 for name in llc.restriction.values:
     curve = llc.llc.sel(restriction=name)
     label = "whole model" if name == "full" else f"head {name[1:]}"
-    ax.plot(llc.checkpoint, curve / curve.max(), marker="o", ms=3, label=label)
+    ax.plot(llc.checkpoint, curve / curve.max(), "o-", ms=3, color=COLOURS[name], label=label)
 for boundary in stages["boundaries"]:
     ax.axvspan(*boundary["ci95"], color="0.85", lw=0)
     ax.axvline(boundary["step"], color="0.5", lw=0.8)
 ax.set(xscale="log", xlabel="training step", ylabel="LLC / its maximum", ylim=(-0.1, 1.1))
+ax.xaxis.set_major_formatter("{x:g}")
 ax.legend(frameon=False)
 figure.savefig(OUT / "tutorial-files.png", dpi=150)
 

@@ -63,9 +63,17 @@ def test_intervals_are_held_unless_they_dwarf_the_values():
     assert 40 < ax.get_ylim()[0] < 50 and 70 < ax.get_ylim()[1] < 80
 
 
+@pytest.mark.parametrize(("flagged", "bottom"), [(-10, -13.6), (-500, 0)])
+def test_a_flagged_value_is_inside_unless_it_dwarfs_the_others(flagged, bottom):
+    ax = panel()
+    axes.over_values(ax, [np.array([20.0, 50.0])], [], [np.array([flagged])])
+    assert ax.get_ylim()[0] == pytest.approx(bottom)
+    assert 50 < ax.get_ylim()[1] < 60
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (0.5, "0.5"), (500, "500"), (20_000, "20,000"), (1e6, "$10^{6}$"),
+    [(0, "0"), (0.5, "0.5"), (-500, "−500"), (20_000, "20,000"), (1e6, "$10^{6}$"),
      (5e8, "$5·10^{8}$"), (-3e-7, "$-3·10^{-7}$")],
 )  # fmt: skip
 def test_numbers_are_written_out_or_as_powers(value, text):

@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.text import Text
 from stages.datasets import EVENTS, head_scores, llc_table
 
-from devsort.charts import compare, stage_chart
+from devsort.charts import compare, curves, stage_chart
 from devsort.charts.style import FLAG, WIDTHS, flag_look, head_colour
 from devsort.sorting.stages import scores
 from devsort.stages import Trajectory, detect, from_llc
@@ -79,6 +79,28 @@ def test_boundaries_and_flagged_points_are_drawn_where_they_are(drawn, story):
         (marks,) = [x for x in llc.lines if x.get_marker() == marker and x.get_color() == FLAG]
         assert marks.get_xdata() == pytest.approx(story.llc.step[at])
         assert flag.replace("_", " ") in [t.get_text() for t in llc.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"), [("squared error", "loss (squared error)"), ("", "loss")]
+)
+def test_the_loss_has_the_unit_that_is_given(story, unit, label):
+    figure = stage_chart.figure(dataclasses.replace(story, loss_unit=unit))
+    assert figure.axes[1].get_ylabel() == label
+
+
+def test_a_flagged_point_far_off_is_marked_at_the_edge_with_its_value():
+    value = np.array([-900.0, 20.0, 30.0, 50.0])
+    flags = {"negative": np.arange(4) == 0}
+    curve = curves.Curve(np.array([10.0, 100, 1000, 2000]), value, flags=flags)
+    stages = {"stages": [{"from": 10, "to": 2000, "llc": "rising", "name": "unnamed"}],
+              "boundaries": [], "events": []}  # fmt: skip
+    ax = stage_chart.figure(stage_chart.Story(stages, curve)).axes[1]
+    low, high = ax.get_ylim()
+    assert (low, 50 < high < 60) == (0, True)
+    (mark,) = [line for line in ax.lines if line.get_color() == FLAG]
+    assert mark.get_xydata().tolist() == [[10, low]] and not mark.get_clip_on()
+    assert [text.get_text() for text in ax.texts] == ["−900"]
 
 
 def test_a_trajectory_alone_gets_one_panel(story):
@@ -182,8 +204,8 @@ def test_a_loss_that_no_log_axis_can_show_gets_no_panel(story):
 
 
 def test_a_log_axis_gets_the_points_that_it_can_show():
-    curve = stage_chart.Curve(np.array([0.0, 5, 6, 7]), np.array([4, 3.5, np.nan, 3]))
-    kept = stage_chart.positive(curve)
+    curve = curves.Curve(np.array([0.0, 5, 6, 7]), np.array([4, 3.5, np.nan, 3]))
+    kept = curves.positive(curve)
     assert kept.step.tolist() == [5, 7] and kept.value.tolist() == [3.5, 3]
 
 
@@ -198,15 +220,13 @@ def inside(ax, x, y):
 
 
 def test_all_data_of_a_panel_are_visible(story):
-    low, high = (
-        stage_chart.Curve(story.llc.step, v) for v in (story.llc.value, 9 * story.llc.value)
-    )
-    below = stage_chart.Curve(story.llc.step, -story.llc.value)
+    low, high = (curves.Curve(story.llc.step, v) for v in (story.llc.value, 9 * story.llc.value))
+    below = curves.Curve(story.llc.step, -story.llc.value)
     heads = {"head 0": low, "head 1": high, "head 2": below}
     figure = stage_chart.figure(dataclasses.replace(story, heads=heads))
     for ax in figure.axes[1:]:
-        curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
-        assert curves and all(inside(ax, *map(np.asarray, line.get_data())) for line in curves)
+        drawn = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        assert drawn and all(inside(ax, *map(np.asarray, line.get_data())) for line in drawn)
     assert inside(figure.axes[2], story.llc.step, story.llc.ci95[:, 0])
     assert inside(figure.axes[2], story.llc.step, story.llc.ci95[:, 1])
 

@@ -43,7 +43,7 @@ def test_the_examples_run_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     assert {"stages.png", "explorer.html"} <= {p.name for p in tmp_path.iterdir()}
     printed = capsys.readouterr().out.splitlines()
     assert {"0.004 6.66", "(2, 20) 19", "(5, 5)"} <= set(printed)
-    assert printed[-1].startswith("signal 'accuracy' does not reach from step 1 to 256 → give")
+    assert printed[-1].startswith("signal 'accuracy' does not cover steps 1 to 256 → give")
 
 
 def test_the_example_of_an_error_prints_what_its_comments_say(capsys):

@@ -73,10 +73,10 @@ def test_the_error_of_unpaired_draws_holds_the_noise_of_batches(shared):
 
 def test_what_cannot_be_known_is_said():
     notes = "\n".join(from_devinterp(draws()).notes)
-    for words in ("of other batches", "no initial loss of code", "the same batches", "burn-in"):
+    for words in ("on other batches", "no initial loss of code", "the same batches", "burn-in"):
         assert words in notes
     paired = "\n".join(from_devinterp(draws(shared=False, burnin=0), at_start).notes)
-    for words in ("of other batches", "no initial loss", "the same batches", "burn-in"):
+    for words in ("on other batches", "no initial loss", "the same batches", "burn-in"):
         assert words not in paired
 
 
@@ -100,7 +100,7 @@ def test_devinterps_own_value_is_told_beside_it():
 @pytest.mark.parametrize("what", ["nowhere.zarr", xr.DataTree(xr.Dataset()), 3])
 def test_what_is_none_of_its_draws_is_refused(what):
     message = told(from_devinterp, what)
-    assert message.startswith("these are no draws of devinterp (")
+    assert message.startswith("these are not draws of devinterp (")
     assert message.endswith(
         "give the DataTree of devinterp.slt.sampling.sample(), or the path of its output"
     )

@@ -40,14 +40,16 @@ def test_heads_are_a_row_a_checkpoint():
         "loss": ("checkpoint", [2.0, 1.0]),
         "scores": (("checkpoint", "score"), [[0.1, 0.2], [0.3, 0.4]]),
         "labels": (("checkpoint", "label"), [[True], [False]]),
+        "ov_rank": (("checkpoint", "head"), [[5.0, 6.0], [7.0, 8.0]]),
         "draws": (("checkpoint", "draw"), np.zeros((2, 5))),
     }
     names = {"checkpoint": [1, 10], "score": ["split", "overlap"], "label": ["unformed"]}
     table = to_dataframe(xr.Dataset(data, names))
-    assert list(table.columns) == ["step", "loss", "split", "overlap", "unformed"]
-    assert table.iloc[1].tolist() == [10, 1.0, 0.3, 0.4, False]
+    scores = ["split", "overlap", "unformed"]
+    assert list(table.columns) == ["step", "loss", *scores, "ov_rank_0", "ov_rank_1"]
+    assert table.iloc[1].tolist() == [10, 1.0, 0.3, 0.4, False, 7.0, 8.0]
 
 
 def test_what_is_no_result_is_refused():
-    message = "no table can be made of this list; give a trajectory, heads or stages"
+    message = "a list cannot be made into a table; give a trajectory, heads or stages"
     assert told(to_dataframe, []) == message

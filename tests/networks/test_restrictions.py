@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 from folders import told
@@ -52,10 +53,10 @@ def test_a_pattern_passes_over_what_is_frozen_and_a_name_frees_it():
     masks = masks_of({"first": "0.*", "named": ["0.weight", "0.bias"]}, params, loss)
     assert list(masks["first"]) == ["0.bias"]
     assert list(masks["named"]) == ["0.weight", "0.bias"]
-    told = "restriction 'a': all that matches *.weight has requires_grad=False; "
+    told = "restriction 'a': all parameters that match *.weight have requires_grad=False; "
     net.requires_grad_(False)
     loss, params = module_loss(net, lambda m, b: m(b))
-    with pytest.raises(UserError, match=re.escape(told + "free it by full names")):
+    with pytest.raises(UserError, match=re.escape(told + "give their full names to free them")):
         masks_of({"a": "*.weight"}, params, loss)
 
 
@@ -67,12 +68,30 @@ REFUSED = {
     ),
     "no parameter": (
         {"a": {"tail": 0}},
-        f"restriction 'a' names 'tail', which is no parameter; use {NAMES}",
+        f"restriction 'a' names 'tail', which is not a parameter; use {NAMES}",
     ),
     "no names": (
         ["head"],
         "restrictions are given as a list; "
         "give name → patterns, as in {'attention': ['blocks.*.attn.*']}",
+    ),
+    "an index alone": (
+        {"a": 3},
+        "restriction 'a' is given as a int; give patterns of names, or parameter → entries as in "
+        "{'head.weight': 3}",
+    ),
+    "nothing": (
+        {"a": None},
+        "restriction 'a' is given as a NoneType; give patterns of names, or parameter → entries as "
+        "in {'head.weight': 3}",
+    ),
+    "a mask of nothing": (
+        {"a": {"head": torch.zeros(4, dtype=torch.bool)}},
+        "restriction 'a' leaves nothing free; free at least one entry",
+    ),
+    "no entries": (
+        {"a": {"head": []}},
+        "restriction 'a' leaves nothing free; free at least one entry",
     ),
     "the whole model's name": (
         {"full": "head"},
@@ -85,6 +104,26 @@ REFUSED = {
 def test_what_does_not_fit_is_refused(case):
     given, message = REFUSED[case]
     assert told(masks_of, given, PARAMS, plain) == message
+
+
+def test_entries_come_as_numpy_or_python_has_them():
+    """One head of a fused weight, three ways; and a mask of the first axis alone."""
+    rows = np.zeros(4, bool)
+    rows[1:3] = True
+    masks = masks_of(
+        {
+            "range": {"blocks.0.attn.qkv": range(1, 3)},
+            "array": {"blocks.0.attn.qkv": np.array([1, 2])},
+            "bools": {"blocks.0.attn.qkv": rows},
+            "names": (name for name in ["head"]),
+        },
+        PARAMS,
+        plain,
+    )
+    expected = torch.from_numpy(rows)[:, None].expand(4, 12)
+    for name in ("range", "array", "bools"):
+        assert torch.equal(masks[name]["blocks.0.attn.qkv"], expected)
+    assert masks["names"] == {"head": None}
 
 
 def test_an_index_outside_of_a_parameter_is_refused():

@@ -41,7 +41,7 @@ def test_the_step_is_taken_from_the_name(name, step):
 
 @pytest.mark.parametrize("name", ["epoch-3-loss-0.25", "resnet18_100"])
 def test_a_name_with_several_numbers_is_refused(name):
-    what = f"{name} names several numbers, and which is the step is not said"
+    what = f"{name} contains several numbers, and which is the step is unclear"
     assert told(step_of, name) == f"{what}; {MAP}"
 
 
@@ -72,7 +72,7 @@ def test_files_of_all_kinds_are_read_in_order_of_step(tmp_path):
     assert source.steps == (3, 20, 100, 1000)
     assert [float(source.load(s)["weight"][0, 0]) for s in source.steps] == [3, 20, 100, 1000]
     assert set(source.load(1000)) == {"weight", "bias"}
-    assert source.notes == ("left out, for their names say no step: last.ckpt",)
+    assert source.notes == ("left out, with no step in their names: last.ckpt",)
     before = source.identity()
     assert source_of(str(tmp_path)).identity() == before
     torch.save(state(4), tmp_path / "step-3.pt")
@@ -101,22 +101,58 @@ def test_what_is_no_source_is_refused(tmp_path):
     assert told(source_of, 3) == f"checkpoints are given as a int; {fix}"
     assert told(source_of, {}) == "there are no checkpoints; give at least one"
     missing = tmp_path / "nowhere"
-    what = f"{missing} is no folder of checkpoints; give the folder that holds them"
+    what = f"{missing} is not a folder; give the folder that contains the checkpoints"
     assert told(source_of, missing) == what
     torch.save(state(1), tmp_path / "final.pt")
-    what = f"{tmp_path} holds no weight file whose name says a step"
+    what = f"{tmp_path} has no weight file with a step in its name"
     assert told(source_of, tmp_path) == f"{what}; name them as in step-100.safetensors, or {MAP}"
     torch.save(state(1), tmp_path / "step-1.pt")
     torch.save(state(1), tmp_path / "step-01.pth")
     what = "step-01.pth and step-1.pt are both step 1"
     assert told(source_of, tmp_path) == f"{what}; {MAP}"
-    fix = "give a state dict or a module for each step"
-    what = "the checkpoint of step 1 cannot be had (ZeroDivisionError: division by zero)"
+    fix = "give a state dict, a module or a file for each step"
+    what = "the checkpoint of step 1 cannot be loaded (ZeroDivisionError: division by zero)"
     assert told(source_of(([1], lambda step: step / 0)).load, 1) == f"{what}; {fix}"
-    what = "the checkpoint of step 1 cannot be had (TypeError: 'NoneType' object is not iterable)"
-    assert told(source_of({1: None}).load, 1) == f"{what}; {fix}"
-    for steps in ((1.5, 2), (-1, 2), (True, 2)):
-        assert told(source_of, (steps, state)).endswith("are no steps; give distinct whole numbers")
+    what = "the checkpoint of step 1 does not hold a plain mapping of names to tensors"
+    for value in (None, 3, [torch.zeros(1)], {}, {"epoch": 3}):
+        assert told(source_of({1: value}).load, 1) == f"{what}; {fix}"
+    for steps in ((1.5, 2), (-1, 2), (True, 2), ("step-1", 2), (float("nan"), 2), (1, 1)):
+        assert "are not distinct whole numbers from 0; give each" in told(source_of, (steps, state))
+
+
+def test_a_function_may_load_every_step_into_the_same_module():
+    module = nn.Linear(2, 1)
+
+    def load(step):
+        module.load_state_dict(state(step))
+        return module
+
+    source = source_of(([4, 30], load))
+    first = source.load(4)
+    assert float(source.load(30)["weight"][0, 0]) == 30 and float(first["weight"][0, 0]) == 4
+
+
+def test_references_to_one_network_are_no_checkpoints():
+    """`state_dict()` gives references: kept without a copy, all of them are the last one."""
+    module = nn.Linear(2, 1)
+    what = "the checkpoints of steps 4 and 30 are the same memory"
+    fix = "copy each when it is saved, {n: t.clone() for n, t in model.state_dict().items()}"
+    for same in (module.state_dict(), module):
+        assert told(source_of, {4: same, 30: module}) == f"{what}; {fix}"
+    shared = module.state_dict()["bias"]  # a part that does not change may be shared
+    states = {step: {**state(step), "bias": shared} for step in (4, 30)}
+    assert source_of(states).steps == (4, 30)
+
+
+def test_what_a_script_saves_beside_the_weights_is_passed_over_in_memory_too(tmp_path):
+    saved = {"model": state(4), "optimizer": {"state": {}, "param_groups": []}, "step": 4}
+    torch.save(saved, tmp_path / "a.pt")
+    for given in (saved, tmp_path / "a.pt", {n: t.numpy() for n, t in state(4).items()}):
+        source = source_of(([4], lambda step, given=given: given))
+        assert torch.equal(source.load(4)["weight"], state(4)["weight"])
+    several = {"model": state(4), "ema": state(5)}
+    what = "the checkpoint of step 4 holds several state dicts (model, ema)"
+    assert told(source_of({4: several}).load, 4) == f"{what}; save the one that is meant"
 
 
 # ---- state dicts fitted to a module
@@ -173,23 +209,26 @@ def without(name: str) -> dict[str, torch.Tensor]:
     return {n: t for n, t in tied().items() if n != name}
 
 
-SAME = "give checkpoints of this very module"
+SAME = "give checkpoints of the same module"
 REFUSED = {
-    "a parameter is missing": (without("decode.bias"), f"c lacks decode.bias; {SAME}"),
-    "a statistic is missing": (without("norm.running_var"), f"c lacks norm.running_var; {SAME}"),
+    "a parameter is missing": (without("decode.bias"), f"c does not contain decode.bias; {SAME}"),
+    "a statistic is missing": (
+        without("norm.running_var"),
+        f"c does not contain norm.running_var; {SAME}",
+    ),
     "a tensor too many": (
         {**tied(), "extra.bias": torch.zeros(2)},
-        f"c holds extra.bias, which the module does not have; {SAME}, or leave these out, with "
+        f"c contains extra.bias, which the module does not have; {SAME}, or leave these out, with "
         "checkpoints=(steps, load)",
     ),
     "another network beside it": (
         {**{f"model.{n}": t for n, t in tied().items()}, "critic.weight": torch.zeros(2)},
-        f"c holds critic.weight, which the module does not have; {SAME}, or leave these out, with "
-        "checkpoints=(steps, load)",
+        f"c contains critic.weight, which the module does not have; {SAME}, or leave these out, "
+        "with checkpoints=(steps, load)",
     ),
     "another shape": (
         {**tied(), "decode.bias": torch.zeros(3)},
-        f"c: decode.bias has shape (3,), the module's (2,); {SAME}",
+        f"c: decode.bias has shape (3,), in the module it has (2,); {SAME}",
     ),
     "a weight that is not finite": (
         {**tied(), "decode.bias": torch.tensor([0, torch.nan])},
@@ -199,7 +238,7 @@ REFUSED = {
     "tied weights that differ": (
         {**tied(), "decode.weight": torch.zeros(2, 2)},
         "c: encode.weight and decode.weight are one tensor in the module, but differ here; "
-        "untie them in the module, or give checkpoints of it",
+        f"untie them in the module, or {SAME}",
     ),
 }
 

@@ -58,9 +58,9 @@ def test_a_spec_that_cannot_be_used_is_refused_in_one_line(tmp_path):
     )
     missing = tmp_path / "nowhere.py"
     cases = {
-        missing: f"{missing} is missing; give a Python file that names loss and checkpoints",
+        missing: f"{missing} is missing; give a Python file that defines loss and checkpoints",
         spec(tmp_path, "loss = 1"): (
-            f"{tmp_path}/spec.py names no checkpoints; its names may be {known}"
+            f"{tmp_path}/spec.py does not define checkpoints; it may define {known}"
         ),
     }
     for path, message in cases.items():

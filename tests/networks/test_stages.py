@@ -80,7 +80,7 @@ def test_two_trajectories_are_compared_with_intervals():
 def test_trajectories_of_other_settings_are_not_compared():
     a, b = (trajectory().assign_attrs(sampler={"n_beta": n, "prior": 0}) for n in (100, 1000))
     stages = find_stages(a)
-    what = "b was sampled with another n_beta than a; sample all with the same settings"
+    what = "b and a were sampled with different n_beta; sample all with the same settings"
     assert told(compare, {"a": (a, stages), "b": (b, stages)}) == what
     what = "compare needs two or more trajectories; give name → (trajectory, stages)"
     assert told(compare, {"a": (a, stages)}) == what
@@ -89,7 +89,7 @@ def test_trajectories_of_other_settings_are_not_compared():
 REFUSED = {
     "too short": (
         {"signals": {"a": ([1, 100], [0, 1])}},
-        "signal 'a' does not reach from step 1 to 10000; give it over all of the trajectory",
+        "signal 'a' does not cover steps 1 to 10000; give it for the whole trajectory",
     ),
     "uneven": (
         {"signals": {"a": ([1, 100], [0, 1, 2])}},
@@ -107,7 +107,7 @@ REFUSED = {
     ),
     "no such restriction": (
         {"signals": ["mlp"]},
-        "the trajectory has no restriction mlp, only full, attention; sample it too",
+        "the trajectory has no restriction mlp, only full, attention; sample it as well",
     ),
 }
 

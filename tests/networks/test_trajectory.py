@@ -199,7 +199,7 @@ def test_what_vmap_refuses_is_sampled_and_noted():
         own = module_loss(network(1), branching)[0]
     states = {step: network(step).state_dict() for step in STEPS[:2]}
     found = llc_trajectory(own, states, X, CONFIG, options=Options(device="cpu"))
-    assert any("vmap refuses the loss" in note for note in found.attrs["notes"])
+    assert any("vmap cannot map the loss" in note for note in found.attrs["notes"])
     expected = llc_trajectory(loss(), states, X, CONFIG, options=Options(device="cpu"))
     np.testing.assert_allclose(found.llc.values, expected.llc.values, rtol=1e-3)
 
@@ -223,7 +223,7 @@ def test_what_is_no_store_is_never_removed(tmp_path, inside, force):
     (tmp_path / inside).write_text("mine")
     options = Options(device="cpu", force=force)
     call = lambda: llc_trajectory(loss(), states, X, CONFIG, store=path, options=options)  # noqa: E731
-    message = f"{path} is there and is no store of draws; give the store another name"
+    message = f"{path} exists and is not a store of draws; give the store another name"
     assert told(call) == message and (tmp_path / inside).read_text() == "mine"
 
 

@@ -78,16 +78,16 @@ def test_a_data_set_smaller_than_a_batch_is_drawn_from_with_replacement():
 
 
 REFUSED = {
-    "text": (["a", "b"], f"data holds a str; {FIX}"),
-    "numbers": ([1, 2, 3], f"data holds a int; {FIX}"),
+    "text": (["a", "b"], f"data contains a str; {FIX}"),
+    "numbers": ([1, 2, 3], f"data contains a int; {FIX}"),
     "nothing": (torch.zeros(0, 2), "data has no rows; give at least one example"),
     "an empty data set": (
         TensorDataset(torch.zeros(0, 2)),
         "data has no rows; give at least one example",
     ),
-    "an empty tuple": ((), f"data holds no tensor; {FIX}"),
-    "a scalar": (torch.tensor(1.0), f"data has a tensor without an axis; {FIX}"),
-    "text in numpy": (np.array(["a"]), f"data holds an array of type <U1; {FIX}"),
+    "an empty tuple": ((), f"data contains no tensor; {FIX}"),
+    "a scalar": (torch.tensor(1.0), f"data contains a tensor without axes; {FIX}"),
+    "text in numpy": (np.array(["a"]), f"data contains an array of type <U1; {FIX}"),
     "a stream": (Stream(), f"data is an iterable data set, which has no rows to draw from; {FIX}"),
 }
 

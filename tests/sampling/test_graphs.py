@@ -122,7 +122,7 @@ def test_what_cannot_be_captured_is_told_once_and_goes_on(monkeypatch):
     with pytest.warns(UserWarning) as told:
         found = chain("full")
     assert [str(w.message) for w in told] == [
-        "steps are launched one by one, for they cannot be captured as a graph "
+        "steps run without a graph, because they cannot be captured "
         "(operation not permitted when stream is capturing)"
     ]
     np.testing.assert_array_equal(found.loss, plain.loss)

@@ -239,7 +239,7 @@ def test_losses_and_gradients_are_those_of_torch_on_the_module_itself(name, quie
 @pytest.mark.parametrize("name", ["an LSTM", "a branch"])
 def test_what_vmap_refuses_is_computed_one_chain_after_the_other_with_a_note(name):
     loss, params = module_loss(seeded(MODULES[name]), squares)
-    told_why = "chains are computed one after the other, for vmap refuses the loss"
+    told_why = "chains are computed one by one, because vmap cannot map the loss"
     with pytest.warns(UserWarning, match=told_why):
         sample(loss, params, X, SHORT)
 
@@ -336,8 +336,8 @@ def test_a_module_that_is_frozen_as_a_whole_is_refused():
     net, data = frozen()
     loss, params = module_loss(net.requires_grad_(False), error)
     assert told(sample, loss, params, data, SHORT) == (
-        "all parameters of the module have requires_grad=False; free what is to be sampled with "
-        "requires_grad_(True), or name it in the mask"
+        "all parameters of the module have requires_grad=False; call requires_grad_(True) on what "
+        "is to be sampled, or name it in the mask"
     )
 
 
@@ -440,19 +440,19 @@ def another(model: Callable, batch: Tensor) -> Tensor:
 OTHER = nn.Linear(3, 1)
 UNCONNECTED = (
     "the loss does not depend on the parameters that are free; "
-    "compute it from the parameters, or the model, that it is given"
+    "compute it from the parameters, or the model, that are passed to it"
 )
 REFUSED = {
     "mixed types": (
         on(Mixed),
         "the loss fails (RuntimeError: mat1 and mat2 must have the same dtype, but got BFloat16 "
-        "and Float); take casts out of the forward pass: weights and floating data have one type, "
-        "float32 where weights are of 16 bits",
+        "and Float); remove casts from the forward pass: weights and floating-point data have the "
+        "same type, which is float32 for 16-bit weights",
     ),
     "complex": (
         on(Complex),
-        "the module has complex parameters, which SGLD here does not sample; "
-        "keep them as `torch.view_as_real` gives them",
+        "the module has complex parameters, which cannot be sampled; "
+        "store them as real numbers, with `torch.view_as_real`",
     ),
     "no values": (
         on(lambda: nn.Linear(3, 1, device="meta")),
@@ -469,17 +469,64 @@ REFUSED = {
     ),
     "compiled by torch.jit": (
         on(lambda: torch.jit.trace(nn.Linear(3, 1), X)),
-        "the module is compiled by torch.jit; give the module it was made from",
+        "the module is compiled by torch.jit; give the module that it was compiled from",
     ),
     "a lock": (
         on(Locked),
         "the module cannot be copied (cannot pickle '_thread.lock' object); "
-        "have it hold no files, locks or running jobs",
+        "remove files, locks and running jobs from it",
     ),
     "another module": (on(lambda: nn.Linear(3, 1), another), UNCONNECTED),
     "its own gradient switched off": (
         on(lambda: nn.Linear(3, 1), lambda m, b: squares(m, b).detach()),
         UNCONNECTED,
+    ),
+}
+
+
+GIVE_FIRST = "; give `module_loss(module, loss)[0]` as the loss"
+NET = nn.Linear(3, 1)
+
+
+def taken_as_a_loss(given: object) -> Callable[[], None]:
+    return lambda: sample(given, module_loss(NET, squares)[1], X, SHORT)
+
+
+class Logits(nn.Linear):
+    """Gives logits of tokens (B, T, V) where a loss is expected."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x)[:, None].expand(-1, 4, -1)
+
+
+REFUSED |= {
+    "the pair that module_loss gives": (
+        taken_as_a_loss(module_loss(NET, squares)),
+        f"the loss fails (TypeError: 'tuple' object is not callable){GIVE_FIRST}",
+    ),
+    "the module itself": (
+        taken_as_a_loss(NET),
+        "the loss fails (TypeError: Linear.forward() takes 2 positional arguments but 3 were given)"
+        + GIVE_FIRST,
+    ),
+    "a loss of a model": (
+        taken_as_a_loss(squares),
+        f"the loss fails (TypeError: 'dict' object is not callable){GIVE_FIRST}",
+    ),
+    "integers where floats belong": (
+        lambda: sample(*module_loss(NET, squares), X.long(), SHORT),
+        "the loss fails (RuntimeError: mat1 and mat2 must have the same dtype, but got Long and "
+        "Float); give as floats what the module multiplies, and as int64 what it looks up",
+    ),
+    "a tensor for a module with its own loss": (
+        lambda: sample(*module_loss(NET), X, SHORT),
+        "module_loss(module) calls module(**batch), and a batch is a Tensor; "
+        "give the data as a dict of its arguments, or a loss(model, batch)",
+    ),
+    "logits of a module with its own loss": (
+        lambda: sample(*module_loss(Logits(3, 2)), {"x": X}, SHORT),
+        "module(**batch) gives a tensor (4, 4, 2), which is no loss of examples; "
+        "give a loss(model, batch)",
     ),
 }
 
@@ -496,8 +543,8 @@ def test_activation_checkpointing_is_refused_with_what_to_turn_off():
     assert message.endswith("; turn activation checkpointing off")
 
 
-NO_DICT = "params is no dict of dense tensors with values; give name → tensor"
-NO_WEIGHTS = "params holds no floating tensor; give name → tensor of weights"
+NO_DICT = "params is not a dict of dense tensors with values; give name → tensor"
+NO_WEIGHTS = "params contains no floating-point tensor; give the weights, name → tensor"
 PARAMS = {
     "a tensor": (torch.ones(3), NO_DICT),
     "a list": ([torch.ones(3)], NO_DICT),
@@ -508,7 +555,7 @@ PARAMS = {
     "integers": ({"w": torch.ones(3, dtype=torch.int64)}, NO_WEIGHTS),
     "complex": (
         {"w": torch.ones(3, dtype=torch.complex64)},
-        "w is complex, and SGLD here samples real numbers; give `torch.view_as_real` of it",
+        "w is complex, and only real numbers can be sampled; convert it with `torch.view_as_real`",
     ),
 }
 
@@ -523,6 +570,6 @@ def test_a_loss_that_draws_random_numbers_is_refused_and_changes_nothing():
     module = seeded(Dropping)
     before, state = everything(module), torch.get_rng_state()
     message = told(on(lambda: module))
-    assert message.startswith("the loss is random: at the same weights and examples it gave ")
-    assert message.endswith("turn off what draws random numbers, such as dropout")
+    assert message.startswith("the loss is random: for the same weights and examples it returned ")
+    assert message.endswith("turn off everything that draws random numbers, such as dropout")
     assert same(before, everything(module)) and torch.equal(state, torch.get_rng_state())

@@ -76,7 +76,10 @@ def test_an_example_whose_loss_depends_on_the_others_is_compared_on_its_own_mini
         assert trace.init_loss[c, step - 1] == pytest.approx(float(expected), rel=1e-5)
 
 
-@pytest.mark.parametrize("rows", [[0, 3], torch.tensor([True, False, False, True, False])])
+@pytest.mark.parametrize(
+    "rows",
+    [[0, 3], slice(0, 5, 3), range(0, 4, 3), torch.tensor([True, False, False, True, False])],
+)
 def test_a_part_of_the_data_is_followed_at_the_same_draws(rows):
     trace = sample(each, PARAMS, DATA, SHORT, parts={"ends": rows})
     index = minibatches(SHORT.seed, range(2), SHORT.num_steps, 2, 5)[:, SHORT.num_burnin_steps :]
@@ -201,7 +204,7 @@ REFUSED = {
     ),
     "wrong shape": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.ones(3, dtype=torch.bool)}),
-        "mask of a has shape (3,), expected (2,); give a mask of the shape of its parameter",
+        "mask of a has shape (3,), expected (2,); give a mask with the shape of the parameter",
     ),
     "nothing free": (
         lambda: sample(loss, PARAMS, DATA, SHORT, mask={"a": torch.zeros(2, dtype=torch.bool)}),
@@ -213,33 +216,34 @@ REFUSED = {
     ),
     "a vector without data": (
         lambda: sample(lambda p: p["a"] * p["s"], PARAMS, config=SHORT),
-        "the loss of one lane has shape (2,), expected a scalar; take its mean",
+        "the loss of one lane has shape (2,), expected a scalar; return its mean",
     ),
     "a sum": (
         lambda: sample(lambda p, b: 2 * loss(p, b) * len(b["x"]), PARAMS, DATA, SHORT),
-        "the loss adds up over the batch: twice the examples give twice the loss; "
-        "return its mean, or the loss of each example",
+        "the loss is a sum over the batch: twice the examples give twice the loss; "
+        "return the mean, or the loss of each example",
     ),
     "a number": (
         lambda: sample(lambda p, b: float(loss(p, b)), PARAMS, DATA, SHORT),
-        "the loss gives a float, expected a tensor; return the loss of each example, or their mean",
+        "the loss returns a float, expected a tensor; "
+        "return the loss of each example, or their mean",
     ),
     "an output without a loss": (
         lambda: sample(lambda p, b: {"loss": None, "logits": p["a"]}, PARAMS, DATA, SHORT),
-        "the loss gives none; return it; a model of Hugging Face needs `labels`",
+        "the loss returns None; return the loss; a Hugging Face model needs `labels`",
     ),
     "an error of the user's": (
         lambda: sample(lambda p, b: loss(p, b) + b["z"], PARAMS, DATA, SHORT),
         "the loss fails (KeyError: 'z'); "
-        "call it on the parameters and a few rows of the data by hand",
+        "call it yourself on the parameters and a few rows of the data",
     ),
     "complex": (
         lambda: sample(loss, {**PARAMS, "c": torch.zeros(1, dtype=torch.complex64)}, DATA, SHORT),
-        "c is complex, and SGLD here samples real numbers; give `torch.view_as_real` of it",
+        "c is complex, and only real numbers can be sampled; convert it with `torch.view_as_real`",
     ),
     "no weights": (
         lambda: sample(loss, {"n": torch.zeros(2, dtype=torch.int64)}, DATA, SHORT),
-        "params holds no floating tensor; give name → tensor of weights",
+        "params contains no floating-point tensor; give the weights, name → tensor",
     ),
     "a part of a mean": (
         lambda: sample(loss, PARAMS, DATA, SHORT, parts={"odd": [1, 3]}),
@@ -254,6 +258,24 @@ REFUSED = {
         lambda: sample(each, PARAMS, DATA, SHORT, parts={"none": []}),
         "part 'none' of the data is empty; choose at least one row",
     ),
+    "parts without names": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts=[0, 3]),
+        "parts are given as a list; give name → rows, as in {'hard': [3, 17]}",
+    ),
+    "shares in place of rows": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"half": [0.5]}),
+        "part 'half' of the data is no choice of rows; "
+        "give row numbers, a slice, or a bool mask of the rows",
+    ),
+    "a name in place of rows": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"half": "first"}),
+        "part 'half' of the data is no choice of rows; "
+        "give row numbers, a slice, or a bool mask of the rows",
+    ),
+    "a row before the first": (
+        lambda: sample(each, PARAMS, DATA, SHORT, parts={"last": [2, -1]}),
+        "part 'last' names row -1 of 5; count rows from 0",
+    ),
     "not finite": (
         lambda: sample(lambda p: p["s"].log(), {"s": torch.tensor(-1.0)}, config=SHORT),
         "the loss or its gradient at the starting point is not finite; check params and data",
@@ -264,7 +286,8 @@ REFUSED = {
     ),
     "ragged data": (
         lambda: sample(loss, PARAMS, {"x": X, "y": torch.zeros(4)}, SHORT),
-        "data has tensors of [4, 5] rows; give tensors with the same first axis",
+        "data contains tensors with [4, 5] rows; "
+        "give tensors whose first axes have the same length",
     ),
 }
 

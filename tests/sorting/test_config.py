@@ -169,6 +169,10 @@ REFUSED = {
         "unable to parse string as an integer (got '2020-01-01')",
     ),
     "list": ("train: {steps: [1]}", "train.steps: Input should be a valid integer (got a list)"),
+    "a geometry of mappings": (
+        "llc: {sampler: {geometry: {a: 1}}}",
+        "llc.sampler.geometry: Input should be 'relative' or 'absolute'",
+    ),
     "no section": (
         "train: 3",
         "train: Input should be a valid dictionary or instance of TrainConfig (got '3')",

@@ -287,9 +287,9 @@ def test_zeros_have_a_floor_and_wrong_blocks_are_told():
         ({"q": Block()}, "no parameter matches"),
         ({"a": Block(0, 3)}, "equal parts"),
         ({"a": Block(1)}, "equal parts"),
-        ({"a": Block(follows=("x",))}, "no parameter"),
+        ({"a": Block(follows=("x",))}, "is not a parameter"),
         ({"a": Block(follows=("b",)), "b": Block(follows=("a",))}, "circle"),
-        ({"a": Block(0), "b": Block(0, follows=("a",))}, "divide both alike"),
+        ({"a": Block(0), "b": Block(0, follows=("a",))}, "the same blocks"),
         ({"a": torch.zeros(3)}, "have shape"),
     ):
         with pytest.raises(UserError, match=told):

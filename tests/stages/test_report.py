@@ -79,16 +79,17 @@ def test_outliers_are_noted():
     off = curve.llc.copy()
     off[20] += 40
     (note,) = find_stages(Trajectory(curve.step, off, curve.se), CONFIG)["notes"]
-    assert note == f"taken for outliers and left out: step {curve.step[20]:g}"
+    assert note == f"left out as outliers: step {curve.step[20]:g}"
 
 
 @pytest.mark.parametrize(
     ("se", "note"),
     [
-        (30.0, "reported errors (30) are taken for the level, which all checkpoints share; "
-               "the shape is known to 0.92, the scatter of neighbours"),
-        (0.1, "the points scatter by 0.92 about the line, more than the reported errors "
-              "(0.1) say"),
+        (30.0, "the reported errors (30) are taken to be errors of the level, which all "
+               "checkpoints have in common; the shape has an error of 0.92, the scatter between "
+               "neighbours"),
+        (0.1, "the points scatter by 0.92 about the line, which is more than the "
+              "reported errors (0.1)"),
         (np.nan, "no errors are reported; the points scatter by 0.92 about the line"),
     ],
 )  # fmt: skip
@@ -104,7 +105,7 @@ def test_errors_that_are_no_scatter_are_noted(se, note):
 def test_the_text_tells_jump_and_sensitivity(found):
     text = table(found)
     jump = found["boundaries"][0]["jump"]
-    assert f"the LLC jumps by {jump:+.4g} nats; strong: in 100% of resamples" in text
+    assert f"the LLC jumps by {jump:+.4g}; strong: in 100% of resamples" in text
 
 
 def test_large_steps_do_not_run_together():

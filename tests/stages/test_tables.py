@@ -33,14 +33,14 @@ def test_unsorted_rows_and_nans_are_repaired_and_told(tmp_path):
     assert t.notes == (
         "1 rows without a finite llc were left out",
         "rows were sorted by step",
-        "2 points without a positive se were given one",
+        "2 points without a positive se were given the median of the others",
     )
 
 
 def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
     t = read_csv(written(tmp_path, "step,llc,se\n1,10,1e-200\n2,20,3\n3,30,3\n"))
     assert t.se.tolist() == [3, 3, 3] and t.notes == (
-        "1 points without a positive se were given one",
+        "1 points without a positive se were given the median of the others",
     )
 
 
@@ -57,19 +57,19 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
         (
             "step,llc,se\n1,1,1\n2,2,1\n2,3,1\n",
-            ": step 2 is there twice; keep one row a step, of one seed and one restriction",
+            ": step 2 occurs twice; keep one row per step, of one seed and one restriction",
         ),
         (
             "step,llc,se\n1,1,1\n2,high,1\n3,3,1\n",
-            " line 3: llc is 'high', expected a number; mend the line",
+            " line 3: llc is 'high', expected a number; correct the line",
         ),
         (
             "step,llc,se\n0.5,1,1\n2,2,1\n3,3,1\n",
-            ": step 0.5 has no logarithm to place it at; start at step 1, all steps finite",
+            ": step 0.5 is not a finite number of at least 1; give steps from 1 on",
         ),
         (
             "step,llc,se\n1,1,1\n2,-1e150,1\n3,3,1\n",
-            " line 3: llc is -1e+150, beyond 1e+12; mend the line",
+            " line 3: llc is -1e+150, beyond 1e+12; correct the line",
         ),
         (
             "step,llc,se\n1,nan,1\n2,,1\n3,3,1\n",
@@ -93,11 +93,11 @@ def test_an_error_below_the_rounding_of_the_values_is_none(tmp_path):
         ),
         (
             "step,llc,se\n1,1,1\n2,1e300,1\n3,3,1\n",
-            " line 3: llc is 1e+300, beyond 1e+12; mend the line",
+            " line 3: llc is 1e+300, beyond 1e+12; correct the line",
         ),
         (
             "step,llc,se\n,1,1\n2,2,1\n3,3,1\n",
-            ": step nan has no logarithm to place it at; start at step 1, all steps finite",
+            ": step nan is not a finite number of at least 1; give steps from 1 on",
         ),
     ],
 )
@@ -108,11 +108,11 @@ def test_bad_files_are_refused_in_one_line(tmp_path, text, message):
 
 def test_a_file_that_would_take_for_ever_is_refused(tmp_path):
     path = written(tmp_path, "step,llc\n" + "".join(f"{i},1\n" for i in range(1, 2002)))
-    many = f"{path} has 2001 points, expected 2000 or fewer; keep some, over log step"
+    many = f"{path} has 2001 points, expected 2000 or fewer; keep some, evenly spaced in log step"
     assert told(read_csv, path) == many
     with open(path, "r+b") as f:
         f.truncate(2**24 + 1)  # no byte of it is read
-    fix = "keep the columns step, llc, se and loss alone"
+    fix = "keep only the columns step, llc, se and loss"
     assert told(read_csv, path) == f"{path} is larger than 16,777,216 bytes; {fix}"
 
 
@@ -122,7 +122,7 @@ def test_a_missing_and_a_binary_file_are_refused(tmp_path):
     assert told(read_csv, path) == f"{path} is missing; {fix}"
     path.write_bytes(b"\xff\x00\x01")
     message = told(read_csv, path)
-    assert message.startswith(f"{path} is no readable CSV (")
+    assert message.startswith(f"{path} is not a readable CSV (")
     assert message.endswith("); save it as UTF-8 text with commas")
 
 
@@ -177,8 +177,9 @@ def test_the_unicode_text_of_a_spreadsheet_is_read(tmp_path):
 
 MARK = "where the comma can be a decimal mark or separate thousands"
 POINT = "where the point can be a decimal mark or separate thousands; write steps as whole numbers"
+PLAIN = "write numbers with a decimal point and no other separator"
 WIDTH = "give every row as many fields as the first line"
-COMMAS = f"{WIDTH}; where commas are decimal marks, separate the fields by semicolons"
+COMMAS = f"{WIDTH}; if commas are decimal marks, separate the fields by semicolons"
 SHAPES = {
     "decimal commas between commas": (
         "step,llc,se\n1,0,5,1,5\n2,3,25,1,5\n4,9,75,1,5",
@@ -202,19 +203,19 @@ SHAPES = {
     ),
     "thousands": (
         'step,llc\n"1,000",2\n"2,000",3\n"4,000",5',
-        f" line 2: step is '1,000', {MARK}; write numbers with a decimal point alone",
+        f" line 2: step is '1,000', {MARK}; {PLAIN}",
     ),
     "thousands between semicolons": (
         "step;llc\n1,000;2.5\n2,000;3.5\n4,000;5.5",
-        f" line 2: step is '1,000', {MARK}; write numbers with a decimal point alone",
+        f" line 2: step is '1,000', {MARK}; {PLAIN}",
     ),
     "thousands with points, decimal commas": (
         "step;llc\n1.000;2,5\n2.000;3,5\n4.000;5,5",
-        f" line 2: llc is '2,5', {MARK}; write numbers with a decimal point alone",
+        f" line 2: llc is '2,5', {MARK}; {PLAIN}",
     ),
     "thousands with commas and points": (
         'step,llc\n"1,000.5",2\n2,3\n4,5',
-        f" line 2: step is '1,000.5', {MARK}; write numbers with a decimal point alone",
+        f" line 2: step is '1,000.5', {MARK}; {PLAIN}",
     ),
     "thousands with points": (
         "step;llc\n500;2\n1.000;3\n10.000;5",
@@ -226,7 +227,7 @@ SHAPES = {
     ),
     "thousands with blanks": (
         "step;llc\n1 000;2\n2 000;3\n4 000;5",
-        " line 2: step is '1 000', expected a number; mend the line",
+        " line 2: step is '1 000', expected a number; correct the line",
     ),
     "a field over two lines": (
         'step,llc\n"1\n",2\n2,3\n4,5',
@@ -247,7 +248,7 @@ OF_WANDB = (
     '"Step","run - llc/mean","run - llc/mean__MIN","run - llc/mean__MAX","run - llc/std"\n'
     "0,9,9,9,1\n10,2,2,2,1\n20,3,3,3,1\n30,4,4,4,2"
 )
-AS_IT_IS = "was taken for the standard error as it is: give the number of chains that it is over, "
+AS_IT_IS = "was used as the standard error: give the number of chains, "
 
 
 def test_an_export_of_wandb(tmp_path):
@@ -257,7 +258,7 @@ def test_an_export_of_wandb(tmp_path):
         "llc is the column 'run - llc/mean'",
         "std is the column 'run - llc/std'",
         f"the standard deviation 'run - llc/std' {AS_IT_IS}as in --columns chains=4",
-        "1 rows at step 0 were left out: it has no logarithm",
+        "1 rows at step 0 were left out, because it has no logarithm",
     )
 
 
@@ -265,19 +266,19 @@ def test_an_export_of_devinterp(tmp_path):
     text = "step,llc_mean,llc_std\n0,-3.1,0.5\n100,2.5,0.4\n200,4.0,0.6\n400,5,0.8\n"
     t = read(tmp_path, text, "chains=4")
     assert t.llc.tolist() == [2.5, 4, 5] and t.se.tolist() == [0.2, 0.3, 0.4]
-    made = "the standard error is the standard deviation 'llc_std' over the root of the number"
-    assert f"{made} of chains, 4" in t.notes
+    made = "the standard error is the standard deviation 'llc_std' divided by the square root"
+    assert f"{made} of the number of chains (4)" in t.notes
 
 
 def test_the_number_of_chains_can_be_a_column(tmp_path):
     t = read(tmp_path, "step,llc,std,num_chains\n1,1,2,4\n2,2,3,9\n3,3,4,16\n")
-    assert t.se.tolist() == [1, 1, 1] and "as many as 'num_chains' says" in t.notes[-1]
+    assert t.se.tolist() == [1, 1, 1] and "(from the column 'num_chains')" in t.notes[-1]
 
 
 @pytest.mark.parametrize("number", ["0", "-4", "2.5"])
 def test_a_number_of_chains_that_is_none_is_refused(tmp_path, number):
     text = f"step,llc,std,chains\n1,1,2,4\n2,2,3,{number}\n3,3,4,16\n"
-    expected = f"{tmp_path}/t.csv: {number} is no number of chains; give 1 or more"
+    expected = f"{tmp_path}/t.csv: {number} is not a number of chains; give 1 or more"
     assert told(read, tmp_path, text) == expected
 
 
@@ -322,7 +323,7 @@ COLUMNS = {
     ),
     "a choice that is not there": (
         ("step,llc\n", "llc=rlct"),
-        " has no column 'rlct' for llc (got step, llc); give a name of the first line",
+        " has no column 'rlct' for llc (got step, llc); give a name from the first line",
     ),
     "two losses": (
         ("step,llc,val_loss,train_loss\n1,2,3,2\n",),
@@ -351,7 +352,7 @@ ROLES = "write ROLE=NAME with one of the roles step, llc, se, std, chains, loss,
         ("stp=x", f"--columns 'stp=x' is not understood; {ROLES}"),
         ("step", f"--columns 'step' is not understood; {ROLES}"),
         ("llc=", f"--columns 'llc=' is not understood; {ROLES}"),
-        ("chains=0", "--columns chains=0 is no number of chains; give 1 or more"),
+        ("chains=0", "--columns chains=0 is not a number of chains; give 1 or more"),
     ],
 )
 def test_a_choice_that_is_not_understood(tmp_path, option, message):

@@ -19,7 +19,7 @@ def test_from_llc_takes_the_whole_model_and_leaves_out_dead_checkpoints():
 
 
 def test_from_llc_names_a_missing_restriction():
-    message = "x.zarr has no restriction h7, only full, h0, h1; sample it too"
+    message = "x.zarr has no restriction h7, only full, h0, h1; sample it as well"
     assert told(from_llc, llc_table(), "x.zarr", ("h7",)) == message
 
 
@@ -32,7 +32,7 @@ def test_steps_may_count_tokens(tmp_path):
     t = read_csv(written(tmp_path, "step,llc,se\n1e6,10,1\n1e9,20,1\n1e13,30,1\n"))
     assert t.step.tolist() == [1e6, 1e9, 1e13]
     path = written(tmp_path, "step,llc,se\n1,10,1\n2,20,1\n1e19,30,1\n")
-    assert told(read_csv, path) == f"{path} line 4: step is 1e+19, beyond 1e+18; mend the line"
+    assert told(read_csv, path) == f"{path} line 4: step is 1e+19, beyond 1e+18; correct the line"
 
 
 def test_the_loss_as_a_signal_tells_no_errors():

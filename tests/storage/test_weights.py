@@ -3,10 +3,13 @@
 Nothing in the file is executed, and no claim in it costs memory or time.
 """
 
+import argparse
 import os
 import pickle
 import shlex
+import shutil
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +69,8 @@ def test_weights_of_both_kinds_come_back_as_float32(tmp_path, suffix):
         torch.float32,
         torch.bool,
     ]
+    kept = load_weights(path, as_saved=True)
+    assert {k: t.dtype for k, t in kept.items()} == {k: t.dtype for k, t in state.items()}
 
 
 NOT_PLAIN = {
@@ -233,3 +238,57 @@ def test_a_mutated_weight_file_loads_or_is_refused_in_one_line(tmp_path, suffix)
             assert all(isinstance(v, torch.Tensor) for v in load_weights(path).values())
         except UserError as e:
             assert len(str(e).splitlines()) == 1
+
+
+class Arguments(argparse.Namespace):
+    """Settings of a script, which no reader of weights knows."""
+
+
+class AttributeDict(dict):
+    """A dict whose entries are attributes, as Lightning kept hyper-parameters."""
+
+
+BESIDE = {
+    "a namespace": argparse.Namespace(lr=0.1, data=Path("data")),
+    "a class of the script": Arguments(lr=0.1),
+    "a dict of its own": AttributeDict(lr=0.1, layers=[1, 2]),
+    "a dict with defaults": defaultdict(list, {"lr": [0.1]}),
+    "numbers of numpy": {"best": np.float64(0.1), "curve": np.arange(3.0)},
+    "a function": {"activation": torch.nn.functional.gelu},
+    "a module": torch.nn.Linear(2, 2),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_objects_beside_the_state_dict_are_passed_over(tmp_path, kind):
+    path, trusted = tmp_path / "w.ckpt", torch.serialization.get_safe_globals()
+    torch.save({"state_dict": TENSORS, "hyper_parameters": BESIDE[kind]}, path)
+    found = load_weights(path)
+    assert found.keys() == TENSORS.keys()
+    assert all(torch.equal(found[k], v) for k, v in TENSORS.items())
+    assert set(torch.serialization.get_safe_globals()) == set(trusted)
+
+
+class Silent:
+    """An object whose unpickling leaves a file, by a function that is in no list of bad ones."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self):
+        return shutil.copy, (__file__, str(self.canary))
+
+
+def test_a_function_beside_the_state_dict_is_not_called(tmp_path):
+    path, canary = tmp_path / "w.pt", tmp_path / "canary"
+    torch.save({"state_dict": TENSORS, "x": Silent(canary)}, path)
+    assert load_weights(path).keys() == TENSORS.keys() and not canary.exists()
+    pickle.loads(pickle.dumps(Silent(canary)))  # noqa: S301  our own
+    assert canary.exists()  # it is called where it is obeyed
+
+
+def test_a_whole_module_is_refused_with_what_to_save(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(torch.nn.Linear(2, 2), path)
+    what = f"{path} does not hold a plain mapping of names to tensors"
+    assert told(load_weights, path) == f"{what}; save `model.state_dict()`"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,14 @@ def test_the_example_answers_for_each_component_and_part(ran):
     # of a part and of the rest have opposite signs
     assert (table.chi[:, 0] * table.chi[:, 1] < 0).all()
     assert ran["kernel"].table.observed.values.tolist() == [*map(str, range(20)), "norm"]
+
+
+def test_the_example_over_training_ends_where_the_network_does(ran):
+    kernels, last = ran["kernels"], ran["kernels"].sel(checkpoint=100)
+    assert kernels.checkpoint.values.tolist() == [20, 100]
+    apart = np.abs(last.correlation - ran["kernel"].table.correlation)  # of other noise
+    assert float((apart > 5 * np.hypot(last.correlation_se, 0.05)).mean()) < 0.1
+    assert ran["over"].chi.dims == ("checkpoint", "component", "part")
 
 
 def test_every_case_of_the_page_exists():

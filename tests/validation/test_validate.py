@@ -90,7 +90,7 @@ def test_an_unknown_case_is_told_with_the_known_ones():
     with pytest.raises(UserError) as error:
         validate.chosen(["small-step", "smal-step"])
     assert str(error.value).startswith(
-        "no case is called 'smal-step'; choose from: small-step, large-step, "
+        "there is no case 'smal-step'; choose from: small-step, large-step, "
     )
 
 
@@ -129,14 +129,14 @@ def test_a_failure_is_exit_code_1_and_named(capsys, monkeypatch):
     lines = [line.split() for line in out.splitlines()]
     assert code == 1 and "Traceback" not in err
     assert lines[0] == ["case", "λ", "true", "estimate", "se", "z", "tolerance", "seconds"]
-    assert lines[1][0] == "toy" and lines[1][-1] == "holds"
+    assert lines[1][0] == "toy" and lines[1][-1] == "passes"
     assert lines[2][:6] == ["dead", "3.0000", "2.0000", "–", "–", "–"] and lines[2][-1] == "FAILS"
     assert out.splitlines()[-1].startswith("1 of 2 cases FAIL")
 
 
 def test_an_unknown_case_is_exit_code_2(capsys):
     code, out, err = run(capsys, "--case", "nope")
-    assert (code, out) == (2, "") and err.startswith("devsort: error: no case is called 'nope'")
+    assert (code, out) == (2, "") and err.startswith("devsort: error: there is no case 'nope'")
 
 
 def test_settings_come_in_the_order_of_the_tables():

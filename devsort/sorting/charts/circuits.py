@@ -18,7 +18,8 @@ from devsort.sorting.model import Shape, model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.task import Batch, eval_batch
 
-MARGINS, NARROWEST = 1.2, 0.7  # inches beside the matrices, and smallest width of a matrix
+MARGINS = 1.2  # inches beside the matrices
+NARROWEST, TALLEST = 0.7, 1.8  # inches: smallest width and largest height of a matrix
 LISTS = 256  # enough for the mean scale of the final layer norm
 # percentile of the absolute entries at which the colours end: a few outliers do not wash out the
 # rest
@@ -73,20 +74,20 @@ def plot(
     """
     heads = len(columns[0]["OV"])
     kinds = [(kind, head) for kind in ("OV", "QK") for head in range(heads)]
-    size = min((width - MARGINS) / len(columns), 1.8)
-    shape = (size * len(columns) + MARGINS, size * len(kinds) + 0.5)
-    figure = Figure(figsize=shape, layout="constrained")
+    height = min((width - MARGINS) / len(columns), TALLEST)
+    figure = Figure(figsize=(width, height * len(kinds) + 0.5), layout="constrained")
     axes = figure.subplots(len(kinds), len(columns), squeeze=False, sharex=True)
     limits = {
         kind: np.percentile(np.abs(np.concatenate([c[kind] for c in columns])), CLIP)
         for kind in ("OV", "QK")
     }
     for row, (kind, head) in zip(axes, kinds, strict=True):
-        images = [
-            _matrix(ax, c[kind][head], limits[kind]) for ax, c in zip(row, columns, strict=True)
-        ]
+        for ax, column in zip(row, columns, strict=True):
+            image = _matrix(ax, column[kind][head], limits[kind])
+            ax.tick_params(labelleft=ax is row[0])
         row[0].set_ylabel(f"head {head} {kind}\n{'attended' if kind == 'OV' else 'current'}")
-        _label_last(row, kind, images[-1], figure)
+        if head == heads - 1:
+            _bar(figure, image, axes[:heads] if kind == "OV" else axes[heads:], kind)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set_title(title)
     for kind, below in (("OV", axes[heads - 1]), ("QK", axes[-1])):
@@ -98,12 +99,11 @@ def plot(
     return figure
 
 
-def _label_last(row: Sequence[Axes], kind: str, image: AxesImage, figure: Figure) -> None:
-    bar = figure.colorbar(image, ax=list(row), extend="both", fraction=0.05, aspect=14, pad=0.01)
+def _bar(figure: Figure, image: AxesImage, axes: np.ndarray, kind: str) -> None:
+    """The colours of all matrices of a kind."""
+    bar = figure.colorbar(image, ax=axes, extend="both", fraction=0.05, aspect=20, pad=0.01)
     bar.set_label("logits" if kind == "OV" else "score (nats)")
     bar.outline.set_visible(False)
-    for ax in row[1:]:
-        ax.tick_params(labelleft=False)
 
 
 def _matrix(ax: Axes, matrix: np.ndarray, limit: float) -> AxesImage:

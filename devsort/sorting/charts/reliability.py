@@ -3,17 +3,21 @@
 What ablating a head, or all of it but its suppression, does to the network's confidence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 
-from devsort.charts.style import INK, PALETTE, WIDTH, look, save_figure
+from devsort.charts.axes import number
+from devsort.charts.style import BOTH, INK, PALETTE, WIDTH, look, save_figure
 from devsort.sorting.heads.function import Condition, Function
 
 FEWEST = 10  # answers that a bin must hold to be drawn; the calibration error counts all bins
+PANEL, LETTER = 1.1, 0.058  # inches of a diagram, at least, and of a letter of its title
 TITLES = {
     "whole": "whole",
     "ablated": "head ablated",
@@ -24,29 +28,45 @@ TITLES = {
 }
 
 
-def draw(function: Function, folder: Path, name: str = "reliability") -> list[Path]:
-    """Draws the reliability diagrams of one head's function into a folder.
+def draw(
+    function: Function,
+    folder: Path,
+    name: str = "reliability",
+    kinds: Sequence[str] = BOTH,
+    width: float = WIDTH,
+) -> list[Path]:
+    """Draws the reliability diagrams of one head's function, `width` inches wide, into a folder.
 
     Returns:
         The files written.
     """
-    return save_figure(plot(function), folder, name)
+    return save_figure(plot(function, width), folder, name, kinds)
 
 
 @look()
-def plot(function: Function) -> Figure:
+def plot(function: Function, width: float = WIDTH) -> Figure:
     """One diagram for each condition, with the share of answers in each bin below."""
-    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
-    columns = len(function.conditions)
-    axes = figure.subplots(2, columns, sharex=True, sharey="row", height_ratios=(3, 1))
-    for (top, bottom), (name, condition) in zip(axes.T, function.conditions.items(), strict=True):
+    conditions = list(function.conditions.items())
+    columns = min(len(conditions), int(width / PANEL))
+    blocks, letters = -(-len(conditions) // columns), int(0.8 * width / columns / LETTER)
+    figure = Figure(figsize=(width, 2.1 * blocks + 0.3), layout="constrained")
+    ratios = (3, 1) * blocks
+    axes = figure.subplots(2 * blocks, columns, sharex=True, squeeze=False, height_ratios=ratios)
+    for ax in axes.flat:
+        ax.axis("off")
+    for i, (name, condition) in enumerate(conditions):
+        top, bottom = axes[2 * (i // columns) :, i % columns][:2]
         _reliability(top, condition)
         _counts(bottom, condition)
-        top.set_title(
-            f"{TITLES[name]}\nloss {condition.loss:.3f} nats\nECE {condition.reliability.error:.4f}"
-        )
-    axes[0, 0].set_ylabel(f"head {function.head}\naccuracy")
-    axes[1, 0].set_ylabel("share of\nanswers")
+        error = f"ECE {condition.reliability.error:.4f}"
+        title = fill(TITLES[name], letters)
+        top.set_title(f"{title}\nloss {condition.loss:.3f} nats\n{error}", fontsize=7)
+        if i % columns == 0:
+            top.set_ylabel(f"head {function.head}\naccuracy")
+            bottom.set_ylabel("share of\nanswers")
+        top.tick_params(labelleft=i % columns == 0)
+        bottom.tick_params(labelleft=i % columns == 0)
+    figure.align_ylabels(axes[:, 0])
     figure.supxlabel("confidence (probability of the likeliest number)", fontsize=8)
     return figure
 
@@ -65,8 +85,10 @@ def _reliability(ax: Axes, condition: Condition) -> None:
     ax.scatter(
         r.confidence[shown], r.accuracy[shown], s=size, color=PALETTE[0], zorder=3, clip_on=False
     )
+    ax.axis("on")
     ax.set_xlim(0, 1.03)
     ax.set_ylim(0, 1.03)
+    _unit(ax.yaxis)
 
 
 def _counts(ax: Axes, condition: Condition) -> None:
@@ -80,5 +102,14 @@ def _counts(ax: Axes, condition: Condition) -> None:
         color=PALETTE[0],
         alpha=0.5,
     )
+    ax.axis("on")
     ax.set_yscale("log")
     ax.set_ylim(1e-5, 2)
+    ax.yaxis.set_ticks([1e-4, 1e-2, 1], map(number, (1e-4, 1e-2, 1)), minor=False)
+    ax.minorticks_off()
+    _unit(ax.xaxis)
+
+
+def _unit(axis: Axis) -> None:
+    """Ticks of a share."""
+    axis.set_ticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from devsort.charts.compare import figure
-from devsort.charts.stage_chart import Curve, Story, from_datasets, positive
+from devsort.charts.curves import Curve, positive
+from devsort.charts.stage_chart import Story, from_datasets
 from devsort.charts.style import BOTH, WIDTH, save_figure
 from devsort.sorting.artifacts import HEADS, LLC, STAGES
 from devsort.sorting.checkpoints import read_log

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from devsort.charts.style import DIVERGING, WIDTH, look
+from devsort.charts.axes import over_steps
+from devsort.charts.style import DIVERGING, WIDTH, label_of, look
 from devsort.sorting.charts.ownership import step_edges
 
 if TYPE_CHECKING:
@@ -20,23 +21,26 @@ LABELS = {"number": "number", "position": "position", "gap_class": "gap class"}
 
 
 @look()
-def plot(found: "xr.Dataset") -> Figure:
+def plot(found: "xr.Dataset", width: float = WIDTH) -> Figure:
     """Part × step, a column for each component and a row for each kind of part."""
     names = found.component.values.tolist()
-    figure = Figure(figsize=(WIDTH, 5.2), layout="constrained")
+    figure = Figure(figsize=(width, 5.2), layout="constrained")
     ratios = (3, 1.2, 0.9)
     grid = figure.subplots(
         len(LABELS), len(names), sharex=True, height_ratios=ratios, squeeze=False, sharey="row"
     )
+    edges = step_edges(found.checkpoint.values)
+    over_steps(grid[-1, 0], "log", edges[0], edges[-1])
     for row, axis in zip(grid, LABELS, strict=True):
         for ax, name in zip(row, names, strict=True):
             drawn = _map(ax, found, axis, name)
         row[0].set_ylabel(LABELS[axis])
     for ax, name in zip(grid[0], names, strict=True):
-        ax.set_title(f"component {name}")
-    for ax in grid[-1]:
-        ax.set_xlabel("training step")
-    bar = figure.colorbar(drawn, ax=grid, shrink=0.5)
+        ax.set_title(label_of(name))
+    figure.align_ylabels(grid[:, 0])
+    figure.supxlabel("training step", fontsize=8)
+    bar = figure.colorbar(drawn, ax=grid, location="top", aspect=40)
+    bar.outline.set_visible(False)
     bar.set_label("χ / largest |χ| of the checkpoint")
     return figure
 
@@ -51,7 +55,6 @@ def relative(chi: np.ndarray) -> np.ndarray:
 def _map(ax: Axes, found: "xr.Dataset", axis: str, name: str) -> QuadMesh:
     chi = found[f"chi_{axis}"].sel(component=name).transpose("checkpoint", axis).values
     edges = np.arange(found.sizes[axis] + 1) - 0.5
-    ax.set_xscale("log")
     return ax.pcolormesh(
         step_edges(found.checkpoint.values),
         edges,

@@ -1,4 +1,4 @@
-"""χ of the observables to the content of lists, over draws of the whole model."""
+"""χ of the observables to lists of some content, over draws of the whole model."""
 
 import numpy as np
 import torch
@@ -21,18 +21,24 @@ KEY = "pattern"  # names the noise of these chains
 
 
 @one_core()
-def response_at(run: Run, params: Params, probe: Probe) -> Response:
+def response_at(
+    run: Run, params: Params, probe: Probe, weights: np.ndarray | None = None
+) -> Response:
     """χ of (OBSERVABLES, L) to lists that hold a number, and to lists of a class of gaps.
 
     Args:
         run: Gives the settings of the sampler.
         params: The checkpoint.
         probe: The lists whose losses are followed, and the classes of gaps.
+        weights: (N, lists) of the probe's lists in each of N other data sets, whose χ is wanted
+            instead: the change of an observable per nβ when the data become these.
     """
+    if weights is None:
+        weights = members_of(content(probe), probe.edges, run.config.task.numbers).T
     sampler = SortSampler(run)
     moments = []
     for piece in sampler.lanes_of({0: sampler.checkpoint(params)}, "full"):
-        evaluate = _Content(piece.plain, probe, run.config.task.numbers)
+        evaluate = _Content(piece.plain, probe, weights)
         every = run.config.susceptibility.every
         watcher = Watcher(evaluate, piece.objective, sampler.config, every)
         streams = [(name_key(KEY), *stream) for stream in piece.streams]
@@ -41,15 +47,19 @@ def response_at(run: Run, params: Params, probe: Probe) -> Response:
     return susceptibility(Moments.join(moments))
 
 
+def content(probe: Probe) -> np.ndarray:
+    """The numbers of the probe's lists: (lists, L)."""
+    return probe.data.tokens[:, : probe.data.targets.shape[1]].numpy()
+
+
 class _Content:
     """At weights (G, P): the observables and L, with ℓ_x − L of lists by content."""
 
-    def __init__(self, objective: SortObjective, probe: Probe, numbers: int) -> None:
+    def __init__(self, objective: SortObjective, probe: Probe, weights: np.ndarray) -> None:
         self.losses = probe.losses(objective)
         self.shape, self.views = objective.kernel.shape, objective.kernel.layout.views
-        lists = probe.data.tokens[:, : self.shape.list_length].numpy()
-        members = torch.from_numpy(members_of(lists, probe.edges, numbers).T)
-        self.parts = PartMeans(dict(enumerate(members)), objective.center.device)
+        parts = dict(enumerate(torch.from_numpy(weights)))
+        self.parts = PartMeans(parts, objective.center.device)
 
     def __call__(self, w: Tensor) -> list[Pair]:
         each = self.losses(w).double().mean(2)  # (G, lists)

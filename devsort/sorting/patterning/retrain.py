@@ -1,19 +1,17 @@
 """Training that continues from a checkpoint on other lists, with the run's own settings."""
 
 import torch
-from torch import Tensor
 
 from devsort.execution import one_core
 from devsort.sorting.kernels import SortKernel
 from devsort.sorting.model import Params, model_shape
 from devsort.sorting.patterning.lists import WeightedLists
-from devsort.sorting.patterning.observables import observe
 from devsort.sorting.run import Run
 
 
 @one_core()
-def retrain(run: Run, params: Params, lists: WeightedLists, seed: int, steps: int) -> Tensor:
-    """The observables after some steps of Adam, whose moments start at zero: (3,).
+def retrain(run: Run, params: Params, lists: WeightedLists, seed: int, steps: int) -> Params:
+    """The weights after some steps of Adam, whose moments start at zero.
 
     Args:
         run: Gives the settings of training.
@@ -30,4 +28,4 @@ def retrain(run: Run, params: Params, lists: WeightedLists, seed: int, steps: in
         batch = lists.batch(seed, step, c.batch_size)
         flat.grad = kernel.value_and_grad(flat.detach(), batch[None])[1]
         adam.step()
-    return observe(kernel.layout.views(flat.detach()[0]), shape)
+    return kernel.layout.views(flat.detach()[0])

@@ -14,10 +14,11 @@ from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.model import Params, model_shape
 from devsort.sorting.patterning.lists import WeightedLists, members_of
 from devsort.sorting.patterning.observables import OBSERVABLES, observe
-from devsort.sorting.patterning.response import response_at
+from devsort.sorting.patterning.response import content, response_at
 from devsort.sorting.patterning.retrain import retrain
 from devsort.sorting.run import Run
 from devsort.sorting.susceptibility.probe import Probe
+from devsort.sorting.train import Trainer
 from devsort.susceptibility import Response
 from devsort.susceptibility.patterning import predicted, shift
 
@@ -31,7 +32,10 @@ class Pattern:
 
     Attributes:
         target: `NAME=up` or `NAME=down`, NAME one of OBSERVABLES.
-        start: Training step of the checkpoint; None: the saved one nearest to a tenth of training.
+        start: Training step of the checkpoint whose response chooses the shift; None: the saved
+            one nearest to a tenth of training.
+        begin: Step from which training goes on with shifted data, 0 for the initial weights; None:
+            `start`.
         steps: Steps of training from there.
         seeds: How many seeds of lists.
         size: Standard deviation of the weights of lists.
@@ -40,6 +44,7 @@ class Pattern:
 
     target: str
     start: int | None = None
+    begin: int | None = None
     steps: int = 300
     seeds: int = 8
     size: float = 0.5
@@ -63,9 +68,10 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     """Shifts the data towards a target and retrains, beside no shift and random ones.
 
     Returns:
-        run, target, start, the shift by numbers and gap_classes, the change that is predicted in
-        equilibrium, and rows: seed, and the target's change over training without, with, and with a
-        random shift of the same size; moved: seeds in which it moved as wanted relative to without.
+        run, target, start, begin, the shift by numbers and gap_classes, the change that is
+        predicted in equilibrium, and rows: seed, and the target's change over training without,
+        with, and with a random shift of the same size; moved: seeds in which it moved as wanted
+        relative to without.
 
     Raises:
         UserError: The target or the checkpoint does not exist, or there is only one head.
@@ -74,7 +80,9 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     if run.config.model.heads < 2:
         raise UserError("patterning steers two heads, the model has one", "use a run of two heads")
     start = _start(run, pattern.start)
+    begin = start if pattern.begin is None else pattern.begin
     params, probe = load_checkpoint(run, start), Probe(run.config)
+    first = _weights(run, begin)
     response = response_at(run, params, probe)
     if not np.isfinite(response.value).all():
         fix = "raise susceptibility.lists; see `devsort llc` for whether chains fail"
@@ -82,12 +90,13 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
     wanted = np.zeros(len(OBSERVABLES) + 1)
     wanted[OBSERVABLES.index(name)] = sign
     h = shift(response, wanted)
-    arms = _Arms(run, pattern, params, h, probe.edges)
+    arms = _Arms(run, pattern, first, h, probe.edges)
     rows = _rows(run, pattern, arms)
     return {
         "run": str(run.path),
         "target": pattern.target,
         "start": start,
+        "begin": begin,
         "numbers": h[: run.config.task.numbers].tolist(),
         "gap_classes": h[run.config.task.numbers :].tolist(),
         "predicted": _predicted(run, response, probe, arms.lists(h), OBSERVABLES.index(name)),
@@ -99,7 +108,8 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
 def text(value: dict[str, Any]) -> str:
     """For a reader: the target's value by seed and arm."""
     told = f"{value['predicted']:.4f} in equilibrium"
-    lines = [f"{value['target']} from step {value['start']}; predicted: {told}"]
+    steps = f"response at step {value['start']}, training from {value['begin']}"
+    lines = [f"{value['target']}, {steps}; predicted: {told}"]
     lines.append(f"{'seed':>5}" + "".join(f"{arm:>12}" for arm in ARMS))
     for row in value["rows"]:
         lines.append(f"{row['seed']:5d}" + "".join(f"{row[arm]:12.4f}" for arm in ARMS))
@@ -124,7 +134,7 @@ class _Arms:
         found = retrain(self.run, self.params, self.lists(h), seed, pattern.steps)
         advanced(1)
         shape = model_shape(self.run.config.task, self.run.config.model)
-        change = found - observe(self.params, shape)
+        change = observe(found, shape) - observe(self.params, shape)
         return float(change[OBSERVABLES.index(pattern.wanted[0])])
 
     def lists(self, h: np.ndarray) -> WeightedLists:
@@ -155,7 +165,7 @@ def _predicted(
     run: Run, response: Response, probe: Probe, lists: WeightedLists, observable: int
 ) -> float:
     """nβ χ along the weights: the change in equilibrium, to first order."""
-    shown = probe.data.tokens[:, : run.config.task.list_length].numpy()
+    shown = content(probe)
     members = members_of(shown, lists.edges, run.config.task.numbers)
     along = predicted(response, members, lists.weights(shown))[observable]
     return float(run.config.llc.sampler.n_beta * along)
@@ -169,7 +179,18 @@ def _start(run: Run, given: int | None) -> int:
     saved = trained_steps(run)
     if given is None:
         return min(saved, key=lambda step: abs(step - run.config.train.steps / 10))
+    return _saved(given, saved, "--from")
+
+
+def _weights(run: Run, step: int) -> Params:
+    """The weights of a saved step, or those that training started from."""
+    if step == 0:
+        return Trainer(run).params()
+    return load_checkpoint(run, _saved(step, trained_steps(run), "--begin"))
+
+
+def _saved(given: int, saved: Sequence[int], option: str) -> int:
     if given not in saved:
         near = min(saved, key=lambda step: abs(step - given))
-        raise UserError(f"--from {given} is no saved step", f"use a saved one, such as {near}")
+        raise UserError(f"{option} {given} is no saved step", f"use a saved one, such as {near}")
     return given

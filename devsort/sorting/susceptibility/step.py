@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from devsort.charts.style import save_figure
+from devsort.charts.style import BOTH, WIDTH, save_figure
 from devsort.errors import UserError, saying
 from devsort.execution import progress, run_jobs
 from devsort.llc.store import OWN
@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def run_susceptibility(run: Run, force: bool = False) -> dict[str, Any]:
-    """Evaluates the probe at the LLC's draws of a run and writes susceptibility.zarr.
+def run_susceptibility(
+    run: Run, force: bool = False, kinds: Sequence[str] = BOTH, width: float = WIDTH
+) -> dict[str, Any]:
+    """Evaluates the probe at the LLC's draws of a run, writes susceptibility.zarr and draws it.
 
-    Does nothing if susceptibility.zarr is up to date.
+    Measures nothing if susceptibility.zarr is up to date.
 
     Raises:
         UserError: The LLC is missing, or it was not sampled for a component.
     """
     found = run.update(SUSCEPTIBILITY, _measured, write_dataset, force)
     with run.lock():
-        files = save_figure(plot(found), run.figures, "susceptibility")
+        files = save_figure(plot(found, width), run.figures, "susceptibility", kinds)
     return {
         "run": str(run.path),
         "rows": tables.rows(found),

@@ -52,6 +52,8 @@ def test_the_circuits_chart_shows_the_matrices(split):
     np.testing.assert_array_equal(axes[-1].get_images()[0].get_array(), found["QK"][1])
     assert axes[0].get_title(loc="left") == "step 1"
     assert "head 0 OV" in axes[0].get_ylabel()
+    bars = [ax.get_ylabel() for ax in figure.axes if not ax.get_images()]
+    assert bars == ["logits", "score (nats)"]  # all matrices of a kind share their colours
 
 
 def test_numbers_take_the_colour_of_the_head_that_they_need(split):

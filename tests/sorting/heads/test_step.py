@@ -17,6 +17,7 @@ from devsort.sorting.artifacts import HEADS
 from devsort.sorting.checkpoints import save_checkpoint
 from devsort.sorting.config import HeadsConfig, ModelConfig, TaskConfig, default_config
 from devsort.sorting.heads import ranges
+from devsort.sorting.heads.variables import VARIABLES
 from devsort.sorting.model import init_params, model_shape
 from devsort.sorting.run import open_run
 from devsort.sorting.task import eval_batch
@@ -57,6 +58,14 @@ def test_events_and_intervals_are_stored_with_the_measures(saved_run):
     low, high = np.quantile(found.score_draws, [0.025, 0.975], axis=1)
     np.testing.assert_array_equal(found.score_ci95.sel(bound="low"), low)
     np.testing.assert_array_equal(found.score_ci95.sel(bound="high"), high)
+
+
+def test_every_variable_says_what_it_is(saved_run):
+    heads.run_heads(saved_run)
+    found = saved_run.read(HEADS)
+    assert set(map(str, found.variables)) == set(VARIABLES)
+    assert all(found[name].attrs["long_name"] == VARIABLES[name][0] for name in found.variables)
+    assert found.loss.attrs["units"] == found.suppression_gain.attrs["units"] == "nats"
 
 
 def test_finished_work_is_not_redone_unless_it_is_forced(saved_run):

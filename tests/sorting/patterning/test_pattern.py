@@ -84,7 +84,8 @@ def test_retraining_lowers_the_loss_of_what_is_shown(saved_run):
     params = init_params(shape, 0.8, 0)
     before = {name: value.clone() for name, value in params.items()}
     lists = WeightedLists(saved_run.config.task, np.zeros(9), EDGES, 0.4, 3.0)
-    once, again = (retrain(saved_run, params, lists, 0, 5) for _ in range(2))
+    trained = [retrain(saved_run, params, lists, 0, 5) for _ in range(2)]
+    once, again = (observe(weights, shape) for weights in trained)
     assert torch.equal(once, again) and not torch.allclose(once, observe(params, shape))
     assert all(torch.equal(params[name], before[name]) for name in params)
 
@@ -95,6 +96,33 @@ def test_the_response_is_of_observables_and_loss_to_content(saved_run):
     found = response_at(run, init_params(shape, 0.8, 0), Probe(run.config))
     assert found.value.shape == (4, 7 + 2)
     assert np.isfinite(found.value).all() and (found.se > 0).all()
+
+
+def test_the_response_to_other_data_is_that_to_its_lists(saved_run):
+    """Of the lists that hold number 2, and of twice as much weight on them as on the others."""
+    run = open_run(saved_run.path, SET)
+    shape = model_shape(run.config.task, run.config.model)
+    params, probe = init_params(shape, 0.8, 0), Probe(run.config)
+    holds = (probe.data.tokens[:, :3] == 2).any(1).numpy()
+    found = response_at(run, params, probe, np.stack([holds, 1.0 + holds]))
+    assert np.allclose(found.value[:, 0], response_at(run, params, probe).value[:, 2])
+    share = holds.sum() / (holds.sum() + len(holds))  # of the lists that were added
+    assert np.allclose(found.value[:, 1], share * found.value[:, 0])
+
+
+def test_training_begins_at_the_initial_weights_or_at_a_saved_step(saved_run):
+    run = open_run(saved_run.path, SET)
+    begun = {
+        begin: run_pattern(run, Pattern("low=up", 5, begin, steps=1, seeds=1))
+        for begin in (None, 5, 0)
+    }
+    assert begun[None] == begun[5] and (begun[5]["begin"], begun[0]["begin"]) == (5, 0)
+    assert begun[0]["numbers"] == begun[5]["numbers"] and begun[0]["rows"] != begun[5]["rows"]
+    shape = model_shape(run.config.task, run.config.model)
+    first = init_params(shape, run.config.model.init_scale, run.config.train.seed)
+    lists = WeightedLists(run.config.task, np.zeros(9), Probe(run.config).edges, 0.5, 3.0)
+    change = observe(retrain(run, first, lists, 0, 1), shape) - observe(first, shape)
+    assert begun[0]["rows"][0]["without"] == pytest.approx(float(change[0]))
 
 
 def test_the_command_has_a_row_for_each_seed(saved_run):
@@ -123,6 +151,7 @@ def test_the_command_has_a_row_for_each_seed(saved_run):
             "use NAME=up or NAME=down, NAME one of low, split, suppression",
         ),
         (Pattern("low=up", 4), "--from 4 is no saved step; use a saved one, such as 5"),
+        (Pattern("low=up", 5, 4), "--begin 4 is no saved step; use a saved one, such as 5"),
     ],
 )
 def test_what_cannot_be_had_is_told(saved_run, pattern, message):

@@ -147,9 +147,11 @@ def test_parts_of_a_kind_add_up_to_nothing(run, found):
 
 
 def test_json_has_a_row_for_every_part(run, found):
-    result = devsort("susceptibility", run.path, "--json", *OPTIONS)
+    look = ("--format", "pdf", "--width", "single")
+    result = devsort("susceptibility", run.path, "--json", *look, *OPTIONS)
     value = json.loads(result.out)
     assert result.code == 0 and value["run"] == str(run.path)
+    assert value["files"] == [str(run.path / "figures" / "susceptibility.pdf")]
     assert len(value["rows"]) == 3 * 2 * (7 + 2 + 3)
     row = value["rows"][8]
     assert {"step", "component", "axis", "part", "chi", "se", "ci95", "rhat"} == set(row)
