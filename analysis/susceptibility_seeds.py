@@ -1,14 +1,14 @@
-r"""Ownership by cause and by ablation in many trained networks, and why they part late.
+r"""Ownership by susceptibility and by ablation in many trained networks, and why they differ late.
 
 python analysis/susceptibility_seeds.py runs/paper/*decay-seed[0-7] \
     --json analysis/results/susceptibility-seeds.json --out docs/figures
 
-Needs a run's checkpoints alone: it draws from both heads anew, with few draws. A number is owned by
-head 0 or 1 as the ratio of the variances of its loss over their draws says (variance), the
-difference of its χ (χ), and mean ablation: the difference of the loss increases (difference), the
-heads' shares of them (share, `heads.ranges.shares`) and the difference where half of a head's
-output gives way to its mean (near). Networks whose name differs in the seed alone form a group; a
-network that the JSON file has is not measured again.
+The script needs only the checkpoints of a run: it samples both heads again, with few draws. Several
+measures say whether head 0 or head 1 owns a number: the ratio of the variances of its loss over the
+draws of either head (variance); the difference of its χ (χ); and mean ablation, as the difference
+of the loss increases (difference), as the heads' shares of these (share, `heads.ranges.shares`),
+and as the difference if half of a head's output is replaced by its mean (near). Networks whose
+names differ only in the seed form a group. A network that the JSON file has is not measured again.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def measured(path, steps, draws):
 
 @one_core()
 def contrasts_at(run, sampler, batch, step):
-    """Head 0 against head 1 by number, by each measure, and what is known of their errors."""
+    """Head 0 compared with head 1 by number, for each measure, with errors where they are known."""
     followed = [sampler(Job((step,), name), unheard)[step] for name in HEADS]
     full, near = increases(load_checkpoint(run, step), batch, run.config.task.numbers)
     own = [by_chi_and_variance(f.chi, f.kernel, run) for f in followed]
@@ -120,7 +120,7 @@ def by_chi_and_variance(chi, kernel, run):
 
 @torch.inference_mode()
 def increases(params, batch, numbers):
-    """Rise of each number's loss (2, N) when a head's output gives way to its mean, and nearly."""
+    """Rise of each number's loss (2, N) if a head's output, or half of it, becomes its mean."""
     act = activations(params, batch.tokens)
     resid, mean = residual(params, act), act.head_out.mean((0, 2), keepdim=True)
     loss = answer_loss(unembed(params, resid), batch.targets)
@@ -139,7 +139,7 @@ def by_number(rise, targets, numbers):
 
 
 def row(now, last, config):
-    """What one checkpoint says."""
+    """The row of one checkpoint."""
     share = ranges.shares({"loss_increase": now["increase"]}, config)
     need = now["increase"][0] - now["increase"][1]
     by = {"difference": need, "share": share[0] - share[1], "near": now["near"]}
@@ -182,7 +182,7 @@ def within(a, need):
 
 
 def order_free(a, need, times=200):
-    """What the rank correlation would be if the order among an owner's numbers said nothing."""
+    """The rank correlation if the order among an owner's numbers carried no information."""
     rng, found = stream(0, "susceptibility seeds"), []
     for _ in range(times):
         shuffled = need.copy()
@@ -218,7 +218,7 @@ def table(found):
 
 
 def first_seen(found):
-    """In how many networks the owners of the end are visible first by variance, or by ablation."""
+    """In how many networks variance, or ablation, is the first to show the final owners."""
     lines = []
     for group, networks in groups(found).items():
         steps = np.array([row["step"] for row in networks[0]])
