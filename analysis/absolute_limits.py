@@ -115,7 +115,7 @@ class Lanes:
 
 
 def small(name: str, loss: Loss, params: Params, move: dict[str, int], guess: float) -> Network:
-    """A network whose loss depends on its weights alone; a move by a scales by powers of a."""
+    """A network whose loss depends on its weights alone; a move by a multiplies them by a^power."""
     units = tuple({n: a ** move.get(n, 0) * p for n, p in params.items()} for a in (1.0, 2.0, 0.5))
     layout = Layout.of(params)
 

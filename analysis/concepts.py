@@ -1,6 +1,6 @@
 """The figures for the concept pages: what an LLC counts, lanes, flags, a susceptibility.
 
-python analysis/concepts.py runs/baseline --out docs/figures
+python analysis/concepts.py runs/baseline runs/no-decay --out docs/figures
 """
 
 import argparse
@@ -69,10 +69,10 @@ def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
 
 
 @style.look()
-def flags(trajectory: xr.Dataset, steps: tuple[int, ...]) -> Figure:
+def flags(estimates: list[tuple[xr.Dataset, int]]) -> Figure:
     """The chains of an estimate without a flag, and of flagged ones."""
     fig = Figure(figsize=(style.WIDTH, 2.3), layout="constrained")
-    for ax, step in zip(fig.subplots(1, len(steps)), steps, strict=True):
+    for ax, (trajectory, step) in zip(fig.subplots(1, len(estimates)), estimates, strict=True):
         cell = trajectory.sel(checkpoint=step, restriction="full")
         raised = [str(f) for f in cell.flag.values[cell["flags"].values.astype(bool)]]
         chains(ax, cell)
@@ -130,14 +130,15 @@ def chains(ax: Axes, cell: xr.Dataset) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("decay", type=Path, help="the run with weight decay")
+    parser.add_argument("no_decay", type=Path, help="the run without")
     parser.add_argument("--out", type=Path, default=Path("docs/figures"))
     args = parser.parse_args()
-    trajectory = devsort.load_trajectory(args.run)
+    decay, no_decay = map(devsort.load_trajectory, (args.decay, args.no_decay))
     figures = {
         "concept-llc": learning_coefficients(),
-        "concept-lanes": lanes(trajectory, (91, 6000)),
-        "concept-flags": flags(trajectory, (10, 42, 91)),
+        "concept-lanes": lanes(decay, (91, 6000)),
+        "concept-flags": flags([(decay, 10), (no_decay, 42), (decay, 91)]),
         "concept-susceptibility": susceptibility(),
     }
     for name, figure in figures.items():

@@ -6,7 +6,7 @@ python analysis/reference.py runs --hmc 60 --only baseline-6000-full-relative
 
 Writes `trained.safetensors` and `trained.json` next to devsort/sorting/trained.py. Points that are
 given are measured again; the others stay as they are. With `--hmc` a point is sampled by
-Hamiltonian Monte Carlo on all lists, and stored in addition to the other result.
+Hamiltonian Monte Carlo on all lists, and stored beside the other result.
 """
 
 import argparse

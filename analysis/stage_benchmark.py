@@ -118,7 +118,7 @@ def errors(plan: Plan, wanted: str) -> None:
 
 
 def signals(plan: Plan) -> None:
-    """The effect of a second signal, if the first has three times its noise."""
+    """The effect of a second signal, if the first has three times the usual noise."""
     loud = plan.louder(3.0)
     row("second signal", "precision", "recall", "F1", "coverage", "false stages", rule=True)
     for kind in ("none", "the same", "no boundary", "other boundaries"):

@@ -2,18 +2,15 @@
 
 python analysis/susceptibility.py runs/baseline runs/no-decay --out docs/figures
 
-A head serves a number t if χ_h(t) < 0. For each checkpoint the script prints these columns, taken
-over numbers:
-
-    rank             rank correlation of χ_1 − χ_0 with the difference of the heads' loss increases
-                     by mean ablation
-    rank_variance    the same for the ratio of the variances of the number's loss over the draws of
-                     either head
-    signal, signal_variance    share of the variance of either that is not error
-    end_by_…         rank correlation of the variances, and of ablation, with their own values at
-                     the last checkpoint
-    chi_split, ablation_split  split score by χ and by ablation
-"""
+A head serves a number t if χ_h(t) < 0. Per checkpoint it prints, over numbers, the rank correlation
+with the difference of the heads' loss increases by mean ablation: of χ_1 − χ_0 (rank), and of the
+ratio of the variances of the number's loss over the draws of either head (rank_variance); the share
+of the variance of either that is not error (signal, signal_variance); the rank correlation of the
+ratio with the heads' shares of the loss increases (rank_share); in how many numbers ratio and
+difference name the same owner (same_owner), their rank correlation among an owner's numbers
+(within), and over all numbers if that order were random (order_free); the rank correlation of the
+variances and of ablation with their own last checkpoint (end_by_…); and the split score by χ and by
+ablation."""
 
 import argparse
 import json
@@ -21,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from owner_order import order_free, rank, within
 
 from devsort.charts.axes import over_steps
 from devsort.charts.style import DIVERGING, INK, PALETTE, SCORES, WIDTH, look, save_figure
 from devsort.sorting.artifacts import HEADS, SUSCEPTIBILITY
 from devsort.sorting.charts.ownership import step_edges
-from devsort.sorting.heads import modes
+from devsort.sorting.heads import modes, ranges
 from devsort.sorting.heads.step import stored_events
 from devsort.sorting.run import open_run
 
@@ -76,7 +73,7 @@ def measure(run):
     for i, line in enumerate(rows):
         line["signal_variance"] = float(1 - noise[i])
         for key in ("by_variance", "by_ablation"):
-            line[f"end_{key}"] = float(spearmanr(contrasts[key][i], contrasts[key][-1])[0])
+            line[f"end_{key}"] = rank(contrasts[key][i], contrasts[key][-1])
     return {
         "rows": rows,
         "steps": steps,
@@ -90,15 +87,19 @@ def row(step, value, error, own, increase, config):
     """The columns of one checkpoint; `value`, `error`, `own` and `increase` are (2, N)."""
     apart, other = value[1] - value[0], increase[0] - increase[1]
     noise = (error**2).sum(0).mean() / apart.var()
-    share = shares(value, error)
+    share, ratio = shares(value, error), np.log(own[0] / own[1])
+    needed = ranges.shares({"loss_increase": increase}, config)
     return {
         "step": step,
-        "rank": float(spearmanr(apart, other)[0]),
-        "rank_variance": float(spearmanr(own[0] / own[1], other)[0]),
-        "rank_h0": float(spearmanr(-value[0], increase[0])[0]),
-        "rank_h1": float(spearmanr(-value[1], increase[1])[0]),
+        "rank": rank(apart, other),
+        "rank_variance": rank(ratio, other),
+        "rank_share": rank(ratio, needed[0] - needed[1]),
+        "within": within(ratio, other),
+        "order_free": order_free(ratio, other),
+        "rank_h0": rank(-value[0], increase[0]),
+        "rank_h1": rank(-value[1], increase[1]),
         "signal": float(1 - noise),
-        "same_owner": float(np.mean((apart > 0) == (other > 0))),
+        "same_owner": float(np.mean((ratio > 0) == (other > 0))),
         "chi_split": float(modes.split_score(share, config)),
     }
 
@@ -123,6 +124,10 @@ KEYS = (
     "signal",
     "rank_variance",
     "signal_variance",
+    "rank_share",
+    "same_owner",
+    "within",
+    "order_free",
     "end_by_variance",
     "end_by_ablation",
     "chi_split",

@@ -1,14 +1,14 @@
-r"""Ownership by susceptibility and by ablation in many trained networks, and why they differ late.
+r"""Ownership by cause and by ablation in many trained networks, and why they part late.
 
 python analysis/susceptibility_seeds.py runs/paper/*decay-seed[0-7] \
     --json analysis/results/susceptibility-seeds.json --out docs/figures
 
-The script needs only the checkpoints of a run: it samples both heads again, with few draws. Several
-measures say whether head 0 or head 1 owns a number: the ratio of the variances of its loss over the
-draws of either head (variance); the difference of its χ (χ); and mean ablation, as the difference
-of the loss increases (difference), as the heads' shares of these (share, `heads.ranges.shares`),
-and as the difference if half of a head's output is replaced by its mean (near). Networks whose
-names differ only in the seed form a group. A network that the JSON file has is not measured again.
+Needs a run's checkpoints alone: it draws from both heads anew, with few draws. A number is owned by
+head 0 or 1 as the ratio of the variances of its loss over their draws says (variance), the
+difference of its χ (χ), and mean ablation: the difference of the loss increases (difference), the
+heads' shares of them (share, `heads.ranges.shares`) and the difference where half of a head's
+output gives way to its mean (near). Networks whose name differs in the seed alone form a group; a
+network that the JSON file has is not measured again.
 """
 
 import argparse
@@ -20,12 +20,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from owner_order import order_free, rank, repeats, within
 
 from devsort.charts.style import PALETTE, WIDTH, look, save_figure
 from devsort.execution import one_core, unheard
 from devsort.llc.trajectory import Job
-from devsort.rng import stream
 from devsort.sorting.checkpoints import load_checkpoint, trained_steps
 from devsort.sorting.heads import modes, ranges
 from devsort.sorting.heads.measures import answer_loss, loss_increase, residual
@@ -39,7 +38,7 @@ from devsort.storage.objects import write_json
 from devsort.susceptibility import susceptibility
 from devsort.susceptibility.response import variances
 
-STEPS = (56, 133, 316, 1000, 2000, 5000)
+STEPS = (133, 316, 1000, 5000)
 HEADS = ("h0", "h1")
 FEW = (
     "llc.restrictions=[heads]",
@@ -58,7 +57,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
-    parser.add_argument("--draws", type=int, default=120)
+    parser.add_argument("--draws", type=int, default=80)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--out", type=Path, help="folder of the figure")
     args = parser.parse_args()
@@ -91,9 +90,10 @@ def measured(path, steps, draws):
 
 @one_core()
 def contrasts_at(run, sampler, batch, step):
-    """Head 0 compared with head 1 by number, for each measure, with errors where they are known."""
+    """Head 0 against head 1 by number, by each measure, and what is known of their errors."""
     followed = [sampler(Job((step,), name), unheard)[step] for name in HEADS]
-    full, near = increases(load_checkpoint(run, step), batch, run.config.task.numbers)
+    numbers = run.config.task.numbers
+    full, near = increases(load_checkpoint(run, step), batch, numbers, (1.0, NEAR))
     own = [by_chi_and_variance(f.chi, f.kernel, run) for f in followed]
     halves = [
         [by_chi_and_variance(f.chi.lanes([*half]), f.kernel.lanes([*half]), run) for f in followed]
@@ -119,13 +119,13 @@ def by_chi_and_variance(chi, kernel, run):
 
 
 @torch.inference_mode()
-def increases(params, batch, numbers):
-    """Rise of each number's loss (2, N) if a head's output, or half of it, becomes its mean."""
+def increases(params, batch, numbers, shares):
+    """Rise of each number's loss (2, N) if a share of a head's output is replaced by its mean."""
     act = activations(params, batch.tokens)
     resid, mean = residual(params, act), act.head_out.mean((0, 2), keepdim=True)
     loss = answer_loss(unembed(params, resid), batch.targets)
     found = []
-    for share in (1.0, NEAR):
+    for share in shares:
         other = torch.lerp(act.head_out, mean.expand_as(act.head_out), share)
         rise = loss_increase(params, resid, act, batch.targets, loss, other)  # (B, H, L)
         found.append(by_number(rise.movedim(1, 0).flatten(1), batch.targets.flatten(), numbers))
@@ -163,35 +163,6 @@ def row(now, last, config):
     }
 
 
-def rank(a, b):
-    return float(spearmanr(a, b)[0])
-
-
-def repeats(halves):
-    """Rank correlation of all chains with as many others, from halves (Spearman and Brown)."""
-    pairs = zip(halves[::2], halves[1::2], strict=True)
-    r = np.mean([rank(*pair) for pair in pairs])
-    return float(2 * r / (1 + r))
-
-
-def within(a, need):
-    """Mean over owners, by their numbers, of the rank correlation among an owner's numbers."""
-    owned = [chosen for chosen in (need > 0, need <= 0) if chosen.sum() > 2]
-    counts = [chosen.sum() for chosen in owned]
-    return float(np.average([rank(a[c], need[c]) for c in owned], weights=counts))
-
-
-def order_free(a, need, times=200):
-    """The rank correlation if the order among an owner's numbers carried no information."""
-    rng, found = stream(0, "susceptibility seeds"), []
-    for _ in range(times):
-        shuffled = need.copy()
-        for chosen in (need > 0, need <= 0):
-            shuffled[chosen] = rng.permutation(need[chosen])
-        found.append(rank(a, shuffled))
-    return float(np.mean(found))
-
-
 def groups(found):
     """Group → rows of each network."""
     named = {}
@@ -218,7 +189,7 @@ def table(found):
 
 
 def first_seen(found):
-    """In how many networks variance, or ablation, is the first to show the final owners."""
+    """In how many networks the owners of the end are visible first by variance, or by ablation."""
     lines = []
     for group, networks in groups(found).items():
         steps = np.array([row["step"] for row in networks[0]])

@@ -13,12 +13,12 @@ that of the lifted network.
 The rule was fixed before the first of these chains was run: 20 moves per network, each estimated
 from 8 chains, and the lifted network from 32, at the default settings of relative geometry
 (nβ = 1000). There are 60 steps of burn-in, after which a pilot with other seeds (steps 68, 383,
-825) showed no trend, and 80 draws, as many as 20 minutes allow. All moves use the momentum and the
-minibatches that the network itself needed (`devsort.llc.settle`), because geometry is tested here,
-not the sampler's choice near its threshold. Chains without momentum, which networks without decay
-need, forget in some 30 steps, so 80 draws are too few to see their error; `--draws 200` is as
-shipped. (The random network still climbs by 5 % after that,
-both before and after a move.) With d the difference and s the combined standard error,
+825) showed no trend, and 80 draws, as many as 20 minutes allow. All moves are sampled with the
+momentum and minibatches that the network itself needed (`devsort.llc.settle`): this tests the
+geometry, not the sampler's choice near its threshold. Chains without momentum, which networks
+without decay need, forget in some 30 steps, so that 80 draws are too few to show their error;
+`--draws 200` is the shipped number. (The random network still climbs by 5 % after the burn-in, both
+before and after a move.) With d the difference and s the combined standard error,
 
     t:  |d| ≤ q s, q the 97.5 % quantile of Student's t with Welch's degrees of freedom of the pair
     z:  |d| ≤ 2 s

@@ -16,6 +16,7 @@ FLATTENED = 0.5  # if all data lie above this share of the largest, the axis doe
 WIDE = 3.0  # times the range of the data; wider intervals may be cut off
 TICKS = 5
 DECADES_ALONE = 3.0  # from here on, powers of ten are enough labels
+LABEL = 0.28  # inches that a label of an axis of steps takes
 PLAIN = (1e-3, 1e5)  # numbers in this range are written out
 
 
@@ -92,6 +93,12 @@ def _range(values: Sequence[np.ndarray]) -> tuple[float, float]:
     return (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
 
 
+def _narrow(axis: Axis, decades: float) -> bool:
+    """Whether three labels per decade of steps would touch."""
+    width = axis.axes.get_position().width * axis.axes.figure.get_figwidth()
+    return axis.axis_name == "x" and width < 3 * decades * LABEL
+
+
 def label(axis: Axis, scale: Scale, low: float, high: float) -> None:
     """Ticks and their labels from low to high: powers of ten, or a few round numbers."""
     axis.set_minor_locator(NullLocator())
@@ -99,9 +106,10 @@ def label(axis: Axis, scale: Scale, low: float, high: float) -> None:
     if decades < 1:  # too narrow for powers of ten
         axis.set_major_locator(MaxNLocator(TICKS))
     else:
-        subs = (1.0,) if decades >= DECADES_ALONE else (1.0, 2.0, 5.0)
+        alone = decades >= DECADES_ALONE or _narrow(axis, decades)
+        subs = (1.0,) if alone else (1.0, 2.0, 5.0)
         axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-        if decades >= DECADES_ALONE and axis.axis_name == "x":
+        if alone and axis.axis_name == "x":
             axis.set_minor_locator(LogLocator(subs=range(2, 10), numticks=100))
     axis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axis.set_minor_formatter(FuncFormatter(lambda *_: ""))

@@ -4,18 +4,21 @@ Inverse temperatures and localizations are tried on a small grid, at early, midd
 checkpoints. The step size is not searched. At each grid point it is ε = 1 / (nβ h + γ), a quarter
 of the largest stable one, where h is the largest curvature of the loss in the region that the chain
 will explore, at w* + N(0, 1/γ). At w* itself the curvature can be twenty times as large: training
-with weight decay ends on sharp ridges, and a chain does not stay on them.
+with weight decay ends on sharp ridges, and a chain does not stay on them. Momentum, minibatches
+and burn-in follow from further chains at the best point; see `tuning`.
 """
 
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from textwrap import wrap
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from devsort.llc.estimate import Estimate
 from devsort.llc.flags import CHANCE
+from devsort.llc.tuning import Traces, Tuned, seen, tuned
 from devsort.sampling.config import SamplerConfig
 
 N_BETAS = (300.0, 1000.0, 3000.0, 10000.0)
@@ -30,6 +33,7 @@ CURVATURE_LISTS, ITERATIONS = 256, 8
 # burn-in in units of 2 / (ε γ), the relaxation time of flat directions, and its maximum in steps
 RELAX = 2.0
 MAX_BURNIN = 300
+COMMENT = "    # "
 
 
 @dataclass(frozen=True)
@@ -109,56 +113,85 @@ def report(
     curvature: Mapping[float, float],
     points: Sequence[SamplerConfig],
     trials: Sequence[Trial],
+    chains: Mapping[SamplerConfig, Traces],
+    base: SamplerConfig,
 ) -> dict:
     """Returns the JSON object of a calibration.
 
+    Args:
+        steps: Checkpoints.
+        curvature: γ → largest Hessian eigenvalue over the checkpoints.
+        points: The grid.
+        trials: What came of it.
+        chains: Those of `tuning.tries` at the best point.
+        base: What is kept where nothing decides.
+
     Returns:
         checkpoints, curvature (γ → largest Hessian eigenvalue over the checkpoints), trials,
-        proposal (settings, reasons, lines for config.yaml) and shape (Spearman's rank correlation
-        between the trajectories at each pair of nβ, at the middle γ).
+        chains, proposal (settings, reasons by setting, lines for config.yaml) and shape
+        (Spearman's rank correlation between the trajectories at each pair of nβ, at the middle γ).
     """
     return {
         "checkpoints": list(steps),
         "curvature": {str(localization): h for localization, h in curvature.items()},
         "trials": [{**asdict(t), "flags": list(t.flags)} for t in trials],
-        "proposal": propose(trials, points),
+        "chains": [asdict(row) for row in seen(chains)],
+        "proposal": propose(trials, points, tuned(base, chains)),
         "shape": shape_correlations(trials),
     }
 
 
-def propose(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> dict:
+def best_point(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> SamplerConfig:
     """Returns the grid point with the fewest flags over the checkpoints.
 
     Among equals, it is the one with the weakest localization γ/nβ, which biases λ̂ least, and then
     the one whose loss climbs least.
     """
 
-    def of(point: SamplerConfig) -> list[Trial]:
-        return [
-            t for t in trials if (t.n_beta, t.localization) == (point.n_beta, point.localization)
-        ]
-
     def cost(point: SamplerConfig) -> tuple[int, float, float]:
-        flags = sum(len(t.flags) for t in of(point))
+        of = _at(trials, point)
         weight = 1.0 if point.geometry == "relative" else point.n_beta
-        return flags, point.localization / weight, max(t.climb for t in of(point))
+        flags = sum(len(t.flags) for t in of)
+        return flags, point.localization / weight, max(t.climb for t in of)
 
-    best = min(points, key=cost)
-    flags, _, climb = cost(best)
-    gap = max(abs(t.gap) for t in of(best))
-    names = ("lr", "n_beta", "localization", "num_burnin_steps")
-    chosen = {name: getattr(best, name) for name in names}
-    lines = ["llc:", "  sampler:", f"    geometry: {best.geometry}"]
-    lines += [f"    {name}: {value:g}" for name, value in chosen.items()]
-    way = "of the way to a uniform guess"
-    reasons = [
-        f"{flags} flags over {len(of(best))} checkpoints, the fewest of {len(points)} settings",
-        f"γ = {best.localization:g}, the weakest localization among these",
-        f"the loss climbs at most {climb:.0%} {way}, flagged at {CHANCE:.0%}",
-        f"the equilibrium identity holds to within {gap:.0%}",
-        "the step size is a quarter of the largest stable one at the sharpest checkpoint",
-    ]
-    return {"settings": chosen, "reasons": reasons, "config": "\n".join(lines)}
+    return min(points, key=cost)
+
+
+def propose(
+    trials: Sequence[Trial], points: Sequence[SamplerConfig], further: Sequence[Tuned] = ()
+) -> dict:
+    """Returns settings, reasons and YAML: the best point of the grid, and what was tuned there."""
+    best = best_point(trials, points)
+    of = _at(trials, best)
+    flags, climb = sum(len(t.flags) for t in of), max(t.climb for t in of)
+    gap = max(abs(t.gap) for t in of)
+    count = f"{flags} flags over {len(of)} checkpoints, the fewest of {len(points)} settings"
+    reasons = {
+        "n_beta": f"{count}; the loss climbs at most {climb:.0%} of the way to a uniform guess, "
+        f"flagged at {CHANCE:.0%}",
+        "localization": "the weakest localization among these",
+        "lr": "a quarter of the largest stable step at the sharpest checkpoint; the equilibrium "
+        f"identity holds to within {gap:.0%}",
+    }
+    chosen = {name: getattr(best, name) for name in reasons}
+    chosen |= {t.name: t.value for t in further}
+    reasons |= {t.name: t.reason for t in further}
+    text = as_yaml(best.geometry, chosen, reasons)
+    return {"settings": chosen, "reasons": reasons, "config": text}
+
+
+def as_yaml(geometry: str, settings: Mapping[str, float], reasons: Mapping[str, str]) -> str:
+    """Returns lines for config.yaml, each setting below its reason."""
+    lines = ["llc:", "  sampler:", f"    geometry: {geometry}"]
+    for name, value in settings.items():
+        lines += wrap(reasons[name], 96, initial_indent=COMMENT, subsequent_indent=COMMENT)
+        lines.append(f"    {name}: {value:g}")
+    return "\n".join(lines)
+
+
+def _at(trials: Sequence[Trial], point: SamplerConfig) -> list[Trial]:
+    place = (point.n_beta, point.localization)
+    return [t for t in trials if (t.n_beta, t.localization) == place]
 
 
 def shape_correlations(trials: Sequence[Trial]) -> list[dict]:
@@ -188,9 +221,12 @@ def table(value: dict) -> str:
         f"{s['n_beta'][0]:g}–{s['n_beta'][1]:g}: {s['rank_correlation']:.2f}"
         for s in value["shape"]
     )
-    lines += ["", f"Rank correlation of the trajectory between nβ: {shape}", ""]
+    lines += ["", f"Rank correlation of the trajectory between nβ: {shape}"]
+    lines += ["", "At the proposed nβ, γ and ε, from the checkpoint on, without burn-in:"]
+    lines += [f"{'momentum':>8} {'step':>7} {'LLC':>9} {'± SE':>7} {'heat':>6} {'relaxation':>10}"]
     lines += [
-        "Proposed, because " + "; ".join(value["proposal"]["reasons"]) + ":",
-        value["proposal"]["config"],
+        f"{c['momentum']:8g} {c['step']:7d} {c['llc']:9.1f} {c['se']:7.1f} {c['heat']:6.1%} "
+        f"{c['relaxation']:10.1f}"
+        for c in value["chains"]
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "Proposed:", value["proposal"]["config"]])

@@ -3,7 +3,7 @@
 | what devinterp does                     | what is done here                                      |
 |-----------------------------------------|--------------------------------------------------------|
 | averages over burn-in as well           | burn-in is left out                                    |
-| one initial loss, on other batches      | its error is added, or `start` computes a paired one   |
+| one initial loss, on other batches      | its error is added (in quadrature), or `start` pairs   |
 | the same batches for all chains         | for the error, the mean over chains counts as a chain  |
 | leaves out a chain that died            | it is counted, and the estimate is withheld            |
 | no initial loss of an observable        | `start` computes it; without it there is no estimate   |
@@ -94,7 +94,7 @@ def _opened(draws: Any) -> xr.Dataset:
 
 
 def _config(settings: Mapping[str, Any], data: xr.Dataset) -> SamplerConfig:
-    """Converts their settings to ours. Missing ones have devinterp's default values."""
+    """Converts devinterp's settings to ours. Missing ones have devinterp's default values."""
     chains, steps = data["sampling_loss_micro"].shape[:2]
     burnin = settings.get("num_burnin_steps", 0)
     every = settings.get("num_steps_bw_draws", 1)
@@ -188,8 +188,8 @@ def _notes(settings: Mapping[str, Any], start: Start | None, names: list[str]) -
     notes = ["out_of_equilibrium and improper need gradients and distances, which are not stored"]
     if start is None:
         notes.append(
-            "the initial loss was computed on other batches than the draws, so its error is added; "
-            "give start=… to use the same batches"
+            "the initial loss was computed on other batches than the draws, so its error is added "
+            "in quadrature; give start=… to use the same batches"
         )
         if names:
             observables = ", ".join(names)

@@ -4,7 +4,7 @@ Every estimate has a standard error and flags for what is wrong with it. L(w) �
 each draw on the chain's own minibatch, so minibatch noise cancels to first order. The same noise
 also heats the chain, which makes λ̂ too large. Samplers that can measure this excess
 (`sampling.methods`) do so, and it is subtracted. It is known only to first order, so HEATING_ERROR
-times the excess is added to the standard error.
+times the excess is added to the standard error in quadrature.
 """
 
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ def diagnose(
     used = trace.chains(~trace.dead) if np.isfinite(mean.value) else trace
     values = trace.config.n_beta * used.rise.astype(np.float64)  # (C, T)
     with np.errstate(all="ignore"):
-        drift, growth, gap = _drift(values), _growth(used), _gap(used)
+        drift, growth, gap = drift_of(values), _growth(used), _gap(used)
         numbers = Diagnostics(
             drift=float(np.divide(drift.value, abs(mean.value))),
             peak=_peak(used),
@@ -107,14 +107,13 @@ def diagnose(
             growth=growth.value,
             gap=gap.value,
         )
-    drifts = abs(numbers.drift) > DRIFT and drift.p_zero() < P
     grows = growth.value > 0 and growth.p_zero() < P
     raised = {
         "diverged": bool(trace.dead.any())
         or float(values.max(initial=0)) > 10 * trace.dimension + 1000,
         "dead_chains": bool(trace.dead.any()),
         "negative": mean.value + mean.half_width() < 0,
-        "not_converged": rhat > RHAT or drifts,
+        "not_converged": rhat > RHAT or drifts(drift, mean.value),
         "starting_peak": numbers.peak > PEAK,
         "chance_level": numbers.climb > CHANCE,
         "prior_dominated": numbers.slope > SLOPE and mean.value - mean.half_width() > 0,
@@ -125,8 +124,13 @@ def diagnose(
     return numbers, tuple(name for name in FLAGS if raised[name])
 
 
-def _drift(values: np.ndarray) -> Mean:
-    """Returns the mean of the second half of the draws minus the first half, draw by draw."""
+def drifts(drift: Mean, level: float) -> bool:
+    """Whether a drift exceeds DRIFT of the level and is no chance."""
+    return abs(drift.value) > DRIFT * abs(level) and drift.p_zero() < P
+
+
+def drift_of(values: np.ndarray) -> Mean:
+    """Returns the mean of the second half of (C, T) draws minus the first half, draw by draw."""
     half = values.shape[1] // 2
     return mean_of(values[:, -half:] - values[:, :half]) if half else UNKNOWN
 

@@ -7,9 +7,9 @@
   with minibatches of twice the size. At c = 0.7 this leaves an eleventh of the heat. Such chains
   also have a short autocorrelation time.
 
-SGLD chains are not sampled again, for parity with devinterp. This is repeated up to ROUNDS times;
-chains that are still not stationary keep their flag. The result for one lane does not depend on the
-lanes that are sampled with it.
+This is repeated up to ROUNDS times; chains that are still not stationary keep their flag. SGLD
+chains are never sampled again, for parity with devinterp. The result for one lane does not depend
+on the lanes that are sampled with it.
 """
 
 from collections.abc import Callable, Collection

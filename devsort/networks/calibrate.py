@@ -13,6 +13,7 @@ import torch
 
 from devsort.execution import Advanced, progress, run_jobs
 from devsort.llc import calibrate as grid
+from devsort.llc import tuning
 from devsort.llc.estimate import estimate
 from devsort.llc.steps import chosen_steps
 from devsort.llc.trajectory import Job, stacks
@@ -55,7 +56,7 @@ def calibrate(
     *,
     options: Options | None = None,
 ) -> Calibration:
-    """Tries inverse temperatures, localizations and step sizes, and proposes settings with reasons.
+    """Tries inverse temperatures, localizations, steps and momenta, and proposes settings.
 
     Args:
         loss: As for `llc_trajectory`.
@@ -81,10 +82,12 @@ def calibrate(
     traces = _traces(_Trials(work), points, o.processes)
     trials = [
         grid.trial(point, step, estimate(trace, chance_loss=o.chance_loss))
-        for point, by_step in zip(points, traces, strict=True)
+        for point, by_step in traces.items()
         for step, trace in by_step.items()
     ]
-    value = grid.report(steps, curvature, points, trials)
+    tries = tuning.tries(grid.best_point(trials, points), base)
+    chains = _traces(_Trials(work), tries, o.processes)
+    value = grid.report(steps, curvature, points, trials, chains, base)
     return Calibration(base.model_copy(update=value["proposal"]["settings"]), value)
 
 
@@ -111,14 +114,15 @@ def _curvature(work: Work, localization: float) -> float:
 
 def _traces(
     trials: "_Trials", points: Sequence[SamplerConfig], count: int | None
-) -> list[dict[int, Trace]]:
+) -> dict[SamplerConfig, dict[int, Trace]]:
+    """Settings → training step → trace."""
     total = sum(p.num_chains * p.num_steps for p in points) * len(trials.work.source.steps)
     processes = NetworkSampler(trials.work, count).processes(total)
     by_point = {}
     with progress(total=total, desc="calibrate", unit="chain-step", unit_scale=True) as bar:
         for point, traces in run_jobs(trials, points, processes, bar.update):
             by_point[point] = traces
-    return [by_point[point] for point in points]
+    return {point: by_point[point] for point in points}
 
 
 class _Trials:

@@ -99,7 +99,7 @@ def response_trajectory(
     """Responses over training: the table of `susceptibilities` or `influences` by checkpoint.
 
     Minibatches are the same at every checkpoint, so that differences between checkpoints are not
-    differences of minibatches; noise is named by the step, as that of `llc_trajectory`.
+    differences of minibatches. The noise is named by the step, as in `llc_trajectory`.
 
     Args:
         measure: `susceptibilities` or `influences`.
@@ -107,18 +107,22 @@ def response_trajectory(
         checkpoints: A folder, step → state dict, or (steps, function), as in `llc_trajectory`.
         data: As in `susceptibilities`.
         config: As in `susceptibilities`.
-        more: What `measure` takes besides, but `key`.
+        more: Other arguments of `measure`, except `key`.
 
     Returns:
-        The tables below each other along a first axis `checkpoint`, the training steps.
+        The tables of all checkpoints, joined along a first axis `checkpoint`, the training steps.
 
     Raises:
-        UserError: As `measure` and `llc_trajectory`.
+        UserError: As in `measure` and `llc_trajectory`.
     """
     import xarray as xr
 
-    source, tables = source_of(checkpoints), []
-    for step in progress(source.steps, desc="responses", unit="checkpoint"):
+    source = source_of(checkpoints)
+
+    def at(step: int) -> "xr.Dataset":
         state = fitted(source.load(step), loss, f"the checkpoint of step {step}")
-        tables.append(measure(loss, state, data, config, key=(step,), **more).table)
-    return xr.concat(tables, xr.IndexVariable("checkpoint", list(source.steps)))
+        return measure(loss, state, data, config, key=(step,), **more).table
+
+    steps = progress(source.steps, desc="responses", unit="checkpoint")
+    axis = xr.IndexVariable("checkpoint", list(source.steps))
+    return xr.concat([at(step) for step in steps], axis)

@@ -147,8 +147,8 @@ def _made(path: Path, name: str, work: Work, o: Options) -> "xr.Dataset":
 
 def _refuse_no_store(path: Path) -> None:
     """Raises an error if the path is something other than a store, which `force` would remove."""
-    ours = path.is_dir() and ((path / "zarr.json").exists() or not any(path.iterdir()))
-    if path.exists() and not ours:
+    removable = path.is_dir() and ((path / "zarr.json").exists() or not any(path.iterdir()))
+    if path.exists() and not removable:
         raise UserError(f"{path} exists and is not a store of draws", "give the store another name")
 
 

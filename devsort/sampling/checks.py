@@ -1,6 +1,6 @@
 """Checks a loss before it is sampled, and finds out how it can be computed.
 
-A loss must return the same values each time, and a mean over the batch rather than a sum. How it is
+A loss must return the same values each time, and must not be a sum over the batch. How it is
 computed depends on two more questions: can vmap map it, and does the loss of each example depend on
 that example alone?
 """

@@ -49,10 +49,8 @@ class SamplerConfig(Section):
         0.7, ge=0, lt=1, description="c, fraction of the momentum that baoab keeps in a step"
     )
     num_chains: int = Field(4, ge=1, le=10_000, description="independent chains")
-    num_draws: int = Field(200, ge=1, le=10**7, description="draws kept per chain")
-    num_burnin_steps: int = Field(
-        50, ge=0, le=10**7, description="steps before the first kept draw"
-    )
+    num_draws: int = Field(200, ge=1, le=10**7, description="draws per chain")
+    num_burnin_steps: int = Field(50, ge=0, le=10**7, description="steps before the first draw")
     num_steps_bw_draws: int = Field(1, ge=1, le=10**6, description="steps per draw")
     batch_size: PositiveInt = Field(64, description="examples per step")
     seed: Seed = Field(0, description="seed of minibatches and noise")

@@ -199,7 +199,7 @@ def _is_there(value: Any) -> bool:
 
 
 def weights_of(loss: Loss, state: Params) -> list[str]:
-    """Returns the names of a checkpoint's parameters: tensors that are no integers or buffers."""
+    """Returns the names of a checkpoint's parameters: tensors, but not integers or buffers."""
     buffers = loss.buffers if isinstance(loss, ModuleLoss) else {}
     return [n for n, t in state.items() if t.is_floating_point() and n not in buffers]
 

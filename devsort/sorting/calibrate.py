@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from devsort.execution import progress, run_jobs
+from devsort.execution import one_core, progress, run_jobs
 from devsort.llc import calibrate as grid
+from devsort.llc import tuning
 from devsort.llc.estimate import estimate
 from devsort.llc.trajectory import Job
 from devsort.rng import torch_stream
@@ -19,7 +20,7 @@ from devsort.sorting.artifacts import CALIBRATION
 from devsort.sorting.checkpoints import chosen_steps, load_checkpoint, trained_steps
 from devsort.sorting.geometry import sorter_scales
 from devsort.sorting.run import Run
-from devsort.sorting.samplers import SortSampler, chance_loss, settings
+from devsort.sorting.samplers import Advanced, SortSampler, chance_loss, settings
 from devsort.sorting.task import Batch
 from devsort.storage.objects import write_object
 
@@ -38,19 +39,21 @@ def calibrate(run: Run) -> tuple[dict[str, Any], Traces]:
         late = [step for step in every_step if step >= run.config.llc.first_step]
         steps = chosen_steps(late or every_step, grid.CHECKPOINTS)
         base = settings(run)
-        localizations = sorted({gamma for _, gamma in grid.grid_of(base.geometry)})
-        curvature = {gamma: _curvature(run, steps, gamma) for gamma in localizations}
-        points = grid.grid(base, curvature)
-        traces = _traces(run, points, steps)
+        localizations = sorted({localization for _, localization in grid.grid_of(base.geometry)})
+        points = grid.grid(base, curvature := {g: _curvature(run, steps, g) for g in localizations})
+        traces = _sampled(run, _settled, points, steps)
         chance = chance_loss(run)
         trials = [
-            grid.trial(p, s, estimate(traces[p.n_beta, p.localization, s], chance_loss=chance))
+            grid.trial(p, s, estimate(trace, chance_loss=chance))
             for p in points
-            for s in steps
+            for s, trace in traces[p].items()
         ]
-        value = {"run": str(run.path), **grid.report(steps, curvature, points, trials)}
+        tries = tuning.tries(grid.best_point(trials, points), base)
+        chains = _sampled(run, _drawn, tries, steps)
+        found = grid.report(steps, curvature, points, trials, chains, base)
+        value = {"run": str(run.path), **found}
         write_object(run.calibration, value, run.origin(CALIBRATION))
-    return value, traces
+    return value, {(p.n_beta, p.localization, s): t for p in points for s, t in traces[p].items()}
 
 
 def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
@@ -77,20 +80,32 @@ def _curvature(run: Run, steps: Sequence[int], localization: float) -> float:
     return max(curvature(step) for step in steps)
 
 
-def _traces(run: Run, points: Sequence[SamplerConfig], steps: Sequence[int]) -> Traces:
+def _sampled(
+    run: Run, work: Callable, points: Sequence[SamplerConfig], steps: Sequence[int]
+) -> dict[SamplerConfig, dict[int, Trace]]:
+    """Settings → training step → trace."""
     total = sum(point.num_chains * point.num_steps * len(steps) for point in points)
     count = SortSampler(_with(run, points[0])).processes(total)
-    work = partial(_at_point, run, tuple(steps))
     name = f"calibrate {run.path.name}"
     with progress(total=total, desc=name, unit="chain-step", unit_scale=True) as bar:
-        done = run_jobs(work, points, count, bar.update)
-        return {(p.n_beta, p.localization, s): t for p, traces in done for s, t in traces.items()}
+        found = dict(run_jobs(partial(work, run, tuple(steps)), points, count, bar.update))
+    return {point: found[point] for point in points}
 
 
-def _at_point(
-    run: Run, steps: tuple[int, ...], point: SamplerConfig, advanced: Callable[[int], None]
+def _settled(
+    run: Run, steps: tuple[int, ...], point: SamplerConfig, advanced: Advanced
 ) -> dict[int, Trace]:
+    """With the burn-in that each checkpoint needs."""
     return SortSampler(_with(run, point))(Job(steps, "full"), advanced)
+
+
+def _drawn(
+    run: Run, steps: tuple[int, ...], point: SamplerConfig, advanced: Advanced
+) -> dict[int, Trace]:
+    """From the checkpoint on."""
+    sampler = SortSampler(_with(run, point))
+    with one_core():
+        return sampler.drawn(sampler.load(steps), "full", advanced)
 
 
 def _with(run: Run, sampler: SamplerConfig) -> Run:

@@ -131,11 +131,17 @@ class SortSampler:
             first = config == self.config  # the progress bar does not count additional burn-in
             sampler = self if first else self.with_settings(config)
             subset = {step: checkpoints[step] for step in steps}
-            pieces = sampler._pieces(subset, name, advanced if first else unheard)
-            joined = map(Trace.join, zip(*pieces, strict=True))
-            return dict(zip(subset, joined, strict=True))
+            return sampler.drawn(subset, name, advanced if first else unheard)
 
         return until_settled(draw, self.config, checkpoints)
+
+    def drawn(
+        self, checkpoints: Mapping[int, Checkpoint], name: str, advanced: Advanced
+    ) -> dict[int, Trace]:
+        """As `sample`, with the burn-in, momentum and minibatches of the settings."""
+        pieces = self._pieces(checkpoints, name, advanced)
+        joined = map(Trace.join, zip(*pieces, strict=True))
+        return dict(zip(checkpoints, joined, strict=True))
 
     def with_settings(self, config: SamplerConfig) -> "SortSampler":
         """The same sampler with other settings."""

@@ -118,7 +118,7 @@ def _merged(
     for a in range(n - 1, -1, -1):
         for b in range(m - 1, -1, -1):
             best[a, b] = max(
-                best[a + 1, b], best[a, b + 1], best[a + 1, b + 1] + likeness(heads[a], others[b])
+                best[a + 1, b], best[a, b + 1], best[a + 1, b + 1] + similarity(heads[a], others[b])
             )
     out, a, b = [], 0, 0
     while a < n or b < m:
@@ -134,7 +134,7 @@ def _merged(
     return out
 
 
-def likeness(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+def similarity(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     """Returns the similarity of two stages, which is 0 if the directions of the LLC differ.
 
     Otherwise it is 1, plus 1 if they have the same name, plus their overlap in log step divided by

@@ -11,7 +11,7 @@ from devsort.stages.config import StagesConfig
 from devsort.stages.evidence import Evidence
 from devsort.stages.joints import Joints
 from devsort.stages.noise import Correlation, Noise
-from devsort.stages.search import Target, target_of, tried
+from devsort.stages.search import Target, candidate_sets, target_of
 from devsort.stages.trajectory import Trajectory
 
 LIKELY = 4  # number of the best correlations that are tried again with another profile
@@ -137,7 +137,7 @@ def fit_with(
     z = noise.whiten(y)
     candidates = _joints.candidates(x, y, noise, config, spikes)
     target = target_of(candidates, z, evidence)
-    sets = tried(target)
+    sets = candidate_sets(target)
     chosen = min(sets, key=target.score)
     score = target.score(chosen) + noise.log_determinant + noise.cost
     parameters = 2 + 2 * len(chosen)

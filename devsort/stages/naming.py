@@ -1,6 +1,6 @@
 """Names stages by rules on the measured quantities, with the evidence and a probability.
 
-The names are those of arXiv 2501.18666, and one of ours. A stage has a name if all its rules hold:
+All names but second rise are those of arXiv 2501.18666. A stage has a name if all its rules hold:
 
 - initial learning: consecutive stages in which the LLC rises and the loss falls, in total by at
   least half of its whole range. The LLC may be flat between them if the loss continues to fall

@@ -110,7 +110,7 @@ def sweep(target: Target, chosen: list[int]) -> list[int]:
     return chosen
 
 
-def tried(target: Target) -> list[list[int]]:
+def candidate_sets(target: Target) -> list[list[int]]:
     """Returns the sets of joints that the search visits, each in order of position.
 
     First they grow, then they shrink.

@@ -77,7 +77,7 @@ class Segment:
         names = ("low", "high", "rate", "rate_ci", "start", "end", "direction")
         return all(getattr(self, name) == getattr(other, name, None) for name in names)
 
-    __hash__ = None  # type: ignore[assignment]  # as beside any __eq__
+    __hash__ = None  # type: ignore[assignment]  # as in any class with __eq__
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 
 import devsort
 from devsort.llc import calibrate as grid
+from devsort.llc import tuning
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "index.md").read_text(encoding="utf-8")
@@ -32,6 +33,7 @@ def test_the_examples_run_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name, few in {"N_BETAS": (100.0,), "DRAWS": 4, "MAX_BURNIN": 4}.items():
         monkeypatch.setattr(grid, name, few)  # a search takes a quarter of a minute
+    monkeypatch.setattr(tuning, "STEPS", 40)
     names: dict = {}
     with torch.random.fork_rng():
         for block in PYTHON.findall(PAGE):

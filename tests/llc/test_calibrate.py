@@ -3,9 +3,19 @@
 import json
 
 import pytest
+import yaml
 
-from devsort.llc import calibrate
-from devsort.llc.calibrate import Trial, grid, grid_of, propose, shape_correlations, table
+from devsort.llc import calibrate, tuning
+from devsort.llc.calibrate import (
+    Trial,
+    best_point,
+    grid,
+    grid_of,
+    propose,
+    shape_correlations,
+    table,
+)  # fmt: skip
+from devsort.llc.tuning import Tuned
 from devsort.sampling import SamplerConfig
 from devsort.sorting.artifacts import CALIBRATION
 from devsort.sorting.calibrate import calibrate as calibrate_run
@@ -42,10 +52,28 @@ def test_fewest_flags_win_and_then_the_smallest_climb():
         trial(200.0, climb=0.5),
         trial(300.0, climb=0.2),
     ]
+    assert best_point(trials, points) == points[2]
     found = propose(trials, points)
     assert found["settings"]["n_beta"] == 300.0
-    assert "    n_beta: 300" in found["config"].splitlines()
-    assert found["reasons"][0] == "0 flags over 1 checkpoints, the fewest of 3 settings"
+    assert found["reasons"]["n_beta"] == (
+        "0 flags over 1 checkpoints, the fewest of 3 settings; the loss climbs at most 20% of the "
+        "way to a uniform guess, flagged at 75%"
+    )
+
+
+def test_the_proposal_is_yaml_with_a_reason_above_each_setting():
+    point = SamplerConfig(n_beta=300.0, localization=4.0, lr=1.5e-3)
+    further = [Tuned("batch_size", 128, "a reason"), Tuned("momentum", 0.5, "long " * 30)]
+    found = propose([trial(300.0, localization=4.0)], [point], further)
+    lines = found["config"].splitlines()
+    assert lines[-6:-4] == ["    # a reason", "    batch_size: 128"]
+    assert max(map(len, lines)) <= 100
+    assert yaml.safe_load(found["config"]) == {
+        "llc": {"sampler": {"geometry": "relative", **found["settings"]}}
+    }
+    assert found["settings"] == {
+        "n_beta": 300.0, "localization": 4.0, "lr": 1.5e-3, "batch_size": 128, "momentum": 0.5
+    }  # fmt: skip
 
 
 def test_shape_is_compared_by_rank():
@@ -64,9 +92,11 @@ def test_a_calibration_is_written_and_told(smoke, tmp_path, monkeypatch):
     smaller = {"CHECKPOINTS": 2, "N_BETAS": (100.0, 1000.0), "DRAWS": 20}
     for name, value in {**smaller, "MAX_BURNIN": 10}.items():
         monkeypatch.setattr(calibrate, name, value)
+    monkeypatch.setattr(tuning, "STEPS", 40)
     run = open_run(smoke.copy(tmp_path, "checkpoints", "training.jsonl"))
     value, traces = calibrate_run(run)
     assert len(value["trials"]) == len(traces) == 12
     assert run.read(CALIBRATION) == json.loads(json.dumps(value))
     assert {trace.config.n_beta for trace in traces.values()} == {100.0, 1000.0}
-    assert "Proposed, because" in table(value)
+    assert {row["momentum"] for row in value["chains"]} == set(tuning.MOMENTA)
+    assert value["proposal"]["config"] in table(value)

@@ -3,6 +3,7 @@
 from gates import CONFIG, STEPS, X, loss, network
 
 from devsort.llc import calibrate as grid
+from devsort.llc import tuning
 from devsort.networks import calibrate as networks
 from devsort.networks.calibrate import calibrate
 from devsort.networks.trajectory import Options
@@ -14,6 +15,7 @@ def test_the_step_follows_from_the_curvature(monkeypatch):
     monkeypatch.setattr(grid, "DRAWS", 12)
     monkeypatch.setattr(grid, "MAX_BURNIN", 6)
     monkeypatch.setattr(networks, "CHECKPOINTS", 2)
+    monkeypatch.setattr(tuning, "STEPS", 40)
     states = {step: network(step).state_dict() for step in STEPS}
     found = calibrate(loss(), states, X, CONFIG, options=Options(device="cpu", processes=1))
     h = float((2 * X.T @ X / len(X)).double().svd().S[0])  # all four inputs are open at the end
@@ -23,4 +25,5 @@ def test_the_step_follows_from_the_curvature(monkeypatch):
     assert found.value["checkpoints"] == [STEPS[0], STEPS[-1]]
     assert found.config.lr == found.value["proposal"]["settings"]["lr"]
     assert found.config.num_chains == CONFIG.num_chains
-    assert "Proposed, because" in str(found)
+    assert set(found.value["proposal"]["settings"]) >= {"batch_size", "num_burnin_steps"}
+    assert found.value["proposal"]["config"] in str(found)

@@ -115,5 +115,5 @@ def test_a_checkpoint_of_another_module_is_refused():
     with pytest.raises(devsort.UserError) as error:
         devsort.response_trajectory(devsort.influences, loss, states, data)
     assert str(error.value).startswith(
-        "the checkpoint of step 3 holds more, which the module does not have; "
+        "the checkpoint of step 3 contains more, which the module does not have; "
     )

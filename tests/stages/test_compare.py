@@ -103,10 +103,10 @@ def test_what_no_sorter_has_is_left_open(two):
 
 def test_stages_of_different_direction_are_not_alike():
     a = {"name": "x", "llc": "rising", "from": 1, "to": 100}
-    assert compare.likeness(a, {**a, "llc": "falling"}) == 0
-    assert compare.likeness(a, a) == pytest.approx(3)
+    assert compare.similarity(a, {**a, "llc": "falling"}) == 0
+    assert compare.similarity(a, a) == pytest.approx(3)
     unnamed = {**a, "name": "unnamed"}
-    assert compare.likeness(unnamed, {**unnamed, "from": 10}) == pytest.approx(1.5)
+    assert compare.similarity(unnamed, {**unnamed, "from": 10}) == pytest.approx(1.5)
 
 
 def test_a_shared_stage_that_only_one_run_earns_a_name_for_shows_both():

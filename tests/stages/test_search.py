@@ -85,7 +85,7 @@ def test_the_search_finds_the_best_pair_of_an_exhaustive_search_on_a_clear_curve
     y = np.interp(X, [0, 1.2, 2.7, 4], [10, 10, 40, 20])
     y = y + 0.1 * np.random.default_rng(0).standard_normal(25)
     target, *_ = problem(config=CONFIG, y=y[None])
-    found = min(search.tried(target), key=target.score)
+    found = min(search.candidate_sets(target), key=target.score)
     few = [j for j in range(0, len(target.joints.position), 8) if not target.joints.jump[j]]
     pairs = [p for p in itertools.combinations(few, 2) if p[1] in allowed(target.joints, [p[0]])]
     assert target.score(found) <= min(target.score(list(p)) for p in pairs)
@@ -94,7 +94,7 @@ def test_the_search_finds_the_best_pair_of_an_exhaustive_search_on_a_clear_curve
 
 def test_joints_keep_their_distance_in_points_and_order():
     target, *_ = problem()
-    for chosen in search.tried(target):
+    for chosen in search.candidate_sets(target):
         ranks = target.joints.rank[chosen]
         assert (np.diff(ranks) >= 3).all() and ((ranks >= 4) & (ranks <= 21)).all()
 

@@ -59,7 +59,7 @@ class KickDriftRenew(Baoab):
     def step(self, w, force, noise):
         p = self.p.add_(force, alpha=-self.h)
         w.add_(p, alpha=self.h)
-        p.mul_(self.kept).add_(noise, alpha=self.noise)
+        p.mul_(self.momentum).add_(noise, alpha=self.noise)
 
 
 def heat_as(share: float):

@@ -55,8 +55,8 @@ def gap(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
 
 def _of_gap(key: str, claim: str, group: pd.DataFrame, points: pd.DataFrame, empty: bool) -> Claim:
     measured = "rank correlation of δ̄ and split − suppression score, at equal loss"
-    holds = f"holds: p < {SIGNIFICANT} and no most common label at all gaps"
-    rule = f"with {FEWEST} runs or more, {holds}; fails: the same one at all gaps"
+    holds = f"holds: p < {SIGNIFICANT}, and no label is the most common at all gaps"
+    rule = f"with {FEWEST} runs or more, {holds}; fails: it is the same at all gaps"
     if group.empty or empty:
         return Claim(key, claim, measured, rule, 0)
     delta = np.array([_delta(run) for run in group.to_dict("records")])
