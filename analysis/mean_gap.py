@@ -1,13 +1,12 @@
-r"""The mean gap by cause: what lists of smaller or larger gaps do to the heads.
+r"""The effect of the mean gap: what lists with smaller or larger gaps do to the heads.
 
 python analysis/mean_gap.py runs/baseline --from 287 \
     --json analysis/results/mean-gap.json --out docs/figures
 
-At a checkpoint, the response of the observables of `devsort pattern` to lists tilted towards
-smaller or larger mean gaps, and to random tilts of the same size, is predicted from draws of the
-whole model (nβ χ). Then training goes on from there on such lists, on the same seeds, and the
-change against lists that are not tilted is measured, for these and for the scores of `devsort
-heads`.
+At a checkpoint, draws of the whole model predict (nβ χ) how the observables of `devsort pattern`
+respond to lists that are tilted towards smaller or larger mean gaps, and to random tilts of the
+same size. Training then continues on such lists, with the same seeds. The change relative to lists
+without a tilt is measured, for these observables and for the scores of `devsort heads`.
 """
 
 import argparse
@@ -123,8 +122,8 @@ def gap_of(run, lists):
 
 
 def table(found):
-    """Change against training without a tilt, predicted in equilibrium and measured."""
-    lines = [f"{'tilt':10}{'gap':>6}" + "".join(f"{name:>44}" for name in MEASURED)]
+    """Changes relative to training without a tilt, predicted in equilibrium and measured."""
+    lines = [f"{'tilt':10}{'gap':>6}" + "".join(f"{name:>34}" for name in MEASURED)]
     for name in found["predicted"]:
         change = np.array([row[name] for row in found["changes"]])
         cells = [cell(found, name, change[:, i], i) for i in range(len(MEASURED))]
@@ -146,7 +145,7 @@ def cell(found, name, change, i):
 
 @look()
 def figure(kept):
-    """Measured against predicted, a row a checkpoint, a column an observable."""
+    """Measured against predicted change: one row per checkpoint, one column per observable."""
     figure = Figure(figsize=(WIDTH, 2.4 * len(kept)), layout="constrained")
     grid = figure.subplots(len(kept), len(OBSERVABLES), squeeze=False)
     for axes, (key, found) in zip(grid, kept.items(), strict=True):

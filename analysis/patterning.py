@@ -1,4 +1,4 @@
-r"""All shifts of a study of patterning, and whether each moves what it should.
+r"""All shifts of a study of patterning, and whether each moves its target as wanted.
 
 python analysis/patterning.py studies/patterning.yaml --json analysis/results/patterning.json
 
@@ -39,7 +39,7 @@ def name(row):
 
 
 def table(found):
-    """Changes against training without a shift: mean over seeds, its standard error, and counts."""
+    """Changes relative to training without a shift: mean, standard error and counts over seeds."""
     head = ("shift", "predicted in equilibrium", "with the shift", "as wanted",
             "random shifts", "as wanted", "with, less random")  # fmt: skip
     lines = [head, ["---"] * len(head)]

@@ -120,7 +120,7 @@ def by_chi_and_variance(chi, kernel, run):
 
 @torch.inference_mode()
 def increases(params, batch, numbers, shares):
-    """Rise of each number's loss (2, N) when a share of a head's output gives way to its mean."""
+    """Rise of each number's loss (2, N) if a share of a head's output is replaced by its mean."""
     act = activations(params, batch.tokens)
     resid, mean = residual(params, act), act.head_out.mean((0, 2), keepdim=True)
     loss = answer_loss(unembed(params, resid), batch.targets)
@@ -139,7 +139,7 @@ def by_number(rise, targets, numbers):
 
 
 def row(now, last, config):
-    """What one checkpoint says."""
+    """The row of one checkpoint."""
     share = ranges.shares({"loss_increase": now["increase"]}, config)
     need = now["increase"][0] - now["increase"][1]
     by = {"difference": need, "share": share[0] - share[1], "near": now["near"]}
