@@ -10,6 +10,7 @@ import random
 import warnings
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -163,6 +164,32 @@ def test_what_is_said_of_a_trajectory(expected):
     mode = "the module is sampled in evaluation mode: no dropout, running statistics"
     assert expected.attrs["notes"][0] == mode and np.isfinite(expected.llc).all()
     assert (expected.dimension == 9 + 3 + 6).all()
+
+
+def test_nothing_of_the_users_is_changed(tmp_path):
+    """From the checkpoints to the chart: modes, gradients, values, generators and matplotlib."""
+    module = network(1)
+    module.norm.eval()
+    for p in module.parameters():
+        p.grad = torch.ones_like(p)
+    states = {step: network(step).state_dict() for step in STEPS}
+
+    def everything() -> list:
+        tensors = [*module.state_dict().values(), *(p.grad for p in module.parameters())]
+        tensors += [t for state in states.values() for t in state.values()] + [X]
+        legacy = np.random.get_state()  # noqa: NPY002  it is read alone
+        shown = {k: str(v) for k, v in dict.items(mpl.rcParams)}
+        modes = [m.training for m in module.modules()]
+        free = [p.requires_grad for p in module.parameters()]
+        drawn = [torch.get_rng_state().tolist(), legacy[1].tolist(), random.getstate()]
+        return [[t.tolist() for t in tensors], modes, free, drawn, shown, torch.is_grad_enabled()]
+
+    before = everything()
+    with warnings.catch_warnings(action="ignore"):
+        loss, _ = module_loss(module, squares)
+        found = devsort.llc_trajectory(loss, states, {"x": X}, CONFIG, options=OPTIONS)
+        devsort.stage_chart(found, devsort.find_stages(found), tmp_path / "stages.png")
+    assert everything() == before
 
 
 def test_two_runs_of_lightning_in_one_folder_are_refused(tmp_path):
