@@ -159,6 +159,19 @@ def test_what_is_in_memory_gives_the_same_trajectory(expected, kind):
     assert same(trajectory(IN_MEMORY[kind]()), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_checkpoints_of_sixteen_bits_are_sampled_in_float32_and_that_is_said(tmp_path, dtype):
+    rounded = {}
+    for step in STEPS:
+        state = network(step).state_dict()
+        half = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
+        save_file(untied(half), tmp_path / f"step-{step}.safetensors")
+        rounded[step] = {n: t.float() if t.is_floating_point() else t for n, t in half.items()}
+    found, note = trajectory(tmp_path), f"weights of type {str(dtype)[6:]} are sampled in float32"
+    assert note in found.attrs["notes"]
+    assert same(found, trajectory(rounded))
+
+
 def test_what_is_said_of_a_trajectory(expected):
     """Evaluation mode; frozen weights do not count: 3·3 tied, a bias, and the norm's two."""
     mode = "the module is sampled in evaluation mode: no dropout, running statistics"

@@ -98,6 +98,16 @@ def test_a_loss_of_hugging_face_is_none_given_needs_no_words():
     assert float(loss(params, BATCH).loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_with_an_attention_mask_chains_are_computed_one_after_the_other():
+    """Hugging Face branches on its values; where nothing is padded the losses are the same."""
+    with warnings.catch_warnings(action="ignore"):
+        loss, params = module_loss(gpt2())
+    masked = {**BATCH, "attention_mask": torch.ones_like(TOKENS)}
+    with pytest.warns(UserWarning, match="chains are computed one after the other"):
+        found = sample(loss, params, masked, SHORT)
+    np.testing.assert_allclose(found.loss, sample(loss, params, BATCH, SHORT).loss, rtol=1e-4)
+
+
 def gpt2_loss_at(params) -> float:
     """The loss of a plain model at these weights."""
     model = gpt2().eval()
