@@ -103,7 +103,7 @@ def test_with_an_attention_mask_chains_are_computed_one_after_the_other():
     with warnings.catch_warnings(action="ignore"):
         loss, params = module_loss(gpt2())
     masked = {**BATCH, "attention_mask": torch.ones_like(TOKENS)}
-    with pytest.warns(UserWarning, match="chains are computed one after the other"):
+    with pytest.warns(UserWarning, match="chains are computed one by one"):
         found = sample(loss, params, masked, SHORT)
     np.testing.assert_allclose(found.loss, sample(loss, params, BATCH, SHORT).loss, rtol=1e-4)
 
