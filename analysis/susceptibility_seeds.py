@@ -22,6 +22,7 @@ import torch
 from matplotlib.figure import Figure
 from owner_order import order_free, rank, repeats, within
 
+from devsort.charts.axes import over_steps
 from devsort.charts.style import PALETTE, WIDTH, look, save_figure
 from devsort.execution import one_core, unheard
 from devsort.llc.trajectory import Job
@@ -233,11 +234,11 @@ def figure(named):
         steps = [row["step"] for row in networks[0]]
         for (key, label), colour in zip(DRAWN.items(), PALETTE, strict=False):
             values = np.array([[row[key] for row in rows] for rows in networks])
-            ax.plot(steps, values.mean(0), "-o", color=colour, label=label)
+            ax.plot(steps, values.mean(0), "-o", ms=3, color=colour, label=label)
             low, high = values.min(0), values.max(0)
             ax.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
-        ax.set_xscale("log")
-        ax.set_title(group)
+        over_steps(ax, "log", steps[0], steps[-1])
+        ax.set_title(f"{group}, {len(networks)} networks")
         ax.set_xlabel("training step")
     axes[0].set_ylabel("agreement with ablation")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
