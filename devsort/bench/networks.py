@@ -6,6 +6,7 @@ minibatches from the same data set. The answer that is compared is each chain's 
 checkpoint's on the same minibatches. `draws` compares the rates of effective draws.
 """
 
+import copy
 import tempfile
 import warnings
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def sampled(
 ) -> tuple[float, list[Trace]]:
     """Chain-steps per second of all our processes together, and the trace of each."""
     count = 1 if device == "cuda" else cores()
-    states = {step: of.model.state_dict() for step in range(count)}
+    states = {step: copy.deepcopy(of.model.state_dict()) for step in range(count)}
     source = source_of(states)
     work = Work(of.loss, source, of.ids, config, {FULL: None}, blocks=blocks, device=device)
     sampler = NetworkSampler(work)
