@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 import devsort
 from devsort.charts import style
+from devsort.charts.curves import flag_title
+from devsort.charts.traces import RISE
 from devsort.rng import stream
 
 LOSSES = {  # title → loss of two weights, and its learning coefficient
@@ -62,8 +64,8 @@ def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
     for row, step in zip(axes, steps, strict=True):
         for ax, name in zip(row, names, strict=True):
             chains(ax, trajectory.sel(checkpoint=step, restriction=name))
-            ax.set_title(f"step {step}, {'whole model' if name == 'full' else f'head {name[1:]}'}")
-        row[0].set_ylabel("rise of the loss (nats)")
+            ax.set_title(f"step {step}, {style.label_of(name)}")
+        row[0].set_ylabel(RISE)
     fig.supxlabel("step of the chain", fontsize=8)
     return fig
 
@@ -74,12 +76,12 @@ def flags(estimates: list[tuple[xr.Dataset, int]]) -> Figure:
     fig = Figure(figsize=(style.WIDTH, 2.3), layout="constrained")
     for ax, (trajectory, step) in zip(fig.subplots(1, len(estimates)), estimates, strict=True):
         cell = trajectory.sel(checkpoint=step, restriction="full")
-        raised = [str(f) for f in cell.flag.values[cell["flags"].values.astype(bool)]]
+        raised = [flag_title(str(f)) for f in cell.flag.values[cell["flags"].values.astype(bool)]]
         chains(ax, cell)
-        value = f"λ̂ = {float(cell.llc):.0f} ± {float(cell.se):.0f}"
+        value = f"λ̂ = {style.with_error(float(cell.llc), float(cell.se))}"
         ax.set_title(f"step {step}: {', '.join(raised) or 'no flag'}\n{value}")
         ax.set_xlabel("step of the chain")
-    fig.axes[0].set_ylabel("rise of the loss (nats)")
+    fig.axes[0].set_ylabel(RISE)
     return fig
 
 
@@ -106,7 +108,7 @@ def susceptibility(draws: int = 400) -> Figure:
     axes[0].set_ylabel("loss of the part, less L (nats)")
     axes[2].set(title="dotted: slope nβ χ", xlabel="shift h of the data")
     axes[2].set_ylabel("mean rise of L (nats)")
-    axes[2].legend(loc="upper center", frameon=False)
+    axes[2].legend(loc="upper center")
     return fig
 
 
@@ -122,9 +124,10 @@ def chains(ax: Axes, cell: xr.Dataset) -> None:
     rise = np.concatenate([burnin, (cell.loss - cell.init_loss).values], axis=1)  # (C, steps)
     ax.axvspan(0, burnin.shape[1], color="0.92", lw=0)
     ax.axhline(0, color="0.6", lw=0.6)
-    for i, chain in enumerate(rise):
+    colour = style.colour_of(str(cell.restriction.values))
+    for chain in rise:
         smooth = np.convolve(chain, np.full(10, 0.1), mode="valid")
-        ax.plot(np.arange(9, len(chain)), smooth, color=style.HEADS[i], lw=0.8)
+        ax.plot(np.arange(9, len(chain)), smooth, color=colour, lw=0.8, alpha=0.7)
     ax.margins(x=0)
 
 
