@@ -48,8 +48,8 @@ class Tuned:
     """A proposed setting.
 
     Attributes:
-        name: Of the setting.
-        value: Proposed.
+        name: Name of the setting.
+        value: The proposed value.
         reason: One sentence.
     """
 
@@ -86,7 +86,7 @@ def tries(point: SamplerConfig, base: SamplerConfig) -> list[SamplerConfig]:
 
     Args:
         point: Has nβ, γ and ε.
-        base: Has the momentum and minibatches to be changed or kept.
+        base: Has the momentum and minibatches that are to be changed or kept.
     """
     sgld = base.sampling_method == "sgld"
     momenta = (base.momentum,) if sgld else sorted({*MOMENTA, base.momentum})
@@ -99,8 +99,8 @@ def seen(traces: Mapping[SamplerConfig, Traces]) -> list[Chains]:
     """What the chains show, by momentum and checkpoint."""
     return [
         _seen(config, step, trace)
-        for config, found in traces.items()
-        for step, trace in found.items()
+        for config, by_step in traces.items()
+        for step, trace in by_step.items()
     ]
 
 
@@ -113,18 +113,18 @@ def tuned(base: SamplerConfig, traces: Mapping[SamplerConfig, Traces]) -> list[T
     """
     rows = seen(traces)
     usable = {r.step for r in rows if r.momentum == base.momentum and r.llc > POSITIVE * r.se > 0}
-    kept = [] if base.sampling_method == "sgld" else ["momentum"]
-    kept += ["batch_size", "num_burnin_steps"]
+    names = [] if base.sampling_method == "sgld" else ["momentum"]
+    names += ["batch_size", "num_burnin_steps"]
     if not usable:
         reason = "kept: λ̂ is not positive at any checkpoint that was tried"
-        return [Tuned(name, getattr(base, name), reason) for name in kept]
+        return [Tuned(name, getattr(base, name), reason) for name in names]
     rows = [row for row in rows if row.step in usable]
     c = _momentum(base, rows)
-    chosen = next(found for config, found in traces.items() if config.momentum == c.value)
+    chosen = next(by_step for config, by_step in traces.items() if config.momentum == c.value)
     own = [row for row in rows if row.momentum == c.value]
     burnin = _burnin(base, {step: trace for step, trace in chosen.items() if step in usable})
-    found = {t.name: t for t in (c, _batch(base, own), burnin)}
-    return [found[name] for name in kept]
+    proposals = {t.name: t for t in (c, _batch(base, own), burnin)}
+    return [proposals[name] for name in names]
 
 
 def _seen(config: SamplerConfig, step: int, trace: Trace) -> Chains:
@@ -155,8 +155,8 @@ def relaxation(draws: np.ndarray) -> float:
     lags = [(centred[:, k:] * centred[:, : length - k]).mean() for k in range(length // 2)]
     times = 2 * np.cumsum(lags) / lags[0] - 1  # (T / 2,)
     wide = np.arange(len(times)) >= WINDOW * times
-    found = times[np.argmax(wide) if wide.any() else -1]
-    return float(max(found, 1 / length))
+    time = times[np.argmax(wide) if wide.any() else -1]
+    return float(max(time, 1 / length))
 
 
 def _plateau(trace: Trace) -> np.ndarray:
@@ -171,9 +171,7 @@ def _moves(trace: Trace) -> bool:
 
 
 def batch_factor(rows: Sequence[Chains]) -> float:
-    """By which power of two the minibatches of these chains should be larger; 1 if nothing speaks
-    for a change.
-    """
+    """The power of two by which to enlarge the minibatches of these chains; 1 keeps them."""
     most = max(row.heat for row in rows)
     low = max(row.heat - ERRORS * row.heat_se for row in rows)
     high = max(row.heat + ERRORS * row.heat_se for row in rows)
@@ -211,10 +209,10 @@ def _momentum(base: SamplerConfig, rows: Sequence[Chains]) -> Tuned:
         return Tuned("momentum", base.momentum, f"kept: it takes {FEWEST} checkpoints to tell")
     others = {c: _ratio(cost - own) for c, cost in costs.items()}
     better = {c: log for c, (log, se) in others.items() if log + ERRORS * se < 0}
-    told = ", ".join(
+    ratios = ", ".join(
         f"{c:g}: {math.exp(log):.2g} ± {math.exp(log) * se:.1g}" for c, (log, se) in others.items()
     )
-    what = f"examples an independent draw takes, over those at {base.momentum:g}: {told}"
+    what = f"examples an independent draw takes, over those at {base.momentum:g}: {ratios}"
     if better:
         return Tuned("momentum", min(better, key=better.__getitem__), what)
     return Tuned("momentum", base.momentum, f"kept, none is clearly better: {what}")
@@ -234,8 +232,8 @@ def _burnin(base: SamplerConfig, traces: Traces) -> Tuned:
     """The shortest burn-in after which, at every checkpoint, little of the start is left."""
     name, kept = "num_burnin_steps", base.num_burnin_steps
     if moving := [step for step, trace in traces.items() if _moves(trace)]:
-        told = ", ".join(map(str, moving))
-        reason = f"kept: chains of {STEPS} steps still drift at step {told}; a chain that needs "
+        where = ", ".join(map(str, moving))
+        reason = f"kept: chains of {STEPS} steps still drift at step {where}; a chain that needs "
         return Tuned(name, kept, reason + "more burn-in gets it")
     tried = [b for b in BURNINS if b < STEPS // 2]
     left = {b: [_left(trace, b, base.num_draws) for trace in traces.values()] for b in tried}
