@@ -114,6 +114,15 @@ def test_a_process_a_core_computes_what_one_does(tiny_run, monkeypatch):
     assert timed.rate > 0 and np.array_equal(timed.values, alone.values)
 
 
+def test_a_network_is_sampled_on_each_core_at_once(monkeypatch):
+    monkeypatch.setattr(networks, "cores", lambda: 2)
+    monkeypatch.setattr(samplers, "crew", lambda *_: nullcontext([]))
+    own = {"lr": networks.LR, "num_burnin_steps": 0, "num_draws": 3, "num_chains": 2}
+    config = SamplerConfig(geometry="absolute", **own)
+    rate, traces = networks.sampled(networks.subject(torch.device("cpu"), 5), config, "cpu")
+    assert rate > 0 and len(traces) == 2
+
+
 def test_other_losses_are_told():
     a = [np.array([2.0, 1.0])]
     assert same_losses(a, [a[0] * (1 + 1e-6)])["ok"]
