@@ -27,7 +27,7 @@ def write_study(folder: Path, **parts: Any) -> Path:
 
 def jobs_of(study: Study, out: Path, force: bool = False) -> list[Job]:
     return [
-        Job(out / c.name, config_text(c, study.path), c.identity, study.steps, force)
+        Job(out / c.name, config_text(c, study.path), c.identity, c.steps, force)
         for c in study.cells
     ]
 

@@ -85,8 +85,8 @@ def run_cell(job: Job) -> Outcome:
     return Outcome(job.folder.name, time.perf_counter() - start, error, defect)
 
 
-def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any] | None:
-    """The record of a cell that is done with these steps, or None.
+def finished(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """The record of a cell whose steps are done, or None.
 
     The artifacts must exist; they are not read.
     """
@@ -98,8 +98,8 @@ def finished(cell: Cell, folder: Path, steps: tuple[str, ...]) -> dict[str, Any]
     whole = {"identity", "config", "steps", "seconds", "row", "trajectory"} <= record.keys()
     if not whole or record.pop("identity") != identity(record) or record["config"] != cell.identity:
         return None
-    present = set(steps) <= set(record["steps"]) and all(
-        getattr(run, ARTIFACTS[s]).exists() for s in steps
+    present = set(cell.steps) <= set(record["steps"]) and all(
+        getattr(run, ARTIFACTS[s]).exists() for s in cell.steps
     )
     return record if present else None
 

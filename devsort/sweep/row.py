@@ -46,8 +46,8 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
         with standard errors and flags, and the share of flagged estimates; with `heads` scores,
         labels and regions at the last checkpoint; with `stages` the stages, boundaries and events
         (steps) and the window in which they lie; lists are joined by semicolons. The trajectory:
-        step, llc, se, flagged, loss, and with `heads` accuracy, scores and labels of each sampled
-        checkpoint.
+        step and loss, with `llc` also llc, se and flagged, and with `heads` accuracy, scores and
+        labels, at each sampled checkpoint; without `llc`, at each checkpoint of heads.zarr.
     """
     llc = run.read(LLC) if "llc" in steps else None
     heads = run.read(HEADS) if "heads" in steps else None
@@ -55,13 +55,19 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
     row |= _llc(llc) if llc is not None else {}
     row |= _heads(heads) if heads is not None else {}
     row |= _stages(run) if "stages" in steps else {}
-    return row, _trajectory(llc, heads) if llc is not None else []
+    points = _sampled(llc) if llc is not None else _saved(run, heads) if heads is not None else []
+    return row, points if heads is None else [p | _at(heads, p["step"]) for p in points]
 
 
-def _trajectory(llc: "xr.Dataset", heads: "xr.Dataset | None") -> list[dict[str, Any]]:
+def _saved(run: Run, heads: "xr.Dataset") -> list[dict[str, Any]]:
+    loss = {line["step"]: line["val_loss"] for line in read_log(run)}
+    return [{"step": step, "loss": number(loss[step])} for step in heads.checkpoint.values.tolist()]
+
+
+def _sampled(llc: "xr.Dataset") -> list[dict[str, Any]]:
     first = llc.isel(restriction=0)
     columns = (llc.checkpoint, first.llc, first.se, first.flags.any("flag"), llc.checkpoint_loss)
-    points = [
+    return [
         {
             "step": int(step),
             "llc": number(value),
@@ -71,9 +77,10 @@ def _trajectory(llc: "xr.Dataset", heads: "xr.Dataset | None") -> list[dict[str,
         }
         for step, value, se, flagged, loss in zip(*(c.values for c in columns), strict=True)
     ]
-    if heads is None:
-        return points
-    return [p | _modes(heads.sel(checkpoint=p["step"])) for p in points]
+
+
+def _at(heads: "xr.Dataset", step: int) -> dict[str, Any]:
+    return _modes(heads.sel(checkpoint=step))
 
 
 def number(value: Any) -> float | None:

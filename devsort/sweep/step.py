@@ -88,13 +88,13 @@ def failure(value: Mapping[str, Any]) -> str | None:
 
 def _finished(study: Study, out: Path) -> dict[str, dict[str, Any]]:
     """Records of the finished cells, by name."""
-    records = {cell.name: finished(cell, out / cell.name, study.steps) for cell in study.cells}
+    records = {cell.name: finished(cell, out / cell.name) for cell in study.cells}
     return {name: record for name, record in records.items() if record}
 
 
 def _job(study: Study, out: Path, cell: Cell, force: bool) -> Job:
     (out / cell.name / ".step").unlink(missing_ok=True)  # left by a worker that was killed
-    return Job(out / cell.name, config_text(cell, study.path), cell.identity, study.steps, force)
+    return Job(out / cell.name, config_text(cell, study.path), cell.identity, cell.steps, force)
 
 
 def _run(study: Study, jobs: Sequence[Job], engine: Engine) -> list[Outcome]:

@@ -7,7 +7,7 @@ Every cell is one run.
     steps: [train, llc]           # steps of the pipeline; all but chart if left out
     set: {train.steps: 2000}      # changes for every cell, dotted keys as in --set
     grid: {seed: 0..15}           # all combinations of the values of all keys
-    groups:                       # each with changes and a grid of its own; if left out, one group
+    groups:                       # each with changes, a grid or steps; if left out, one group
       decay: {}
       no-decay: {set: {train.weight_decay: 0}}
 
@@ -46,6 +46,9 @@ class Group(Section):
 
     set: dict[str, Any] = Field({}, description="changes for every cell of the group")
     grid: dict[str, Values] = Field({}, description="key → values, or FROM..TO for whole numbers")
+    steps: tuple[StepName, ...] | None = Field(
+        None, description="steps of the pipeline, if they differ from the study's"
+    )
 
 
 class StudyFile(Section):
@@ -69,6 +72,7 @@ class Cell:
     Attributes:
         name: Name of the cell and of its folder.
         group: Its group; empty if the study has none.
+        steps: Steps of the pipeline, in order.
         values: The value of each key that the study changes.
         settings: Contents of its config.yaml.
         config: The same with defaults filled in.
@@ -76,6 +80,7 @@ class Cell:
 
     name: str
     group: str
+    steps: tuple[str, ...]
     values: dict[str, Any]
     settings: dict[str, Any]
     config: Config
@@ -93,12 +98,10 @@ class Study:
 
     Attributes:
         path: The file.
-        steps: Steps of the pipeline for each cell.
         cells: The cells, in the order of the file.
     """
 
     path: Path
-    steps: tuple[str, ...]
     cells: tuple[Cell, ...]
 
 
@@ -125,11 +128,18 @@ def read_study(path: str | os.PathLike) -> Study:
     keys = list(dict.fromkeys(key for _, changes, _ in plans for key in changes))
     names = [_name(group, grid) for group, _, grid in plans]
     cells = tuple(
-        _cell(path, name, group, base, file.set | changes, keys)
+        _cell(path, name, group, _steps(file, group), base, file.set | changes, keys)
         for name, (group, changes, _) in zip(names, plans, strict=True)
     )
     _refuse_twins(path, cells)
-    return Study(path, tuple(s for s in StepName.__args__ if s in file.steps), cells)
+    return Study(path, cells)
+
+
+def _steps(file: StudyFile, group: str) -> tuple[str, ...]:
+    """The steps of a group, in the order of the pipeline."""
+    own = file.groups.get(group)
+    chosen = file.steps if own is None or own.steps is None else own.steps
+    return tuple(step for step in StepName.__args__ if step in chosen)
 
 
 def _base_path(path: Path) -> Path:
@@ -177,14 +187,20 @@ def _values(values: Values, where: str) -> list[Any] | range:
 
 
 def _cell(
-    path: Path, name: str, group: str, base: Mapping, changes: Mapping[str, Any], keys: list[str]
+    path: Path,
+    name: str,
+    group: str,
+    steps: tuple[str, ...],
+    base: Mapping,
+    changes: Mapping[str, Any],
+    keys: list[str],
 ) -> Cell:
     settings, where = copy.deepcopy(dict(base)), f"{path}: cell {name}"
     for key, value in changes.items():
         for full in SEEDS if key == "seed" else (key,):
             set_key(settings, full, value, f"{where}: {key}")
     config = parse_config(settings, where)
-    return Cell(name, group, {key: _value(config, key) for key in keys}, settings, config)
+    return Cell(name, group, steps, {key: _value(config, key) for key in keys}, settings, config)
 
 
 def _value(config: Config, key: str) -> Any:

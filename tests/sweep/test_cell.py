@@ -27,8 +27,8 @@ def done(tmp_path_factory):
 
 
 def test_the_row_is_what_the_artifacts_say(done):
-    study, cell, folder = done
-    row = finished(cell, folder, study.steps)["row"]
+    _, cell, folder = done
+    row = finished(cell, folder)["row"]
     run = open_run(folder)
     llc, heads, stages, last = run.read(LLC), run.read(HEADS), run.read(STAGES), read_log(run)[-1]
     full, end = llc.sel(restriction="full"), heads.isel(checkpoint=-1)
@@ -56,12 +56,27 @@ def test_the_row_is_what_the_artifacts_say(done):
 
 
 def test_the_trajectory_has_every_sampled_checkpoint(done):
-    study, cell, folder = done
-    points, run = finished(cell, folder, study.steps)["trajectory"], open_run(folder)
+    _, cell, folder = done
+    points, run = finished(cell, folder)["trajectory"], open_run(folder)
     llc = run.read(LLC)
     assert [p["step"] for p in points] == llc.checkpoint.values.tolist()
     assert [p["llc"] for p in points] == llc.llc.sel(restriction="full").values.tolist()
     at = run.read(HEADS).scores.sel(checkpoint=points[1]["step"], score="overlap")
+    assert points[1]["overlap_score"] == float(at)
+
+
+def test_without_an_llc_the_trajectory_has_every_checkpoint(done, tmp_path):
+    """A group may have steps of its own."""
+    study = read_study(write_study(tmp_path, groups={"few": {"steps": ["heads", "train"]}}))
+    (job,) = jobs_of(study, tmp_path)
+    assert run_cell(job).error is None
+    (cell,) = study.cells
+    assert cell.steps == ("train", "heads") and not (job.folder / "llc.zarr").exists()
+    points, log = finished(cell, job.folder)["trajectory"], read_log(open_run(job.folder))
+    heads = open_run(job.folder).read(HEADS)
+    assert [p["step"] for p in points] == heads.checkpoint.values.tolist()
+    assert points[-1]["loss"] == log[-1]["val_loss"] and "llc" not in points[0]
+    at = heads.scores.sel(checkpoint=points[1]["step"], score="overlap")
     assert points[1]["overlap_score"] == float(at)
 
 
@@ -79,16 +94,16 @@ def copied(done, folder):
 
 
 def test_a_finished_cell_counts_until_something_is_missing(done, tmp_path):
-    study, cell, folder = copied(done, tmp_path)
-    assert finished(cell, folder, study.steps) and finished(cell, folder, ("train",))
-    assert not finished(cell, folder, (*study.steps, "chart"))
+    _, cell, folder = copied(done, tmp_path)
+    assert finished(cell, folder) and finished(replace(cell, steps=("train",)), folder)
+    assert not finished(replace(cell, steps=(*cell.steps, "chart")), folder)
     remove(folder / "heads.zarr")
-    assert not finished(cell, folder, study.steps) and finished(cell, folder, ("train", "llc"))
+    assert not finished(cell, folder) and finished(replace(cell, steps=("train", "llc")), folder)
 
 
 @pytest.mark.parametrize("harm", ["cut", "changed", "no object", "fewer keys", "missing"])
 def test_a_damaged_record_does_not_count(done, tmp_path, harm):
-    study, cell, folder = copied(done, tmp_path)
+    _, cell, folder = copied(done, tmp_path)
     path = folder / "cell.json"
     text = path.read_text()
     changed = text.replace('"accuracy": ', '"accuracy": 1', 1)
@@ -96,13 +111,13 @@ def test_a_damaged_record_does_not_count(done, tmp_path, harm):
     fewer = json.dumps({k: v for k, v in json.loads(text).items() if k != "row"})
     texts = {"cut": text[:-20], "changed": changed, "no object": "[]", "fewer keys": fewer}
     path.write_text(texts[harm]) if harm in texts else path.unlink()
-    assert finished(cell, folder, study.steps) is None
+    assert finished(cell, folder) is None
 
 
 def test_a_record_of_another_config_does_not_count(done, tmp_path):
     other = read_study(write_study(tmp_path, set={"stages.bootstrap": 21})).cells[0]
-    study, _, folder = done
-    assert finished(other, folder, study.steps) is None
+    _, _, folder = done
+    assert finished(other, folder) is None
 
 
 def test_a_changed_setting_redoes_only_what_depends_on_it(done, tmp_path):
@@ -111,7 +126,7 @@ def test_a_changed_setting_redoes_only_what_depends_on_it(done, tmp_path):
     study = read_study(write_study(tmp_path, set={"stages.bootstrap": 21}))
     (job,) = jobs_of(study, tmp_path)
     assert run_cell(job).error is None
-    assert finished(study.cells[0], folder, study.steps)
+    assert finished(study.cells[0], folder)
     assert before == {p: p.stat().st_mtime_ns for p in (folder / "checkpoints").iterdir()}
 
 
@@ -125,7 +140,7 @@ def test_a_failed_cell_tells_one_line_and_leaves_no_record(done, tmp_path):
         "undo the change, as with `--set train.lr=0.001`, "
         f"or run `devsort train {folder} --force` to discard it and start again"
     )
-    assert not outcome.defect and finished(study.cells[0], folder, study.steps) is None
+    assert not outcome.defect and finished(study.cells[0], folder) is None
     assert run_cell(replace(job, force=True)).error is None
 
 

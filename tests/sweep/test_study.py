@@ -21,7 +21,7 @@ def test_a_grid_is_every_value_with_every_other(tmp_path):
     ]  # fmt: skip
     assert [c.values for c in study.cells][1] == {"seed": 0, "train.weight_decay": 0.005}
     assert [c.config.train.weight_decay for c in study.cells] == [0, 0.005, 0, 0.005]
-    assert study.steps == ("train", "llc", "heads", "stages")
+    assert study.cells[0].steps == ("train", "llc", "heads", "stages")
 
 
 def test_a_seed_sets_weights_data_and_chains(tmp_path):
@@ -95,7 +95,10 @@ def test_the_base_may_be_a_run_folder_or_a_file_beside_the_study(tmp_path, base)
 
 
 def test_steps_are_in_the_order_of_the_pipeline(tmp_path):
-    assert read_study(write_study(tmp_path, steps=["heads", "train"])).steps == ("train", "heads")
+    """A group's own steps replace the study's."""
+    groups = {"a": None, "b": {"steps": ["llc", "train"], "set": {"task.seed": 1}}}
+    study = read_study(write_study(tmp_path, steps=["heads", "train"], groups=groups))
+    assert [cell.steps for cell in study.cells] == [("train", "heads"), ("train", "llc")]
 
 
 @pytest.mark.parametrize(
