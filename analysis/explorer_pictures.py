@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 WIDTHS = {"": (1440, 1000), "-narrow": (390, 844)}
 SHOWN = {
     "explorer": None,
-    "explorer-network": "The network alive",
+    "explorer-network": "The network of this step",
     "explorer-heads": "What the heads move and where they look",
     "explorer-owners": "Who owns which number",
     "explorer-comparison": "comparison",

@@ -29,7 +29,8 @@ def page(notebook: Path, out: Path) -> str:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
             continue
-        parts.append(f"```python\n{cell.source}\n```")
+        source = cell.source.strip("\n")
+        parts.append(f"```python\n{source}\n```")
         if output := _run(shell, cell.source):
             parts.append(f"```text\n{output.rstrip()}\n```")
     text = "\n\n".join(parts) + "\n"

@@ -79,7 +79,7 @@ def explore(
     ] = Path("explorer.html"),
     as_json: JsonOpt = False,
 ) -> None:
-    """Make one HTML file to watch runs develop, with their networks alive in it.
+    """Make one HTML file to watch runs develop, with their networks running in it.
 
     Example: devsort explore runs/baseline runs/no-decay
     """

@@ -167,10 +167,10 @@ def test_keys_move_the_slider_and_everything_with_it(explored, smoke):
     page.locator("section[aria-label=Evidence]").scroll_into_view_if_needed()
     settle(explored)
     cells = page.locator("section[aria-label=Evidence] tr", has_text="LLC: whole model").first
-    told = cells.locator("td").all_text_contents()
-    assert told[0] == str(steps[-2])
-    assert first_number(told[1]) == pytest.approx(row["llc"], rel=0.01)
-    assert told[4] == ", ".join(flag.replace("_", " ") for flag in row["flags"])
+    texts = cells.locator("td").all_text_contents()
+    assert texts[0] == str(steps[-2])
+    assert first_number(texts[1]) == pytest.approx(row["llc"], rel=0.01)
+    assert texts[4] == ", ".join(flag.replace("_", " ") for flag in row["flags"])
 
 
 def test_play_runs_to_the_end_and_stops(explored):
@@ -250,7 +250,7 @@ def test_a_list_is_typed_and_a_head_ablated(explored, smoke):
 
 def test_a_click_on_a_head_ablates_it_and_another_gives_it_back(explored):
     page = explored.page
-    head = page.locator("section[aria-label='The network alive'] .matrices figure").nth(1)
+    head = page.locator("section[aria-label='The network of this step'] .matrices figure").nth(1)
     switch = page.locator("button[data-head='1']").first
     for heads, pressed, said in (([1], "true", ", ablated"), ([], "false", "")):
         head.locator("canvas").click()

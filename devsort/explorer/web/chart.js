@@ -89,11 +89,11 @@ function axes(x, y, width, height) {
   const below = x.ticks((width - BOX.left) / 75).flatMap((t) => [
     svg("line", { x1: x(t), x2: x(t), y1: floor, y2: floor + 3, stroke: "currentColor" }),
     svg("text", { x: x(t), y: floor + 14, "text-anchor": "middle", ...TEXT },
-      t.toLocaleString("en")),
+      String(t)),
   ]);
   const left = y.ticks(4).flatMap((t) => [
     svg("line", { x1: BOX.left, x2: width - BOX.right, y1: y(t), y2: y(t), ...grid }),
-    svg("text", { x: BOX.left - 5, y: y(t) + 3.5, "text-anchor": "end", ...TEXT }, told(t)),
+    svg("text", { x: BOX.left - 5, y: y(t) + 3.5, "text-anchor": "end", ...TEXT }, digits(t)),
   ]);
   const line = svg("line",
     { x1: BOX.left, x2: width - BOX.right, y1: floor, y2: floor, stroke: "currentColor" });

@@ -18,7 +18,7 @@ function buildControls() {
     slider.value = state.frame;
     slider.setAttribute("aria-valuetext", `step ${step()}`);
     log.setAttribute("aria-pressed", state.log);
-    $("step").textContent = `step ${step().toLocaleString("en")}`;
+    $("step").textContent = `step ${step()}`;
     $("summary").textContent = RUNS.map(summary).join(" · ");
   });
   document.addEventListener("keydown", onKey);
@@ -32,7 +32,7 @@ function summary(run) {
     const curve = p.curves[0];
     const i = nearest(curve.step, step());
     const flagged = curve.flags && curve.flags[i].length ? " flagged" : "";
-    return `${p.title} ${told(curve.value[i])}${flagged}`;
+    return `${p.title} ${digits(curve.value[i])}${flagged}`;
   });
   return `${run.name}: ${where}, ${lead.join(", ")}`;
 }
@@ -93,11 +93,11 @@ function listen(area, shared, curves, panel) {
 function pointText(curve, i, panel) {
   const unit = panel.unit ? ` ${panel.unit}` : "";
   const interval = curve.low ? between(curve.low[i], curve.high[i]) : "";
-  const lines = [`${curve.name} at step ${told(curve.step[i], 5)}: ` +
-    `${told(curve.value[i])}${unit}${interval}`];
-  if (curve.rhat) lines.push(`R-hat ${told(curve.rhat[i])}, ESS ${told(curve.ess[i])}`);
+  const lines = [`${curve.name} at step ${digits(curve.step[i], 5)}: ` +
+    `${digits(curve.value[i])}${unit}${interval}`];
+  if (curve.rhat) lines.push(`R-hat ${digits(curve.rhat[i])}, ESS ${digits(curve.ess[i])}`);
   if (curve.heat && curve.heat[i]) {
-    lines.push(`${told(curve.heat[i])}${unit} of heat from minibatches subtracted`);
+    lines.push(`${digits(curve.heat[i])}${unit} of heat from minibatches subtracted`);
   }
   for (const flag of (curve.flags ? curve.flags[i] : [])) lines.push(flagText(flag, curve, i));
   return lines.join("\n");
@@ -106,7 +106,7 @@ function pointText(curve, i, panel) {
 /** What a flag of an estimate says, the diagnostic behind it, and what to do. */
 function flagText(flag, curve, i) {
   const [why, fix, key] = DATA.advice[flag] || ["a diagnostic of this estimate failed"];
-  const behind = key && curve.behind ? `; here ${key} ${told(curve.behind[key][i])}` : "";
+  const behind = key && curve.behind ? `; here ${key} ${digits(curve.behind[key][i])}` : "";
   return `flagged ${underscored(flag)}: ${why}${behind}${fix ? `. To do: ${fix}` : ""}`;
 }
 

@@ -29,19 +29,19 @@ function button(label, act, attributes = {}) {
 }
 
 /** A number to some digits; an en dash where there is none. */
-function told(value, digits = 3) {
+function digits(value, count = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
   const sign = value < 0 ? "−" : "";
   if (size >= 1e6 || (size !== 0 && size < 1e-3)) {
     return sign + size.toExponential(1).replace(".0e", "e").replace("e-", "e−");
   }
-  return sign + Number(size.toPrecision(Math.max(digits, String(Math.trunc(size)).length)));
+  return sign + Number(size.toPrecision(Math.max(count, String(Math.trunc(size)).length)));
 }
 
 /** An interval in brackets; nothing where there is none. */
 function between(low, high) {
-  return low === null || low === undefined ? "" : ` (${told(low)} to ${told(high)})`;
+  return low === null || low === undefined ? "" : ` (${digits(low)} to ${digits(high)})`;
 }
 
 /** A figure with its caption, for a drawing. */

@@ -36,11 +36,12 @@ function responseFigure(run, response) {
     const column = Math.floor((event.offsetX - left) / size[0]);
     const row = Math.floor((event.offsetY - LABELS.top) / size[1]);
     if (!components[row] || !parts[column]) return hideTip();
-    const value = [told(at()[row * parts.length + column]), unit].join(" ").trim();
+    const value = [digits(at()[row * parts.length + column]), unit].join(" ").trim();
     return showTip(event, [`${components[row]}, ${parts[column]}: ${value}`]);
   });
   canvas.addEventListener("pointerleave", hideTip);
-  const caption = `${name}${unit ? ` (${unit})` : ""}; blue −${told(limit)} to red +${told(limit)}`;
+  const [most, of] = [digits(limit), unit ? ` (${unit})` : ""];
+  const caption = `${name}${of}; blue −${most} to red +${most}`;
   const label = `${name} of ${run.name}: components in rows, parts of the data in columns; ` +
     "the CSV has its numbers";
   return html("div", { class: "scroll" }, figure(caption, canvas, label));

@@ -21,7 +21,7 @@ function ribbon(run) {
   onSteps(area, () => renderRibbon(area, run, shared), () => moveCursor(shared));
   area.addEventListener("click", (event) => goTo(area, shared, event));
   const names = run.stages.stages.map((s, i) =>
-    `stage ${i + 1}, ${stageTitle(s)}, steps ${told(s.from)} to ${told(s.to)}`);
+    `stage ${i + 1}, ${stageTitle(s)}, steps ${digits(s.from)} to ${digits(s.to)}`);
   return figure("stages (LLC rising: violet, falling: green, flat: grey), " +
     "boundaries (weak: dashed) with 95 % intervals, events", area, names.join("; "));
 }
@@ -44,8 +44,8 @@ function ribbonStage(stage, i, x) {
   const colour = DATA.style.edge[stage.llc];
   const words = `${i + 1} ${stageTitle(stage)}`;
   const fits = words.length * 6.2 < right - left;
-  const hover = svg("title", {}, `${words}: steps ${told(stage.from)} to ${told(stage.to)}, ` +
-    `LLC ${told(stage.llc_from)} to ${told(stage.llc_to)}, loss ${stage.loss || "unknown"}`);
+  const hover = svg("title", {}, `${words}: steps ${digits(stage.from)} to ${digits(stage.to)}, ` +
+    `LLC ${digits(stage.llc_from)} to ${digits(stage.llc_to)}, loss ${stage.loss || "unknown"}`);
   return [
     svg("rect", { x: left, width: Math.max(right - left, 0), y: RIBBON.top, height: RIBBON.height,
       fill: colour, "fill-opacity": 0.28, stroke: colour, "stroke-opacity": 0.5 }, hover),
@@ -58,7 +58,7 @@ function ribbonBoundary(boundary, x, bottom) {
   const [low, high] = boundary.ci95.map(x);
   const weak = boundary.strength === "weak";
   const hover = svg("title", {}, `${weak ? "weak " : ""}boundary at step ` +
-    told(boundary.step, 4) + between(...boundary.ci95));
+    digits(boundary.step, 4) + between(...boundary.ci95));
   return [
     svg("line", { x1: low, x2: high, y1: bottom - 3, y2: bottom - 3, stroke: "currentColor",
       "stroke-width": 3 }, hover),
@@ -73,7 +73,7 @@ function ribbonEvent(event, row, x, width) {
   const [low, high] = (event.ci95 || [event.step, event.step]).map(
     (s) => Math.min(Math.max(x(s), BOX.left), width - BOX.right));
   const left = at > width * 0.6;
-  const label = `${underscored(event.event)}, step ${told(event.step)}`;
+  const label = `${underscored(event.event)}, step ${digits(event.step)}`;
   return [
     svg("line", { x1: low, x2: high, y1: y, y2: y, stroke: "currentColor", "stroke-width": 2 }),
     svg("path", { d: `M${at} ${y - 4}l4 4l-4 4l-4 -4Z`, fill: "currentColor" }),

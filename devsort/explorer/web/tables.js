@@ -8,10 +8,10 @@ function numbersAtStep(run) {
     const rows = run.panels.flatMap((panel) => panel.curves.map((curve) => {
       const i = nearest(curve.step, step());
       const interval = curve.low ? between(curve.low[i], curve.high[i]) : "";
-      const extra = curve.rhat ? [told(curve.rhat[i]), told(curve.ess[i])] : ["", ""];
+      const extra = curve.rhat ? [digits(curve.rhat[i]), digits(curve.ess[i])] : ["", ""];
       const name = panel.title === curve.name ? curve.name : `${panel.title}: ${curve.name}`;
       const raised = (curve.flags ? curve.flags[i] : []).map(underscored).join(", ");
-      return [name, told(curve.step[i], 5), told(curve.value[i]) + interval, ...extra, raised];
+      return [name, digits(curve.step[i], 5), digits(curve.value[i]) + interval, ...extra, raised];
     }));
     showTable(box, ["", "step", "value (95 %)", "R-hat", "ESS", "flags"], rows);
     flags.replaceChildren(...raisedFlags(run));
@@ -42,13 +42,13 @@ const COMPARED = [
 function comparison(value) {
   const cell = (run, key) => {
     const ends = run[`${key}_ci95`];
-    return told(run[key]) + (ends ? between(...ends) : "");
+    return digits(run[key]) + (ends ? between(...ends) : "");
   };
   const figures = COMPARED.filter(([, key]) => key in value.runs[0]).map(
     ([label, key]) => [label, ...value.runs.map((run) => cell(run, key))]);
   const stages = value.stages.map((row) => [`${row.name}, LLC ${row.llc}`,
-    ...row.runs.map((s) => (s ? `${told(s.from)} to ${told(s.to)}, LLC ${told(s.llc_from)} → ` +
-      told(s.llc_to) : "–"))]);
+    ...row.runs.map((s) => (s ? `${digits(s.from)} to ${digits(s.to)}, ` +
+      `LLC ${digits(s.llc_from)} → ${digits(s.llc_to)}` : "–"))]);
   const names = value.runs.map((run) => run.run);
   return html("section", { "aria-label": "comparison", id: "comparison" },
     html("h2", {}, "Comparison"),
@@ -62,7 +62,7 @@ function differences(one) {
   const keys = COMPARED.slice(0, 4).filter(([, key]) => one[key]);
   const rows = keys.map(([label, key]) => [
     key === "peak_step" ? "step of peak (log10)" : label,
-    told(one[key].difference) + between(...one[key].ci95)]);
+    digits(one[key].difference) + between(...one[key].ci95)]);
   const head = [`${one.run} − ${one.reference}`, "difference"];
   return html("div", { class: "scroll" }, table(head, rows));
 }

@@ -107,14 +107,13 @@ def run_pattern(run: Run, pattern: Pattern) -> dict[str, Any]:
 
 def text(value: dict[str, Any]) -> str:
     """For a reader: the target's value by seed and arm."""
-    told = f"{value['predicted']:.4f} in equilibrium"
     steps = f"response at step {value['start']}, training from {value['begin']}"
-    lines = [f"{value['target']}, {steps}; predicted: {told}"]
+    lines = [f"{value['target']}, {steps}; predicted: {value['predicted']:.4f} in equilibrium"]
     lines.append(f"{'seed':>5}" + "".join(f"{arm:>12}" for arm in ARMS))
     for row in value["rows"]:
         lines.append(f"{row['seed']:5d}" + "".join(f"{row[arm]:12.4f}" for arm in ARMS))
-    told = ", ".join(f"{arm} {count}" for arm, count in value["moved"].items())
-    lines.append(f"moved as wanted, of {len(value['rows'])} seeds: {told}")
+    moved = ", ".join(f"{arm} {count}" for arm, count in value["moved"].items())
+    lines.append(f"moved as wanted, of {len(value['rows'])} seeds: {moved}")
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-// The network alive: answers, attention and probabilities for the list, with heads ablated at will.
+// The network of this step: answers, attention and probabilities, with any heads ablated.
 
 const headColour = (head) => DATA.style.heads[head % DATA.style.heads.length];
 
@@ -82,10 +82,10 @@ function showAnswers(place, { whole, cut }) {
   if (cut) {
     rows.push(...answerRows(cut, ", ablated"));
     const rise = cut.losses.map((v, i) => Math.round(100 * (v - whole.losses[i])) / 100);
-    rows.push(["rise of loss (nats)", ...rise.map((v) => told(v))]);
+    rows.push(["rise of loss (nats)", ...rise.map((v) => digits(v))]);
   }
   const missed = (found) => found.answers.filter((a, i) => a !== found.targets[i]).length;
-  const mean = (found) => told(sum(found.losses) / found.losses.length);
+  const mean = (found) => digits(sum(found.losses) / found.losses.length);
   const line = (found) => `loss ${mean(found)} nats, ${missed(found)} wrong`;
   const [say, box] = place.children;
   setText(say, line(whole) + (cut ? `; ablated: ${line(cut)}` : ""));
@@ -150,8 +150,8 @@ moreRows.push(() => RUNS.filter(fits).flatMap((run) => {
 }));
 
 sections.push({
-  title: "The network alive",
-  text: "The network of this step sorts your list here. Answers are predicted from the right " +
+  title: "The network of this step",
+  text: "It sorts your list here. Answers are predicted from the right " +
     "prefix, as in training, or from its own answers. An ablated head gives its mean over lists.",
   needs: "sorter",
   head: listInput,

@@ -29,7 +29,7 @@ function matrixColumn(run, place) {
     const canvases = heads.map(() => html("canvas"));
     const row = html("div", { class: "matrices" }, canvases.map((canvas, head) =>
       figure(`${kind} of head ${head}`, canvas, `${kind} of head ${head}: ${MEANING[kind]}`)));
-    const limit = told(limitOf(kind));
+    const limit = digits(limitOf(kind));
     place.append(html("p", { class: "quiet" },
       `${kind}: ${MEANING[kind]}; blue −${limit} to red +${limit}`), row);
     onView(row, () => {
