@@ -3,9 +3,9 @@
 The rules are in `verdicts`; claims about other networks and other data are in `variations`.
 
 Groups are those of studies/paper.yaml. A network is *split* at a checkpoint if it is labelled
-vocabulary-splitting and not overlapping, and *overlapping* the other way round; it is *specialised*
-if it is labelled vocabulary-splitting or copy-suppression. The labels are defined in
-docs/head-modes.md; they are those of the last checkpoint unless another is named.
+vocabulary-splitting, and *overlapping* if it is labelled overlapping and not vocabulary-splitting;
+it is *specialised* if it is labelled vocabulary-splitting or copy-suppression. The labels are
+defined in docs/head-modes.md; they are those of the last checkpoint unless another is named.
 """
 
 from collections.abc import Iterator
@@ -76,16 +76,17 @@ def simpler(points: pd.DataFrame) -> Iterator[Claim]:
     """(c) split networks have a lower LLC than overlapping ones of similar loss.
 
     Overlapping networks are those of the same run, or networks made to overlap, whose heads start
-    equal and stay equal.
+    equal and stay equal. Within a run, a split checkpoint must not overlap as well. Without decay
+    no network is split without overlapping, so only networks made to overlap are compared there.
     """
     claim = "Split networks have a lower LLC than overlapping ones of similar loss"
     excess = "excess of the LLC of overlapping checkpoints over split ones, share of the former"
-    for i, name in enumerate(MAIN, 1):
-        group = of(points, name)
-        within = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, run))]
-        detail = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
-        yield positive(f"c{i}", f"{claim} ({name})", f"{excess}, within a run", within, detail)
-    for i, name in enumerate(MAIN, 3):
+    group = of(points, "decay")
+    alone = group[~_has(group, OVERLAP) | ~_has(group, SPLIT)]
+    within = [np.mean(d) for _, run in alone.groupby("cell") if (d := excesses(run, run))]
+    detail = f"{len(within)} of {group.cell.nunique()} runs have such pairs"
+    yield positive("c1", f"{claim} (decay)", f"{excess}, within a run", within, detail)
+    for i, name in enumerate(MAIN, 2):
         group, together = of(points, name), of(points, TOGETHER[name])
         values = [np.mean(d) for _, run in group.groupby("cell") if (d := excesses(run, together))]
         detail = f"{len(values)} of {group.cell.nunique()} runs, {together.cell.nunique()} overlap"
@@ -142,8 +143,10 @@ def excesses(split: pd.DataFrame, overlapping: pd.DataFrame) -> list[float]:
     Each excess is a share of the overlapping points' mean LLC. Split points without an overlapping
     point of similar loss are left out.
     """
-    split = split[_labelled(split, SPLIT, OVERLAP)]
-    overlapping = overlapping[_labelled(overlapping, OVERLAP, SPLIT)]
+    split = split[_has(split, SPLIT) & split.llc.notna()]
+    overlapping = overlapping[
+        _has(overlapping, OVERLAP) & ~_has(overlapping, SPLIT) & overlapping.llc.notna()
+    ]
     shares = []
     for point in split.itertuples():
         near = overlapping.llc[np.abs(np.log(overlapping.loss / point.loss)) < LIKE]
@@ -152,11 +155,9 @@ def excesses(split: pd.DataFrame, overlapping: pd.DataFrame) -> list[float]:
     return shares
 
 
-def _labelled(points: pd.DataFrame, label: str, other: str) -> np.ndarray:
-    """Which points have an LLC, and one label without the other."""
-    has_llc = points.llc.notna().to_numpy(bool)
-    has_label = [label in own and other not in own for own in points.labels.str.split(";")]
-    return np.array(has_label, bool) & has_llc
+def _has(points: pd.DataFrame, label: str) -> np.ndarray:
+    """Which points have a label."""
+    return np.array([label in own for own in points.labels.str.split(";")], bool)
 
 
 def _named(names: str) -> list[str]:
