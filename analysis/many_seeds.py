@@ -22,12 +22,12 @@ from devsort.sorting.config import HeadsConfig
 
 MAIN = {"decay": "weight decay 0.005", "no-decay": "no weight decay"}
 COLOURS = {"decay": style.PALETTE[0], "no-decay": style.PALETTE[1]}
-ROWS = {"llc": "LLC", "split_score": "split score", "overlap_score": "overlap score"}
 SCORES = {
     "split_score": "split score",
     "overlap_score": "overlap score",
     "suppression_score": "suppression score",
 }
+ROWS = {"llc": "LLC", **SCORES}
 # lowest score at which a label is given
 LEVELS = {"split_score": HeadsConfig().split, "overlap_score": HeadsConfig().overlap}
 CHANGED = {
@@ -54,8 +54,9 @@ NAMES = {
 @style.look()
 def development(points: pd.DataFrame) -> Figure:
     """LLC and scores of every seed of the two main groups, with the median over seeds."""
-    figure = Figure(figsize=(style.WIDTH, 4.4), layout="constrained")
-    axes = figure.subplots(len(ROWS), 2, sharex=True, height_ratios=[2, 1, 1])
+    points = points[points.group.isin(MAIN)]
+    figure = Figure(figsize=(style.WIDTH, 5.4), layout="constrained")
+    axes = figure.subplots(len(ROWS), 2, sharex=True, height_ratios=[2, 1, 1, 1])
     for column, (group, title) in zip(axes.T, MAIN.items(), strict=True):
         part = points[points.group == group]
         column[0].set_title(f"{title}, {part.cell.nunique()} seeds")
@@ -64,6 +65,7 @@ def development(points: pd.DataFrame) -> Figure:
             ax.set_ylabel(words)
             if name in LEVELS:
                 ax.axhline(LEVELS[name], color=style.INK, lw=0.8, ls=":")
+            if name in SCORES:
                 over_scores(ax)
             else:
                 label(ax.yaxis, "linear", *ax.get_ylim())
