@@ -66,7 +66,7 @@ study: setup  ## a small sweep and its table of claims, in six to seven minutes
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
 
-paper: setup  ## the challenge's run, the 124 cells behind the table of claims (hours), and the table
+paper: setup  ## the challenge's run, the 108 cells behind the table of claims (three hours on two cores), and the table
 	$(MAKE) --no-print-directory train llc heads stages chart RUN=runs/challenge
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
@@ -86,7 +86,7 @@ browser:
 test: $(BIN)/.test browser  ## run the tests; BROWSER=no leaves out those in Chromium
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-soak: $(BIN)/.test  ## try the commands with hundreds of kills, full disks, damaged files and bad inputs; half an hour
+soak: $(BIN)/.test  ## try the commands with hundreds of kills, full disks, damaged files and bad inputs; an hour
 	PYTHONPATH=tests $(BIN)/python -m soak
 
 lint: $(BIN)/.test docs  ## check style, format, types and the direction of imports; build the site

@@ -33,7 +33,7 @@ def page(notebook: Path, out: Path) -> str:
         parts.append(f"```python\n{source}\n```")
         if output := _run(shell, cell.source):
             parts.append(f"```text\n{output.rstrip()}\n```")
-    text = "\n\n".join(parts) + "\n"
+    text = re.sub(r"\(docs/([\w-]+)\.md\)", r"([\1](../\1.md))", "\n\n".join(parts) + "\n")
     return re.sub(r"\]\(([\w-]+\.png)\)", rf"]({_from_pages(out)}/\1)", text)
 
 

@@ -126,6 +126,8 @@ for stage in stages["stages"]:
 # %% [markdown]
 # ## What was learned
 #
+# - The detector gives one rising stage. It leaves out step 100 as an outlier, and ten checkpoints
+#   are too few to separate the rise before step 493 from the plateau.
 # - From step 840 on the network stays at the hexagon. Six checkpoints give 6.3 to 6.9 ± 0.2, flat
 #   within their errors: the LLC sees one solution.
 # - Their mean, 6.7, is 8 % below the quadratic value, 7.24. Why was not tested; the

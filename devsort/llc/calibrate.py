@@ -152,7 +152,7 @@ def best_point(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> Samp
         of = _at(trials, point)
         weight = 1.0 if point.geometry == "relative" else point.n_beta
         flags = sum(len(t.flags) for t in of)
-        return flags, point.localization / weight, max(t.climb for t in of)
+        return flags, point.localization / weight, np.nan_to_num(max(t.climb for t in of))
 
     return min(points, key=cost)
 
@@ -167,8 +167,7 @@ def propose(
     gap = max(abs(t.gap) for t in of)
     count = f"{flags} flags over {len(of)} checkpoints, the fewest of {len(points)} settings"
     reasons = {
-        "n_beta": f"{count}; the loss climbs at most {climb:.0%} of the way to a uniform guess, "
-        f"flagged at {CHANCE:.0%}",
+        "n_beta": f"{count}; {_climbs(climb)}",
         "localization": "the weakest localization among these",
         "lr": "a quarter of the largest stable step at the sharpest checkpoint; the equilibrium "
         f"identity holds to within {gap:.0%}",
@@ -178,6 +177,13 @@ def propose(
     reasons |= {t.name: t.reason for t in further}
     text = as_yaml(best.geometry, chosen, reasons)
     return {"settings": chosen, "reasons": reasons, "config": text}
+
+
+def _climbs(climb: float) -> str:
+    if not np.isfinite(climb):
+        return "without chance_loss nobody knows whether the loss climbs to that of a uniform guess"
+    share = f"{climb:.0%} of the way to a uniform guess"
+    return f"the loss climbs at most {share}, flagged at {CHANCE:.0%}"
 
 
 def as_yaml(geometry: str, settings: Mapping[str, float], reasons: Mapping[str, str]) -> str:
@@ -209,12 +215,16 @@ def shape_correlations(trials: Sequence[Trial]) -> list[dict]:
     ]
 
 
+def _share(value: float) -> str:
+    return f"{value:.0%}" if np.isfinite(value) else "–"
+
+
 def table(value: dict) -> str:
     """Formats a calibration as text."""
     lines = [f"{'nβ':>7} {'γ':>7} {'ε':>9} {'step':>7} {'LLC':>9} {'± SE':>7} {'climb':>6}  flags"]
     lines += [
         f"{t['n_beta']:7g} {t['localization']:7g} {t['lr']:9.1e} {t['step']:7d} "
-        f"{t['llc']:9.1f} {t['se']:7.1f} {t['climb']:6.0%}  {', '.join(t['flags'])}"
+        f"{t['llc']:9.1f} {t['se']:7.1f} {_share(t['climb']):>6}  {', '.join(t['flags'])}"
         for t in value["trials"]
     ]
     shape = ", ".join(

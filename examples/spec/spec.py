@@ -21,7 +21,7 @@ for step in range(1, 257):
     optimizer.zero_grad()
     loss_now.backward()
     optimizer.step()
-    if step in (1, 4, 16, 64, 128, 256):
+    if step in (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256):
         checkpoints[step] = {name: t.clone() for name, t in network.state_dict().items()}
         accuracy.append((network(x).argmax(1) == y).float().mean().item())
 

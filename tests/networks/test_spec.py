@@ -47,7 +47,7 @@ def test_the_spec_of_the_help_is_a_spec(tmp_path):
     before = sorted(path.parent.iterdir())
     names = _names(path)
     assert {*REQUIRED, "data", "config", "restrictions", "signals", "events"} <= names.keys()
-    assert sorted(names["checkpoints"]) == [1, 4, 16, 64, 128, 256]
+    assert sorted(names["checkpoints"]) == [1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256]
     assert [p for p in sorted(path.parent.iterdir()) if p.name != "__pycache__"] == before
 
 
