@@ -16,7 +16,7 @@
 # the others much later (grokking). What does the local learning coefficient (LLC) do in the
 # meantime, and do cheaper measures show the same?
 #
-# Run it: `python examples/grokking.py`. It takes one to two minutes on one core.
+# Run it: `python examples/grokking.py`. It takes about three minutes on one core.
 
 # %%
 import os

@@ -146,10 +146,12 @@ for stage in stages["stages"]:
 #
 # - Entries of a fused weight are restrictions like any other, so heads need no hooks.
 # - With all else frozen, the LLC of every head rises from step 105 on. From step 616 on, the heads
-#   of layer 0 are ahead of those of layer 1: 34 ± 1 and 32 ± 1 against 25 ± 2 and 21 ± 1 there, and
-#   76 ± 2 and 74 ± 2 against 64 ± 2 and 61 ± 1 at step 2000.
-# - The LLC of the whole model there, 404 ± 5, carries the flag `prior_dominated`.
+#   of layer 0 are ahead of those of layer 1: 33 ± 1 and 32 ± 1 against 24 ± 2 and 21 ± 1 there, and
+#   75 ± 2 and 74 ± 3 against 66 ± 2 and 62 ± 1 at step 2000.
+# - The LLC of the whole model at the end is 405 ± 3. Late estimates of some heads are flagged
+#   `prior_dominated`.
 # - One stage is found, from step 18 on; the estimate at step 10 is left out as an outlier. On text
 #   this small network learns steadily, without a turning point.
-# - Look at the flags before the curves: until step 58 the whole model is `negative`, because the
-#   chain goes on learning what the checkpoint has not learned yet.
+# - Look at the flags before the curves: until step 58 the LLC of the whole model is negative, at
+#   steps 10 and 58 with the flag `negative`, because the chain goes on learning what the checkpoint
+#   has not learned yet.
