@@ -1,6 +1,7 @@
-"""Two figures over the seeds of a study.
+"""Two figures and three tables over the seeds of a study.
 
-LLC and scores over training, and the final scores of each variation.
+LLC and scores over training, and the final scores of each variation. The tables have the spread of
+the two main groups, the mean scores of each variation, and means over seeds along training.
 
 python analysis/many_seeds.py analysis/results --out docs/figures
 
@@ -49,6 +50,36 @@ NAMES = {
     "weights": "other weights",
     "data": "other data",
 }
+
+
+STEPS = (274, 365, 649, 2000, 5000)  # of the third table, where a group was sampled there
+
+
+def spread(runs: pd.DataFrame) -> str:
+    """The two main groups: mean ± standard deviation, and the onset of splitting."""
+    rows = ["| | networks | peak LLC | final LLC | split score | step of the split onset |"]
+    rows += ["|---|---|---|---|---|---|"]
+    for group, title in MAIN.items():
+        own = runs[runs.group == group]
+        figures = [
+            f"{own[name].mean():.{n}f} ± {own[name].std():.{n}f}"
+            for name, n in (("llc_peak", 0), ("llc_final", 0), ("split_score", 2))
+        ]
+        onset = own.split_onset.dropna()
+        when = f"{onset.median():.0f} ({onset.min():.0f} to {onset.max():.0f})"
+        when += f", in {len(onset)} of {len(own)}" if len(onset) < len(own) else ""
+        rows.append(f"| {' | '.join([title, str(len(own)), *figures, when])} |")
+    return "\n".join(rows)
+
+
+def tables(runs: pd.DataFrame, points: pd.DataFrame) -> str:
+    """Spread, mean scores by variation, and LLC and rank over training."""
+    runs = runs[runs.error.isna()]
+    variations = runs.assign(variation=[variation(run) for run in runs.to_dict("records")])
+    scores = variations.groupby("variation", sort=False)[list(SCORES)].mean()
+    sampled = points[points.llc.notna() & points.step.isin(STEPS)]
+    means = sampled.groupby(["group", "step"], sort=False)[["llc", "residual_rank"]].mean()
+    return "\n\n".join([spread(runs), scores.round(2).to_string(), means.round(0).to_string()])
 
 
 @style.look()
@@ -121,6 +152,7 @@ def main() -> None:
     runs, points = (
         pd.read_csv(arguments.folder / f"claims-{name}.csv") for name in ("runs", "trajectories")
     )
+    print(tables(runs, points))
     for figure, name in (
         (development(points), "seeds-llc"),
         (ends(runs[runs.error.isna()]), "seeds-modes"),

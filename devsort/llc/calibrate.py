@@ -181,7 +181,7 @@ def propose(
 
 def _climbs(climb: float) -> str:
     if not np.isfinite(climb):
-        return "without chance_loss nobody knows whether the loss climbs to that of a uniform guess"
+        return "without chance_loss it is unknown how close the loss comes to a uniform guess"
     share = f"{climb:.0%} of the way to a uniform guess"
     return f"the loss climbs at most {share}, flagged at {CHANCE:.0%}"
 

@@ -56,7 +56,9 @@ def results(run: Run, steps: Sequence[str]) -> tuple[dict[str, Any], list[dict[s
     row |= _heads(heads) if heads is not None else {}
     row |= _stages(run) if "stages" in steps else {}
     points = _sampled(llc) if llc is not None else _saved(run, heads) if heads is not None else []
-    return row, points if heads is None else [p | _at(heads, p["step"]) for p in points]
+    return row, points if heads is None else [
+        p | _modes(heads.sel(checkpoint=p["step"])) for p in points
+    ]
 
 
 def _saved(run: Run, heads: "xr.Dataset") -> list[dict[str, Any]]:
@@ -77,10 +79,6 @@ def _sampled(llc: "xr.Dataset") -> list[dict[str, Any]]:
         }
         for step, value, se, flagged, loss in zip(*(c.values for c in columns), strict=True)
     ]
-
-
-def _at(heads: "xr.Dataset", step: int) -> dict[str, Any]:
-    return _modes(heads.sel(checkpoint=step))
 
 
 def number(value: Any) -> float | None:

@@ -1,6 +1,6 @@
 """The tables of a study.
 
-One row per run, and one row per sampled checkpoint; Parquet and CSV have the same contents.
+One row per run, and one row per point of its trajectory; Parquet and CSV have the same contents.
 """
 
 import io
@@ -16,7 +16,7 @@ from devsort.sweep.study import Cell
 if TYPE_CHECKING:
     import pandas as pd
 
-KINDS = {"table": "one row per run", "trajectories": "one row per sampled checkpoint"}
+KINDS = {"table": "one row per run", "trajectories": "one row per point of a trajectory"}
 SHOWN = {
     "loss": "{:.4f}",
     "accuracy": "{:.4f}",
@@ -55,7 +55,7 @@ def rows(
 
 
 def points(cells: Sequence[Cell], records: Mapping[str, Mapping[str, Any]]) -> list[dict]:
-    """Each sampled checkpoint of each finished cell."""
+    """The trajectory of each finished cell; see `row.results`."""
     return [
         {
             "cell": cell.name,
@@ -94,7 +94,7 @@ def load_table(out: str | os.PathLike) -> "pd.DataFrame":
 
 
 def load_trajectories(out: str | os.PathLike) -> "pd.DataFrame":
-    """One row per sampled checkpoint; see `load_table`."""
+    """One row per point of a trajectory; see `load_table`."""
     return _load(Path(out) / "trajectories.parquet")
 
 

@@ -1,6 +1,8 @@
 """Calibration: the step follows the curvature, the proposal follows the flags."""
 
+import dataclasses
 import json
+import math
 
 import pytest
 import yaml
@@ -59,6 +61,20 @@ def test_fewest_flags_win_and_then_the_smallest_climb():
         "0 flags over 1 checkpoints, the fewest of 3 settings; the loss climbs at most 20% of the "
         "way to a uniform guess, flagged at 75%"
     )
+
+
+def test_without_chance_loss_the_climb_is_unknown():
+    points = [SamplerConfig(n_beta=n, localization=4.0) for n in (300.0, 1000.0)]
+    trials = [trial(n, localization=4.0, climb=math.nan) for n in (300.0, 1000.0)]
+    assert best_point(trials, points) == points[0]
+    proposal = propose(trials, points)
+    assert proposal["reasons"]["n_beta"] == (
+        "0 flags over 1 checkpoints, the fewest of 2 settings; without chance_loss it is unknown "
+        "how close the loss comes to a uniform guess"
+    )
+    rows = [dataclasses.asdict(t) for t in trials]
+    text = table({"trials": rows, "shape": [], "chains": [], "proposal": proposal})
+    assert "nan" not in text and "    –  " in text.splitlines()[1]
 
 
 def test_the_proposal_is_yaml_with_a_reason_above_each_setting():

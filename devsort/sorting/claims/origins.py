@@ -29,7 +29,7 @@ def initialisation(runs: pd.DataFrame) -> Iterator[Claim]:
 
     The agreement of two networks is Cohen's kappa of the owners of their numbers. Networks with the
     same initial weights have the same heads; for others the better of the two orders of heads is
-    taken.
+    taken. What this choice gives by chance is seen from networks that share neither.
     """
     claim = "Initialisation, not data, decides which head owns which number"
     measured = "agreement of owners: same weights and other data, minus the reverse"
@@ -40,11 +40,12 @@ def initialisation(runs: pd.DataFrame) -> Iterator[Claim]:
         return
     truth = _owners(first.owners.iloc[0])
     by_data = [agreement(truth, _owners(one)) for one in same.owners]
-    by_weights = [
-        max(agreement(truth, swapped) for swapped in (_owners(one), _swapped(_owners(one))))
-        for one in other.owners
-    ]
+    by_weights = [_in_better_order(truth, _owners(one)) for one in other.owners]
+    group = of(runs, "decay")
+    unrelated = group.owners[group.cell != FIRST]
+    by_neither = [_in_better_order(truth, _owners(one)) for one in unrelated]
     detail = f"same weights {np.mean(by_data):.2f}, same data {np.mean(by_weights):.2f}"
+    detail += f", neither {np.mean(by_neither):.2f}" if by_neither else ""
     yield positive("k", claim, measured, [a - np.mean(by_weights) for a in by_data], detail)
 
 
@@ -57,6 +58,10 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
     heads = np.union1d(a, b)
     chance = sum(np.mean(a == h) * np.mean(b == h) for h in heads)
     return float((np.mean(a == b) - chance) / (1 - chance)) if chance < 1 else 0.0
+
+
+def _in_better_order(a: np.ndarray, b: np.ndarray) -> float:
+    return max(agreement(a, b), agreement(a, _swapped(b)))
 
 
 def _owners(text: str) -> np.ndarray:

@@ -133,6 +133,7 @@ def test_a_study_that_agrees_with_the_paper():
         np.mean(np.log10(1 + np.arange(16) / 100)) / 2
     )
     assert found["k"].estimate == pytest.approx(1)  # kappa 1 with the same weights, 0 without
+    assert found["k"].detail == "same weights 1.00, same data 0.00, neither 1.00"
 
 
 def test_a_study_that_contradicts_the_paper():
