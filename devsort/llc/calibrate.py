@@ -145,14 +145,14 @@ def best_point(trials: Sequence[Trial], points: Sequence[SamplerConfig]) -> Samp
     """Returns the grid point with the fewest flags over the checkpoints.
 
     Among equals, it is the one with the weakest localization γ/nβ, which biases λ̂ least, and then
-    the one whose loss climbs least.
+    the one whose loss moves least, up or down.
     """
 
     def cost(point: SamplerConfig) -> tuple[int, float, float]:
         of = _at(trials, point)
         weight = 1.0 if point.geometry == "relative" else point.n_beta
         flags = sum(len(t.flags) for t in of)
-        return flags, point.localization / weight, np.nan_to_num(max(t.climb for t in of))
+        return flags, point.localization / weight, np.nan_to_num(max(abs(t.climb) for t in of))
 
     return min(points, key=cost)
 
@@ -167,7 +167,7 @@ def propose(
     gap = max(abs(t.gap) for t in of)
     count = f"{flags} flags over {len(of)} checkpoints, the fewest of {len(points)} settings"
     reasons = {
-        "n_beta": f"{count}; {_climbs(climb)}",
+        "n_beta": f"{count}; {_climbs(climb)}{_no_minimum(trials)}",
         "localization": "the weakest localization among these",
         "lr": "a quarter of the largest stable step at the sharpest checkpoint; the equilibrium "
         f"identity holds to within {gap:.0%}",
@@ -177,6 +177,14 @@ def propose(
     reasons |= {t.name: t.reason for t in further}
     text = as_yaml(best.geometry, chosen, reasons)
     return {"settings": chosen, "reasons": reasons, "config": text}
+
+
+def _no_minimum(trials: Sequence[Trial]) -> str:
+    """Which checkpoints no setting can sample."""
+    steps = dict.fromkeys(t.step for t in trials)
+    below = [s for s in steps if all("negative" in t.flags for t in trials if t.step == s)]
+    where = ", ".join(map(str, below))
+    return f"; negative at every setting at step {where}: search at later steps" if below else ""
 
 
 def _climbs(climb: float) -> str:

@@ -9,7 +9,8 @@ are left out.
 | `batch_size`, B    | the heat, as a share of λ̂, falls as 1/B. B is doubled while it is over HOT |
 |                    | and halved while it stays under COOL                                       |
 | `momentum`, c      | examples that an independent draw takes: the relaxation τ, in steps, times |
-|                    | the B that this c needs. The heat grows with k = (1 + c)/(1 − c)           |
+|                    | the B that this c needs. The heat grows with k = (1 + c)/(1 − c). A c whose |
+|                    | λ̂ differs from that of the present c by over APART is left out: unstable   |
 | `num_burnin_steps` | what the approach to the plateau adds to the mean of the draws, as a share |
 |                    | of λ̂: Σ (rise(t) − plateau) / (draws · plateau), from the end of burn-in   |
 
@@ -38,6 +39,7 @@ LEFT = 0.02  # share of λ̂ that the start of a chain may add to the mean of th
 ERRORS = 2
 WINDOW = 5  # relaxation times that autocorrelations are summed over
 FEWEST = 3  # checkpoints that a momentum is judged by
+APART = 0.25  # largest difference of λ̂ between two momenta, beyond ERRORS, as a share of it
 POSITIVE = 3  # standard errors that λ̂ is above zero
 
 Traces = Mapping[int, Trace]  # training step → trace
@@ -203,11 +205,14 @@ def _batch(base: SamplerConfig, rows: Sequence[Chains]) -> Tuned:
 def _momentum(base: SamplerConfig, rows: Sequence[Chains]) -> Tuned:
     """The c at which an independent draw takes the fewest examples, if that is clear."""
     by = {c: [r for r in rows if r.momentum == c] for c in sorted({r.momentum for r in rows})}
-    costs = {c: _log_examples(some) for c, some in by.items()}
-    own = costs.pop(base.momentum)
-    if len(own) < FEWEST:
+    present = by.pop(base.momentum)
+    if len(present) < FEWEST:
         return Tuned("momentum", base.momentum, f"kept: it takes {FEWEST} checkpoints to tell")
-    others = {c: _ratio(cost - own) for c, cost in costs.items()}
+    stable = {c: some for c, some in by.items() if _agree(some, present)}
+    if not stable:
+        return Tuned("momentum", base.momentum, "kept: at all others λ̂ differs")
+    own = _log_examples(present)
+    others = {c: _ratio(_log_examples(some) - own) for c, some in stable.items()}
     better = {c: log for c, (log, se) in others.items() if log + ERRORS * se < 0}
     ratios = ", ".join(
         f"{c:g}: {math.exp(log):.2g} ± {math.exp(log) * se:.1g}" for c, (log, se) in others.items()
@@ -216,6 +221,14 @@ def _momentum(base: SamplerConfig, rows: Sequence[Chains]) -> Tuned:
     if better:
         return Tuned("momentum", min(better, key=better.__getitem__), what)
     return Tuned("momentum", base.momentum, f"kept, none is clearly better: {what}")
+
+
+def _agree(rows: Sequence[Chains], present: Sequence[Chains]) -> bool:
+    """Whether λ̂ is the same at two momenta, within errors or APART of it, at every checkpoint."""
+    return all(
+        abs(a.llc - b.llc) <= max(ERRORS * math.hypot(a.se, b.se), APART * abs(b.llc))
+        for a, b in zip(rows, present, strict=True)
+    )
 
 
 def _log_examples(rows: Sequence[Chains]) -> np.ndarray:

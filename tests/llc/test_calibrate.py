@@ -63,6 +63,20 @@ def test_fewest_flags_win_and_then_the_smallest_climb():
     )
 
 
+def test_a_fall_of_the_loss_counts_as_much_as_a_climb():
+    """Where the network is no minimum, the sharpest posterior falls farthest."""
+    points = [SamplerConfig(n_beta=n, localization=4.0) for n in (300.0, 1000.0)]
+    trials = [
+        trial(p.n_beta, step, localization=4.0, climb=climb, flags=("negative",) * (step == 1))
+        for p, climb in zip(points, (-0.3, -2.0), strict=True)
+        for step in (1, 100)
+    ]
+    assert best_point(trials, points) == points[0]
+    assert propose(trials, points)["reasons"]["n_beta"].endswith(
+        "; negative at every setting at step 1: search at later steps"
+    )
+
+
 def test_without_chance_loss_the_climb_is_unknown():
     points = [SamplerConfig(n_beta=n, localization=4.0) for n in (300.0, 1000.0)]
     trials = [trial(n, localization=4.0, climb=math.nan) for n in (300.0, 1000.0)]

@@ -9,7 +9,18 @@ import torch
 
 from devsort.llc import tuning
 from devsort.llc.settle import HOT
-from devsort.llc.tuning import BURNINS, COOL, LEFT, MOMENTA, STEPS, WINDOW, seen, tries, tuned
+from devsort.llc.tuning import (
+    BURNINS,
+    COOL,
+    LEFT,
+    MOMENTA,
+    STEPS,
+    WINDOW,
+    Chains,
+    seen,
+    tries,
+    tuned,
+)
 from devsort.sampling import SamplerConfig, run_chains
 from devsort.validation.formulas import UnderdampedQuadratic
 
@@ -97,6 +108,22 @@ def test_momentum_follows_the_relaxation(stiffness, best):
     found = proposed(base, traces)["momentum"]
     assert found.value == best == min(exact, key=exact.__getitem__)
     assert found.reason.startswith("kept") == (best == base.momentum)
+
+
+def chains_of(momentum, **changes):
+    """Chains at three checkpoints; a momentum of 0.9 forgets ten times as fast."""
+    plain = {"llc": 100.0, "se": 1.0, "heat": 0.02, "heat_se": 0.001} | changes
+    times = [(10, 11, 12), (1, 1.1, 1.25)][momentum == 0.9]
+    return [Chains(momentum, 10 * i, relaxation=t, **plain) for i, t in enumerate(times)]
+
+
+def test_a_momentum_that_changes_the_llc_is_left_out():
+    base, kept = BASE.model_copy(update={"momentum": 0.5}), chains_of(0.5)
+    assert tuning._momentum(base, kept + chains_of(0.9, llc=124.0)).value == 0.9
+    found = tuning._momentum(base, kept + chains_of(0.9, llc=126.0))
+    assert (found.value, found.reason) == (0.5, "kept: at all others λ̂ differs")
+    unsure = chains_of(0.9, llc=200.0, se=60.0)  # within two standard errors
+    assert tuning._momentum(base, kept + unsure).value == 0.9
 
 
 def relaxation(stiffness, c):

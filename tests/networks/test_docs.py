@@ -66,7 +66,7 @@ def test_the_options_of_the_page_are_all_there_are():
 
 
 def test_the_page_is_right_about_what_it_says_of_calibration(ran):
-    call = 'found = devsort.calibrate(loss, "checkpoints/", (x, y), config, options=options)'
+    call = "found = devsort.calibrate(loss, late, (x, y), config, options=options)"
     assert call in BLOCKS[2]
     with warnings.catch_warnings(action="error"):
         assert as_data((ran[1]["x"], ran[1]["y"])) is not None
