@@ -19,6 +19,7 @@ from devsort.validation import measurements, potentials
 from devsort.validation.case import Case, of_potential, settings
 from devsort.validation.formulas import Quadratic, regression_with_minibatches
 from devsort.validation.measurements import llc
+from devsort.validation.perceptron import perceptron_cases
 from devsort.validation.quadrature import Truth
 from devsort.validation.responses import response_cases
 from devsort.validation.underdamped import underdamped_cases
@@ -285,6 +286,7 @@ def all_cases() -> list[Case]:
         quasi_homogeneous,
         crossings,
         networks,
+        perceptron_cases,
         unit_cases,
         response_cases,
     )

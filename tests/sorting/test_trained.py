@@ -12,7 +12,7 @@ from devsort.sorting.config import Config
 from devsort.sorting.model import forward
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import SortSampler
-from devsort.sorting.trained import Posterior, known, trained_cases, weights
+from devsort.sorting.trained import EARLY, Posterior, known, trained_cases, weights
 from devsort.validation.validate import check
 
 KNOWN = {point.name: (point, row) for point, row in known()}
@@ -35,8 +35,9 @@ def sampled(point, **changes):
 def test_the_references_are_tight_and_their_chains_meet():
     assert len(KNOWN) >= 8
     for point, row in KNOWN.values():
-        assert 0 < row["se"] < (0.01 if point.step > 60 else 0.03) * abs(row["llc"]), point.name
-        assert row["rhat"] < 1.02, point.name
+        early = point.step < EARLY
+        assert 0 < row["se"] < (0.06 if early else 0.01) * abs(row["llc"]), point.name
+        assert row["rhat"] < (1.03 if early else 1.02), point.name
 
 
 def test_a_posterior_has_the_gradient_of_the_readable_model():
