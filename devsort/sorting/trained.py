@@ -86,8 +86,8 @@ def trained_cases() -> list[Case]:
     """The shipped estimator, with CHAINS chains, at every point in relative geometry.
 
     The estimate must be within TOLERANCE of the slow samplers' value, and its standard error below
-    TOLERANCE; before step EARLY, within EARLY_TOLERANCE. Absolute geometry is left out: its default is SGLD, as in the literature, which is
-    known to be biased there.
+    TOLERANCE; before step EARLY, EARLY_TOLERANCE takes its place. Absolute geometry is left out:
+    its default is SGLD, as in the literature, which is known to be biased there.
     """
     return [_case(point, row) for point, row in known() if point.geometry == "relative"]
 

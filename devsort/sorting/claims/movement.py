@@ -6,7 +6,7 @@ each other by up to LAG decades. The shift with the highest correlation is the l
 if the order parameter changes after the LLC.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -35,28 +35,55 @@ def falls(runs: pd.DataFrame, points: pd.DataFrame) -> Iterator[Claim]:
     hits = group.llc_fall > BEYOND * group.llc_fall_se
     yield majority("a1", "With weight decay the LLC falls", measured, hits)
     for number, (column, (sign, change)) in enumerate(ORDER.items(), 2):
-        pairs = [
-            pair
-            for run in group.itertuples()
-            if (pair := follow(points[points.cell == run.cell], column, sign))
-        ]
-        lag, ci = bootstrap(f"lag {column}", [lag for _, lag in pairs])
-        detail = "" if ci is None else f"lag {lag:.2f} decades ({ci[0]:.2f} to {ci[1]:.2f})"
+        own = [points[points.cell == run.cell] for run in group.itertuples()]
+        pairs = [pair for run in own if (pair := follow(run, column, sign))]
+        later = [pair for run in own if (pair := follow(run, column, sign, later_peak))]
+        lag = _about(f"lag {column}", "lag", [lag for _, lag in pairs], " decades")
+        second = (
+            _about(f"later {column}", "after the later rise: correlation", [r for r, _ in later]),
+            _about(f"later lag {column}", "lag", [lag for _, lag in later], " decades"),
+        )
+        detail = "; ".join(filter(None, (lag, *second)))
         claim = f"While the LLC falls, {change} (decay)"
         rate = "correlation of their rates over log step, from the LLC's peak on"
         yield positive(f"a{number}", claim, rate, [rho for rho, _ in pairs], detail)
 
 
-def follow(own: pd.DataFrame, column: str, sign: int) -> tuple[float, float] | None:
+def _about(key: str, name: str, values: list[float], unit: str = "") -> str:
+    """The mean of values over runs with its interval, in words; empty without an interval."""
+    mean, ci = bootstrap(key, values)
+    return "" if ci is None else f"{name} {mean:.2f}{unit} ({ci[0]:.2f} to {ci[1]:.2f})"
+
+
+def peak(llc: np.ndarray) -> int:
+    """Index of the highest LLC."""
+    return int(llc.argmax())
+
+
+def later_peak(llc: np.ndarray) -> int:
+    """Index of the end of the largest rise after the highest LLC; of the end if there is none."""
+    start = peak(llc)
+    ends = np.maximum.accumulate(llc[:start:-1])[::-1]  # the highest LLC from each point on
+    rises = ends - llc[start + 1 :]
+    if not len(rises) or rises.max() <= 0:
+        return len(llc) - 1
+    trough = start + 1 + int(rises.argmax())
+    return trough + int(llc[trough:].argmax())
+
+
+def follow(
+    own: pd.DataFrame, column: str, sign: int, begin: Callable[[np.ndarray], int] = peak
+) -> tuple[float, float] | None:
     """Correlation of rates without a shift, and the lag in decades, of one run.
 
-    None if the window is too short, or if one of the two does not change.
+    None if the window, from the index that `begin` gives on, is too short, or if one of the two
+    does not change.
     """
     own = own[own.llc.notna() & own[column].notna()] if column in own else own[:0]
     if own.empty:
         return None
     x = np.log10(own.step.to_numpy(float))
-    start = x[own.llc.to_numpy(float).argmax()]
+    start = x[begin(own.llc.to_numpy(float))]
     grid = np.arange(start, x[-1], STEP)
     if len(grid) < FEWEST_POINTS:
         return None

@@ -15,7 +15,7 @@ from devsort.errors import UserError
 from devsort.sorting.artifacts import HEADS
 from devsort.sorting.claims.ablation import ablations
 from devsort.sorting.claims.claims import claims
-from devsort.sorting.claims.movement import follow
+from devsort.sorting.claims.movement import follow, later_peak
 from devsort.sorting.claims.origins import agreement
 from devsort.sorting.claims.variations import like_loss
 from devsort.sorting.run import open_run
@@ -208,6 +208,27 @@ def test_the_lag_is_found(late):
     assert lag == pytest.approx(late, abs=0.051)
     assert (still > 0.95) == (late == 0)
     assert follow(own.assign(split_score=0.5), "split_score", 1) is None
+
+
+@pytest.mark.parametrize("late", [-0.2, 0.0])
+def test_an_order_parameter_of_the_second_fall(late):
+    """The LLC falls, rises and falls again; the split goes with the second fall alone."""
+    x = np.linspace(1, 4, 60)
+    step = lambda at: 1 / (1 + np.exp(-12 * (x - at)))  # noqa: E731
+    llc = 200 - 60 * step(1.6) + 40 * step(2.4) - 80 * step(3.3)
+    own = pd.DataFrame({"step": 10**x, "llc": llc, "split_score": step(3.3 + late)})
+    assert x[later_peak(llc)] == pytest.approx(2.8, abs=0.1)
+    still, lag = follow(own, "split_score", 1, later_peak)
+    assert lag == pytest.approx(late, abs=0.051)
+    assert (still > 0.95) == (late == 0)
+
+
+def test_without_a_rise_there_is_no_later_fall():
+    falling = np.array([1.0, 9.0, 7.0, 4.0, 2.0])
+    assert later_peak(falling) == later_peak(falling[:2]) + 3 == 4
+    assert later_peak(np.array([1.0, 9.0, 4.0, 6.0, 2.0])) == 3
+    own = pd.DataFrame({"step": [1, 10, 30, 60, 100], "llc": falling, "split_score": falling})
+    assert follow(own, "split_score", 1, later_peak) is None
 
 
 def test_gaps_that_change_the_scores_but_not_the_mode_fail_the_claim():
