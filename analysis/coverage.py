@@ -4,7 +4,8 @@ The same estimate is repeated with other seeds and compared with a known value, 
 very many chains.
 
 python analysis/coverage.py runs/smoke --repeats 200
-python analysis/coverage.py --trained --repeats 40     # some 40 minutes on one core
+python analysis/coverage.py --trained --repeats 20     # some 4 minutes of one core per point
+python analysis/coverage.py --trained --repeats 20 --point baseline-6000-full-relative
 
 The estimates are of three potentials and of the last checkpoint of a trained run. The truth is the
 mean of all repeats: 200 repeats of four chains are one run of 800 chains, whose own error is added
@@ -84,11 +85,13 @@ def count_covered(name: str, truth: float, error: float, estimates: list[Estimat
     return covered
 
 
-def of_trained(repeats: int) -> None:
-    """Repeats of the shipped estimate at every point in relative geometry."""
+def of_trained(repeats: int, only: list[str]) -> None:
+    """Repeats of the shipped estimate at every point in relative geometry, or at some."""
     covered = total = 0
     for point, row in known():
         if point.geometry == "absolute" or row["method"] == "hmc":
+            continue
+        if only and point.name not in only:
             continue
         seeds = range(1, repeats + 1)
         repeated = [estimate(sampled(point, num_chains=CHAINS, seed=seed)) for seed in seeds]
@@ -129,13 +132,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--trained", action="store_true")
+    parser.add_argument("--point", action="append", default=[], help="with --trained; repeatable")
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in devsort llc"
     )
     arguments = parser.parse_args()
     if arguments.trained or arguments.run is None:
-        of_trained(arguments.repeats)
+        of_trained(arguments.repeats, arguments.point)
         return
     config = SETTINGS.model_copy(update={"num_chains": CHAINS * arguments.repeats})
     for name, (params, loss) in POTENTIALS.items():
