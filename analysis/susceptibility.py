@@ -165,8 +165,9 @@ def figure(results):
     bar = figure.colorbar(drawn, ax=grid[:3], aspect=40, ticks=[-1, 0, 1])
     bar.set_ticklabels(["head 1\nowns", "neither", "head 0\nowns"])
     bar.outline.set_visible(False)
-    grid[3, 0].legend(loc="lower right", ncols=2)
-    grid[4, 0].legend(loc="upper right", ncols=2)
+    grid[3, 0].set_title(" ")  # room for the legend, which is as wide as both columns
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1.0), "borderaxespad": 0}
+    grid[3, 0].legend(ncols=4, frameon=False, **above).set_in_layout(False)
     return figure
 
 
@@ -206,7 +207,7 @@ def agreement(ax, value):
     }
     for key, (line, colour, label) in curves.items():
         ax.plot(steps, [r[key] for r in value["rows"]], line, ms=3, color=colour, label=label)
-    ax.set_ylim(-0.7, 1.05)
+    ax.set_ylim(-0.3, 1.05)
     ax.axhline(0, color=INK, lw=0.4)
     mark_events(ax, value)
 
@@ -214,8 +215,9 @@ def agreement(ax, value):
 def directions(ax, value):
     scores, share = value["principal"]
     for i, line in enumerate(("-o", "--")):
-        ax.plot(value["steps"], scores[:, i], line, ms=3, color=LINES[i], label=f"PC{i + 1}")
-    ax.set_title(" and ".join(f"{s:.0%}" for s in share) + " of the variance", fontsize=7)
+        ax.plot(value["steps"], scores[:, i], line, ms=3, color=LINES[i])
+    one, two = (f"{s:.0%}" for s in share)
+    ax.set_title(f"first (solid) {one}, second (dashed) {two} of the variance", fontsize=7)
     mark_events(ax, value)
 
 
