@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from devsort.charts.style import INK, PALETTE, WIDTH, look, save_figure
 from devsort.execution import progress
@@ -153,6 +154,7 @@ def figure(kept):
             panel(ax, found, i)
             ax.set_title(f"{name}, {key}")
             ax.set_xlabel("predicted in equilibrium")
+            ax.xaxis.set_major_locator(MaxNLocator(4))
         axes[0].set_ylabel(f"measured in {found['steps']} steps")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
