@@ -5,16 +5,20 @@
 - If the heat of the minibatches then exceeds both HOT · λ̂ (more than the first-order correction can
   remove) and the standard error, the chains are sampled without momentum (Leimkuhler–Matthews) and
   with minibatches of twice the size. At c = 0.7 this leaves an eleventh of the heat. Such chains
-  also have a short autocorrelation time.
+  also have a short autocorrelation time. The same is done if the heat is not known: if its error,
+  from the scatter of chains, exceeds HOT · λ̂ and is most of the standard error.
 
 This is repeated up to ROUNDS times; chains that are still not stationary keep their flag. SGLD
 chains are never sampled again, for parity with devinterp. The result for one lane does not depend
 on the lanes that are sampled with it.
 """
 
+import math
 from collections.abc import Callable, Collection
 
-from devsort.llc.estimate import estimate
+import numpy as np
+
+from devsort.llc.estimate import Estimate, estimate
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
 
@@ -52,6 +56,23 @@ def remedy(trace: Trace) -> dict[str, float]:
         return {}
     if "not_converged" in result.flags:
         return {"num_burnin_steps": config.num_steps}
-    if config.momentum and result.heat > max(HOT * result.llc, result.se) > 0:
+    if config.momentum and (hot(result) or heat_unknown(trace, result)):
         return {"momentum": 0.0, "batch_size": 2 * config.batch_size}
     return {}
+
+
+def hot(result: Estimate) -> bool:
+    """Whether there is more heat than can be subtracted, and than chance."""
+    return result.heat > max(HOT * result.llc, result.se) > 0
+
+
+def heat_unknown(trace: Trace, result: Estimate) -> bool:
+    """Whether the scatter of the heat between chains is both large and most of the error of λ̂.
+
+    Where few minibatches hold most of the noise, most chains measure too little of it.
+    """
+    heats = trace.heating[~trace.dead].astype(np.float64)
+    if heats.size == 0 or len(heats) < 2:
+        return False
+    error = float(heats.mean(1).std(ddof=1)) / math.sqrt(len(heats))
+    return error > HOT * result.llc > 0 and 2 * error**2 > result.se**2

@@ -55,6 +55,18 @@ def test_heat_within_the_error_is_left_alone():
     assert estimate(wide).se > estimate(wide).heat and "momentum" not in remedy(wide)
 
 
+@pytest.mark.parametrize("share", [0.8, 1.2])
+def test_chains_that_disagree_about_the_heat_are_drawn_again(share):
+    """The mean heat is small, but most chains have met no noisy minibatch and one has met many."""
+    found = trace()
+    each = np.array([-1.0, -1.0, -1.0, 3.0])  # a standard error of one
+    unsure = replace(found, heating=found.heating + share * HOT * LLC * each[:, None])
+    change = {"momentum": 0.0, "batch_size": 2 * CONFIG.batch_size} if share > 1 else {}
+    assert estimate(unsure).heat == pytest.approx(0) and remedy(unsure) == change
+    wide = replace(unsure, loss=unsure.loss + np.array([[-0.12], [0.12], [-0.06], [0.06]]) / 10)
+    assert "momentum" not in remedy(wide)  # chains that disagree anyway
+
+
 def test_heat_is_judged_on_settled_chains_and_mended_once():
     assert remedy(trace(heat=2 * HOT, fall=0.2)).keys() == {"num_burnin_steps"}
     cold = CONFIG.model_copy(update={"momentum": 0.0})
