@@ -40,9 +40,10 @@ CHANGED = {
     "range": ("task.numbers", "{:.0f} numbers"),
 }  # group → what its grid changes
 NAMES = {
-    "decay": "baseline",
+    "decay": "baseline, decay 0.005",
     "no-decay": "no decay",
-    "no-norm": "no layer norm",
+    "no-norm": "no norm, decay 0.001",
+    "weak-decay": "decay 0.001",
     "neither": "no norm, no decay",
     "challenge": "the challenge",
     "together": "heads kept equal",
@@ -114,11 +115,22 @@ def seeds(ax: Axes, points: pd.DataFrame, name: str, colour: str) -> None:
     ax.plot(table.index, table.median(axis=1), color=style.INK, lw=1.4)
 
 
+def in_order(runs: pd.DataFrame) -> list[str]:
+    """Names of the variations in the order of the study; those of one setting are together."""
+    places: dict[str, int] = {}
+    keys = {}
+    for run in runs.to_dict("records"):
+        setting, _ = CHANGED.get(run["group"], (run["group"], ""))
+        place = places.setdefault(setting, len(places))
+        keys.setdefault(variation(run), (place, run.get(setting, 0)))
+    return sorted(keys, key=lambda name: keys[name])
+
+
 @style.look()
 def ends(runs: pd.DataFrame) -> Figure:
     """The three scores of every run at its end, one row per variation."""
     runs = runs.assign(variation=[variation(run) for run in runs.to_dict("records")])
-    names = list(dict.fromkeys(runs.variation))
+    names = in_order(runs)
     figure = Figure(figsize=(style.WIDTH, 0.55 + 0.2 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(SCORES), sharey=True)
     jitter = 0.22 * np.sin(2.4 * np.arange(len(runs)))  # so that dots of equal scores stay apart
