@@ -57,7 +57,7 @@ def perceptron_cases() -> list[Case]:
             lambda: truth(middle),
             lambda: measured(middle),
             se_bound=0.15,
-            slack=0.2,
+            slack=0.3,
         ),
     ]
 
