@@ -2,11 +2,13 @@
 
 python analysis/reference.py runs                              # all of them, about an hour
 python analysis/reference.py runs --only baseline-6000-full-relative
-python analysis/reference.py runs --hmc 60 --only baseline-6000-full-relative
+python analysis/reference.py runs --hmc 80 --only baseline-6000-full-relative
 
 Writes `trained.safetensors` and `trained.json` next to devsort/sorting/trained.py. Points that are
 given are measured again; the others stay as they are. With `--hmc` a point is sampled by
-Hamiltonian Monte Carlo on all lists, and stored beside the other result.
+Hamiltonian Monte Carlo on all lists, and stored beside the other result. No such result is kept:
+the last command takes a quarter of an hour, accepts one proposal in eight, and gives an R-hat of
+2.6.
 """
 
 import argparse
@@ -34,7 +36,7 @@ SETTINGS = {
 }
 STEP = {"relative": 2e-3, "absolute": 6.5e-6}  # ε
 BATCH, CHAINS = 128, 8
-HMC = {"lr": 2e-3, "leaps": 8, "chains": 2}
+HMC = {"lr": 5.5e-4, "leaps": 8, "chains": 2}
 
 
 def points() -> Iterator[Point]:

@@ -74,8 +74,8 @@ def estimate(
     mean, rhat = (
         (mean_of(values[alive]), split_rhat(values[alive])) if usable else (UNKNOWN, np.nan)
     )
-    heat, error = _heat(trace, alive) if usable else (0.0, 0.0)
-    mean = mean.corrected(heat, error)
+    heat, scatter = heat_of(trace, alive) if usable else (0.0, 0.0)
+    mean = mean.corrected(heat, float(np.hypot(scatter, HEATING_ERROR * heat)))
     half = mean.half_width()
     diagnostics, flags = diagnose(trace, mean, rhat, chance_loss, confined)
     return Estimate(
@@ -92,11 +92,14 @@ def estimate(
     )
 
 
-def _heat(trace: Trace, alive: np.ndarray) -> tuple[float, float]:
-    """Returns the heat and its standard error, which includes that of the first-order formula."""
+def heat_of(trace: Trace, alive: np.ndarray) -> tuple[float, float]:
+    """Returns the mean heat of the living chains, and its standard error from their scatter.
+
+    The heat is zero if the sampler does not measure it, and the error if there is one chain.
+    """
     heating = trace.heating[alive].astype(np.float64)
     if not heating.size:
         return 0.0, 0.0
     value, chains = float(heating.mean()), heating.mean(1)
     scatter = chains.std(ddof=1) / np.sqrt(len(chains)) if len(chains) > 1 else 0.0
-    return value, float(np.hypot(scatter, HEATING_ERROR * value))
+    return value, float(scatter)

@@ -13,12 +13,9 @@ chains are never sampled again, for parity with devinterp. The result for one la
 on the lanes that are sampled with it.
 """
 
-import math
 from collections.abc import Callable, Collection
 
-import numpy as np
-
-from devsort.llc.estimate import Estimate, estimate
+from devsort.llc.estimate import Estimate, estimate, heat_of
 from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
 
@@ -71,8 +68,5 @@ def heat_unknown(trace: Trace, result: Estimate) -> bool:
 
     Where few minibatches hold most of the noise, most chains measure too little of it.
     """
-    heats = trace.heating[~trace.dead].astype(np.float64)
-    if heats.size == 0 or len(heats) < 2:
-        return False
-    error = float(heats.mean(1).std(ddof=1)) / math.sqrt(len(heats))
+    _, error = heat_of(trace, ~trace.dead)
     return error > HOT * result.llc > 0 and 2 * error**2 > result.se**2

@@ -26,6 +26,9 @@ from devsort.validation.reference import Target, hmc
 WIDTHS, EXAMPLES, FLIPPED = (8, 16, 16, 3), 512, 0.1
 RATE, DECAY, STEPS = 1e-2, 6e-3, 400  # of Adam, on all examples
 STEP, LEAPS, PROPOSALS, CHAINS = 5e-3, 20, 100, 16  # of HMC
+LAYERS = (0, 2, 4)  # places of the linear layers
+EVERY = tuple(f"{i}.{kind}" for i in LAYERS for kind in ("weight", "bias"))
+MIDDLE = EVERY[2:4]
 CONFIG = SamplerConfig(
     n_beta=100.0,
     localization=4.0,
@@ -40,22 +43,21 @@ Data = tuple[Tensor, Tensor]
 
 def perceptron_cases() -> list[Case]:
     """Returns the cases of the whole network and of one of its layers, in relative geometry."""
-    every, middle = tuple(module()[0].state_dict()), ("2.weight", "2.bias")
     about = "a trained perceptron; the truth is HMC on all examples"
     return [
         Case(
             "perceptron",
             about,
-            lambda: truth(every),
-            lambda: measured(every),
+            lambda: truth(EVERY),
+            lambda: measured(EVERY),
             se_bound=0.3,
             slack=0.4,
         ),
         Case(
             "perceptron-layer",
             f"{about}; one layer moves",
-            lambda: truth(middle),
-            lambda: measured(middle),
+            lambda: truth(MIDDLE),
+            lambda: measured(MIDDLE),
             se_bound=0.15,
             slack=0.3,
         ),
@@ -140,10 +142,10 @@ def _rms(value: Tensor) -> float:
 def _cross_entropy(weights: dict[str, Tensor], x: Tensor, y: Tensor) -> Tensor:
     """Returns the mean loss (C,) of weights (C, out, in) and biases (C, out) on all examples."""
     hidden = x[None]
-    for layer in (0, 2, 4):
+    for layer in LAYERS:
         weight, bias = weights[f"{layer}.weight"], weights[f"{layer}.bias"]
         hidden = hidden @ weight.transpose(1, 2) + bias[:, None]
-        if layer < 4:
+        if layer != LAYERS[-1]:
             hidden = functional.gelu(hidden)
     right = hidden.gather(2, y.expand(len(hidden), -1)[..., None])[..., 0]
     return (hidden.logsumexp(2) - right).mean(1)

@@ -39,10 +39,10 @@ def test_hmc_of_few_draws_is_near_the_sampler(monkeypatch):
     monkeypatch.setattr(perceptron, "PROPOSALS", 40)
     few = perceptron.CONFIG.model_copy(update={"num_draws": 300, "num_burnin_steps": 300})
     monkeypatch.setattr(perceptron, "CONFIG", few)
-    layer = ("2.weight", "2.bias")
+    layer = perceptron.MIDDLE
     (value, error), measured = perceptron.truth(layer), perceptron.measured(layer)
     assert abs(measured.estimate - value) < 0.25 * value
     assert error < 0.15 * value and measured.se < 0.05 * value
-    wrong = few.model_copy(update={"localization": 2.0})  # the truth notices what the prior is
+    wrong = few.model_copy(update={"localization": 2.0})  # another posterior has another LLC
     monkeypatch.setattr(perceptron, "CONFIG", wrong)
     assert perceptron.measured(layer).estimate > measured.estimate + 0.1 * value

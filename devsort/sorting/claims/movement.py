@@ -4,6 +4,10 @@ Two curves over x = log10(step) are compared by their rates: the correlation of 
 from the LLC's peak to the end, once without a shift (this is the claim), and once shifted against
 each other by up to LAG decades. The shift with the highest correlation is the lag; it is positive
 if the order parameter changes after the LLC.
+
+An LLC may fall, rise and fall again. The details of a claim repeat both numbers from the end of
+that rise on (`later_peak`). They decide nothing: this window was added when twelve seeds had been
+seen.
 """
 
 from collections.abc import Callable, Iterator
