@@ -62,11 +62,11 @@ compare: setup  ## compare the runs; a single one is compared with runs/no-decay
 explore: setup  ## make explorer.html: the runs over training, with their networks live in one page
 	@$(DEVSORT) explore $(RUN)
 
-study: setup  ## a small sweep and its table of claims, in six to seven minutes
+study: setup  ## a small sweep and its table of claims, in 17 minutes on two cores
 	$(DEVSORT) sweep studies/small.yaml
 	$(BIN)/python analysis/paper_table.py runs/small --out runs/small
 
-paper: setup  ## the challenge's run, the 112 cells behind the table of claims (three hours on two cores), and the table
+paper: setup  ## the challenge's run, the 112 cells behind the table of claims (about three hours on two cores, by the sum of its cells), and the table
 	$(MAKE) --no-print-directory train llc heads stages chart RUN=runs/challenge
 	$(DEVSORT) sweep studies/paper.yaml
 	$(BIN)/python analysis/paper_table.py runs/paper
