@@ -46,7 +46,8 @@ heads: setup  ## analyse what the heads do
 stages: setup  ## find the stages
 chart: setup  ## draw the figures
 $(STEPS):
-	@$(MAKE) --no-print-directory -j$(JOBS) $(RUN:%=%.$@)
+	@$(MAKE) --no-print-directory -j$(JOBS) JOBS=$(JOBS) $(RUN:%=%.$@)
+llc: JOBS = 1  # it uses all cores by itself, and the runs take unequal times
 
 # One step of each run, as many runs at once as there are cores; each progress bar has its own line.
 define step_of_each_run

@@ -33,14 +33,27 @@ from devsort.sorting.trained import Point, known, sampled, weights
 
 POINTS = ("baseline-6000-full-relative", "baseline-6000-full-absolute")
 STEP = {"absolute": 1.3e-5, "relative": 4e-3}
-LENGTH = {
-    "sgld": {"num_chains": 4, "num_burnin_steps": 400, "num_draws": 600},
-    "baoab": {"num_chains": 8, "num_burnin_steps": 100, "num_draws": 300},
+LENGTH = {  # of a run at the step above; a smaller step takes more of them
+    "relative": {
+        "sgld": {"num_chains": 4, "num_burnin_steps": 400, "num_draws": 600},
+        "baoab": {"num_chains": 8, "num_burnin_steps": 100, "num_draws": 300},
+    },
+    "absolute": {
+        "sgld": {"num_chains": 4, "num_burnin_steps": 600, "num_draws": 900},
+        "baoab": {"num_chains": 8, "num_burnin_steps": 400, "num_draws": 500},
+    },
 }
-CANDIDATES = [  # method, factor of the step, batch, momentum
-    *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128))),
-    *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (0.5, 64), (2, 128))),
-]
+CANDIDATES = {  # method, factor of the step, batch, momentum
+    "relative": [
+        *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128))),
+        *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (0.5, 64), (2, 128))),
+    ],
+    "absolute": [
+        *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128), (0.25, 128))),
+        *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (1, 256), (0.5, 128))),
+        *(("baoab", f, b, 0.0) for f, b in ((1, 64), (2, 128))),
+    ],
+}
 TIMED = 40  # devinterp steps that are timed
 TARGET, BURNIN, CHAINS = 0.01, 5, 4
 
@@ -74,11 +87,11 @@ def measure(point: Point, row: dict, method: str, factor: float, batch: int, c: 
     lr = STEP[point.geometry] * factor
     changes = {"sampling_method": method, "lr": lr, "batch_size": batch, "momentum": c}
     start = time.process_time()
-    trace = sampled(point, **LENGTH[method] | changes)
+    trace = sampled(point, **length(point.geometry, method, factor) | changes)
     seconds = (time.process_time() - start) / (len(trace.loss) * trace.config.num_steps)
     result, rise = estimate(trace), trace.config.n_beta * trace.rise
     return Cost(
-        name=f"{method}, ε {lr:.1e}",
+        name=f"{method}, ε {lr:.1e}, c {c}",
         batch=batch,
         bias=result.llc / row["llc"] - 1,
         error=float(np.hypot(result.se, row["se"]) / row["llc"]),
@@ -86,6 +99,14 @@ def measure(point: Point, row: dict, method: str, factor: float, batch: int, c: 
         relaxation=rise.size / result.ess,
         seconds=seconds,
     )
+
+
+def length(geometry: str, method: str, factor: float) -> dict[str, int]:
+    """Number of chains and steps; chains of a smaller step relax more slowly."""
+    found = dict(LENGTH[geometry][method])
+    for name in ("num_burnin_steps", "num_draws"):
+        found[name] = round(found[name] / min(1, factor))
+    return found
 
 
 def devinterp_seconds(point: Point, batch: int) -> float:
@@ -104,7 +125,7 @@ def devinterp_seconds(point: Point, batch: int) -> float:
 
 def line(cost: Cost, who: str) -> None:
     print(
-        f"  {who:10} {cost.name:16} batch {cost.batch:3}  bias {cost.bias:+6.1%} ± {cost.error:.1%}"
+        f"  {who:10} {cost.name:22} batch {cost.batch:3}  bias {cost.bias:+6.1%} ± {cost.error:.1%}"
         f"  spread {cost.spread:5.1%}  relaxation {cost.relaxation:6.1f}"
         f"  ms/step {1e3 * cost.seconds:5.1f}  draws/s {cost.draws:7.2f}  CPU s {cost.cpu:8.1f}",
         flush=True,
@@ -121,7 +142,7 @@ def compare(point: Point, row: dict) -> None:
     """Prints all settings at a point, and the cheapest of each sampler."""
     print(f"{point.name}: {row['llc']:.1f} ± {row['se']:.1f}", flush=True)
     costs_of: dict[str, list[Cost]] = {"sgld": [], "baoab": [], "devinterp": []}
-    for method, factor, batch, c in CANDIDATES:
+    for method, factor, batch, c in CANDIDATES[point.geometry]:
         cost = measure(point, row, method, factor, batch, c)
         costs_of[method].append(cost)
         line(cost, "devsort")

@@ -36,7 +36,7 @@ SETTINGS = {
 }
 STEP = {"relative": 2e-3, "absolute": 6.5e-6}  # ε
 BATCH, CHAINS = 128, 8
-HMC = {"lr": 5.5e-4, "leaps": 8, "chains": 2}
+HMC = {"lr": 3e-2, "steps": 4, "chains": 4}
 
 
 def points() -> Iterator[Point]:
@@ -73,6 +73,13 @@ def keep_weights(runs: dict[str, Run]) -> None:
     save_file(stored, WEIGHTS)
 
 
+def keep(same: dict, row: dict) -> None:
+    """Stores a row in place of the one that belongs to the same point and method."""
+    rows = json.loads(MEASURED.read_text())["rows"] if MEASURED.exists() else []
+    rows = [r for r in rows if not same.items() <= r.items()] + [row]
+    MEASURED.write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("runs", type=Path)
@@ -82,16 +89,13 @@ def main() -> None:
     args = parser.parse_args()
     runs = {name: open_run(args.runs / name) for name in STEPS}
     keep_weights(runs)
-    rows = json.loads(MEASURED.read_text())["rows"] if MEASURED.exists() else []
     for point in points():
         if args.only and point.name not in args.only:
             continue
         posterior = Posterior(point, weights(point.run, point.step), runs[point.run].config)
         with torch_threads(1), one_core():
             row = measure(point, posterior, args.steps, args.hmc)
-        same = {"method": row["method"], **asdict(point)}
-        rows = [r for r in rows if not same.items() <= r.items()] + [row]
-        MEASURED.write_text(json.dumps({"rows": rows}, indent=1, ensure_ascii=False) + "\n")
+        keep({"method": row["method"], **asdict(point)}, row)
         summary = f"{row['llc']:8.2f} ± {row['se']:.2f}  R-hat {row['rhat']:.3f}"
         print(f"{point.name:40} {summary}  {row['seconds']:.0f} s", flush=True)
 

@@ -40,7 +40,7 @@ from devsort.validation.reference import Drawn, Gradient, Target
 WEIGHTS, MEASURED = (Path(__file__).with_name(f"trained.{s}") for s in ("safetensors", "json"))
 CHAINS, TOLERANCE = 16, 0.02  # of `devsort validate --trained`; the tolerance is relative
 EARLY, EARLY_TOLERANCE = 60, 6.0  # before this step λ̂ passes through 0: an absolute tolerance
-CHUNK = 256  # lists per pass over all of them
+CHUNK = 1024  # lists per pass over all of them
 
 
 @dataclass(frozen=True)

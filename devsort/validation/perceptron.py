@@ -25,7 +25,7 @@ from devsort.validation.reference import Target, hmc
 
 WIDTHS, EXAMPLES, FLIPPED = (8, 16, 16, 3), 512, 0.1
 RATE, DECAY, STEPS = 1e-2, 6e-3, 400  # of Adam, on all examples
-STEP, LEAPS, PROPOSALS, CHAINS = 5e-3, 20, 100, 16  # of HMC
+HMC = {"lr": 4.5e-2, "steps": 7, "draws": 100, "chains": 16}
 LAYERS = (0, 2, 4)  # places of the linear layers
 EVERY = tuple(f"{i}.{kind}" for i in LAYERS for kind in ("weight", "bias"))
 MIDDLE = EVERY[2:4]
@@ -114,7 +114,7 @@ def truth(free: tuple[str, ...]) -> Truth:
         return rise.detach(), torch.autograd.grad(rise.sum(), v)[0]
 
     target = Target(center, CONFIG.n_beta, CONFIG.localization)
-    found, _ = hmc(target, gradient, STEP, LEAPS, PROPOSALS, CHAINS)
+    found, _ = hmc(target, gradient, **HMC)
     return Truth(found.llc, 2 * found.se)
 
 

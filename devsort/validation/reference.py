@@ -12,7 +12,8 @@ linear in 1/B:
 
 Half of the chains start at w*, the others at w* + N(0, 1/(4γ)) in every entry, and R-hat measures
 whether they agree. `hmc` is Hamiltonian Monte Carlo on the full data with a Metropolis test, which
-has no error from the step or from minibatches.
+has no error from the step or from minibatches. Its integrator is the three-stage one of Blanes,
+Casas & Sanz-Serna (2014), which in many dimensions accepts more than leapfrog does at the same cost.
 """
 
 import math
@@ -28,6 +29,7 @@ from devsort.llc.uncertainty import mean_of, split_rhat
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]  # w (C, F) → L − L(w*) (C,), ∇L (C, F)
 Drawn = Callable[[int, int], Gradient]  # (batch size, seed) → the gradient on minibatches
 KEPT = 0.8  # fraction of the momentum that is kept in a step
+KICK, DRIFT = 0.11888010966548, 0.29619504261126  # of the integrator of `hmc`
 STARTS = 0.5  # spread of the starting points of half of the chains, in units of 1/sqrt(γ)
 
 
@@ -116,18 +118,22 @@ def hmc(
     target: Target,
     gradient: Gradient,
     lr: float,
-    leaps: int,
+    steps: int,
     draws: int,
     chains: int,
     seed: int = 0,
 ) -> tuple[Reference, float]:
     """Runs Hamiltonian Monte Carlo.
 
+    In the first half of the burn-in every proposal is taken. The starting points are not in
+    equilibrium, and where tens of thousands of flat directions gain energy together, the test would
+    refuse every step but a tiny one.
+
     Args:
         target: The posterior.
         gradient: Returns L − L(w*) and ∇L on the full data.
-        lr: ε = h², the square of the leapfrog step.
-        leaps: Mean number of leapfrog steps of a proposal, which is uniform in 1 … 2 leaps − 1.
+        lr: ε = h², the square of a step of the integrator, which takes three gradients.
+        steps: Mean number of steps of a proposal, which is uniform in 1 … 2 steps − 1.
         draws: Number of proposals of each chain, after a burn-in of a fifth as many.
         chains: C.
         seed: Seed of all random numbers.
@@ -138,12 +144,14 @@ def hmc(
     generator = torch.Generator().manual_seed(seed)
     w, rises, accepted = target.starts(chains, generator), [], []
     rise, grad = gradient(w)
-    for _ in range(draws // 5 + draws):
-        count = int(torch.randint(1, 2 * leaps, (1,), generator=generator))
+    burnin = draws // 5
+    for draw in range(burnin + draws):
+        count = int(torch.randint(1, 2 * steps, (1,), generator=generator))
         p = target.normal(chains, generator)
-        proposed = _leapfrog(target, gradient, (w, p, rise, grad), math.sqrt(lr), count)
+        proposed = _integrate(target, gradient, (w, p, rise, grad), math.sqrt(lr), count)
         gain = _energy(target, w, p, rise) - _energy(target, *proposed[:3])
-        took = torch.rand(chains, generator=generator, dtype=w.dtype).log() < gain
+        took = torch.rand(chains, generator=generator, dtype=gain.dtype).log() < gain
+        took |= 2 * draw < burnin
         w, rise, grad = (
             torch.where(took.view(-1, *[1] * (new.dim() - 1)), new, old)
             for new, old in zip((proposed[0], *proposed[2:]), (w, rise, grad), strict=True)
@@ -153,19 +161,22 @@ def hmc(
     return _of(target, rises[-draws:]), float(torch.stack(accepted[-draws:]).double().mean())
 
 
-def _leapfrog(
+def _integrate(
     target: Target, gradient: Gradient, state: tuple[Tensor, ...], h: float, count: int
 ) -> tuple[Tensor, ...]:
+    """Kick, drift, kick, drift, kick, drift, kick, `count` times."""
     w, p, rise, grad = state
     for _ in range(count):
-        p = p - h / 2 * target.slope(w, grad)
-        w = w + h * p
-        rise, grad = (value.clone() for value in gradient(w))
-        p = p - h / 2 * target.slope(w, grad)
+        p = p - KICK * h * target.slope(w, grad)
+        for drift, kick in ((DRIFT, 0.5 - KICK), (1 - 2 * DRIFT, 0.5 - KICK), (DRIFT, KICK)):
+            w = w + drift * h * p
+            rise, grad = (value.clone() for value in gradient(w))
+            p = p - kick * h * target.slope(w, grad)
     return w, p, rise, grad
 
 
 def _energy(target: Target, w: Tensor, p: Tensor, rise: Tensor) -> Tensor:
+    w, p = w.double(), p.double()  # a kinetic energy of 25,000 has an error of 0.01 in float32
     pull = target.localization / 2 * (w - target.star).square().sum(1)
     return target.n_beta * rise + pull + p.square().sum(1) / 2
 

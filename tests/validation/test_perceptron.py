@@ -36,7 +36,7 @@ def test_its_scales_are_those_of_the_geometry():
 
 
 def test_hmc_of_few_draws_is_near_the_sampler(monkeypatch):
-    monkeypatch.setattr(perceptron, "PROPOSALS", 40)
+    monkeypatch.setitem(perceptron.HMC, "draws", 40)
     few = perceptron.CONFIG.model_copy(update={"num_draws": 300, "num_burnin_steps": 300})
     monkeypatch.setattr(perceptron, "CONFIG", few)
     layer = perceptron.MIDDLE
