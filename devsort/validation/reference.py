@@ -13,7 +13,7 @@ linear in 1/B:
 Half of the chains start at w*, the others at w* + N(0, 1/(4γ)) in every entry, and R-hat measures
 whether they agree. `hmc` is Hamiltonian Monte Carlo on the full data with a Metropolis test, which
 has no error from the step or from minibatches. Its integrator is the three-stage one of Blanes,
-Casas & Sanz-Serna (2014), which in many dimensions accepts more than leapfrog does at the same cost.
+Casas & Sanz-Serna (2014), which accepts more than leapfrog at the same cost in many dimensions.
 """
 
 import math
