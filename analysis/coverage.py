@@ -89,7 +89,7 @@ def of_trained(repeats: int, only: list[str]) -> None:
     """Repeats of the shipped estimate at every point in relative geometry, or at some."""
     covered = total = 0
     for point, row in known():
-        if point.geometry == "absolute" or row["method"] == "hmc":
+        if point.geometry == "absolute":
             continue
         if only and point.name not in only:
             continue

@@ -165,7 +165,7 @@ def main() -> None:
     settle.ROUNDS = 0  # no additional burn-in
     with torch_threads(1), one_core():
         for point, row in known():
-            if point.name in (args.point or POINTS) and row["method"] != "hmc":
+            if point.name in (args.point or POINTS):
                 compare(point, row)
 
 

@@ -24,7 +24,7 @@ import devsort
 from devsort.execution import one_core, torch_threads
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.run import Run, open_run
-from devsort.sorting.trained import MEASURED, WEIGHTS, Point, Posterior, weights
+from devsort.sorting.trained import HMC, LANGEVIN, MEASURED, WEIGHTS, Point, Posterior, weights
 from devsort.validation.reference import extrapolated, hmc
 
 STEPS = {"baseline": (29, 91, 383, 825, 6000), "no-decay": (91, 215, 825, 6000)}
@@ -36,7 +36,7 @@ SETTINGS = {
 }
 STEP = {"relative": 2e-3, "absolute": 6.5e-6}  # ε
 BATCH, CHAINS = 128, 8
-HMC = {"lr": 3e-2, "steps": 4, "chains": 4}
+HMC_SETTINGS = {"lr": 3e-2, "steps": 4, "chains": 4}
 
 
 def points() -> Iterator[Point]:
@@ -52,12 +52,13 @@ def measure(point: Point, posterior: Posterior, steps: int, proposals: int) -> d
     """The row of a point, by either method."""
     start = time.process_time()
     if proposals:
-        result, accepted = hmc(posterior.target, posterior.all_lists, draws=proposals, **HMC)
-        how = {"method": "hmc", **HMC, "draws": proposals, "accepted": accepted}
+        settings = HMC_SETTINGS | {"draws": proposals}
+        result, accepted = hmc(posterior.target, posterior.all_lists, **settings)
+        how = {"method": HMC, **settings, "accepted": accepted}
     else:
         how = {"lr": STEP[point.geometry], "batch": BATCH, "chains": CHAINS, "steps": steps}
         result = extrapolated(posterior.target, posterior.drawn, **how)
-        how = {"method": "underdamped, extrapolated", **how}
+        how = {"method": LANGEVIN, **how}
     seconds = time.process_time() - start
     version = {"devsort": devsort.__version__, "command": "python analysis/reference.py runs"}
     return asdict(point) | asdict(result) | how | {"seconds": seconds} | version

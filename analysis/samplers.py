@@ -71,7 +71,7 @@ def main() -> None:
     chosen |= {text: json.loads(text) for text in args.set}
     rows = []
     for point, row in known():
-        if point.name not in (args.point or POINTS) or row["method"] == "hmc":
+        if point.name not in (args.point or POINTS):
             continue
         for name, changes in chosen.items():
             line = {"point": point.name, "sampler": name} | compare(point, row, changes)
