@@ -35,7 +35,7 @@ function renderRibbon(area, run, shared) {
   const sorted = [...run.stages.events].sort((a, b) => a.step - b.step);
   area.append(...sorted.flatMap((e, row) => ribbonEvent(e, row, x, width)));
   shared.x = x;
-  shared.cursor = cursorLine(0, area.getAttribute("height"));
+  shared.cursor = cursorLine(0, bottom + 4); // not through the labels of the events
   area.append(shared.cursor);
 }
 
