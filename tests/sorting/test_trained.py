@@ -12,7 +12,7 @@ from devsort.sorting.config import Config
 from devsort.sorting.model import forward
 from devsort.sorting.run import Run
 from devsort.sorting.samplers import SortSampler
-from devsort.sorting.trained import EARLY, Posterior, known, trained_cases, weights
+from devsort.sorting.trained import EARLY, HMC, Posterior, known, trained_cases, weights
 from devsort.validation.validate import check
 
 KNOWN = {point.name: (point, row) for point, row in known()}
@@ -38,6 +38,17 @@ def test_the_references_are_tight_and_their_chains_meet():
         early = point.step < EARLY
         assert 0 < row["se"] < (0.06 if early else 0.01) * abs(row["llc"]), point.name
         assert row["rhat"] < (1.03 if early else 1.02), point.name
+
+
+def test_two_methods_give_the_same_reference():
+    """Langevin dynamics on minibatches, extrapolated, and Hamiltonian Monte Carlo on all lists."""
+    exact = list(known(HMC))
+    assert {point.run for point, _ in exact} == {"baseline", "no-decay"}
+    for point, row in exact:
+        _, other = KNOWN[point.name]
+        assert row["rhat"] < 1.01 and row["se"] < 0.005 * row["llc"], point.name
+        off = abs(row["llc"] - other["llc"])
+        assert off < 2 * np.hypot(row["se"], other["se"]), point.name
 
 
 def test_a_posterior_has_the_gradient_of_the_readable_model():
