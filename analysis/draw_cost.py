@@ -1,6 +1,6 @@
 """CPU seconds on one core for an LLC to within one percent, ours and devinterp's.
 
-python analysis/draw_cost.py                     # 15 minutes
+python analysis/draw_cost.py                     # 20 minutes
 python analysis/draw_cost.py --point baseline-6000-full-absolute
 
 Each sampler runs at points whose LLC is known from slow samplers (devsort/sorting/trained.json),
@@ -50,8 +50,8 @@ CANDIDATES = {  # method, factor of the step, batch, momentum
     ],
     "absolute": [
         *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128), (0.25, 128))),
-        *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (1, 256), (0.5, 128))),
-        *(("baoab", f, b, 0.0) for f, b in ((1, 64), (2, 128))),
+        *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (1, 256), (0.5, 128), (0.5, 256))),
+        *(("baoab", f, b, c) for f, b, c in ((1, 256, 0.4), (1, 64, 0.0), (2, 128, 0.0))),
     ],
 }
 TIMED = 40  # devinterp steps that are timed
