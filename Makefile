@@ -29,7 +29,7 @@ help:  ## list the targets
 
 setup: $(BIN)/.done  ## make .venv and install devsort with the tested versions
 
-$(BIN)/.done: pyproject.toml constraints.txt
+$(BIN)/.done: pyproject.toml constraints.txt devsort/sorting/kernels/compiled.c
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "devsort needs Python 3.11 or newer")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0

@@ -50,7 +50,9 @@ class Gradients:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.device = resolve_device(run.config.device)
-        self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
+        shape = model_shape(run.config.task, run.config.model)
+        # in torch alone, so that a run has the same bits wherever devsort was built
+        self.kernel = SortKernel(shape, self.device, compiled=False)
 
     def __reduce__(self) -> tuple:
         """Pickles the run alone: another process makes its own kernel."""

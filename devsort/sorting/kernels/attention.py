@@ -19,14 +19,16 @@ import torch
 from torch import Tensor
 
 from devsort.sorting.kernels.buffers import Buffers
+from devsort.sorting.kernels.compiled import Operations
 from devsort.sorting.kernels.embed import Inputs, centre_
-from devsort.sorting.kernels.lists import Lists, collect, collect_rows, rows_of, spread, spread_rows
+from devsort.sorting.kernels.lists import Lists
+from devsort.sorting.kernels.plain import Pattern
 from devsort.sorting.model import ATTN, Params
 
 
 @dataclass(frozen=True)
-class Attended:
-    """What the backward pass needs from the forward pass; R query rows, see `lists.Rows`.
+class Tables:
+    """What attention needs of the weights; R query rows, see `lists.Rows`.
 
     Attributes:
         W: (G, D, 3·H·d), W_Q, W_K, W_V side by side.
@@ -35,13 +37,8 @@ class Attended:
         output: (H, G, T+1, D), values times W_O, centred; the last row is added whatever a head
             attends to.
         sums: (H, G, R, d), a query before its r and bias.
-        q: (H·G, R, d).
-        scores: (H, G, B, L, 2L), before r.
-        pattern: (H, G, B, L, 2L).
-        weights: (H, G, B·L, T), pattern times r, spread over the columns; the backward pass
-            overwrites it.
-        r_query: (G, R, 1), None without layer norm.
-        r_key: (G, B, 1, 2L), None without layer norm.
+        q: (H, G, R, d).
+        r: See `Inputs`.
     """
 
     W: Tensor
@@ -50,11 +47,7 @@ class Attended:
     output: Tensor
     sums: Tensor
     q: Tensor
-    scores: Tensor
-    pattern: Tensor
-    weights: Tensor
-    r_query: Tensor | None
-    r_key: Tensor | None
+    r: Tensor | None
 
 
 class Attention:
@@ -62,14 +55,14 @@ class Attention:
 
     Args:
         buffers: Memory.
-        mask: (L, 2L), −inf where the key comes after the query, else 0.
+        ops: What is no matrix product.
     """
 
-    def __init__(self, buffers: Buffers, mask: Tensor) -> None:
-        self.buffers, self.mask = buffers, mask
+    def __init__(self, buffers: Buffers, ops: Operations) -> None:
+        self.buffers, self.ops = buffers, ops
 
-    def forward(self, p: Params, x: Inputs, lists: Lists) -> Attended:
-        """Attention patterns, and what is needed to add the heads' output to the residual stream.
+    def tables(self, p: Params, x: Inputs, lists: Lists) -> Tables:
+        """Queries, and what every head writes about every token and position.
 
         Args:
             p: W_Q, W_K, W_V (G, H, D, d), W_O (G, H, d, D) and biases (G, H, d), under their full
@@ -77,27 +70,27 @@ class Attention:
             x: What attention reads; a leading axis of 1 is shared by all lanes.
             lists: Minibatches.
         """
-        (G, H), (B, L2) = p[ATTN + "b_Q"].shape[:2], lists.tokens.shape[1:]
-        L, T = L2 // 2, x.centred.shape[1]
         W, tables = self._tables(p, x.rows)
-        r_query, r_key = _norms(x.r, lists)
-        sums, q = self._queries(tables[0], r_query, lists)
-        products = torch.bmm(
-            q, _columns(tables[1]).mT, out=self.buffers("products", H * G, q.shape[1], T)
-        )
-        scores = collect_rows(
-            products.view(H, G, -1, T), lists, self.buffers("scores", H, G, B, L, L2), self.buffers
-        )
-        pattern, weighted = self._pattern(scores, r_key)
-        weights = spread(weighted, lists.tokens, self.buffers("weights", H, G, B, L, T)).view(
-            H, G, B * L, T
-        )
+        sums, q = self.ops.queries(tables[0], x.r, lists)
         W_O, output = self._output(p, tables[2], x.r is not None)
-        return Attended(W, W_O, tables, output, sums, q, scores, pattern, weights, r_query, r_key)
+        return Tables(W, W_O, tables, output, sums, q, x.r)
+
+    def add_heads(self, s: Tables, lists: Lists, resid: Tensor) -> Pattern:
+        """Adds to the residual stream (G, B·L, D) what the heads write; returns their patterns."""
+        H, G, R, _ = s.q.shape
+        products = self.buffers("products", H * G, R, s.output.shape[2] - 1)
+        torch.bmm(s.q.flatten(0, 1), _columns(s.tables[1]).mT, out=products)
+        return self.ops.attend(products.view(H, G, R, -1), s.output, s.r, lists, resid)
 
     def backward(
-        self, g: Params, dresid: tuple[Tensor, Tensor], s: Attended, lists: Lists
-    ) -> tuple[Tensor, ...]:
+        self,
+        g: Params,
+        dresid: tuple[Tensor, Tensor],
+        s: Tables,
+        pattern: Pattern,
+        lists: Lists,
+        dr: Tensor | None = None,
+    ) -> Tensor:
         """Takes the gradient from the centred residual stream to the tables.
 
         Writes the gradients of W_O and all biases.
@@ -105,27 +98,34 @@ class Attention:
         Args:
             g: Receives the gradients.
             dresid: (G, B·L, D), and its sum over the answers (G, D).
-            s: The result of `forward`.
+            s: The result of `tables`.
+            pattern: The result of `add_heads`.
             lists: Minibatches.
+            dr: (G, 2L, V); the gradient of r is added to it, if it is wanted.
 
         Returns:
-            the gradient of the tables (G, T+1, 3·H·d), and of r, by key (G, B, 2L) and by query row
-            (G, R), both None without layer norm.
+            the gradient of the tables (G, T+1, 3·H·d).
         """
-        H, G, B, L, _ = s.pattern.shape
-        T, d = s.weights.shape[3], s.q.shape[2]
-        dtables = self.buffers("dtables", *s.tables.shape)
-        dweights = self._output_backward(g, dresid, s, dtables[2])
-        dscores, dr_key = self._pattern_backward(dweights.view(H, G, B, L, T), s, lists.tokens)
-        products = spread_rows(dscores, lists, self.buffers).flatten(0, 1)
+        _, H, G, height, d = s.tables.shape
+        dtables, doutput = (
+            self.buffers("dtables", *s.tables.shape),
+            self.buffers("doutput", *s.output.shape),
+        )
+        products = self.ops.attend_backward(
+            dresid[0], pattern, s.output, s.r, lists, (doutput, dr)
+        ).flatten(0, 1)
+        doutput[:, :, -1] = dresid[1]
+        self._output_backward(g, doutput, s, dtables[2])
         dtables[1, :, :, -1] = 0
-        torch.bmm(products.mT, s.q, out=_columns(dtables[1])).mul_(1 / math.sqrt(d))
-        dq = torch.bmm(products, _columns(s.tables[1]), out=self.buffers("dq", *s.q.shape))
-        dr_query = self._queries_backward(dq.view(s.sums.shape), s, lists, dtables[0])
+        torch.bmm(products.mT, s.q.flatten(0, 1), out=_columns(dtables[1])).mul_(1 / math.sqrt(d))
+        dq = torch.bmm(
+            products, _columns(s.tables[1]), out=self.buffers("dq", *products.shape[:2], d)
+        )
+        self.ops.queries_backward(dq.view(s.sums.shape), s.sums, s.r, lists, (dtables[0], dr))
         for which, dbias in zip("QKV", dtables[..., -1, :], strict=True):
             g[f"{ATTN}b_{which}"].copy_(dbias.transpose(0, 1))
-        side = self.buffers("dtables side", G, T + 1, 3, H, d).copy_(dtables.permute(2, 3, 0, 1, 4))
-        return side.view(G, T + 1, -1), dr_key, dr_query
+        side = self.buffers("dtables side", G, height, 3, H, d)
+        return side.copy_(dtables.permute(2, 3, 0, 1, 4)).view(G, height, -1)
 
     def _tables(self, p: Params, rows: Tensor) -> tuple[Tensor, Tensor]:
         """All weights side by side, and queries, keys over sqrt(d), and values of all rows."""
@@ -144,61 +144,6 @@ class Attention:
         tables[1] *= 1 / math.sqrt(d)
         return W, tables
 
-    def _queries(self, table: Tensor, r: Tensor | None, lists: Lists) -> tuple[Tensor, Tensor]:
-        """Every query row before its r and bias (H, G, R, d), and after (H·G, R, d)."""
-        (H, G, height, d), (R, L) = table.shape, lists.rows.place.shape
-        index = rows_of(lists.queries, height, H)
-        sums = torch.index_select(
-            table.view(-1, d), 0, index, out=self.buffers("sums", H * G * R, d)
-        ).view(-1, R, d)
-        sums.baddbmm_(
-            lists.rows.place.expand(H * G, R, L),
-            table.flatten(0, 1)[:, height - 1 - L : height - 1],
-        )
-        sums, q, bias = sums.view(H, G, R, d), self.buffers("q", H, G, R, d), table[:, :, -1:]
-        torch.add(sums, bias, out=q) if r is None else torch.addcmul(bias, sums, r, out=q)
-        return sums, q.view(H * G, R, d)
-
-    def _queries_backward(
-        self, dq: Tensor, s: Attended, lists: Lists, dtable: Tensor
-    ) -> Tensor | None:
-        """Writes the gradient of the query table; returns that of each row's r (G, R)."""
-        (H, G, height, d), (R, L) = dtable.shape, lists.rows.place.shape
-        dtable.zero_()
-        dtable[:, :, -1] = dq.sum(2)
-        dr = None
-        if s.r_query is not None:
-            dr = s.sums.mul_(dq).sum(3).sum(0)
-            dq *= s.r_query
-        dtable.view(-1, d).index_add_(0, rows_of(lists.queries, height, H), dq.view(-1, d))
-        by_position = torch.bmm(lists.rows.place.mT.expand(H * G, L, R), dq.view(-1, R, d))
-        dtable[:, :, height - 1 - L : height - 1] = by_position.view(H, G, L, d)
-        return dr
-
-    def _pattern(self, scores: Tensor, r: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The pattern, and the pattern times r."""
-        masked = self.buffers("weighted", *scores.shape)
-        torch.add(scores, self.mask, out=masked) if r is None else torch.addcmul(
-            self.mask, scores, r, out=masked
-        )
-        pattern = torch.softmax(masked, -1, out=self.buffers("pattern", *scores.shape))
-        return pattern, pattern if r is None else torch.mul(pattern, r, out=masked)
-
-    def _pattern_backward(
-        self, dweights: Tensor, s: Attended, tokens: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Gradients of the scores before r, and of the keys' r (G, B, 2L)."""
-        dweighted = collect(dweights, tokens, self.buffers("weighted", *s.pattern.shape))
-        dpattern, dscores = dweighted, self.buffers("dscores", *s.pattern.shape)
-        if s.r_key is not None:
-            dpattern = torch.mul(dweighted, s.r_key, out=self.buffers("dpattern", *s.pattern.shape))
-        backward = torch.ops.aten._softmax_backward_data.out
-        backward(dpattern, s.pattern, -1, torch.float32, grad_input=dscores)
-        if s.r_key is None:
-            return dscores, None
-        dr = dweighted.mul_(s.pattern).addcmul_(dscores, s.scores).sum(3).sum(0)
-        return dscores.mul_(s.r_key), dr
-
     def _output(self, p: Params, values: Tensor, layer_norm: bool) -> tuple[Tensor, Tensor]:
         """W_O head first, and what each row of the values writes, centred."""
         H, G, rows, d = values.shape
@@ -211,26 +156,14 @@ class Attention:
         )
         return W_O, centre_(output, layer_norm).view(H, G, rows, -1)
 
-    def _output_backward(
-        self, g: Params, grads: tuple[Tensor, Tensor], s: Attended, dvalues: Tensor
-    ) -> Tensor:
-        """Writes the gradients of W_O and of the value table.
-
-        Returns the gradient of `s.weights`, which it overwrites.
-        """
-        dresid, total = grads
-        doutput = self.buffers("doutput", *s.output.shape)
-        doutput[:, :, -1] = total
-        for h in range(len(doutput)):
-            torch.bmm(s.weights[h].mT, dresid, out=doutput[h, :, :-1])
-            torch.bmm(dresid, s.output[h, :, :-1].mT, out=s.weights[h])
-        doutput = centre_(doutput, s.r_key is not None).flatten(0, 1)
+    def _output_backward(self, g: Params, doutput: Tensor, s: Tables, dvalues: Tensor) -> None:
+        """Writes the gradients of W_O and of the value table."""
+        doutput = centre_(doutput, s.r is not None).flatten(0, 1)
         dW_O = torch.bmm(
             s.tables[2].flatten(0, 1).mT, doutput, out=self.buffers("dW_O", *s.W_O.shape)
         )
         g[ATTN + "W_O"].copy_(dW_O.view(*dvalues.shape[:2], *dW_O.shape[1:]).transpose(0, 1))
         torch.bmm(doutput, s.W_O.mT, out=dvalues.flatten(0, 1))
-        return s.weights
 
 
 def weights_backward(g: Params, rows: Tensor, dtables: Tensor, buffers: Buffers) -> None:
@@ -240,33 +173,6 @@ def weights_backward(g: Params, rows: Tensor, dtables: Tensor, buffers: Buffers)
     dW = dW.unflatten(2, (3, H, d))
     for i, which in enumerate("QKV"):
         g[f"{ATTN}W_{which}"].copy_(dW[:, :, i].transpose(1, 2))
-
-
-def r_backward(r: Tensor, lists: Lists, dr_key: Tensor, dr_query: Tensor) -> Tensor:
-    """Gradient of `Inputs.r` (G, 2L, V), from those by key (G, B, 2L) and by query row (G, R)."""
-    dr = torch.zeros_like(r)
-    query, key = _pairs(lists, r.shape[2])
-    dr.flatten(1).scatter_add_(1, key, dr_key.flatten(1)).scatter_add_(1, query, dr_query)
-    return dr
-
-
-def _norms(r: Tensor | None, lists: Lists) -> tuple[Tensor | None, Tensor | None]:
-    """r of each query row (G, R, 1) and of each key (G, B, 1, 2L)."""
-    if r is None:
-        return None, None
-    flat = r.flatten(1).expand(len(lists.tokens), -1)
-    query, key = (flat.gather(1, pairs) for pairs in _pairs(lists, r.shape[2]))
-    return query[..., None], key.view(*lists.tokens.shape)[:, :, None]
-
-
-def _pairs(lists: Lists, vocab: int) -> tuple[Tensor, Tensor]:
-    """Indices of query rows (G, R) and of keys (G, B·2L) in a table (2L, V).
-
-    The table is over positions and tokens.
-    """
-    keys = lists.tokens.shape[2]
-    query = lists.queries + (lists.rows.positions + keys // 2) * vocab
-    return query, (lists.tokens + torch.arange(keys, device=query.device) * vocab).flatten(1)
 
 
 def _columns(table: Tensor) -> Tensor:

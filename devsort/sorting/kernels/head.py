@@ -7,19 +7,14 @@ import torch
 from torch import Tensor
 
 from devsort.layout import Layout
-from devsort.sorting.kernels.attention import Attended, Attention, weights_backward
+from devsort.sorting.kernels.attention import Attention, Tables, weights_backward
 from devsort.sorting.kernels.buffers import Buffers, Views
+from devsort.sorting.kernels.compiled import operations
 from devsort.sorting.kernels.embed import Inputs, inputs
 from devsort.sorting.kernels.lists import Lists
-from devsort.sorting.kernels.sort import SortKernel, add_heads, causal_bias
-from devsort.sorting.kernels.unembed import (
-    Output,
-    Unembedding,
-    cross_entropy,
-    residual_backward,
-    unembed,
-    unembedding,
-)
+from devsort.sorting.kernels.plain import Pattern
+from devsort.sorting.kernels.sort import SortKernel
+from devsort.sorting.kernels.unembed import Output, Unembedding, residual_backward, unembedding
 from devsort.sorting.model import ATTN, Params, Shape, param_shapes
 from devsort.sorting.task import Batch
 
@@ -74,15 +69,19 @@ class HeadKernel:
     Args:
         shape: Dimensions of the model.
         device: Where parameters and batches are.
+        compiled: Whether to use the compiled functions where they exist, for one core of a CPU.
     """
 
-    def __init__(self, shape: Shape, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, shape: Shape, device: torch.device | str = "cpu", compiled: bool = True
+    ) -> None:
         self.shape, self.device = shape, torch.device(device)
         full = param_shapes(shape)
         self.layout = Layout({name: full[name][1:] for name in HEAD_PARAMS})
         self.views = Views(Layout({name: (1, *full[name][1:]) for name in HEAD_PARAMS}))
         self.buffers = Buffers(self.device)
-        self.attention = Attention(self.buffers, causal_bias(shape, self.device))
+        self.ops = operations(shape, self.buffers, compiled)
+        self.attention = Attention(self.buffers, self.ops)
 
     def freeze(self, full: SortKernel, params: Params, data: Batch, head: int) -> Frozen:
         """Computes what stays fixed while `head` moves.
@@ -120,10 +119,10 @@ class HeadKernel:
         """
         grad = self.buffers("grad", *flat.shape)
         g, lists = self.views(grad), Lists.of(batch, self.shape.vocab)
-        state, y = self._forward(flat, lists, frozen, index)
-        losses, grads = cross_entropy(y, lists.targets)
+        tables, pattern, y = self._forward(flat, lists, frozen, index)
+        losses, grads = self.ops.cross_entropy(y, lists.targets)
         dresid = residual_backward(y, grads)
-        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), state, lists)[0]
+        dtables = self.attention.backward(g, (dresid, dresid.sum(1)), tables, pattern, lists)
         weights_backward(g, frozen.inputs.rows, dtables, self.buffers)
         return losses, grad
 
@@ -132,18 +131,17 @@ class HeadKernel:
 
         See `value_and_grad`.
         """
-        y = self._forward(flat, Lists.of(batch, self.shape.vocab), frozen, index)[1]
-        logp = y.logp.gather(2, batch.targets.flatten(1)[..., None])
-        return -logp.view(batch.targets.shape)
+        y = self._forward(flat, Lists.of(batch, self.shape.vocab), frozen, index)[2]
+        return self.ops.losses(y, batch.targets)
 
     def _forward(
         self, flat: Tensor, lists: Lists, frozen: Frozen, index: Tensor
-    ) -> tuple[Attended, Output]:
-        state = self.attention.forward(self.views(flat), frozen.inputs, lists)
+    ) -> tuple[Tables, Pattern, Output]:
+        tables = self.attention.tables(self.views(flat), frozen.inputs, lists)
         resid = self.buffers("resid", index.numel(), *frozen.rest.shape[1:])
         resid = torch.index_select(frozen.rest, 0, index.flatten(), out=resid).view(
             len(flat), -1, self.shape.d_model
         )
-        resid += state.output[0, :, -1:]
-        add_heads(resid, state)
-        return state, unembed(frozen.unembedding.expand(len(flat)), resid, self.buffers)
+        resid += tables.output[0, :, -1:]
+        pattern = self.attention.add_heads(tables, lists, resid)
+        return tables, pattern, self.ops.unembed(frozen.unembedding.expand(len(flat)), resid)

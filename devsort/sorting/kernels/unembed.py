@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from devsort.sorting.kernels.buffers import Buffers
-from devsort.sorting.model import LN_EPS, Params
-
-LOG2_E = 1.4426950408889634
+from devsort.sorting.model import Params
 
 
 @dataclass(frozen=True)
@@ -34,20 +32,23 @@ class Unembedding:
         """The same for several lanes, if there is one for all."""
         return Unembedding(self.W.expand(lanes, -1, -1), self.bias, self.layer_norm)
 
+    def times(self, resid: Tensor, buffers: Buffers) -> Tensor:
+        """The product x̄ W (G, B·L, V)."""
+        size = (*resid.shape[:2], self.W.shape[2])
+        return torch.bmm(resid, self.W, out=buffers("product", *size))
+
 
 @dataclass(frozen=True)
 class Output:
     """What the backward pass needs and overwrites.
 
-    `resid` is x̄ (G, B·L, D), r has shape (G, B·L, 1), `product` is x̄ W, and `logp` the
-    log-probabilities.
+    `resid` is x̄ (G, B·L, D), r has shape (G, B·L, 1), and `product` is x̄ W (G, B·L, V).
     """
 
     unembedding: Unembedding
     resid: Tensor
     r: Tensor | None
     product: Tensor
-    logp: Tensor
 
 
 def unembedding(p: Params) -> Unembedding:
@@ -59,19 +60,14 @@ def unembedding(p: Params) -> Unembedding:
     return Unembedding(W * p["ln_final.w"][:, :, None], bias, True)
 
 
-def unembed(u: Unembedding, resid: Tensor, buffers: Buffers) -> Output:
-    """Log-probabilities (G, B·L, V) of a centred residual stream (G, B·L, D)."""
-    size = (*resid.shape[:2], u.W.shape[2])
-    if not u.layer_norm:
-        product = torch.baddbmm(u.bias, resid, u.W, out=buffers("product", *size))
-        return Output(
-            u, resid, None, product, torch.log_softmax(product, -1, out=buffers("logp", *size))
-        )
-    square = torch.linalg.vector_norm(resid, dim=-1, keepdim=True).square_()
-    r = square.div_(resid.shape[2]).add_(LN_EPS).rsqrt_()
-    product = torch.bmm(resid, u.W, out=buffers("product", *size))
-    logits = torch.addcmul(u.bias, product, r, out=buffers("logits", *size))
-    return Output(u, resid, r, product, torch.log_softmax(logits, -1, out=buffers("logp", *size)))
+def log_probs(y: Output, buffers: Buffers) -> Tensor:
+    """Log-probabilities (G, B·L, V)."""
+    logits = buffers("logits", *y.product.shape)
+    bias = y.unembedding.bias
+    torch.add(y.product, bias, out=logits) if y.r is None else torch.addcmul(
+        bias, y.product, y.r, out=logits
+    )
+    return torch.log_softmax(logits, -1, out=buffers("logp", *logits.shape))
 
 
 @dataclass(frozen=True)
@@ -84,29 +80,6 @@ class Gradients:
     product: Tensor
     bias: Tensor
     pull: Tensor | None
-
-
-def cross_entropy(y: Output, targets: Tensor) -> tuple[Tensor, Gradients]:
-    """Cross-entropy of every answer, and the gradients of its mean.
-
-    Args:
-        y: The result of `unembed`; its product and log-probabilities are overwritten.
-        targets: (G, B, L), answers.
-
-    Returns:
-        losses (G, B, L) in nats, and the gradients.
-    """
-    at = targets.flatten(1)[..., None]  # (G, B·L, 1)
-    losses = -y.logp.gather(2, at).view(targets.shape)
-    n = at.shape[1]
-    dlogits = y.logp.mul_(LOG2_E).exp2_()  # three times as fast as exp_ on many CPUs
-    dlogits.scatter_add_(2, at, dlogits.new_full((), -1.0).expand(at.shape))
-    if y.r is None:
-        dproduct = dlogits.mul_(1 / n)
-        return losses, Gradients(dproduct, dproduct.sum(1), None)
-    along = y.product.mul_(dlogits).sum(2, keepdim=True)
-    dbias = dlogits.sum(1) / n
-    return losses, Gradients(dlogits.mul_(y.r / n), dbias, along * y.r**3 / (-n * y.resid.shape[2]))
 
 
 def residual_backward(y: Output, grads: Gradients) -> Tensor:

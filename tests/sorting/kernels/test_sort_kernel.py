@@ -28,6 +28,7 @@ CASES = [(*case, FEW) for case in CASES] + [
     (3, False, 4, MANY),
 ]
 every_model = pytest.mark.parametrize(("heads", "norm", "length", "lists"), CASES)
+every_build = pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "torch"])
 
 
 def setting(
@@ -69,10 +70,11 @@ def stacked(batches: list[Batch]) -> Batch:
     )
 
 
+@every_build
 @every_model
-def test_value_and_gradient_of_every_parameter(heads, norm, length, lists):
+def test_value_and_gradient_of_every_parameter(heads, norm, length, lists, compiled):
     shape, lanes, batches = setting(heads, norm, length, lists)
-    kernel = SortKernel(shape)
+    kernel = SortKernel(shape, compiled=compiled)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
     found, grad = kernel.value_and_grad(flat, stacked(batches))
     assert found.shape == (LANES, lists, length)
@@ -82,24 +84,26 @@ def test_value_and_gradient_of_every_parameter(heads, norm, length, lists):
         assert_equal(kernel.layout.views(grad[g]), gradient, f"lane {g}")
 
 
+@every_build
 @every_model
-def test_losses_alone_equal_those_with_a_gradient(heads, norm, length, lists):
+def test_losses_alone_equal_those_with_a_gradient(heads, norm, length, lists, compiled):
     shape, lanes, batches = setting(heads, norm, length, lists)
-    kernel = SortKernel(shape)
+    kernel = SortKernel(shape, compiled=compiled)
     flat = torch.stack([kernel.layout.flatten(p) for p in lanes])
     batch = stacked(batches)
     with_gradient = kernel.value_and_grad(flat, batch)[0].clone()
     assert torch.equal(kernel.losses(flat, batch), with_gradient)
 
 
+@every_build
 @every_model
-def test_value_and_gradient_of_each_head_alone(heads, norm, length, lists):
+def test_value_and_gradient_of_each_head_alone(heads, norm, length, lists, compiled):
     shape, lanes, batches = setting(heads, norm, length, lists)
     params, data = (
         lanes[0],
         Batch(*(torch.cat(t) for t in zip(*((b.tokens, b.targets) for b in batches), strict=True))),
     )
-    kernel = HeadKernel(shape)
+    kernel = HeadKernel(shape, compiled=compiled)
     # two lanes, lists that repeat
     index = torch.tensor([[0, 3, 3, 7], [17, 1, 2, 9]]).repeat(1, lists // 4)
     for head in range(heads):
@@ -145,7 +149,7 @@ def test_heads_of_several_checkpoints_side_by_side():
 def test_a_lane_takes_about_the_memory_that_is_reckoned(lists):
     task = TaskConfig()
     shape = model_shape(task, ModelConfig())
-    kernel, lanes = SortKernel(shape), 3
+    kernel, lanes = SortKernel(shape, compiled=False), 3  # compiled functions need less
     params = (
         kernel.layout.flatten(random_params(param_shapes(shape), seed=0))
         .expand(lanes, -1)
