@@ -11,8 +11,9 @@ error) counts. An LLC costs
 
 with the spread of a draw relative to the mean, the relaxation (integrated autocorrelation time in
 steps), and a burn-in of 5 relaxations for each of 4 chains. devinterp's chain equals our SGLD step
-for step (tests/sampling/test_devinterp.py), so it has the relaxation and bias of our SGLD. The time
-of its steps is measured next to ours, on the same core.
+for step (tests/sorting/test_devinterp.py), so it has the relaxation and bias of our SGLD. The time
+of its steps is measured next to ours, on the same core. In relative geometry devinterp samples a
+module whose parameters are the weights in units of their scales.
 """
 
 import argparse
@@ -21,11 +22,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from devsort.bench.costs import BURN_IN, CHAINS, TARGET, relaxation, spread
 from devsort.execution import one_core, torch_threads
 from devsort.llc import estimate, settle
 from devsort.sampling.config import SamplerConfig
 from devsort.sorting.config import Config
-from devsort.sorting.devinterp import sample_with_devinterp
+from devsort.sorting.devinterp import SortModule, sample_with_devinterp
+from devsort.sorting.geometry import sorter_scales
 from devsort.sorting.model import model_shape
 from devsort.sorting.restrictions import restriction_mask
 from devsort.sorting.task import sampling_set
@@ -55,7 +58,6 @@ CANDIDATES = {  # method, factor of the step, batch, momentum
     ],
 }
 TIMED = 40  # devinterp steps that are timed
-TARGET, BURNIN, CHAINS = 0.01, 5, 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Cost:
     def cpu(self) -> float:
         """CPU seconds of an LLC with a standard error of TARGET."""
         steps = (self.spread / TARGET) ** 2 * self.relaxation
-        return self.seconds * (steps + CHAINS * BURNIN * self.relaxation)
+        return self.seconds * (steps + CHAINS * BURN_IN * self.relaxation)
 
 
 def measure(point: Point, row: dict, method: str, factor: float, batch: int, c: float) -> Cost:
@@ -89,14 +91,14 @@ def measure(point: Point, row: dict, method: str, factor: float, batch: int, c: 
     start = time.process_time()
     trace = sampled(point, **length(point.geometry, method, factor) | changes)
     seconds = (time.process_time() - start) / (len(trace.loss) * trace.config.num_steps)
-    result, rise = estimate(trace), trace.config.n_beta * trace.rise
+    result = estimate(trace)
     return Cost(
         name=f"{method}, ε {lr:.1e}, c {c}",
         batch=batch,
         bias=result.llc / row["llc"] - 1,
         error=float(np.hypot(result.se, row["se"]) / row["llc"]),
-        spread=float(np.std(rise)) / result.llc,
-        relaxation=rise.size / result.ess,
+        spread=spread(trace),
+        relaxation=relaxation(trace),
         seconds=seconds,
     )
 
@@ -111,15 +113,18 @@ def length(geometry: str, method: str, factor: float) -> dict[str, int]:
 
 def devinterp_seconds(point: Point, batch: int) -> float:
     """Median CPU seconds of a devinterp chain-step at this checkpoint, without start-up."""
-    config = Config()
+    config, params = Config(), weights(point.run, point.step)
     data = sampling_set(config.task, config.llc.dataset_size)
-    mask = restriction_mask(point.restriction, model_shape(config.task, config.model))
+    shape = model_shape(config.task, config.model)
+    mask = restriction_mask(point.restriction, shape)
     sampler = SamplerConfig(
         geometry="absolute", batch_size=batch, num_chains=1, num_burnin_steps=0, num_draws=TIMED
     )
+    scales = sorter_scales(params, shape) if point.geometry == "relative" else None
     ticks: list[float] = []
     tick = lambda: ticks.append(time.process_time())  # noqa: E731
-    sample_with_devinterp(weights(point.run, point.step), data, sampler, mask, 0, tick)
+    module = SortModule(params, scales)
+    sample_with_devinterp(params, data, sampler, mask, 0, tick, module=module)
     return float(np.median(np.diff(ticks[2:])))
 
 
@@ -146,7 +151,7 @@ def compare(point: Point, row: dict) -> None:
         cost = measure(point, row, method, factor, batch, c)
         costs_of[method].append(cost)
         line(cost, "devsort")
-        if method == "sgld" and point.geometry == "absolute":
+        if method == "sgld":
             cost = replace(cost, seconds=devinterp_seconds(point, batch))
             costs_of["devinterp"].append(cost)
             line(cost, "devinterp")

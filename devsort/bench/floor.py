@@ -1,7 +1,7 @@
 """The floor: the rate of steps that consist of their matrix products alone.
 
-Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` (T = V + 2L rows of
-the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
+Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` in torch (T = V + 2L
+rows of the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
 `devsort.sorting.kernels.lists.Rows`):
 
     norms      2L · D · V                  squared norms of token plus position
@@ -20,6 +20,9 @@ One head, H = 1, needs no norms, and no gradient with respect to the input of th
 unembedding:
 
     flops = 2 (2 tables + 3 writes + 3 scores + 3 heads + 2 logits)
+
+The compiled functions take fewer for `heads`, since an answer attends to at most 2L of the T rows.
+The floor still counts T, so that it is one measure for all versions and devices.
 
 Left out: products with a vector (layer norm's shift folded into biases), softmax, layer norm,
 gathers, the update, the noise. The floor is the measured peak rate of float32 matrix products of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from devsort.bench import draws, floor, networks, samplers, trainers
+from devsort.bench import costs, draws, floor, networks, samplers, trainers
 from devsort.bench.timing import Contender, Timed, Work
 from devsort.errors import UserError
 from devsort.execution import cores, progress, resolve_device, torch_threads
@@ -152,7 +152,30 @@ def _works(settings: Settings) -> list[Work]:
         for batch in settings.batches
         for name in settings.restrictions
     ]
-    return [*sampled, *_network(settings), _training(base, settings.train_steps)]
+    return [*sampled, *_costs(settings), *_network(settings), _training(base, settings.train_steps)]
+
+
+def _costs(settings: Settings) -> list[Work]:
+    """LLCs of a stored checkpoint; none for a task or a model of another size, or on a GPU."""
+    if settings.overrides or settings.device == "cuda":
+        return []
+
+    def work(name: str) -> Work:
+        return Work(
+            what=f"LLC {name}",
+            batch=SamplerConfig().batch_size,
+            unit="LLCs to 1 %/CPU min",
+            flops=None,
+            ours=lambda repeat: costs.ours(name, settings.draw_steps, repeat),
+            peers={
+                f"devinterp {_version('devinterp')}": lambda repeat: costs.devinterp(
+                    name, settings.draw_steps, repeat
+                )
+            },
+            agreement=same_means,
+        )
+
+    return [work(name) for name in costs.RESTRICTIONS]
 
 
 def _network(settings: Settings) -> list[Work]:
@@ -241,7 +264,7 @@ def _row(work: Work, name: str, repeats: list[dict[str, Timed]], peak: float) ->
         "batch": work.batch,
         "peer_name": name,
         **medians,
-        "floor": peak / work.flops,
+        "floor": peak / work.flops if work.flops else None,
         "unit": work.unit,
         "spread": {key: [float(value.min()), float(value.max())] for key, value in rates.items()},
         "agreement": work.agreement([t.values for t in mine], [t.values for t in theirs]),
@@ -280,9 +303,10 @@ def _version(package: str) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    rates = {key: f"{row[key]:.1f}" for key in ("devsort", "peer", "ratio", "floor")}
+    names = ("devsort", "peer", "ratio", "floor")
+    rates = {key: "–" if row[key] is None else f"{row[key]:.1f}" for key in names}
     low, high = row["spread"]["ratio"]
-    share = f"{row['devsort'] / row['floor']:.0%}"
+    share = f"{row['devsort'] / row['floor']:.0%}" if row["floor"] else "–"
     verdict = "agrees" if row["agreement"]["ok"] else "DIFFERS"
     return (
         row["what"],

@@ -29,14 +29,14 @@ Contender = Callable[[int], Timed]  # index of the repeat → result
 class Work:
     """One kind of work.
 
-    It has our contender, the peers by name, the flops of one unit, and the test of whether two
-    answers agree.
+    It has our contender, the peers by name, the flops of one unit (None if a unit is no fixed
+    number of them), and the test of whether two answers agree.
     """
 
     what: str
     batch: int
     unit: str
-    flops: int
+    flops: int | None
     ours: Contender
     peers: dict[str, Contender]
     agreement: Callable[[list[np.ndarray], list[np.ndarray]], dict[str, Any]]

@@ -4,6 +4,9 @@ devinterp's initial loss is a mean over other batches than its chains see. It st
 of its chains, so the loss of the starting point is computed on them here. By default all its
 chains see the same batches; here each chain has its own. devinterp seeds the global generators of
 torch and numpy.
+
+devinterp has no relative geometry, but it samples the parameters of any module. Given scales s, the
+module here has the parameters v = w / s, so devinterp's chain is one in relative geometry.
 """
 
 import contextlib
@@ -35,12 +38,17 @@ class SortModule(torch.nn.Module):
 
     Args:
         params: State dict; copied.
+        scales: s; the parameters are then v = w / s. None for s = 1.
     """
 
-    def __init__(self, params: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, params: Mapping[str, Tensor], scales: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
-        self._names = list(params)
+        self._names, self._scales = list(params), scales or {}
         for name, value in params.items():
+            if scales:
+                value = value / scales[name]
             *path, leaf = name.split(".")
             node: torch.nn.Module = self
             for part in path:
@@ -51,7 +59,11 @@ class SortModule(torch.nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits (B, L, V) at the answer positions."""
-        return forward({name: self.get_parameter(name) for name in self._names}, tokens)
+        return forward({name: self._weight(name) for name in self._names}, tokens)
+
+    def _weight(self, name: str) -> Tensor:
+        value = self.get_parameter(name)
+        return value * self._scales[name] if self._scales else value
 
 
 def answer_loss(logits: Tensor, input_ids: Tensor) -> Tensor:
@@ -90,7 +102,8 @@ def sample_with_devinterp(
             those of the steps, one chain after the other.
         device: Where devinterp computes.
         module: The checkpoint as a module with the same parameter names; `SortModule` if None. It
-            may return logits at every position of its input.
+            may return logits at every position of its input. A `SortModule` with scales is
+            sampled in relative geometry.
 
     Returns:
         The trace; `work`, `force` and `distance`, which devinterp does not give per draw, are NaN.
@@ -109,7 +122,7 @@ def sample_with_devinterp(
         return answer_loss(model(input_ids[:, :-1])[:, -data.targets.shape[1] :], input_ids)
 
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        model, path = SortModule(params) if module is None else module, Path(folder) / "draws.zarr"
+        model, path = module or SortModule(params), Path(folder) / "draws.zarr"
         tree = _sample(model, data, config, mask, seed, path, loss_fn, str(device))
         # (C, steps)
         loss = tree["sampling_loss_micro"].mean(["batch_sampling", "token_pos"]).values

@@ -90,9 +90,6 @@ def scale_notes(run: Run, steps: Sequence[int]) -> list[str]:
 
 
 def _check_devinterp(config: SamplerConfig) -> None:
-    if config.geometry == "relative":
-        fix = "add --set llc.sampler.geometry=absolute"
-        raise UserError("--sampler devinterp supports only absolute geometry", fix)
     if config.sampling_method != "sgld":
         fix = "add --set llc.sampler.sampling_method=sgld"
         raise UserError("--sampler devinterp supports only SGLD", fix)

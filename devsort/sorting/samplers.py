@@ -13,7 +13,7 @@ from devsort.llc.trajectory import Job
 from devsort.rng import name_key
 from devsort.sampling import Objective, SamplerConfig, Trace, minibatches, run_chains
 from devsort.sorting.checkpoints import load_checkpoint
-from devsort.sorting.geometry import relative
+from devsort.sorting.geometry import relative, sorter_scales
 from devsort.sorting.kernels import lane_bytes
 from devsort.sorting.model import Params, Shape, model_shape
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
@@ -218,12 +218,14 @@ class DevinterpSampler:
         return {step: self._trace(step, job.restriction, advanced) for step in job.steps}
 
     def _trace(self, step: int, name: str, advanced: Advanced) -> Trace:
-        from devsort.sorting.devinterp import sample_with_devinterp  # slow to import
+        from devsort.sorting.devinterp import SortModule, sample_with_devinterp  # slow to import
 
         mask = restriction_mask(name, self.shape)
         seed = name_key(f"{self.config.seed} {step} {name}") % 2**31
         params = load_checkpoint(self.run, step)
-        trace = sample_with_devinterp(params, self.data, self.config, mask, seed)
+        scaled = self.config.geometry == "relative"
+        module = SortModule(params, sorter_scales(params, self.shape) if scaled else None)
+        trace = sample_with_devinterp(params, self.data, self.config, mask, seed, module=module)
         advanced(self.config.num_chains * self.config.num_steps)
         return trace
 

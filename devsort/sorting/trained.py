@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from devsort.execution import one_core, unheard
+from devsort.execution import Advanced, one_core, unheard
 from devsort.layout import Layout
 from devsort.llc import estimate
 from devsort.rng import stream
@@ -115,15 +115,18 @@ def _measure(point: Point) -> Measured:
     return Measured(result.llc, result.se)
 
 
-def sampled(point: Point, **changes: object) -> Trace:
-    """The trace that the shipped estimator, with some settings changed, draws at a point."""
+def sampled(point: Point, advanced: Advanced = unheard, **changes: object) -> Trace:
+    """The trace that the shipped estimator, with some settings changed, draws at a point.
+
+    Calls `advanced` after each step.
+    """
     base = {"geometry": point.geometry, "sampling_method": "baoab"}
     base |= {"n_beta": point.n_beta, "localization": point.localization}
     llc = Config().llc.model_copy(update={"sampler": SamplerConfig(**base | changes), "parts": ()})
     sampling = SortSampler(Run(Path(point.run), Config().model_copy(update={"llc": llc})))
     checkpoint = sampling.checkpoint(weights(point.run, point.step))
     with one_core():
-        return sampling.sample({point.step: checkpoint}, point.restriction, unheard)[point.step]
+        return sampling.sample({point.step: checkpoint}, point.restriction, advanced)[point.step]
 
 
 def weights(run: str, step: int) -> Params:

@@ -9,14 +9,16 @@ import torch
 from commands import devsort
 from torch.utils.flop_counter import FlopCounterMode
 
-from devsort.bench import Settings, draws, networks, run_bench, samplers, table, timing
+from devsort.bench import Settings, costs, draws, networks, run_bench, samplers, table, timing
 from devsort.bench.floor import step_flops
-from devsort.bench.report import same_losses, same_means
-from devsort.sampling import SamplerConfig, sample
+from devsort.bench.report import _cells, _costs, _row, same_losses, same_means
+from devsort.rng import stream
+from devsort.sampling import SamplerConfig, Trace, sample
 from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.kernels import HeadKernel, SortKernel
 from devsort.sorting.model import init_params, model_shape
 from devsort.sorting.task import sampling_set
+from devsort.sorting.trained import known
 
 TINY = Settings(
     batches=(8,),
@@ -100,6 +102,38 @@ def test_effective_draws_are_counted_on_one_posterior():
     np.testing.assert_allclose(ours.rise, theirs.rise, rtol=1e-3, atol=1e-5)
 
 
+def test_both_samplers_find_the_known_llc_of_a_head():
+    known_llc = next(row["llc"] for point, row in known() if point == costs.point_of("h0"))
+    for sampler in (costs.ours, costs.devinterp):
+        timed = sampler("h0", 12, seed=0)
+        assert timed.rate > 0 and timed.values.shape == (costs.CHAINS,)
+        assert timed.values.mean() == pytest.approx(known_llc, rel=0.1)
+
+
+def test_the_cost_of_an_llc_of_independent_draws():
+    """Draws of nβ (L − L(w*)) around 10 with a spread of 2: (20 %/1 %)² draws and the burn-in."""
+    rise = 0.1 + 0.02 * stream(0, "cost").standard_normal((4, 2000))
+    empty = np.empty((4, 0))
+    trace = Trace(
+        loss=rise, init_loss=0 * rise, work=0 * rise, force=0 * rise, distance=0 * rise,
+        heating=empty, burnin_loss=empty, burnin_init_loss=empty, parts={}, dimension=3,
+        config=SamplerConfig(n_beta=100.0, num_draws=2000),
+    )  # fmt: skip
+    assert costs.seconds_of(trace, 0.5) == pytest.approx(0.5 * (400 + 20), rel=0.1)
+
+
+def test_llcs_are_timed_at_the_size_of_the_stored_checkpoint_alone():
+    assert [work.what for work in _costs(Settings())] == ["LLC full", "LLC h0"]
+    assert _costs(TINY) == _costs(Settings(device="cuda")) == []
+
+
+def test_a_row_without_a_floor():
+    work = timing.Work("LLC full", 64, "LLCs", None, None, {}, same_means)
+    once = timing.Timed(6.0, np.array([1.0, 1.01])), timing.Timed(2.0, np.array([1.0, 1.01]))
+    row = _row(work, "peer", [dict(zip(("", "peer"), once, strict=True))], 1e9)
+    assert row["floor"] is None and _cells(row)[3:9] == ("6.0", "2.0", "3.0", "3.0–3.0", "–", "–")
+
+
 def test_the_table_has_all_rows(value):
     text = table(value)
     assert text.count("trainer") == 2 and text.count("sampler h1") == 2 and "GFLOP/s" in text
@@ -147,12 +181,12 @@ def in_place_flop(_, a, b, **__):
 
 
 @pytest.mark.parametrize("one_head", [False, True])
-def test_the_floor_counts_the_products_that_the_kernels_take(one_head):
+def test_the_floor_counts_the_products_that_the_torch_kernels_take(one_head):
     """torch's counter also sees the products with a vector: a few per cent at this size."""
     task = TaskConfig(list_length=10, numbers=20)
     shape = model_shape(task, ModelConfig(heads=2, d_model=24, d_head=12))
     data, params = sampling_set(task, 64), init_params(shape, 0.8, 0)
-    full, head = SortKernel(shape), HeadKernel(shape)
+    full, head = (kind(shape, compiled=False) for kind in (SortKernel, HeadKernel))
     frozen = head.freeze(full, params, data, 1)
     counter = FlopCounterMode(
         display=False, custom_mapping={torch.ops.aten.baddbmm_: in_place_flop}

@@ -21,6 +21,7 @@ from devsort.sampling.trace import Trace
 from devsort.sorting.artifacts import LLC, LLC_DEVINTERP
 from devsort.sorting.checkpoints import load_checkpoint
 from devsort.sorting.devinterp import SortModule, answer_loss, sample_with_devinterp
+from devsort.sorting.geometry import relative, sorter_scales
 from devsort.sorting.model import forward, losses, model_shape
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
 from devsort.sorting.restrictions import restriction_mask
@@ -33,6 +34,9 @@ QUIET = SamplerConfig(
     lr=2e-3, n_beta=40.0, localization=30.0, prior=5.0, noise_level=0.0, num_chains=2, num_draws=3,
     num_burnin_steps=3, num_steps_bw_draws=2, batch_size=8,
 )  # fmt: skip
+QUIET_RELATIVE = QUIET.model_copy(
+    update={"geometry": "relative", "lr": 4e-2, "localization": 4.0, "prior": 0.5}
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +48,14 @@ def trained(smoke):
 
 def ours(run, params, data, config: SamplerConfig, name: str):
     """Our chain on all of the data at every step."""
-    kernels = sort_kernels(model_shape(run.config.task, run.config.model))
+    shape = model_shape(run.config.task, run.config.model)
+    kernels = sort_kernels(shape)
     index = torch.arange(len(data)).expand(config.num_chains, config.num_steps, -1)
     batches = Minibatches(data, index, {})
-    objective = SortObjective(kernels, [Checkpoint(kernels[0], params, data)], name, batches)
+    states = [Checkpoint(kernels[0], params, data)]
+    objective = SortObjective(kernels, states, name, batches)
+    if config.geometry == "relative":
+        objective = relative(objective, states, shape)
     return run_chains(objective, config, [(c,) for c in range(config.num_chains)])
 
 
@@ -68,18 +76,26 @@ def test_the_module_is_the_model_with_its_names(trained):
     )
 
 
+@pytest.mark.parametrize("config", [QUIET, QUIET_RELATIVE], ids=["absolute", "relative"])
 @pytest.mark.parametrize("name", ["full", "h1"])
-def test_without_noise_both_take_the_same_steps(trained, name):
+def test_without_noise_both_take_the_same_steps(trained, name, config):
     """Full batches and no noise leave the step rule.
 
-    With localization, prior, mask, burn-in and thinning.
+    With localization, prior, mask, burn-in and thinning. In relative geometry devinterp samples the
+    parameters of a module that are the weights in units of their scales.
     """
     run, params = trained
-    data = sampling_set(run.config.task, QUIET.batch_size)
-    mask = restriction_mask(name, model_shape(run.config.task, run.config.model))
+    data, shape = (
+        sampling_set(run.config.task, QUIET.batch_size),
+        model_shape(run.config.task, run.config.model),
+    )
+    mask = restriction_mask(name, shape)
+    scales = sorter_scales(params, shape) if config is QUIET_RELATIVE else None
     theirs, mine = (
-        sample_with_devinterp(params, data, QUIET, mask, seed=3),
-        ours(run, params, data, QUIET, name),
+        sample_with_devinterp(
+            params, data, config, mask, seed=3, module=SortModule(params, scales)
+        ),
+        ours(run, params, data, config, name),
     )
     assert np.ptp(mine.loss) > 5e-5  # the chain moves, by more than what is compared
     for field in ("loss", "init_loss", "burnin_loss", "burnin_init_loss"):

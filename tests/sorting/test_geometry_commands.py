@@ -53,11 +53,11 @@ def test_an_absolute_trajectory_whose_scales_change_says_what_that_does(smoke, t
     assert smoke.values["llc"]["notes"] == []
 
 
-def test_devinterp_is_asked_for_in_absolute_geometry_alone(smoke):
+def test_devinterp_is_asked_for_with_its_own_method_alone(smoke):
     result = devsort("llc", smoke.path, "--sampler", "devinterp")
     assert last_line(result.err) == (
-        "devsort: error: --sampler devinterp supports only absolute geometry; add --set "
-        "llc.sampler.geometry=absolute"
+        "devsort: error: --sampler devinterp supports only SGLD; add --set "
+        "llc.sampler.sampling_method=sgld"
     )
 
 
