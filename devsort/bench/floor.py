@@ -1,6 +1,6 @@
 """The floor: the rate of steps that consist of their matrix products alone.
 
-Multiply-adds of one lane's step, in the arithmetic of `devsort.sorting.kernels` in torch (T = V + 2L
+Multiply-adds of one lane's step, in the arithmetic of the kernels in torch (T = V + 2L
 rows of the tables, and R = min(B L, 1 + (L − 1)(V − L)) query rows, see
 `devsort.sorting.kernels.lists.Rows`):
 

@@ -15,6 +15,7 @@ from devsort.errors import UserError
 from devsort.execution import cores, progress, resolve_device, torch_threads
 from devsort.sampling import SamplerConfig
 from devsort.sorting.config import default_config
+from devsort.sorting.kernels.compiled import load
 from devsort.sorting.model import Params, Shape, model_shape
 from devsort.sorting.run import Run
 from devsort.sorting.train import Trainer
@@ -76,11 +77,14 @@ def run_bench(settings: Settings) -> dict[str, Any]:
         for work, own in zip(works, repeats, strict=True)
         for name in work.peers
     ]
-    left_out = "transformer-lens is not installed, so its rows are left out"
+    notes = {
+        "transformer-lens is not installed, so its rows are left out": _version("transformer-lens"),
+        "the sorter's kernels are not compiled: no C compiler was found at installation": load(),
+    }
     return {
         "rows": rows,
         "machine": _machine(device, peak),
-        "notes": [] if _version("transformer-lens") else [left_out],
+        "notes": [note for note, unneeded in notes.items() if not unneeded],
         "ok": all(row["agreement"]["ok"] for row in rows),
     }
 

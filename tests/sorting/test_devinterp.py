@@ -121,11 +121,16 @@ def test_on_transformer_lenss_model_it_takes_the_same_steps(trained):
     )
 
 
-def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path):
+ABSOLUTE = ("llc.sampler.geometry=absolute", "llc.sampler.lr=3e-5", "llc.sampler.localization=300")
+RELATIVE = ("llc.sampler.sampling_method=sgld", "llc.sampler.localization=20")
+
+
+@pytest.mark.parametrize("geometry", [ABSOLUTE, RELATIVE], ids=["absolute", "relative"])
+def test_the_command_agrees_with_ours_within_the_errors(smoke, tmp_path, geometry):
     folder = smoke.copy(tmp_path, "checkpoints")
     overrides = (
         *("llc.restrictions=[full]", "llc.first_step=100", "llc.max_checkpoints=2"),
-        *("llc.sampler.geometry=absolute", "llc.sampler.lr=3e-5", "llc.sampler.localization=300"),
+        *geometry,
         *("llc.sampler.num_draws=60", "llc.sampler.num_burnin_steps=12"),
         "llc.sampler.batch_size=16",
     )
