@@ -53,8 +53,8 @@ CANDIDATES = {  # method, factor of the step, batch, momentum
     ],
     "absolute": [
         *(("sgld", f, b, 0.0) for f, b in ((1, 32), (1, 128), (1, 256), (0.5, 128), (0.25, 128))),
-        *(("baoab", f, b, 0.7) for f, b in ((1, 64), (1, 128), (1, 256), (0.5, 128), (0.5, 256))),
-        *(("baoab", f, b, c) for f, b, c in ((1, 256, 0.4), (1, 64, 0.0), (2, 128, 0.0))),
+        *(("baoab", 1, b, 0.7) for b in (64, 128, 256, 384, 512)),
+        *(("baoab", f, b, c) for f, b, c in ((0.5, 256, 0.7), (1, 256, 0.4))),
     ],
 }
 TIMED = 40  # devinterp steps that are timed

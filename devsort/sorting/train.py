@@ -50,9 +50,7 @@ class Gradients:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.device = resolve_device(run.config.device)
-        shape = model_shape(run.config.task, run.config.model)
-        # in torch alone, so that a run has the same bits wherever devsort was built
-        self.kernel = SortKernel(shape, self.device, compiled=False)
+        self.kernel = SortKernel(model_shape(run.config.task, run.config.model), self.device)
 
     def __reduce__(self) -> tuple:
         """Pickles the run alone: another process makes its own kernel."""

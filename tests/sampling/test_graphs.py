@@ -23,7 +23,7 @@ from devsort.sampling.geometry import Rescaled
 from devsort.sampling.noise import IndexNoise
 from devsort.sorting import samplers
 from devsort.sorting.geometry import relative
-from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective, sort_kernels
+from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective
 from devsort.sorting.run import open_run
 
 RESTRICTIONS = ("full", "h1", "h0.ov")
@@ -73,7 +73,7 @@ def chain(name: str, geometry: str = "absolute", device: str = "cpu"):
     batches = Minibatches(
         batches.data.to(device), batches.index.to(device), {"some": some(batches).to(device)}
     )
-    kernels = sort_kernels(shape, device)
+    kernels = SortKernel(shape, device, compiled=False), HeadKernel(shape, device, compiled=False)
     places = [{k: (v * scale).to(device) for k, v in params.items()} for scale in (1, 0.9)]
     checkpoints = [Checkpoint(kernels[0], place, batches.data) for place in places]
     objective = SortObjective(kernels, checkpoints, name, batches)

@@ -14,8 +14,8 @@ makes the kernels fast:
 - Only the L answer positions have queries, and in sorted lists of distinct numbers only
   1 + (L − 1)(V − L) of these can differ.
 - All lanes share batched matrix products, and large buffers are allocated once.
-- What is no matrix product is compiled, for one core of a CPU (`compiled`); elsewhere, and in
-  training, it is done in torch (`plain`).
+- What is no matrix product is compiled, for one core of a CPU (`compiled`); elsewhere it is done in
+  torch (`plain`).
 - A lane restricted to one head (`head.HeadKernel`) computes that head alone: what the rest of the
   network adds to the residual stream is computed once per checkpoint and data set.
 

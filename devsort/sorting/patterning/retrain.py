@@ -21,7 +21,7 @@ def retrain(run: Run, params: Params, lists: WeightedLists, seed: int, steps: in
         steps: Number of steps.
     """
     c, shape = run.config.train, model_shape(run.config.task, run.config.model)
-    kernel = SortKernel(shape, compiled=False)  # as in training
+    kernel = SortKernel(shape)
     flat = kernel.layout.flatten(params)[None].clone().requires_grad_()
     adam = torch.optim.Adam([flat], c.lr, c.betas, c.eps, c.weight_decay, fused=True)
     for step in range(1, steps + 1):
