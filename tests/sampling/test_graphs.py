@@ -23,6 +23,7 @@ from devsort.sampling.geometry import Rescaled
 from devsort.sampling.noise import IndexNoise
 from devsort.sorting import samplers
 from devsort.sorting.geometry import relative
+from devsort.sorting.kernels import HeadKernel, SortKernel
 from devsort.sorting.objective import Checkpoint, Minibatches, SortObjective
 from devsort.sorting.run import open_run
 
