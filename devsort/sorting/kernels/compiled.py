@@ -126,11 +126,16 @@ class Compiled:
 
 
 Operations = Plain | Compiled
+STACK = 2**20  # bytes on the stack for the rows of a list's keys (2L + 3, D)
 
 
 def operations(shape: Shape, buffers: Buffers, compiled: bool = True) -> Operations:
-    """The compiled functions, if they are wanted and exist for this device, or those of torch."""
-    if compiled and buffers.device.type == "cpu" and (library := load()):
+    """The compiled functions, if they are wanted and exist for this device, or those of torch.
+
+    Lists that do not fit STACK are left to torch.
+    """
+    fits = 4 * (2 * shape.list_length + 3) * shape.d_model <= STACK
+    if compiled and fits and buffers.device.type == "cpu" and (library := load()):
         return Compiled(buffers, library)
     future = future_mask(shape.list_length, buffers.device)
     mask = torch.zeros(future.shape, device=buffers.device).masked_fill_(future, -torch.inf)

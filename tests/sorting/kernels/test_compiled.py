@@ -99,10 +99,12 @@ def test_a_lane_does_not_depend_on_its_neighbours():
 
 
 def test_torch_takes_its_place(monkeypatch):
-    """On another device, if it is asked for, and where nothing was built."""
+    """On another device, if it is asked for, for very wide lists, and where nothing was built."""
     shape = wide(8, 4, True)[1]
     assert isinstance(SortKernel(shape, "meta").ops, Plain)
     assert isinstance(SortKernel(shape, compiled=False).ops, Plain)
+    large = TaskConfig(list_length=100, numbers=200)
+    assert isinstance(SortKernel(model_shape(large, ModelConfig(d_model=4096))).ops, Plain)
     monkeypatch.setattr(compiled, "load", lambda: None)
     assert isinstance(SortKernel(shape).ops, Plain)
 
