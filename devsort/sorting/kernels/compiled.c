@@ -6,27 +6,34 @@ lists, L list length, K = 2L keys, H heads, R query rows, T = V + K columns of a
 width, d head width, V vocabulary. A pointer to factors of layer norm is NULL where there is none.
 
 An answer sees the keys up to its own position, so only these are computed. Loops are over vectors of
-16 numbers, which the compiler splits into those of the processor. */
+W numbers. On x86 every function is compiled for three generations of processors, and the loader takes
+the one for the machine; `suits` says whether its vectors are at least as wide as W. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 #define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define SUITS (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #else
 #define FOR_EVERY_CPU
+#ifdef __x86_64__
+#define SUITS 0
+#else
+#define SUITS 1
+#endif
 #endif
 #define INLINE static inline __attribute__((always_inline))
-#define W 16 /* numbers in a vector */
+#if defined(__x86_64__)
+#define W 8 /* numbers in a vector; on a processor with narrower ones torch is faster */
+#else
+#define W 4
+#endif
 #define PADDED(n) (((n) + W - 1) / W * W)
 
-typedef float vec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef float vec8 __attribute__((vector_size(32), aligned(4), may_alias)); /* half of it */
-typedef float vec4 __attribute__((vector_size(16), aligned(4), may_alias));
-typedef int32_t ivec __attribute__((vector_size(64), aligned(4), may_alias));
-typedef int32_t ivec8 __attribute__((vector_size(32), aligned(4), may_alias));
-typedef int32_t ivec4 __attribute__((vector_size(16), aligned(4), may_alias));
+typedef float vec __attribute__((vector_size(4 * W), aligned(4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(4 * W), aligned(4), may_alias));
 typedef int64_t i64;
 
 #define AT(p) (*(vec *)(p))
@@ -34,28 +41,38 @@ typedef int64_t i64;
 
 static const float LOWEST = -1e30f;
 
+int suits(void) { return SUITS; }
+
 /* ---- vectors ---- */
 
 INLINE float sum_of(const vec *v) {
-    const vec8 half = ((const vec8 *)v)[0] + ((const vec8 *)v)[1];
-    const vec4 four = ((const vec4 *)&half)[0] + ((const vec4 *)&half)[1];
-    return (four[0] + four[2]) + (four[1] + four[3]);
+    const float *x = (const float *)v;
+    float low = 0, high = 0;
+    for (int k = 0; k < W; k += 2) low += x[k], high += x[k + 1];
+    return low + high;
+}
+
+INLINE float max_of(const vec *v) {
+    const float *x = (const float *)v;
+    float low = x[0], high = x[1];
+    for (int k = 2; k < W; k += 2) {
+        low = x[k] > low ? x[k] : low;
+        high = x[k + 1] > high ? x[k + 1] : high;
+    }
+    return low > high ? low : high;
 }
 
 /* The larger of each pair. */
-#define LARGER(type, a, b) ((type)((((a) < (b)) & (i##type)(b)) | (~((a) < (b)) & (i##type)(a))))
-
-INLINE float max_of(const vec *v) {
-    const vec8 half = LARGER(vec8, ((const vec8 *)v)[0], ((const vec8 *)v)[1]);
-    const vec4 four = LARGER(vec4, ((const vec4 *)&half)[0], ((const vec4 *)&half)[1]);
-    const float a = four[0] > four[2] ? four[0] : four[2], b = four[1] > four[3] ? four[1] : four[3];
-    return a > b ? a : b;
+INLINE void raise_to(vec *a, const vec *b) {
+    const ivec less = *a < *b;
+    *a = (vec)((less & (ivec)*b) | (~less & (ivec)*a));
 }
 
 /* exp(x) for x <= 0, to 2 units in the last place; exp(-87) below. The polynomial is that of Cephes. */
 INLINE void exp_of(vec *v) {
-    const vec low = *v - *v - 87.0f;
-    vec x = LARGER(vec, *v, low);
+    const vec lowest = *v - *v - 87.0f;
+    vec x = *v;
+    raise_to(&x, &lowest);
     ivec k = __builtin_convertvector(x * 1.44269504f - 0.5f, ivec); /* towards 0: to the nearest */
     vec n = __builtin_convertvector(k, vec);
     x = x - n * 0.693359375f;
@@ -76,7 +93,7 @@ typedef struct {
 /* Softmax of padded x, whose padding is LOWEST. */
 INLINE Sum softmax(float *x, i64 padded) {
     vec most = AT(x), total = most - most;
-    for (i64 k = W; k < padded; k += W) most = LARGER(vec, most, AT(x + k));
+    for (i64 k = W; k < padded; k += W) raise_to(&most, &AT(x + k));
     const float top = max_of(&most);
     for (i64 k = 0; k < padded; k += W) {
         vec e = AT(x + k) - top;

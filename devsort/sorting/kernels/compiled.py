@@ -144,12 +144,16 @@ def operations(shape: Shape, buffers: Buffers, compiled: bool = True) -> Operati
 
 @cache
 def load() -> ctypes.CDLL | None:
-    """The compiled functions; None if they were not built, or built from an older source."""
+    """The compiled functions.
+
+    None if they were not built, or from an older source, or if this processor is too old for them.
+    """
     source = Path(__file__).with_suffix(".c")
     for suffix in EXTENSION_SUFFIXES:
         path = source.with_name("_compiled" + suffix)
         if path.exists() and not (source.exists() and modified(source) > modified(path)):
-            return ctypes.CDLL(str(path))
+            library = ctypes.CDLL(str(path))
+            return library if library.suits() else None
     return None
 
 

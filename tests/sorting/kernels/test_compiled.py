@@ -8,6 +8,7 @@ in float32: the tolerances are those of that file.
 import os
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,6 +108,18 @@ def test_torch_takes_its_place(monkeypatch):
     assert isinstance(SortKernel(model_shape(large, ModelConfig(d_model=4096))).ops, Plain)
     monkeypatch.setattr(compiled, "load", lambda: None)
     assert isinstance(SortKernel(shape).ops, Plain)
+
+
+@needs_compiler
+@pytest.mark.parametrize("suits", [0, 1])
+def test_a_processor_with_narrow_vectors_uses_torch(suits, monkeypatch):
+    library = SimpleNamespace(suits=lambda: suits)
+    monkeypatch.setattr(compiled.ctypes, "CDLL", lambda _: library)
+    compiled.load.cache_clear()
+    try:
+        assert compiled.load() is (library if suits else None)
+    finally:
+        compiled.load.cache_clear()
 
 
 @needs_compiler
