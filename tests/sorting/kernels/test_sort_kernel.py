@@ -1,7 +1,7 @@
 """The hand-written kernels against autograd of the readable model, in double precision.
 
 Tolerance: the kernels work in float32 (relative rounding 6e-8) and sum some thousand terms, so
-values may be off by 2e-6 and each gradient by 1e-5 of the largest entry of that parameter's
+values may be off by 2e-6, large ones by 3e-7 of their size, and each gradient by 1e-5 of the largest entry of that parameter's
 gradient plus 5e-7: the gradient of b_K is a sum of terms that cancel exactly, since a constant
 added to all scores of a query changes no attention.
 """
@@ -80,7 +80,7 @@ def test_value_and_gradient_of_every_parameter(heads, norm, length, lists, compi
     assert found.shape == (LANES, lists, length)
     for g, (params, batch) in enumerate(zip(lanes, batches, strict=True)):
         value, gradient = oracle(params, batch, tuple(param_shapes(shape)))
-        assert float(found[g].mean()) == pytest.approx(float(value), abs=2e-6)
+        assert float(found[g].mean()) == pytest.approx(float(value), rel=3e-7, abs=2e-6)
         assert_equal(kernel.layout.views(grad[g]), gradient, f"lane {g}")
 
 
@@ -113,7 +113,7 @@ def test_value_and_gradient_of_each_head_alone(heads, norm, length, lists, compi
         found, grad = kernel.value_and_grad(flat, data[index], frozen, index)
         for g, p in enumerate(moved):
             value, gradient = oracle(p, data[index[g]], tuple(kernel.layout.shapes))
-            assert float(found[g].mean()) == pytest.approx(float(value), abs=2e-6)
+            assert float(found[g].mean()) == pytest.approx(float(value), rel=3e-7, abs=2e-6)
             assert_equal(
                 kernel.layout.views(grad[g]),
                 {n: v[head] for n, v in gradient.items()},
