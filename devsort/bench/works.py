@@ -50,6 +50,7 @@ class Settings:
 
 
 def works(settings: Settings) -> list[Work]:
+    """Every kind of work, in the order of the rows. Trains the checkpoint that is sampled."""
     base = _run(settings)
     trainer = Trainer(base)
     for _ in range(settings.warm_steps):

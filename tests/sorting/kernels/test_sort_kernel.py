@@ -1,9 +1,9 @@
 """The hand-written kernels against autograd of the readable model, in double precision.
 
 Tolerance: the kernels work in float32 (relative rounding 6e-8) and sum some thousand terms, so
-values may be off by 2e-6, large ones by 3e-7 of their size, and each gradient by 1e-5 of the largest entry of that parameter's
-gradient plus 5e-7: the gradient of b_K is a sum of terms that cancel exactly, since a constant
-added to all scores of a query changes no attention.
+values may be off by 2e-6, large ones by 3e-7 of their size, and each gradient by 1e-5 of the
+largest entry of that parameter's gradient plus 5e-7: the gradient of b_K is a sum of terms that
+cancel exactly, since a constant added to all scores of a query changes no attention.
 """
 
 import pytest
