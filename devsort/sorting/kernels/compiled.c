@@ -1,13 +1,13 @@
 /* The parts of the sorting model's loss and gradient that are no matrix products, for one core.
 
-`compiled.py` calls these functions; `plain.py` has the same in torch, and the equations. All tensors
+`compiled.py` calls these functions; `plain.py` has the same in torch, and the equations. Tensors
 are contiguous float32 in the layouts of these modules, and indices are int64. Symbols: G lanes, B
 lists, L list length, K = 2L keys, H heads, R query rows, T = V + K columns of a table, D residual
 width, d head width, V vocabulary. A pointer to factors of layer norm is NULL where there is none.
 
-An answer sees the keys up to its own position, so only these are computed. Loops are over vectors of
-W numbers. On x86 every function is compiled for three generations of processors, and the loader takes
-the one for the machine; `suits` says whether its vectors are at least as wide as W. */
+An answer sees the keys up to its own position, so only these are computed. Loops are over vectors
+of W numbers. On x86 every function is compiled for three generations of processors, and the loader
+takes the one for the machine; `suits` says whether its vectors are at least as wide as W. */
 
 #include <math.h>
 #include <stdint.h>
@@ -68,7 +68,7 @@ INLINE void raise_to(vec *a, const vec *b) {
     *a = (vec)((less & (ivec)*b) | (~less & (ivec)*a));
 }
 
-/* exp(x) for x <= 0, to 2 units in the last place; exp(-87) below. The polynomial is that of Cephes. */
+/* exp(x) for x <= 0, to 2 units in the last place; exp(-87) below. The polynomial of Cephes. */
 INLINE void exp_of(vec *v) {
     const vec lowest = *v - *v - 87.0f;
     vec x = *v;
@@ -124,10 +124,10 @@ INLINE void add(float *out, float w, const float *x, i64 n) {
 
 /* ---- attention ---- */
 
-/* A list as `at` (K), its tokens as rows of a table; r (K), the factor of each key; and x (K, D), the
-sum of the rows of its token and of its position. */
-INLINE void keys_of(const i64 *tokens, const float *factors, const float *table, i64 K, i64 V, i64 D,
-                    i64 *at, float *r, float *x) {
+/* A list as `at` (K), its tokens as rows of a table; r (K), the factor of each key; and x (K, D),
+the sum of the rows of its token and of its position. */
+INLINE void keys_of(const i64 *tokens, const float *factors, const float *table, i64 K, i64 V,
+                    i64 D, i64 *at, float *r, float *x) {
     for (i64 j = 0; j < K; j++) {
         const float *token = table + tokens[j] * D, *position = table + (V + j) * D;
         at[j] = tokens[j];
@@ -137,8 +137,8 @@ INLINE void keys_of(const i64 *tokens, const float *factors, const float *table,
 }
 
 /* out_i += Σ_j w_ij x_j for one or two rows, and `blocks` vectors of their columns. */
-INLINE void mix_block(float *out, const float *x, const float *w, i64 n, i64 K, i64 D, const int rows,
-                      const int blocks) {
+INLINE void mix_block(float *out, const float *x, const float *w, i64 n, i64 K, i64 D,
+                      const int rows, const int blocks) {
     vec sum[2][6];
     for (int i = 0; i < rows; i++)
         for (int k = 0; k < blocks; k++) sum[i][k] = SEEN(out + i * D + k * W);
@@ -160,8 +160,8 @@ INLINE void mix(float *out, const float *x, const float *w, i64 n, i64 K, i64 D,
 
 /* Scores, pattern, and what the heads write, which is added to resid (G, B·L, D).
 
-products (H, G, R, T), output (H, G, T+1, D), r (·, K, V), tokens (G, B, K) with strides, answers (G, B,
-L) or NULL; scores and pattern (H, G, B, L, K), undefined where a key is not seen. */
+products (H, G, R, T), output (H, G, T+1, D), r (·, K, V), tokens (G, B, K) with strides, answers
+(G, B, L) or NULL; scores and pattern (H, G, B, L, K), undefined where a key is not seen. */
 FOR_EVERY_CPU void attend(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D, const float *products,
                           const float *output, const float *r, i64 r_lane, const i64 *tokens,
                           i64 tokens_lane, i64 tokens_list, const i64 *answers, float *scores,
@@ -214,12 +214,13 @@ INLINE void dots(float *dw, const float *y, const float *x, i64 D) {
 }
 
 /* token_j and position_j += Σ_i w_ij y_i for two keys j, and `blocks` vectors of their columns. */
-INLINE void spread_block(float *const token[2], float *position, const float *y, const float *w, i64 rows,
-                         i64 K, i64 D, i64 c, const int blocks) {
+INLINE void spread_block(float *const token[2], float *position, const float *y, const float *w,
+                         i64 rows, i64 K, i64 D, i64 c, const int blocks) {
     vec sum[2][6] = {{{0}}};
     for (i64 i = 0; i < rows; i++)
         for (int j = 0; j < 2; j++)
-            for (int k = 0; k < blocks; k++) sum[j][k] += w[i * K + j] * SEEN(y + i * D + c + k * W);
+            for (int k = 0; k < blocks; k++)
+                sum[j][k] += w[i * K + j] * SEEN(y + i * D + c + k * W);
     for (int j = 0; j < 2; j++)
         for (int k = 0; k < blocks; k++) {
             AT(token[j] + c + k * W) += sum[j][k];
@@ -227,8 +228,8 @@ INLINE void spread_block(float *const token[2], float *position, const float *y,
         }
 }
 
-INLINE void spread(float *const token[2], float *position, const float *y, const float *w, i64 rows, i64 K,
-                   i64 D) {
+INLINE void spread(float *const token[2], float *position, const float *y, const float *w, i64 rows,
+                   i64 K, i64 D) {
     i64 c = 0;
     for (; c + 6 * W <= D; c += 6 * W) spread_block(token, position, y, w, rows, K, D, c, 6);
     for (; c + W <= D; c += W) spread_block(token, position, y, w, rows, K, D, c, 1);
@@ -241,13 +242,15 @@ INLINE void spread(float *const token[2], float *position, const float *y, const
         }
 }
 
-/* Gradients of products (H, G, R, T), of all but the last row of output (H, G, T+1, D), and of r, which
-are added to dproducts, doutput and dr (G, K, V), NULL if it is not wanted. dresid is (G, B·L, D). */
-FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D, const float *dresid,
-                                   const float *output, const float *r, i64 r_lane, const i64 *tokens,
-                                   i64 tokens_lane, i64 tokens_list, const i64 *answers,
-                                   const float *scores, const float *pattern, float *dproducts,
-                                   float *doutput, float *dr) {
+/* Gradients of products (H, G, R, T), of all but the last row of output (H, G, T+1, D), and of r.
+
+They are added to dproducts, doutput and dr (G, K, V), NULL if it is not wanted. dresid is (G, B·L,
+D). */
+FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D,
+                                   const float *dresid, const float *output, const float *r,
+                                   i64 r_lane, const i64 *tokens, i64 tokens_lane, i64 tokens_list,
+                                   const i64 *answers, const float *scores, const float *pattern,
+                                   float *dproducts, float *doutput, float *dr) {
     const i64 K = 2 * L, V = T - K;
     i64 at[K];
     float r_key[K], dr_key[K], x[(K + 3) * D], w[L * K], dw[K + 3];
@@ -256,8 +259,8 @@ FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64
         for (i64 g = 0; g < G; g++)
             for (i64 b = 0; b < B; b++) {
                 const i64 tables = (h * G + g) * (T + 1) * D;
-                keys_of(tokens + g * tokens_lane + b * tokens_list, r ? r + g * r_lane : r, output + tables,
-                        K, V, D, at, r_key, x);
+                keys_of(tokens + g * tokens_lane + b * tokens_list, r ? r + g * r_lane : r,
+                        output + tables, K, V, D, at, r_key, x);
                 const i64 list = (g * B + b) * L, first = (h * G * B * L + list) * K;
                 const float *grad = dresid + list * D;
                 for (i64 j = 0; j < K; j++) dr_key[j] = 0;
@@ -280,20 +283,23 @@ FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64
                 }
                 for (i64 j = 0; j < K; j += 2) {
                     const i64 i = j > L ? j - L : 0; /* the first answer that sees key j */
-                    float *const token[2] = {doutput + tables + at[j] * D, doutput + tables + at[j + 1] * D};
-                    spread(token, doutput + tables + (V + j) * D, grad + i * D, w + i * K + j, L - i, K, D);
+                    float *const token[2] = {doutput + tables + at[j] * D,
+                                             doutput + tables + at[j + 1] * D};
+                    spread(token, doutput + tables + (V + j) * D, grad + i * D, w + i * K + j,
+                           L - i, K, D);
                 }
                 if (dr)
                     for (i64 j = 0; j < K; j++) dr[(g * K + j) * V + at[j]] += dr_key[j];
             }
 }
 
-/* Each query row before its r and bias, and after: sums and q (H, G, R, d), from table (H, G, T+1, d).
+/* Each query row before its r and bias, and after: sums and q (H, G, R, d), from table (H, G, T+1,
+d).
 
 tokens (G, R) with the distance of its lanes, positions (R). */
-FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *table, const float *r,
-                           i64 r_lane, const i64 *tokens, i64 tokens_lane, const i64 *positions,
-                           float *sums, float *q) {
+FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *table,
+                           const float *r, i64 r_lane, const i64 *tokens, i64 tokens_lane,
+                           const i64 *positions, float *sums, float *q) {
     const i64 V = T - 2 * L;
     for (i64 h = 0; h < H; h++)
         for (i64 g = 0; g < G; g++) {
@@ -302,7 +308,8 @@ FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float
                 const i64 token = tokens[g * tokens_lane + row], position = L + positions[row];
                 const float *x = rows + token * d, *y = rows + (V + position) * d;
                 const float factor = r ? r[g * r_lane + position * V + token] : 1.0f;
-                float *s = sums + ((h * G + g) * R + row) * d, *out = q + ((h * G + g) * R + row) * d;
+                float *s = sums + ((h * G + g) * R + row) * d,
+                      *out = q + ((h * G + g) * R + row) * d;
                 for (i64 c = 0; c < d; c++) {
                     s[c] = x[c] + y[c];
                     out[c] = bias[c] + factor * s[c];
@@ -313,8 +320,9 @@ FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float
 
 /* Writes the gradient of the table of queries; adds that of r to dr (G, K, V), unless NULL. */
 FOR_EVERY_CPU void queries_backward(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *dq,
-                                    const float *sums, const float *r, i64 r_lane, const i64 *tokens,
-                                    i64 tokens_lane, const i64 *positions, float *dtable, float *dr) {
+                                    const float *sums, const float *r, i64 r_lane,
+                                    const i64 *tokens, i64 tokens_lane, const i64 *positions,
+                                    float *dtable, float *dr) {
     const i64 V = T - 2 * L;
     for (i64 h = 0; h < H; h++)
         for (i64 g = 0; g < G; g++) {
@@ -336,9 +344,10 @@ FOR_EVERY_CPU void queries_backward(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, co
 
 /* ---- the residual stream ---- */
 
-/* resid (G, B·L, D): the token and position of each answer, from centred (G, T, D), and constant (G, D). */
-FOR_EVERY_CPU void direct(i64 G, i64 B, i64 L, i64 T, i64 D, const float *centred, const float *constant,
-                          const i64 *tokens, i64 tokens_lane, i64 tokens_list, float *resid) {
+/* resid (G, B·L, D): each answer's token and position in centred (G, T, D), and constant (G, D). */
+FOR_EVERY_CPU void direct(i64 G, i64 B, i64 L, i64 T, i64 D, const float *centred,
+                          const float *constant, const i64 *tokens, i64 tokens_lane,
+                          i64 tokens_list, float *resid) {
     for (i64 g = 0; g < G; g++) {
         const float *table = centred + g * T * D, *shift = constant + g * D;
         for (i64 b = 0; b < B; b++)
@@ -376,11 +385,11 @@ FOR_EVERY_CPU void norms(i64 rows, i64 D, float eps, const float *resid, float *
 
 /* Losses (G, N) of the logits bias + r product; of their mean over N, the gradients.
 
-product (G, N, V) is overwritten with its gradient; dbias (G, V) and pull (G, N) are written. If dbias
-is NULL only the losses are. bias (·, V) with a stride of lanes. */
+product (G, N, V) is overwritten with its gradient; dbias (G, V) and pull (G, N) are written. If
+dbias is NULL only the losses are. bias (·, V) with a stride of lanes. */
 FOR_EVERY_CPU void cross_entropy(i64 G, i64 N, i64 V, i64 D, float *product, const float *r,
-                                 const float *bias, i64 bias_lane, const i64 *targets, float *losses,
-                                 float *dbias, float *pull) {
+                                 const float *bias, i64 bias_lane, const i64 *targets,
+                                 float *losses, float *dbias, float *pull) {
     const i64 width = PADDED(V);
     float x[width], p[width], shift[width], total[width];
     for (i64 g = 0; g < G; g++) {
