@@ -34,8 +34,8 @@ $(BIN)/.done: pyproject.toml constraints.txt devsort/sorting/kernels/compiled.c
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
-	@ls devsort/sorting/kernels/_compiled*.so > /dev/null 2>&1 || \
-	echo "no C compiler was found: all works, but make llc is slower; install gcc, then touch pyproject.toml"
+	@$(BIN)/python -c 'from devsort.sorting.kernels.compiled import load; raise SystemExit(not load())' || \
+	echo "the kernels are not compiled: all works, but training and sampling are slower; install gcc, then touch pyproject.toml"
 	touch $@
 
 $(BIN)/.test: $(BIN)/.done

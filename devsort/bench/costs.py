@@ -3,8 +3,8 @@
 The posterior is that of the baseline's checkpoint at step 6000 in relative geometry, whose LLC is
 known from slow samplers (`sorting.trained`). Ours is sampled with the defaults. devinterp samples
 a module whose parameters are the weights in units of their scales, by SGLD with the largest step
-and the fewest lists at which its bias is below 1 %, as analysis/draw_cost.py found them. Both use
-one core. An LLC costs
+and the fewest lists at which its bias can be below 1 %, as analysis/draw_cost.py found them. Both
+use one core. An LLC costs
 
     seconds per chain-step × relaxation × ((spread / 1 %)² + chains × burn-in)
 
@@ -85,7 +85,7 @@ def seconds_of(trace: Trace, a_step: float) -> float:
 
 def relaxation(trace: Trace) -> float:
     """Integrated autocorrelation time of nβ (L − L(w*)) in steps."""
-    return trace.rise.size / estimate(trace).ess
+    return trace.config.num_steps_bw_draws * trace.rise.size / estimate(trace).ess
 
 
 def spread(trace: Trace) -> float:

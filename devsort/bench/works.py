@@ -165,7 +165,7 @@ def _run(settings: Settings, **sampler: int) -> Run:
     if settings.device == "cuda":
         memory = (f"memory={torch.cuda.mem_get_info()[1] // FILL // 2**20}",)
     own = tuple(f"llc.sampler.{key}={value}" for key, value in sampler.items())
-    both = ("llc.parts=[]", "llc.sampler.geometry=absolute")  # what devinterp can do as well
+    both = ("llc.parts=[]", "llc.sampler.geometry=absolute")  # the geometry of the literature
     overrides = (f"device={settings.device}", *both, *memory, *settings.overrides, *own)
     return Run(Path("bench"), default_config(overrides))
 

@@ -6,23 +6,18 @@ lists, L list length, K = 2L keys, H heads, R query rows, T = V + K columns of a
 width, d head width, V vocabulary. A pointer to factors of layer norm is NULL where there is none.
 
 An answer sees the keys up to its own position, so only these are computed. Loops are over vectors
-of W numbers. On x86 every function is compiled for three generations of processors, and the loader
-takes the one for the machine; `suits` says whether its vectors are at least as wide as W. */
+of W numbers; `suits` says whether this processor has them. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
-#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#ifdef __x86_64__
+#define WIDE __attribute__((target("avx2,fma")))
 #define SUITS (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
 #else
-#define FOR_EVERY_CPU
-#ifdef __x86_64__
-#define SUITS 0
-#else
+#define WIDE
 #define SUITS 1
-#endif
 #endif
 #define INLINE static inline __attribute__((always_inline))
 #if defined(__x86_64__)
@@ -162,7 +157,7 @@ INLINE void mix(float *out, const float *x, const float *w, i64 n, i64 K, i64 D,
 
 products (H, G, R, T), output (H, G, T+1, D), r (·, K, V), tokens (G, B, K) with strides, answers
 (G, B, L) or NULL; scores and pattern (H, G, B, L, K), undefined where a key is not seen. */
-FOR_EVERY_CPU void attend(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D, const float *products,
+WIDE void attend(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D, const float *products,
                           const float *output, const float *r, i64 r_lane, const i64 *tokens,
                           i64 tokens_lane, i64 tokens_list, const i64 *answers, float *scores,
                           float *pattern, float *resid) {
@@ -246,7 +241,7 @@ INLINE void spread(float *const token[2], float *position, const float *y, const
 
 They are added to dproducts, doutput and dr (G, K, V), NULL if it is not wanted. dresid is (G, B·L,
 D). */
-FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D,
+WIDE void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64 D,
                                    const float *dresid, const float *output, const float *r,
                                    i64 r_lane, const i64 *tokens, i64 tokens_lane, i64 tokens_list,
                                    const i64 *answers, const float *scores, const float *pattern,
@@ -297,7 +292,7 @@ FOR_EVERY_CPU void attend_backward(i64 H, i64 G, i64 B, i64 L, i64 R, i64 T, i64
 d).
 
 tokens (G, R) with the distance of its lanes, positions (R). */
-FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *table,
+WIDE void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *table,
                            const float *r, i64 r_lane, const i64 *tokens, i64 tokens_lane,
                            const i64 *positions, float *sums, float *q) {
     const i64 V = T - 2 * L;
@@ -319,7 +314,7 @@ FOR_EVERY_CPU void queries(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float
 }
 
 /* Writes the gradient of the table of queries; adds that of r to dr (G, K, V), unless NULL. */
-FOR_EVERY_CPU void queries_backward(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *dq,
+WIDE void queries_backward(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, const float *dq,
                                     const float *sums, const float *r, i64 r_lane,
                                     const i64 *tokens, i64 tokens_lane, const i64 *positions,
                                     float *dtable, float *dr) {
@@ -345,7 +340,7 @@ FOR_EVERY_CPU void queries_backward(i64 H, i64 G, i64 L, i64 R, i64 T, i64 d, co
 /* ---- the residual stream ---- */
 
 /* resid (G, B·L, D): each answer's token and position in centred (G, T, D), and constant (G, D). */
-FOR_EVERY_CPU void direct(i64 G, i64 B, i64 L, i64 T, i64 D, const float *centred,
+WIDE void direct(i64 G, i64 B, i64 L, i64 T, i64 D, const float *centred,
                           const float *constant, const i64 *tokens, i64 tokens_lane,
                           i64 tokens_list, float *resid) {
     for (i64 g = 0; g < G; g++) {
@@ -361,7 +356,7 @@ FOR_EVERY_CPU void direct(i64 G, i64 B, i64 L, i64 T, i64 D, const float *centre
 }
 
 /* Writes the gradient of centred. */
-FOR_EVERY_CPU void direct_backward(i64 G, i64 B, i64 L, i64 T, i64 D, const float *dresid,
+WIDE void direct_backward(i64 G, i64 B, i64 L, i64 T, i64 D, const float *dresid,
                                    const i64 *tokens, i64 tokens_lane, i64 tokens_list,
                                    float *dcentred) {
     memset(dcentred, 0, G * T * D * sizeof(float));
@@ -378,7 +373,7 @@ FOR_EVERY_CPU void direct_backward(i64 G, i64 B, i64 L, i64 T, i64 D, const floa
 /* ---- the loss ---- */
 
 /* r (G, N) of the rows of a centred residual stream (G·N, D). */
-FOR_EVERY_CPU void norms(i64 rows, i64 D, float eps, const float *resid, float *r) {
+WIDE void norms(i64 rows, i64 D, float eps, const float *resid, float *r) {
     for (i64 row = 0; row < rows; row++)
         r[row] = 1.0f / sqrtf(dot(resid + row * D, resid + row * D, D) / D + eps);
 }
@@ -387,7 +382,7 @@ FOR_EVERY_CPU void norms(i64 rows, i64 D, float eps, const float *resid, float *
 
 product (G, N, V) is overwritten with its gradient; dbias (G, V) and pull (G, N) are written. If
 dbias is NULL only the losses are. bias (·, V) with a stride of lanes. */
-FOR_EVERY_CPU void cross_entropy(i64 G, i64 N, i64 V, i64 D, float *product, const float *r,
+WIDE void cross_entropy(i64 G, i64 N, i64 V, i64 D, float *product, const float *r,
                                  const float *bias, i64 bias_lane, const i64 *targets,
                                  float *losses, float *dbias, float *pull) {
     const i64 width = PADDED(V);
@@ -403,7 +398,7 @@ FOR_EVERY_CPU void cross_entropy(i64 G, i64 N, i64 V, i64 D, float *product, con
             for (i64 v = 0; v < width; v += W) AT(p + v) = AT(shift + v) + factor * AT(x + v);
             const float logit = p[targets[n]];
             const Sum sum = softmax(p, width);
-            losses[n] = sum.top + logf(sum.total) - logit;
+            losses[n] = (sum.top - logit) + logf(sum.total); /* both small if the answer is right */
             if (!dbias) continue;
             p[targets[n]] -= 1.0f;
             for (i64 v = 0; v < width; v += W) AT(total + v) += AT(p + v);

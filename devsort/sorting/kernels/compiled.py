@@ -115,7 +115,7 @@ class Compiled:
     def _cross_entropy(
         self, y: Output, targets: Tensor, dbias: Tensor | None, pull: Tensor | None
     ) -> Tensor:
-        losses = torch.empty(targets.shape)
+        losses = torch.empty(targets.shape, dtype=torch.float32, device=self.buffers.device)
         size = (*y.product.shape, y.resid.shape[2])
         given = (y.product, y.r, *_lanes(y.unembedding.bias), targets.contiguous())
         self._call("cross_entropy", *size, *given, losses, dbias, pull)
@@ -160,6 +160,8 @@ def load() -> ctypes.CDLL | None:
 def _argument(value: object) -> object:
     """As C takes it: the address of a tensor, or NULL for None."""
     if isinstance(value, Tensor):
+        if value.dtype not in (torch.float32, torch.int64):
+            raise TypeError(f"compiled kernels take float32 and int64, not {value.dtype}")
         return ctypes.c_void_p(value.data_ptr())
     return ctypes.c_int64(value) if isinstance(value, int) else value
 
@@ -179,4 +181,5 @@ def _rows(lists: Lists) -> tuple[Tensor, int, Tensor]:
 def _tokens(lists: Lists) -> tuple[Tensor, int, int, Tensor | None]:
     """The tokens of keys, the distances of lanes and of lists, and the row of each answer."""
     answers = None if lists.answers is None else lists.answers.contiguous()
-    return lists.tokens, lists.tokens.stride(0), lists.tokens.stride(1), answers
+    tokens = lists.tokens if lists.tokens.stride(2) == 1 else lists.tokens.contiguous()
+    return tokens, tokens.stride(0), tokens.stride(1), answers

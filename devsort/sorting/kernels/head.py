@@ -64,7 +64,8 @@ def stack(parts: Sequence[Frozen], chains: int) -> Frozen:
 class HeadKernel:
     """Loss and gradient of one head.
 
-    Its parameters are W_Q, W_K, W_V, W_O, b_Q, b_K, b_V; b_O belongs to no head.
+    Its parameters are W_Q, W_K, W_V, W_O, b_Q, b_K, b_V; b_O belongs to no head. Batches must be of
+    the task, as for `SortKernel`.
 
     Args:
         shape: Dimensions of the model.

@@ -24,6 +24,9 @@ from devsort.sorting.task import Batch
 class SortKernel:
     """Loss and gradient of all parameters.
 
+    Batches must be of the task: tokens and answers in 0 … V−1, the right half of a list sorted. The
+    compiled functions do not check this.
+
     Args:
         shape: Dimensions of the model.
         device: Where parameters and batches are.

@@ -18,7 +18,7 @@ from devsort.sorting.config import ModelConfig, TaskConfig
 from devsort.sorting.kernels import HeadKernel, SortKernel, compiled
 from devsort.sorting.kernels.compiled import Compiled
 from devsort.sorting.kernels.plain import Plain
-from devsort.sorting.model import model_shape, param_shapes
+from devsort.sorting.model import losses, model_shape, param_shapes
 from devsort.sorting.task import Batch, train_batch
 from devsort.sorting.trained import weights
 
@@ -97,6 +97,44 @@ def test_a_lane_does_not_depend_on_its_neighbours():
     for g in range(LANES):
         alone = kernel.value_and_grad(flat[g : g + 1], batch[slice(g, g + 1)])
         assert_close([t[0] for t in alone], [t[g] for t in together])
+
+
+@needs_compiler
+def test_small_losses_are_exact_to_rounding():
+    """Late without decay most answers are right to 1e-4 nats, far below the size of the logits."""
+    task = TaskConfig()
+    shape, params = model_shape(task, ModelConfig()), weights("no-decay", 6000)
+    batch = train_batch(task, 1, 256)
+    with torch.no_grad():
+        double = {name: value.double() for name, value in params.items()}
+        exact = losses(double, batch.tokens, batch.targets)  # of each list
+    kernel = SortKernel(shape)
+    found = kernel.value_and_grad(kernel.layout.flatten(params)[None], batch[None])[0][0]
+    assert float(exact.mean()) < 1e-3
+    assert float((found.mean(1).double() - exact).square().mean().sqrt()) < 1e-7
+
+
+@needs_compiler
+def test_the_default_type_of_torch_does_not_matter():
+    task, shape = wide(32, 16, True)
+    kernel = SortKernel(shape)
+    flat = kernel.layout.flatten(random_params(param_shapes(shape), seed=0)).repeat(LANES, 1)
+    expected = kernel.losses(flat, batch_of(task, 4)).clone()
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(kernel.losses(flat, batch_of(task, 4)), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@needs_compiler
+def test_other_types_are_refused_rather_than_misread():
+    task, shape = wide(32, 16, True)
+    kernel, batch = SortKernel(shape), batch_of(task, 4)
+    flat = kernel.layout.flatten(random_params(param_shapes(shape), seed=0)).repeat(LANES, 1)
+    short = Batch(batch.tokens.int(), batch.targets)
+    with pytest.raises(TypeError, match=r"take float32 and int64, not torch\.int32"):
+        kernel.losses(flat, short)
 
 
 def test_torch_takes_its_place(monkeypatch):
