@@ -39,9 +39,24 @@ def test_it_holds_every_file_of_the_package(installed):
         found = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
         return {str(p.relative_to(folder)) for p in found}
 
-    linted = {"explorer/eslint.config.mjs"}  # for `make lint-page`, which needs the sources
-    assert files(installed / "devsort") == files(ROOT / "devsort") - linted
+    # for `make lint-page`, which needs the sources; and what is compiled
+    sources = {"explorer/eslint.config.mjs", "sorting/kernels/compiled.c"}
+    assert files(installed / "devsort") == files(ROOT / "devsort") - sources
     assert "py.typed" in files(installed / "devsort")
+
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="no C compiler")
+def test_its_kernels_are_compiled(installed):
+    code = "from devsort.sorting.kernels import compiled; print(compiled.load()._name)"
+    told = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=installed,
+        env={"PYTHONPATH": str(installed)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert Path(told.stdout.strip()).is_relative_to(installed)
 
 
 @pytest.mark.slow
