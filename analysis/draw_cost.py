@@ -22,17 +22,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from devsort.bench.costs import BURN_IN, CHAINS, TARGET, relaxation, spread
+from devsort.bench.costs import BURN_IN, CHAINS, TARGET, by_devinterp, relaxation, spread
 from devsort.execution import one_core, torch_threads
 from devsort.llc import estimate, settle
 from devsort.sampling.config import SamplerConfig
-from devsort.sorting.config import Config
-from devsort.sorting.devinterp import SortModule, sample_with_devinterp
-from devsort.sorting.geometry import sorter_scales
-from devsort.sorting.model import model_shape
-from devsort.sorting.restrictions import restriction_mask
-from devsort.sorting.task import sampling_set
-from devsort.sorting.trained import Point, known, sampled, weights
+from devsort.sorting.trained import Point, known, sampled
 
 POINTS = ("baseline-6000-full-relative", "baseline-6000-full-absolute")
 STEP = {"absolute": 1.3e-5, "relative": 4e-3}
@@ -113,19 +107,10 @@ def length(geometry: str, method: str, factor: float) -> dict[str, int]:
 
 def devinterp_seconds(point: Point, batch: int) -> float:
     """Median CPU seconds of a devinterp chain-step at this checkpoint, without start-up."""
-    config, params = Config(), weights(point.run, point.step)
-    data = sampling_set(config.task, config.llc.dataset_size)
-    shape = model_shape(config.task, config.model)
-    mask = restriction_mask(point.restriction, shape)
-    sampler = SamplerConfig(
-        geometry="absolute", batch_size=batch, num_chains=1, num_burnin_steps=0, num_draws=TIMED
-    )
-    scales = sorter_scales(params, shape) if point.geometry == "relative" else None
-    ticks: list[float] = []
-    tick = lambda: ticks.append(time.process_time())  # noqa: E731
-    module = SortModule(params, scales)
-    sample_with_devinterp(params, data, sampler, mask, 0, tick, module=module)
-    return float(np.median(np.diff(ticks[2:])))
+    steps = {"num_chains": 1, "num_burnin_steps": 0, "num_draws": TIMED}
+    return by_devinterp(
+        point, SamplerConfig(geometry=point.geometry, batch_size=batch, **steps), 0
+    )[1]
 
 
 def line(cost: Cost, who: str) -> None:

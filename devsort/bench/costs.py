@@ -49,33 +49,39 @@ def ours(restriction: str, steps: int, seed: int) -> Timed:
 
 def devinterp(restriction: str, steps: int, seed: int) -> Timed:
     """LLCs to 1 % per minute of devinterp, and λ̂ of its chains."""
-    from devsort.sorting.devinterp import SortModule, sample_with_devinterp  # slow to import
-
-    point, own = point_of(restriction), Config()
-    shape = model_shape(own.task, own.model)
-    params = weights(point.run, point.step)
     config = SamplerConfig(
         sampling_method="sgld",
-        n_beta=point.n_beta,
-        localization=point.localization,
         num_burnin_steps=round(THEIR_BURN_IN * steps),
         num_draws=round(THEIR_DRAWS * steps),
         num_chains=CHAINS,
         **SGLD[restriction],
     )
+    trace, a_step = by_devinterp(point_of(restriction), config, seed)
+    return Timed(60 / seconds_of(trace, a_step), estimate(trace).llc_chain)
+
+
+def by_devinterp(point: Point, config: SamplerConfig, seed: int) -> tuple[Trace, float]:
+    """devinterp's draws at a point, with its nβ and γ, and the CPU seconds of a chain-step.
+
+    The seconds are a median, so that what is between its chains does not count.
+    """
+    from devsort.sorting.devinterp import SortModule, sample_with_devinterp  # slow to import
+
+    own, params = Config(), weights(point.run, point.step)
+    shape = model_shape(own.task, own.model)
+    scales = sorter_scales(params, shape) if point.geometry == "relative" else None
     ticks: list[float] = []
     with torch_threads(1):
         trace = sample_with_devinterp(
             params,
             sampling_set(own.task, own.llc.dataset_size),
-            config,
-            restriction_mask(restriction, shape),
+            config.model_copy(update={"n_beta": point.n_beta, "localization": point.localization}),
+            restriction_mask(point.restriction, shape),
             seed,
             lambda: ticks.append(time.process_time()),
-            module=SortModule(params, sorter_scales(params, shape)),
+            module=SortModule(params, scales),
         )
-    a_step = float(np.median(np.diff(ticks)))  # what is between its chains does not count
-    return Timed(60 / seconds_of(trace, a_step), estimate(trace).llc_chain)
+    return trace, float(np.median(np.diff(ticks[2:])))
 
 
 def seconds_of(trace: Trace, a_step: float) -> float:
