@@ -15,8 +15,11 @@ from matplotlib.figure import Figure
 import devsort
 from devsort.charts import style
 from devsort.charts.curves import flag_title
-from devsort.charts.traces import RISE
+from devsort.charts.traces import RISE, times
+from devsort.llc import FLAGS, estimate
 from devsort.rng import stream
+from devsort.sorting.run import Run, open_run
+from devsort.sorting.samplers import SortSampler
 
 LOSSES = {  # title → loss of two weights, and its learning coefficient
     "bowl: $w_1^2 + w_2^2$": (lambda a, b: a**2 + b**2, "1"),
@@ -71,11 +74,11 @@ def lanes(trajectory: xr.Dataset, steps: tuple[int, int]) -> Figure:
 
 
 @style.look()
-def flags(estimates: list[tuple[xr.Dataset, int]]) -> Figure:
+def flags(cells: list[xr.Dataset]) -> Figure:
     """The chains of an estimate without a flag, and of flagged ones."""
     fig = Figure(figsize=(style.WIDTH, 2.3), layout="constrained")
-    for ax, (trajectory, step) in zip(fig.subplots(1, len(estimates)), estimates, strict=True):
-        cell = trajectory.sel(checkpoint=step, restriction="full")
+    for ax, cell in zip(fig.subplots(1, len(cells)), cells, strict=True):
+        step = int(cell.checkpoint)
         raised = [flag_title(str(f)) for f in cell.flag.values[cell["flags"].values.astype(bool)]]
         chains(ax, cell)
         value = f"λ̂ = {style.with_error(float(cell.llc), float(cell.se))}"
@@ -119,7 +122,7 @@ def mean_loss(curvature: np.ndarray, shift: float) -> float:
 
 
 def chains(ax: Axes, cell: xr.Dataset) -> None:
-    """L(w) − L(w*) of each chain, a running mean of ten steps; burn-in is shaded."""
+    """L(w) − L(w*) of each chain, a running mean of ten draws; burn-in is shaded."""
     burnin = (cell.burnin_loss - cell.burnin_init_loss).values
     rise = np.concatenate([burnin, (cell.loss - cell.init_loss).values], axis=1)  # (C, steps)
     ax.axvspan(0, burnin.shape[1], color="0.92", lw=0)
@@ -127,8 +130,21 @@ def chains(ax: Axes, cell: xr.Dataset) -> None:
     colour = style.colour_of(str(cell.restriction.values))
     for chain in rise:
         smooth = np.convolve(chain, np.full(10, 0.1), mode="valid")
-        ax.plot(np.arange(9, len(chain)), smooth, color=colour, lw=0.8, alpha=0.7)
+        ax.plot(times(cell)[9:], smooth, color=colour, lw=0.8, alpha=0.7)
     ax.margins(x=0)
+
+
+def sampled(run: Run, step: int) -> xr.Dataset:
+    """A checkpoint that the trajectory leaves out, sampled as it would be."""
+    sampler = SortSampler(run)
+    trace = sampler.sample(sampler.load([step]), "full", lambda count: None)[step]
+    found = estimate(trace)
+    data = {name: (("chain", "draw"), getattr(trace, name)) for name in ("loss", "init_loss")}
+    early = ("burnin_loss", "burnin_init_loss")
+    data |= {name: (("chain", "burnin"), getattr(trace, name)) for name in early}
+    data["flags"] = ("flag", [name in found.flags for name in FLAGS])
+    at = {"flag": list(FLAGS), "checkpoint": step, "restriction": "full"}
+    return xr.Dataset(data | {"llc": found.llc, "se": found.se}, at)
 
 
 def main() -> None:
@@ -141,7 +157,13 @@ def main() -> None:
     figures = {
         "concept-llc": learning_coefficients(),
         "concept-lanes": lanes(decay, (91, 6000)),
-        "concept-flags": flags([(decay, 10), (no_decay, 42), (decay, 91)]),
+        "concept-flags": flags(
+            [
+                sampled(open_run(args.decay), 10),
+                no_decay.sel(checkpoint=42, restriction="full"),
+                decay.sel(checkpoint=91, restriction="full"),
+            ]
+        ),
         "concept-susceptibility": susceptibility(),
     }
     for name, figure in figures.items():

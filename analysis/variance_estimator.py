@@ -68,7 +68,7 @@ KNOWN = SamplerConfig(
 def variance(values: np.ndarray, noise: np.ndarray | float = 0.0) -> Mean:
     """The variance of (C, T) draws less what minibatches add to it, with its error."""
     squares = (values - values.mean()) ** 2
-    return mean_of(squares - noise).corrected(-(mean_of(values).se ** 2), 0.0)
+    return mean_of(squares - noise).corrected(-(mean_of(values).se ** 2))
 
 
 def cost(var: Mean, mean: Mean) -> float:

@@ -14,7 +14,7 @@ from devsort.charts.axes import number
 from devsort.charts.curves import flag_title
 from devsort.charts.style import INK, WIDTH, colour_of, label_of, look, with_error
 
-SMOOTH = 10  # steps of the running mean drawn over the raw draws
+SMOOTH = 10  # draws of the running mean over the raw draws
 RISE = "L(w) − L(w*) (nats)"
 MARGIN, LETTER = 0.9, 0.058  # inches left of the panels, and of a letter of a title
 PANEL, LINE = 1.34, 0.13  # inches of a panel, and of a line of its title
@@ -63,7 +63,7 @@ def chains(axis: Axes, cell: xr.Dataset, colour: str) -> None:
     """
     burnin = (cell["burnin_loss"] - cell["burnin_init_loss"]).values  # (C, burn-in)
     rise = np.concatenate([burnin, (cell["loss"] - cell["init_loss"]).values], axis=1)
-    x = np.arange(rise.shape[1])
+    x = times(cell)
     axis.axvspan(0, burnin.shape[1], color="0.92", lw=0, label="burn-in")
     axis.axhline(0, color="0.6", lw=0.6)
     window = min(SMOOTH, len(x))
@@ -79,6 +79,13 @@ def chains(axis: Axes, cell: xr.Dataset, colour: str) -> None:
             label="chains" if i == 0 else None,
         )
     axis.margins(x=0)
+
+
+def times(cell: xr.Dataset) -> np.ndarray:
+    """Steps from the start of the burn-in that is stored, of each of its steps and of each draw."""
+    burnin, draws = (np.arange(cell.sizes[axis]) for axis in ("burnin", "draw"))
+    every = int(cell["steps_bw_draws"]) if "steps_bw_draws" in cell else 1
+    return np.concatenate([burnin, len(burnin) + every * draws])
 
 
 def _note(cell: xr.Dataset, letters: int) -> str:

@@ -75,10 +75,12 @@ def llc_traces(llc: "xr.Dataset") -> Object:
     values = [one.transpose(*axes).values for one in rise]
     names = [str(name) for name in llc.restriction.values]
     kept = values[0].shape[-1]
-    steps = np.full(values[0].shape[:2], kept)
-    if "burnin_steps" in llc:  # a prolonged chain had more burn-in than is stored
-        steps = llc["burnin_steps"].transpose(*axes[:2]).values
-    return _traces(llc.checkpoint.values, names, np.concatenate(values, -1), kept, steps)
+    own = [kept, 1]  # a prolonged chain has more burn-in than is stored, and more steps per draw
+    for i, name in enumerate(("burnin_steps", "steps_bw_draws")):
+        if name in llc:
+            own[i] = llc[name].transpose(*axes[:2]).values
+    joined = np.concatenate(values, -1)
+    return _traces(llc.checkpoint.values, names, joined, kept, *own)
 
 
 def of_trajectory(
@@ -103,13 +105,14 @@ def of_trajectory(
 
 def traces_of(step: ArrayLike, traces: Sequence[Trace]) -> Object:
     """L(w) − L(w*) along the chains of one trace a step."""
-    steps = np.array([[t.config.num_burnin_steps] for t in traces])
+    burnin = np.array([[t.config.num_burnin_steps] for t in traces])
+    every = np.array([[t.config.num_steps_bw_draws] for t in traces])
     kept = min(t.burnin_rise.shape[1] for t in traces)
     chains = [
         np.concatenate([t.burnin_rise[:, t.burnin_rise.shape[1] - kept :], t.rise], axis=1)
         for t in traces
     ]
-    return _traces(np.asarray(step), ["LLC"], np.stack(chains)[:, None], kept, steps)
+    return _traces(np.asarray(step), ["LLC"], np.stack(chains)[:, None], kept, burnin, every)
 
 
 def loss_panel(step: ArrayLike, loss: ArrayLike) -> Object:
@@ -156,18 +159,25 @@ def response(name: str, values: "xr.DataArray", unit: str = "") -> Object:
 
 
 def _traces(
-    step: np.ndarray, names: list[str], values: np.ndarray, burnin: int, burnin_steps: np.ndarray
+    step: np.ndarray,
+    names: list[str],
+    values: np.ndarray,
+    burnin: int,
+    burnin_steps: ArrayLike,
+    steps_bw_draws: ArrayLike,
 ) -> Object:
     """Of `values` (checkpoint, restriction, chain, time) the first `burnin` are burn-in.
 
-    `burnin_steps` (checkpoint, restriction) is how long burn-in was.
+    `burnin_steps` (checkpoint, restriction) is how long burn-in was, and `steps_bw_draws` how many
+    steps lie between draws.
     """
     kept = np.where(np.abs(values) < 6e4, values, np.nan)  # a diverged chain ends there
     return {
         "step": numbers(step),
         "restrictions": names,
         "burnin": burnin,
-        "burnin_steps": burnin_steps.tolist(),
+        "burnin_steps": np.broadcast_to(burnin_steps, values.shape[:2]).tolist(),
+        "steps_bw_draws": np.broadcast_to(steps_bw_draws, values.shape[:2]).tolist(),
         "values": packed(kept, HALF),
     }
 

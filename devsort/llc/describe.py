@@ -45,6 +45,7 @@ VARIABLES = {  # name → (meaning, unit)
     "init_loss": ("loss L(w*) on the same minibatch", "nats"),
     "heating": ("excess of nβ (L(w) − L(w*)) by minibatch noise at some draws, first order", "1"),
     "burnin_steps": ("steps before the first draw", "steps"),
+    "steps_bw_draws": ("steps from one draw to the next", "steps"),
     "momentum": ("fraction of the momentum that a chain keeps in a step", "1"),
     "batch_size": ("examples per step", "examples"),
     "burnin_loss": ("loss before the first draw", "nats"),

@@ -27,7 +27,7 @@ class Estimate:
         se: Standard error of λ̂: the root mean square of two estimates of it, from the spread
             between chains and from the autocorrelation.
         ci95: 95 % interval, λ̂ ± t se, where t is the quantile of Student's t distribution for the
-            degrees of freedom of the standard error.
+            degrees of freedom of the standard error (`uncertainty.Mean`).
         llc_chain: (C,) λ̂ of each chain.
         heat: Correction for minibatch noise, subtracted from λ̂; 0 for SGLD.
         rhat: Rank-normalised split R-hat (Vehtari et al. 2021); for one chain, R-hat of its halves.
@@ -58,7 +58,8 @@ def estimate(
 ) -> Estimate:
     """Estimates λ̂ from a trace.
 
-    The standard error and its degrees of freedom are those of `uncertainty.mean_of`.
+    The standard error is that of `uncertainty.mean_of`, and in quadrature, the scatter of the heat
+    between chains (C − 1 degrees of freedom) and HEATING_ERROR of the heat (exact).
 
     Args:
         trace: Draws of C chains, with their sampler settings.
@@ -75,7 +76,7 @@ def estimate(
         (mean_of(values[alive]), split_rhat(values[alive])) if usable else (UNKNOWN, np.nan)
     )
     heat, scatter = heat_of(trace, alive) if usable else (0.0, 0.0)
-    mean = mean.corrected(heat, float(np.hypot(scatter, HEATING_ERROR * heat)))
+    mean = mean.corrected(heat, scatter, alive.sum() - 1).corrected(0.0, HEATING_ERROR * abs(heat))
     half = mean.half_width()
     diagnostics, flags = diagnose(trace, mean, rhat, chance_loss, confined)
     return Estimate(

@@ -72,7 +72,7 @@ def rows(table: xr.Dataset) -> Iterator[dict]:
                 **{k: _number(cell[k]) for k in ("llc", "se", "rhat", "ess", "heat")},
                 "ci95": _interval(cell["ci95"]),
                 "loss": _number(table["checkpoint_loss"].sel(checkpoint=step)),
-                **({"burnin_steps": int(cell["burnin_steps"])} if "burnin_steps" in cell else {}),
+                **{k: int(cell[k]) for k in ("burnin_steps", "steps_bw_draws") if k in cell},
                 "chains_failed": int(cell["chains_failed"]),
                 "parts": _part_rows(cell),
                 "flags": [str(f) for f in table["flag"].values[cell["flags"].values.astype(bool)]],

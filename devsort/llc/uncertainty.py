@@ -20,7 +20,7 @@ class Mean:
         se: Its standard error: the root mean square of two estimates of it, from the spread between
             chains and from the autocorrelation.
         dof: Degrees of freedom of `se`: 2 (C − 1), or for one chain, the effective number of draws
-            minus one.
+            minus one; after a correction, see `corrected`.
         ess: Effective number of draws of the mean.
     """
 
@@ -40,9 +40,24 @@ class Mean:
         with np.errstate(all="ignore"):
             return float(2 * stdtr(self.dof, -abs(np.divide(self.value, self.se))))
 
-    def corrected(self, shift: float, error: float) -> "Mean":
-        """Subtracts a shift that has a standard error of its own."""
-        return replace(self, value=self.value - shift, se=float(np.hypot(self.se, error)))
+    def corrected(self, shift: float, error: float = 0.0, dof: float = np.inf) -> "Mean":
+        """Subtracts a shift that has a standard error of its own, independent of that of the mean.
+
+        The errors add in quadrature, and 1/ν is the mean of their 1/ν weighted by the squared share
+        of each in the variance (Welch–Satterthwaite).
+
+        Args:
+            shift: The shift.
+            error: Its standard error.
+            dof: Degrees of freedom ν of the error.
+        """
+        if not error:
+            return replace(self, value=self.value - shift)
+        se = float(np.hypot(self.se, error))
+        own, other = (self.se / se) ** 2, (error / se) ** 2  # shares of the variance
+        with np.errstate(divide="ignore"):
+            total = float(np.divide(1.0, own**2 / self.dof + other**2 / dof))
+        return replace(self, value=self.value - shift, se=se, dof=total)
 
 
 UNKNOWN = Mean(np.nan, np.nan, np.nan, np.nan)

@@ -100,14 +100,14 @@ def _read_susceptibility(run: Run, origin: Origin) -> tuple["xr.Dataset", str]:
     return read_dataset(run.susceptibility, origin)
 
 
-LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=4)
+LLC = Artifact("llc", "llc", (*TRAIN, "llc"), _sampled_weights, _read_llc, format=5)
 LLC_DEVINTERP = Artifact(
     "llc_devinterp",
     "llc --sampler devinterp",
     (*TRAIN, "llc"),
     _sampled_weights,
     _read_llc_devinterp,
-    format=4,
+    format=5,
 )
 HEADS = Artifact("heads", "heads", (*TRAIN, "heads"), _all_weights, _read_heads, format=3)
 STAGES = Artifact(

@@ -128,7 +128,7 @@ class LLCConfig(Section):
         ("gaps",), description="parts of the data with an LLC of their own: gaps, targets:K"
     )
     first_step: PositiveInt = Field(
-        10, description="first step to sample; earlier ones are not near a minimum"
+        20, description="first step to sample; at earlier ones the LLC is negative"
     )
     max_checkpoints: PositiveInt = Field(
         24, description="most checkpoints to sample from first_step on, evenly over log step"

@@ -88,3 +88,10 @@ def test_the_level_of_a_uniform_guess_is_marked_where_it_fits(llc):
     assert any("uniform guess" in t.get_text() for t in axis.texts)
     unmarked = traces.figure(llc).axes[2]
     assert {line.get_linestyle() for line in unmarked.lines} == {"-"}
+
+
+def test_a_chain_that_was_made_longer_is_drawn_over_its_own_steps(llc):
+    llc["steps_bw_draws"].loc[{"checkpoint": 300, "restriction": "h1"}] = 2
+    axis = traces.figure(llc).axes[8]
+    (x,) = {tuple(line.get_xdata()) for line in axis.lines if len(line.get_xdata()) == 24}
+    assert x == (*range(8), *range(8, 8 + 2 * 16, 2))

@@ -67,17 +67,17 @@ def test_chains_with_more_burnin_than_others_show_the_last_of_it():
     values = unpacked(found["values"])
     assert values.shape == (2, 1, 3, 50)
     assert (found["burnin"], found["burnin_steps"]) == (10, [[10], [16]])
+    assert found["steps_bw_draws"] == [[1], [1]]
     for one, trace in zip(values[:, 0], traces, strict=True):
         rise = np.concatenate([trace.burnin_rise, trace.rise], 1)[:, -50:]
         np.testing.assert_allclose(one, rise, rtol=2**-11, atol=1e-7)
 
 
-def test_a_store_tells_how_long_burnin_was(llc):
+def test_a_store_tells_how_long_burnin_was_and_how_far_apart_draws_are(llc):
     cells = llc.sizes["checkpoint"], llc.sizes["restriction"]
-    longer = xr.DataArray(np.full(cells, 24), dims=("checkpoint", "restriction"))
-    assert (
-        llc_traces(llc.assign(burnin_steps=longer))["burnin_steps"] == [[24] * cells[1]] * cells[0]
-    )
+    for name, value in (("burnin_steps", 24), ("steps_bw_draws", 2)):
+        longer = xr.DataArray(np.full(cells, value), dims=("checkpoint", "restriction"))
+        assert llc_traces(llc.assign({name: longer}))[name] == [[value] * cells[1]] * cells[0]
 
 
 def test_heat_that_was_taken_off_is_shown(llc):

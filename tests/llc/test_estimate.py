@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from devsort.llc import estimate
-from devsort.llc.uncertainty import mean_of
+from devsort.llc.estimate import HEATING_ERROR
+from devsort.llc.uncertainty import Mean, mean_of
 from devsort.rng import stream
 from devsort.sampling import SamplerConfig, Trace
 
@@ -78,6 +79,32 @@ def test_the_interval_is_symmetric_and_students():
     low, high = found.ci95
     assert (low + high) / 2 == pytest.approx(found.llc)
     assert high - low == pytest.approx(2 * t.ppf(0.975, 6) * found.se)
+
+
+def test_the_interval_covers_whatever_share_of_the_error_is_of_the_heat():
+    """The heat is measured with a scatter of its own, and known to HEATING_ERROR of itself."""
+    rng = stream(2, "test heat")
+    for heat, scatter in ((0.1, 0.02), (0.5, 0.02), (0.5, 0.3), (2.0, 0.1)):
+        covered = []
+        for _ in range(600):
+            values = LLC + SPREAD * ar1(rng, 0.0, 4, 100)
+            measured = heat + scatter * rng.normal(size=(4, 1))
+            trace = trace_of(values + heat * (1 + HEATING_ERROR * rng.normal()))
+            low, high = estimate(dataclasses.replace(trace, heating=measured)).ci95
+            covered.append(low < LLC < high)
+        assert 0.92 <= np.mean(covered) <= 0.98  # ± 0.9 % by chance
+
+
+def test_errors_add_as_welch_and_satterthwaite_have_it():
+    mean = Mean(value=10.0, se=3.0, dof=6.0, ess=50.0)
+    found = mean.corrected(1.0, 4.0, 3.0)
+    assert (found.value, found.se) == (9.0, 5.0)
+    assert found.dof == pytest.approx(5**4 / (3**4 / 6 + 4**4 / 3))
+    exact = mean.corrected(0.0, 4.0)
+    assert exact.dof == pytest.approx(5**4 * 6 / 3**4)
+    assert mean.corrected(1.0) == dataclasses.replace(mean, value=9.0)
+    certain = dataclasses.replace(mean, se=0.0).corrected(0.0, 1.0)
+    assert certain.half_width() == pytest.approx(1.96, abs=1e-3)
 
 
 def test_ess_and_rhat_of_independent_and_of_stuck_chains():

@@ -95,10 +95,11 @@ def test_susceptibilities_over_training_are_those_of_the_gaussian(problem):
 
 def test_a_checkpoint_has_the_draws_that_the_llc_has(problem):
     loss, states, data, _ = problem
-    few = CONFIG.model_copy(update={"num_chains": 2})
+    few = CONFIG.model_copy(update={"num_chains": 12, "num_draws": 48})
     llc = devsort.llc_trajectory(
         loss, states, data, few, options=devsort.Options(processes=1, device="cpu")
     )
+    assert (llc.steps_bw_draws == few.num_steps_bw_draws).all()  # else the LLC has longer chains
     alone = devsort.susceptibilities(loss, states[200], data, few, key=(200,))
     assert np.allclose(
         alone.traces["full"].loss, llc.loss.sel(checkpoint=200, restriction="full"), rtol=1e-5

@@ -48,7 +48,11 @@ def test_every_lane_is_that_of_the_checkpoint_alone(made):
             own, params = module_loss(network(step), square)
             key = (step, name_key(name))
             cell = found.sel(checkpoint=step, restriction=name)
-            settled = CONFIG.model_copy(update={"num_burnin_steps": int(cell.burnin_steps)})
+            prolonged = {
+                "num_burnin_steps": int(cell.burnin_steps),
+                "num_steps_bw_draws": int(cell.steps_bw_draws),
+            }
+            settled = CONFIG.model_copy(update=prolonged)
             alone = sample(own, params, X, settled, mask=mask, key=key, parts=PARTS)
             for array in ("loss", "init_loss", "distance"):
                 np.testing.assert_allclose(

@@ -1,6 +1,6 @@
 // Evidence: the chains behind each LLC, and what made the page.
 
-const SMOOTH = 10; // steps of the running mean drawn over the raw draws
+const SMOOTH = 10; // draws of the running mean over the raw draws
 
 /** The chains of a run at the step of the slider, for one restriction at a time. */
 function traces(run) {
@@ -24,10 +24,13 @@ function traces(run) {
 }
 
 /** How long burn-in was, and how much of it is drawn. */
-function burninText({ step: steps, burnin, burnin_steps: all }, restriction) {
-  const length = all[nearest(steps, step())][restriction];
+function burninText(found, restriction) {
+  const { step: steps, burnin, burnin_steps: all, steps_bw_draws: spacing } = found;
+  const frame = nearest(steps, step());
+  const [length, every] = [all[frame][restriction], spacing[frame][restriction]];
   const drawn = length > burnin ? `, the last ${burnin} drawn` : "";
-  return ` shaded: burn-in of ${length} steps${drawn}`;
+  const apart = every > 1 ? `; then a draw every ${every} steps` : "";
+  return ` shaded: burn-in of ${length} steps${drawn}${apart}`;
 }
 
 function renderTraces(area, run, { shape, values }, restriction) {
@@ -38,13 +41,15 @@ function renderTraces(area, run, { shape, values }, restriction) {
   const every = Array.from({ length: chains }, (_, c) =>
     values.subarray(start + c * length, start + (c + 1) * length));
   const seen = every.flatMap((chain) => Array.from(chain).filter(Number.isFinite));
-  const x = scale([0, length], [BOX.left, width - BOX.right], false);
+  const { burnin, steps_bw_draws: spacing } = run.traces;
+  const time = (t) => t + Math.max(0, t - burnin) * (spacing[frame][restriction] - 1);
+  const x = scale([0, time(length)], [BOX.left, width - BOX.right], false);
   const ends = [Math.min(smallest(seen), 0), Math.max(largest(seen), 1e-6)];
   const y = scale(ends, [170, BOX.top], false);
-  area.append(svg("rect", { x: x(0), width: x(run.traces.burnin) - x(0), y: BOX.top,
+  area.append(svg("rect", { x: x(0), width: x(burnin) - x(0), y: BOX.top,
     height: 170 - BOX.top, fill: "currentColor", "fill-opacity": 0.08 }));
   area.append(...axes(x, y, width, 190));
-  for (const chain of every) area.append(...drawChain(chain, x, y));
+  for (const chain of every) area.append(...drawChain(chain, (t) => x(time(t)), y));
 }
 
 function drawChain(chain, x, y) {
