@@ -22,6 +22,7 @@ from devsort.sampling.config import SamplerConfig
 from devsort.sampling.trace import Trace
 
 HOT, LEFT, LONG, LONGEST = 0.03, 0.01, 1.05, 4
+ROUNDS = 6  # more than chains need: length is changed twice at most, momentum once as a rule
 
 Draw = Callable[[SamplerConfig, Collection[int]], dict[int, Trace]]
 
@@ -38,7 +39,10 @@ def until_settled(draw: Draw, config: SamplerConfig, names: Collection[int]) -> 
         Name → trace, with the settings that were used in its config.
     """
     traces = draw(config, names)
-    while again := _changed(traces, config.num_steps_bw_draws):
+    for _ in range(ROUNDS):
+        again = _changed(traces, config.num_steps_bw_draws)
+        if not again:
+            break
         for better, some in again.items():
             traces |= draw(better, some)
     return traces
