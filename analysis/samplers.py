@@ -72,7 +72,7 @@ class Microcanonical:
         """See `sampling.methods.Method`."""
         if self.u is None:
             self.u = direction(noise)
-        size = torch.linalg.vector_norm(force, dim=1, keepdim=True)  # (G, 1)
+        size = torch.linalg.vector_norm(force, dim=1, keepdim=True).clamp_min(1e-30)  # (G, 1)
         downhill, turn = force / -size, self.length * size / (self.d - 1)
         along = (self.u * downhill).sum(1, keepdim=True)
         self.u += downhill * (torch.sinh(turn) + along * (torch.cosh(turn) - 1))
