@@ -29,6 +29,7 @@ TINY = {
             "batch_size": 8,
         },
         "dataset_size": 64,
+        "first_step": 10,
         "max_checkpoints": 3,
     },
     "heads": {"lists": 64},
@@ -39,6 +40,7 @@ TINY = {
 SMOKE = Path(__file__).parents[1] / "runs" / "smoke" / "config.yaml"
 SMOKE_LLC = {
     "dataset_size": 512,
+    "first_step": 10,
     "max_checkpoints": 6,
     "sampler": {
         "num_chains": 3,

@@ -27,12 +27,8 @@ BURNIN = ("burnin_loss", "burnin_init_loss")  # (checkpoint, restriction, chain,
 PART_RISE = "part_rise"  # (checkpoint, restriction, part, chain, draw)
 DRAWS = (*DRAWN, *BURNIN, HEATING, PART_RISE)
 # (checkpoint, restriction): settings that differ between cells, and their names in SamplerConfig
-OWN = {
-    "burnin_steps": "num_burnin_steps",
-    "steps_bw_draws": "num_steps_bw_draws",
-    "momentum": "momentum",
-    "batch_size": "batch_size",
-}
+OWN = {"burnin_steps": "num_burnin_steps", "steps_bw_draws": "num_steps_bw_draws"}
+OWN |= {name: name for name in ("momentum", "batch_size")}
 FIXED = ("checksum", "dimension", *OWN)  # (checkpoint), then (checkpoint, restriction)
 AXES = ("checkpoint", "restriction", "part")
 

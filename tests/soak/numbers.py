@@ -66,7 +66,7 @@ def groupings(smoke: Smoke) -> Row:
                 checkpoint=some.checkpoint, restriction=some.restriction, chain=some.chain
             )
             alike = [(some[n] == same[n]).values for n in OWN]  # fewer chains may settle earlier
-            cells = np.logical_and(*alike)
+            cells = np.logical_and.reduce(alike)
             assert cells.any(), name
             pairs = [
                 (some[n].values.astype(float)[cells], same[n].values.astype(float)[cells])
