@@ -52,10 +52,10 @@ again = llc.attrs["sampler"]["n_beta"] * rise - full.heat
 print("largest difference:", float(abs(again - full.llc).max().round(3)))
 
 # %% [markdown]
-# Which estimates are flagged, and why:
+# Which estimates of head 0 are flagged, and why:
 
 # %%
-flags = full["flags"].to_pandas()
+flags = llc["flags"].sel(restriction="h0").to_pandas()
 print(flags.loc[flags.any(axis=1), flags.any(axis=0)])
 
 # %% [markdown]
