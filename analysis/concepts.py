@@ -144,7 +144,8 @@ def sampled(run: Run, step: int) -> xr.Dataset:
     data |= {name: (("chain", "burnin"), getattr(trace, name)) for name in early}
     data["flags"] = ("flag", [name in found.flags for name in FLAGS])
     at = {"flag": list(FLAGS), "checkpoint": step, "restriction": "full"}
-    return xr.Dataset(data | {"llc": found.llc, "se": found.se}, at)
+    numbers = {"llc": found.llc, "se": found.se, "steps_bw_draws": trace.config.num_steps_bw_draws}
+    return xr.Dataset(data | numbers, at)
 
 
 def main() -> None:
