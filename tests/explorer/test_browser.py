@@ -252,6 +252,8 @@ def test_a_click_on_a_head_ablates_it_and_another_gives_it_back(explored):
     page = explored.page
     head = page.locator("section[aria-label='The network of this step'] .matrices figure").nth(1)
     switch = page.locator("button[data-head='1']").first
+    head.scroll_into_view_if_needed()
+    settle(explored)  # what comes into view is drawn then, and moves what is below
     for heads, pressed, said in (([1], "true", ", ablated"), ([], "false", "")):
         head.locator("canvas").click()
         settle(explored)
